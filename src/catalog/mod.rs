@@ -35,7 +35,7 @@ pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use extension::Own;
-pub use guard::{disables_guard, impostor, in_own_script, read as guard};
+pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
 pub use name::{description, identity, name, qualified_name};
 pub use object_hash::{
     Freshness, behind_view, cache as cache_hashes, earlier_hash, hash_differs, is_redefined,

@@ -613,10 +613,11 @@ pub struct Guard {
     pub tables: Vec<GuardRelation>,
     /// The views of the extension.
     pub views: Vec<GuardRelation>,
-    /// The settings that can disable the guard, stored for a role or a database.
+    /// The settings that can disable the guard or weaken privileges, stored for a role or a
+    /// database.
     pub settings: Vec<RoleSetting>,
-    /// The settings that can disable the guard, with the values that the server gives to every
-    /// session.
+    /// The settings that can disable the guard or weaken privileges, with the values that the
+    /// server gives to every session.
     pub server_settings: Vec<(String, String)>,
     /// The ACLs of the parameters that can disable the guard (`pg_parameter_acl`).
     pub parameters: Vec<(String, Acl)>,

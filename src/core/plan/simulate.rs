@@ -68,6 +68,12 @@ impl Simulation {
                     .find(|r| r.oid == *role && r.has(*attribute) != *on);
                 role.map(|r| r.set(*attribute, *on)).is_some()
             }
+            Change::ResetSetting(setting) => {
+                let settings = &mut self.snapshot.guard.settings;
+                let before = settings.len();
+                settings.retain(|stored| stored != setting);
+                settings.len() != before
+            }
             Change::RevokeMembership(membership) => {
                 let before = self.snapshot.memberships.len();
                 self.end_memberships(membership.role, membership.member, membership.grantor);
