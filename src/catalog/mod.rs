@@ -29,7 +29,9 @@ mod types;
 
 pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read_changed as changed_bodies};
-pub use caller_typed::{candidates as caller_typed_candidates, row_type_of_another_owner};
+pub use caller_typed::{
+    candidates as caller_typed_candidates, row_type_of_another_owner, row_type_with_new_types,
+};
 pub use code::ancestors;
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;

@@ -36,6 +36,7 @@ impl Scope {
                 Changed::Relation(oid) => {
                     scope.relations.push(oid);
                     given.extend(catalog::row_type_of_another_owner(then, now, oid));
+                    given.extend(catalog::row_type_with_new_types(then, now, oid));
                 }
                 Changed::Routine(oid) => {
                     scope.routines.push(oid);
