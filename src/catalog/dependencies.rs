@@ -50,9 +50,8 @@ impl Edge {
                 oids::PG_CLASS => self.from.2 == 0 && self.to.2 == 0 && self.kind != b'i',
                 _ => calls,
             },
-            oids::PG_TYPE => {
-                matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS | oids::PG_PROC)
-            }
+            // The columns of a type, and the default of a domain.
+            oids::PG_TYPE => calls || matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS),
             oids::PG_OPERATOR | oids::PG_CAST => calls || self.to.0 == oids::PG_TYPE,
             _ => false,
         }
@@ -458,8 +457,10 @@ fn parts_of(state: &State, reader: &Reader, object: (Oid, Oid)) -> HashSet<(Oid,
 fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
     let mut edges = reader.to(state, object);
     if object.0 == oids::PG_CLASS {
-        // Only a type with a domain in it matters, which `containers` finds from the domain.
-        edges.retain(|edge| edge.from.0 != oids::PG_TYPE);
+        // Only a type with a domain in it matters, which `containers` finds from the domain; and
+        // the default of a domain that uses a sequence.
+        let is_sequence = relkind(object.1) == b'S';
+        edges.retain(|edge| edge.from.0 != oids::PG_TYPE || is_sequence);
         let mut parents = reader.from(state, object);
         parents.retain(|edge| edge.to.0 == oids::PG_CLASS);
         edges.extend(parents);
@@ -508,6 +509,8 @@ fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> V
             let negator = column(oids::OPERATOR_BY_OID, "oprnegate");
             [Some(oid), negator].into_iter().flatten().map(|oid| (class, oid)).collect()
         }
+        // The functions of a base type are called without a check.
+        oids::PG_TYPE if edge.to.0 == oids::PG_PROC && !is_domain(oid) => vec![],
         _ => vec![(class, oid)],
     }
 }
@@ -563,6 +566,7 @@ impl Assembled {
             contained: HashMap::new(),
             checked: HashSet::new(),
             types: BTreeMap::new(),
+            defaults: HashMap::new(),
             of_types: HashMap::new(),
             untrusted: HashMap::new(),
             operators: HashMap::new(),
@@ -664,6 +668,8 @@ struct Assembler<'a> {
     checked: HashSet<Oid>,
     /// The types that columns use and that do not belong to superusers.
     types: BTreeMap<Oid, TypeOwner>,
+    /// What the defaults of domains use.
+    defaults: HashMap<Oid, Vec<Use>>,
     /// The functions of the operators and casts of a type.
     of_types: HashMap<Oid, BTreeSet<Oid>>,
     /// Whether the owners of the functions of triggers and types may be untrusted.
@@ -692,6 +698,7 @@ impl Assembler<'_> {
                             _ => {}
                         }
                     }
+                    self.default_of_domain(oid, edges);
                 }
                 oids::PG_CLASS => {
                     for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_TYPE) {
@@ -756,6 +763,41 @@ impl Assembler<'_> {
             (!is_superuser(owner)).then(|| (oid, TypeOwner { name: name(), owner }))
         };
         self.used_types().into_iter().filter_map(of).collect()
+    }
+
+    /// Finds what the default of a domain uses, whose other functions are those of its base type.
+    fn default_of_domain(&mut self, oid: Oid, edges: &[Edge]) {
+        if edges.iter().all(|edge| edge.to.0 == oids::PG_TYPE) || !is_domain(oid) {
+            return;
+        }
+        let text = self.stored(oids::TYPE_BY_OID, oid, &["typdefaultbin"]);
+        let mut own = edges.to_vec();
+        own.retain(|edge| match edge.to.0 {
+            oids::PG_PROC => text.contains(&format!(":funcid {} ", edge.to.1)),
+            class => class != oids::PG_TYPE,
+        });
+        let uses = self.uses(&own, 0, None);
+        if !uses.is_empty() {
+            self.defaults.insert(oid, uses);
+        }
+    }
+
+    /// Adds the defaults of domains that a relation has columns of. A default of the column itself
+    /// takes precedence (rewriteHandler.c, `build_column_default`).
+    fn defaults_of_domains(&self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        if self.defaults.is_empty() {
+            return;
+        }
+        for edge in edges.iter().filter(|edge| edge.from.2 > 0 && edge.to.0 == oids::PG_TYPE) {
+            let Some(uses) = self.defaults.get(&edge.to.1) else { continue };
+            let number = edge.from.2 as i16;
+            let Some(column) = described(self.state, oid, number) else { continue };
+            if !column.has_default {
+                let (holder, kind) = (Holder::Relation(oid), PartKind::Default);
+                let part = Part { holder, kind, name: column.name, uses: uses.clone() };
+                found.parts.push((part, holder));
+            }
+        }
     }
 
     /// Finds the types that an operator or a cast is about, of which these are all rows. What an
@@ -857,11 +899,10 @@ impl Assembler<'_> {
         if uses.is_empty() {
             return;
         }
-        let column = column_with_default(self.state, info.on, info.code as i16);
-        let Some((name, is_generated)) = column else { return };
-        let kind = if is_generated { PartKind::Generated } else { PartKind::Default };
+        let Some(column) = described(self.state, info.on, info.code as i16) else { return };
+        let kind = if column.is_generated { PartKind::Generated } else { PartKind::Default };
         let holder = Holder::Relation(info.on);
-        found.parts.push((Part { holder, kind, name, uses }, holder));
+        found.parts.push((Part { holder, kind, name: column.name, uses }, holder));
     }
 
     fn statistics(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
@@ -929,6 +970,7 @@ impl Assembler<'_> {
             let part = Part { holder, kind: PartKind::Columns, name: String::new(), uses: types };
             found.parts.push((part, holder));
         }
+        self.defaults_of_domains(oid, edges, found);
         let mut own: Vec<Edge> = edges.to_vec();
         own.retain(|e| e.from.2 == 0 && matches!(e.to.0, oids::PG_PROC | oids::PG_OPERATOR));
         let parents = edges
@@ -1096,17 +1138,34 @@ fn table_of_index(index: Oid) -> Option<Oid> {
     Some(unsafe { pg_sys::IndexGetRelation(index.into(), true) }.to_u32()).filter(|oid| *oid != 0)
 }
 
-/// Returns the name of a column and whether it is generated. It may have been dropped since the
-/// state, so that the system cache does not have it.
-fn column_with_default(state: &State, relation: Oid, number: i16) -> Option<(String, bool)> {
+/// Whether a type is a domain.
+fn is_domain(of: Oid) -> bool {
+    // SAFETY: a lookup in the system cache; 0 where there is no such type.
+    unsafe { pg_sys::get_typtype(of.into()) as u8 == b'd' }
+}
+
+/// What is read about a column with a default, or of a domain with one.
+struct ColumnInfo {
+    name: String,
+    has_default: bool,
+    is_generated: bool,
+}
+
+/// Returns what a column is. It may have been dropped since the state, so that the system cache
+/// does not have it.
+fn described(state: &State, relation: Oid, number: i16) -> Option<ColumnInfo> {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let column = |name| table.column(name);
-    let (owner, own_number, name, generated) =
-        (column("attrelid"), column("attnum"), column("attname"), column("attgenerated"));
+    let (owner, own_number, name) = (column("attrelid"), column("attnum"), column("attname"));
+    let (default, generated) = (column("atthasdef"), column("attgenerated"));
     let mut found = None;
     table.lookup_while(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
         if row.int(own_number) as i16 == number {
-            found = Some((row.name(name), row.char(generated) != 0));
+            found = Some(ColumnInfo {
+                name: row.name(name),
+                has_default: row.bool(default),
+                is_generated: row.char(generated) != 0,
+            });
         }
         found.is_none()
     });
