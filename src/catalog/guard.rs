@@ -17,7 +17,7 @@ use dragonfly_core::rules::stored_settings;
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 
 /// Settings that can disable the guard or its event triggers.
 const DISABLING_SETTINGS: [&str; 4] =
@@ -380,7 +380,7 @@ fn server_settings(snapshot: &mut Snapshot) {
             // SAFETY: null or a C string.
             unsafe { text(pg_sys::Dynamic_library_path) }
         } else {
-            reset_value(parameter)
+            settings::reset_value(parameter)
         };
         found.extend(value.filter(|v| disables_guard(parameter, v)).map(|v| (parameter.into(), v)));
     }
@@ -393,7 +393,8 @@ fn server_settings(snapshot: &mut Snapshot) {
             snapshot.guard.settings.iter().any(|stored| {
                 stored.name == parameter && stored.role.is_none_or(|role| role == login)
             });
-        let value = if is_hidden || is_of_session { None } else { reset_value(parameter) };
+        let value =
+            if is_hidden || is_of_session { None } else { settings::reset_value(parameter) };
         found.extend(value.filter(|v| weakens(parameter, v)).map(|v| (parameter.into(), v)));
     }
 }
@@ -401,19 +402,6 @@ fn server_settings(snapshot: &mut Snapshot) {
 fn is_superuser() -> bool {
     // SAFETY: reads the role of the session.
     unsafe { pg_sys::superuser() }
-}
-
-/// Returns the value that RESET would restore; `None` where the parameter does not exist.
-fn reset_value(parameter: &str) -> Option<String> {
-    let name = CString::new(parameter).expect("no zero byte");
-    // SAFETY: a C string; `GetConfigOptionResetString` raises an error for a parameter that does
-    // not exist, so `GetConfigOption` with missing_ok is called first.
-    unsafe {
-        if pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() {
-            return None;
-        }
-        text(pg_sys::GetConfigOptionResetString(name.as_ptr()))
-    }
 }
 
 /// # Safety
