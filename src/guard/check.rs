@@ -244,6 +244,8 @@ pub fn server_setting(parameter: &str, value: &str, tag: &str) {
     let exempt = Exempt { now: &now, freshness: Freshness::Cached, current: OnceCell::new() };
     let mut found = Change::new(&old, &new).regressions(&stored_settings::RULE);
     found.retain(|regression| !exempt.finding(&new, &regression.audited));
+    // No later statement of a transaction can revert it.
+    found.iter_mut().for_each(|regression| regression.settled = false);
     let found = found.iter().map(|r| (Rejection::of_regression(r, tag), r.action)).collect();
     enforce::act(found, &Completion::default(), RejectedAt::Statement, tag);
 }

@@ -281,6 +281,13 @@ fn shared_preload_rejects_statements_without_events() {
     let replica = "ALTER ROLE anon SET session_replication_role = replica";
     let rejected = rejection(&mut other, replica);
     assert!(rejected.detail.contains("ordinary triggers and foreign keys"), "{rejected:?}");
+    // A contract does not declare settings, and ALTER SYSTEM is reverted by no transaction.
+    let rejected = rejection(&mut other, "ALTER SYSTEM SET lo_compat_privileges = on");
+    assert_eq!(
+        rejected.hint,
+        "If this is intended, exempt it: SELECT ops.exempt(rule => 'stored_settings', object => \
+         'lo_compat_privileges', reason => '...', expires_at => now() + interval '30 days');"
+    );
     // A database without the extension is not guarded.
     let mut free = cluster.connect("postgres", SUPERUSER);
     free.batch_execute(

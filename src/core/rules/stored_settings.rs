@@ -27,11 +27,10 @@ pub static RULE: Rule = Rule {
              from another folder with extension_control_path. row_security = off, stored for \
              clients, login roles or all roles, is a warning. Settings of superusers count where \
              superusers are restricted too.",
-    why: "With lo_compat_privileges, every role reads and writes every large object. With \
-          allow_system_table_mods, even a superuser is not kept from damaging the system catalogs. \
-          A library runs with all rights of the server. With row_security = off, queries that a \
-          policy would filter raise errors. No event trigger fires for ALTER ROLE and ALTER \
-          DATABASE, so only hardened mode blocks them.",
+    why: "Each of these settings lets the sessions that start with it do what the privileges of \
+          their role do not, or makes their queries fail. A role with SET on the parameter can store it \
+          for itself. No event trigger fires for ALTER ROLE, ALTER DATABASE and ALTER SYSTEM, so \
+          only hardened mode blocks them.",
     fix: "Run ALTER ROLE, ALTER DATABASE or ALTER SYSTEM with RESET for that parameter.",
     exempt: "During an upgrade of applications that used large objects before PostgreSQL 9.0; a \
              library that is installed elsewhere, in a folder that only the administrator can \
