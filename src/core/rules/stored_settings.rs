@@ -194,7 +194,7 @@ fn stored(cx: &Context<'_>, setting: &RoleSetting) -> Option<Draft> {
         .fix(Fix::by(reset))
         .key(key(&setting.name, &setting.value, setting.database.as_deref()));
     Some(match setting.role {
-        Some(role) => draft.role(&cx.snapshot.role_name(role)),
+        Some(role) => draft.role(cx.snapshot.role_name(role)),
         None => draft,
     })
 }
