@@ -220,7 +220,7 @@ fn function_of_a_condition_that_becomes_constant_is_rejected() {
 }
 
 #[test]
-fn function_that_a_function_of_a_condition_calls_is_judged_again() {
+fn function_that_a_function_of_a_condition_calls_is_checked_again() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, INFERRED);
     client.batch_execute("SET dragonfly_guard.mode = off").unwrap();

@@ -43,7 +43,7 @@ pub static RULE: Rule = Rule {
     references: &["CWE-732"],
 };
 
-/// The parameters that are judged.
+/// The parameters that are checked.
 pub const PARAMETERS: [&str; 5] = [
     "lo_compat_privileges",
     "allow_system_table_mods",
@@ -285,9 +285,9 @@ mod tests {
         world.role("boss").superuser = true;
         world.add_login("gateway");
         world.declare("gateway", RoleKind::Login);
-        world.add_role("stranger");
+        world.add_role("mallory");
         let mut severities = |name: &str, value: &str| {
-            let roles = [None, Some("anon"), Some("gateway"), Some("stranger")];
+            let roles = [None, Some("anon"), Some("gateway"), Some("mallory")];
             let trusted = [Some("service_role"), Some("postgres"), Some("boss")];
             let roles = roles.into_iter().chain(trusted);
             let first = |role| {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn value_is_judged_as_the_server_reads_it() {
+    fn value_is_checked_as_the_server_reads_it() {
         for (parameter, value, expected) in [
             ("lo_compat_privileges", "TRUE", Some(Weakness::LargeObjects)),
             ("lo_compat_privileges", "y", Some(Weakness::LargeObjects)),
