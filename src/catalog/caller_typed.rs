@@ -92,8 +92,8 @@ pub fn row_type_of_another_owner(then: &State, now: &State, relation: Oid) -> Op
     row_type(now, relation)
 }
 
-/// Returns the type that a relation is the row type of, if a column has a type that no column had in
-/// the earlier state: the owner of that type can add casts to it.
+/// Returns the type that a relation is the row type of, if a column has a type that no column had
+/// in the earlier state: the owner of that type can add casts to it.
 pub fn row_type_with_new_types(then: &State, now: &State, relation: Oid) -> Option<Oid> {
     let types = |state| -> HashSet<Oid> {
         let types = column_types(state, relation).into_iter();

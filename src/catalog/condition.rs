@@ -3,8 +3,8 @@
 //! The analysis looks at the stored expression and executes nothing. It follows the logic with
 //! three values of SQL: of each part it knows the values that the part can have, and everything
 //! that it does not know can have any. A column or value that is compared with itself counts as
-//! not null. Of functions, those in SQL and PL/pgSQL are known whose body is a constant. A generated
-//! column has the values of its expression.
+//! not null. Of functions, those in SQL and PL/pgSQL are known whose body is a constant. A
+//! generated column has the values of its expression.
 
 use super::caller::{is_built_in_operator, text_of};
 use super::caller_typed::language_of;
@@ -159,12 +159,12 @@ impl<'a> Rows<'a> {
         is_generated
     }
 
-    /// Returns the expression of a generated column of the table, and any other expression as it is.
+    /// Returns the expression of a generated column of the table, and others as they are.
     ///
     /// # Safety
     /// `node` is a valid expression tree of a condition on the rows.
     unsafe fn resolved(&self, node: *mut pg_sys::Node) -> *mut pg_sys::Node {
-        // SAFETY: the cast follows the node's tag; the expression is one that the server has stored.
+        // SAFETY: the cast follows the node's tag; the server has stored the expression.
         unsafe {
             let column = match (*node).type_ {
                 pg_sys::NodeTag::T_Var => node.cast::<pg_sys::Var>(),

@@ -6,8 +6,8 @@ use std::ffi::CStr;
 /// A search_path in which names resolve to objects of the server first.
 pub const SAFE_PATH: (&CStr, &CStr) = (c"search_path", c"pg_catalog, pg_temp");
 
-/// Views and foreign tables can be read: a setting that minor releases of 2024 have added can forbid
-/// it, as pg_dump does.
+/// Views and foreign tables can be read: a setting that minor releases of 2024 have added can
+/// forbid it, as pg_dump does.
 pub const ALL_KINDS: (&CStr, &CStr) = (c"restrict_nonsystem_relation_kind", c"");
 
 /// Executes `work` with these settings, whatever role the caller is; a setting that the server does

@@ -78,8 +78,8 @@ const WITHOUT_EVENTS: [(&str, &str); 44] = [
         "stored_settings",
     ),
     (
-        "CREATE ROLE boss SUPERUSER; ALTER ROLE boss SET lo_compat_privileges = on; ALTER ROLE boss \
-         NOSUPERUSER",
+        "CREATE ROLE boss SUPERUSER; ALTER ROLE boss SET lo_compat_privileges = on; ALTER ROLE \
+         boss NOSUPERUSER",
         "stored_settings",
     ),
     (

@@ -28,8 +28,8 @@ pub static RULE: Rule = Rule {
              clients, login roles or all roles, is a warning. Settings of superusers count where \
              superusers are restricted too.",
     why: "Each of these settings lets the sessions that start with it do what the privileges of \
-          their role do not, or makes their queries fail. A role with SET on the parameter can store it \
-          for itself. No event trigger fires for ALTER ROLE, ALTER DATABASE and ALTER SYSTEM, so \
+          their role do not, or makes their queries fail. A role with SET on the parameter can \
+          store it for itself. No event trigger fires for ALTER ROLE, ALTER DATABASE and ALTER SYSTEM, so \
           only hardened mode blocks them.",
     fix: "Run ALTER ROLE, ALTER DATABASE or ALTER SYSTEM with RESET for that parameter.",
     exempt: "During an upgrade of applications that used large objects before PostgreSQL 9.0; a \
@@ -127,9 +127,8 @@ impl Weakness {
     fn severity(self, sessions: Sessions) -> Option<Severity> {
         match (self, sessions) {
             (Self::LargeObjects, Sessions::Superuser)
-            | (Self::RowSecurity, Sessions::Superuser | Sessions::Trusted | Sessions::Undeclared) => {
-                None
-            }
+            | (Self::RowSecurity, Sessions::Superuser)
+            | (Self::RowSecurity, Sessions::Trusted | Sessions::Undeclared) => None,
             (Self::RowSecurity, _) | (_, Sessions::Superuser | Sessions::Trusted) => {
                 Some(Severity::Warning)
             }
