@@ -29,8 +29,8 @@ pub static RULE: Rule = Rule {
              superusers are restricted too.",
     why: "Each of these settings lets the sessions that start with it do what the privileges of \
           their role do not, or makes their queries fail. A role with SET on the parameter can \
-          store it for itself. No event trigger fires for ALTER ROLE, ALTER DATABASE and ALTER SYSTEM, so \
-          only hardened mode blocks them.",
+          store it for itself. No event trigger fires for ALTER ROLE, ALTER DATABASE and ALTER \
+          SYSTEM, so only hardened mode blocks them.",
     fix: "Run ALTER ROLE, ALTER DATABASE or ALTER SYSTEM with RESET for that parameter.",
     exempt: "During an upgrade of applications that used large objects before PostgreSQL 9.0; a \
              library that is installed elsewhere, in a folder that only the administrator can \
