@@ -231,9 +231,9 @@ unsafe fn stores_settings(node: *mut pg_sys::Node) -> bool {
 }
 
 /// Rejects a statement that would disable the guard, or an ALTER SYSTEM that would weaken
-/// privileges, and cannot be checked afterwards. ALTER SYSTEM writes a file, which
-/// an error does not roll back. New sessions without the library check nothing. Settings that are
-/// stored for another database, or by a session in a database without a contract, are not checked at commit.
+/// privileges, and cannot be checked afterwards. ALTER SYSTEM writes a file, which an error does
+/// not roll back. New sessions without the library check nothing. Settings that are stored for
+/// another database, or by a session in a database without a contract, are not checked at commit.
 ///
 /// # Safety
 /// `node` is a valid statement.
