@@ -13,6 +13,8 @@ use dragonfly_core::catalog::{ObjectId, Oid};
 use dragonfly_core::contract::RoleKind;
 use dragonfly_core::guard::{Change, Regression};
 use dragonfly_core::rules::{Context, untrusted_code};
+use std::cell::OnceCell;
+use std::collections::HashMap;
 
 /// Returns the objects of roles that the contract does not trust: the routines and types that have
 /// changed or that changed objects use, and the partitions and inheritance children that have
@@ -26,12 +28,30 @@ pub fn executed(changed: &[Changed], now: &State) -> Vec<ObjectId> {
     if changed.contains(&Changed::Parts) {
         objects.extend(executed_or_changed(changed, now));
     }
+    objects.sort_unstable();
+    objects.dedup();
+    without_trusted(objects, now)
+}
+
+/// Returns the objects whose owner is neither a superuser nor trusted by the contract, which is
+/// read only where there are owners that are no superusers. The rule decides about the others.
+fn without_trusted(mut objects: Vec<ObjectId>, now: &State) -> Vec<ObjectId> {
     if objects.is_empty() {
         return vec![];
     }
-    objects.sort_unstable();
-    objects.dedup();
-    let mut is_trusted = trusted(now);
+    let base = catalog::current_base();
+    let contract = OnceCell::new();
+    let by_contract = |name: &String| {
+        let contract = contract.get_or_init(|| contract::in_force(now, &Own::find(now)));
+        contract.trusted_roles.contains(name)
+            || contract.roles_of(RoleKind::Owner).any(|owner| owner == name)
+    };
+    let mut known: HashMap<Oid, bool> = HashMap::new();
+    let mut is_trusted = |owner: Oid| {
+        *known.entry(owner).or_insert_with(|| {
+            base.role(owner).is_some_and(|role| role.superuser || by_contract(&role.name))
+        })
+    };
     objects.retain(|object| owner(now, *object).is_some_and(|by| !is_trusted(by)));
     objects
 }
@@ -66,28 +86,6 @@ fn owner(now: &State, object: ObjectId) -> Option<Oid> {
         ObjectId::Relation(oid) => catalog::relation_owner(now, oid),
         ObjectId::Type(oid) => catalog::place(now, catalog::PG_TYPE, oid).map(|place| place.owner),
         _ => None,
-    }
-}
-
-/// Returns what tells superusers and the roles that the contract trusts from others. The rule
-/// decides about these.
-fn trusted(now: &State) -> impl FnMut(Oid) -> bool {
-    let base = catalog::current_base();
-    let contract = contract::in_force(now, &Own::find(now));
-    let mut last = None;
-    move |owner: Oid| {
-        if let Some((role, known)) = last
-            && role == owner
-        {
-            return known;
-        }
-        let is_trusted = base.role(owner).is_some_and(|role| {
-            role.superuser
-                || contract.trusted_roles.contains(&role.name)
-                || contract.roles_of(RoleKind::Owner).any(|name| *name == role.name)
-        });
-        last = Some((owner, is_trusted));
-        is_trusted
     }
 }
 
