@@ -9,7 +9,7 @@ use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
-use crate::store::contract::{History, document_in_force, version};
+use crate::store::contract::{History, Past, document_in_force, version};
 use dragonfly_core::contract::{
     self, Contract, Examined, Platform, Problem, Severity, examine_interruptibly,
 };
@@ -105,7 +105,7 @@ fn load(call: Call, document: String) -> pg_sys::Datum {
         && version(&contract).cmp_precedence(&highest.version).is_le()
     {
         let same = contract.version == highest.version.to_string()
-            && highest.contract.as_ref() == Some(&contract);
+            && history.read(highest).is_some_and(|(known, _)| known == contract);
         Report {
             message: format!(
                 "contract version {} is not higher than {}",
@@ -157,10 +157,10 @@ fn rollback(call: Call) -> pg_sys::Datum {
             first_loaded.and_then(|place| place.checked_sub(1)).map(|before| &history.past[before])
         }
     };
-    let Some((contract, document)) = found.and_then(|p| Some((p.contract.as_ref()?, &p.document)))
-    else {
+    let Some((contract, document)) = found.and_then(|past| history.read(past)) else {
+        let is_valid = |past: &&Past| history.read(past).is_some();
         let mut known: Vec<String> =
-            earlier.filter(|p| p.contract.is_some()).map(|p| p.version.to_string()).collect();
+            earlier.filter(is_valid).map(|p| p.version.to_string()).collect();
         known.dedup();
         Report {
             message: match &wanted {
@@ -177,7 +177,7 @@ fn rollback(call: Call) -> pg_sys::Datum {
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     };
     let note = note.unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
-    put_into_force(call, &history, contract, document, Some(note))
+    put_into_force(call, &history, &contract, &document, Some(note))
 }
 
 /// Stores the contract, and reports and returns its effect on the findings.
@@ -188,10 +188,11 @@ fn put_into_force(
     document: &str,
     note: Option<String>,
 ) -> pg_sys::Datum {
-    let earlier = history.past.last().and_then(|p| p.contract.as_ref());
+    let earlier = history.past.last().and_then(|past| history.read(past));
+    let earlier = earlier.as_ref().map(|(contract, _)| contract);
     history.add(document, note.as_deref());
     let found = |contract: &Contract| -> HashSet<String> {
-        audit::reported_under(contract, &history.state, &history.own, Fixes::OfPlan)
+        audit::reported_under(contract, &history.state, &history.own, Fixes::OfRules)
             .into_iter()
             .map(|f| f.fingerprint)
             .collect()

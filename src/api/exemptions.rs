@@ -57,8 +57,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
     let hashes = Current::none(state);
     let hash = |object| hashes.object_hash(object);
     let is_same = |r: &&Record| {
-        r.withdrawn.is_none()
-            && !r.exemption.is_expired
+        !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
             && found.iter().all(|f| r.exemption.status(f, &hash) == Status::Active)
@@ -207,13 +206,7 @@ fn unexempt(call: Call) -> pg_sys::Datum {
         Some(id) => r.exemption.id == id,
         None => r.exemption.fingerprint == fingerprint,
     };
-    let ids: Vec<i32> = change
-        .records
-        .iter()
-        .filter(|r| r.withdrawn.is_none())
-        .filter(is_meant)
-        .map(|r| r.exemption.id)
-        .collect();
+    let ids: Vec<i32> = change.records.iter().filter(is_meant).map(|r| r.exemption.id).collect();
     if ids.is_empty() {
         reject("exemption does not exist", "", LIST_HINT)
     }

@@ -4,6 +4,7 @@ use super::heap::{int_elements, text_elements, text_of};
 use super::jsonb;
 use super::report::Report;
 use super::text::{borrowed_to_server, from_server, to_server};
+use super::write::text_datum;
 use dragonfly_core::catalog::Oid;
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use serde_json::Value as Json;
@@ -359,6 +360,18 @@ pub fn json_text(datum: pg_sys::Datum) -> String {
         let text = pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)])
             .expect("jsonb_out never returns null");
         from_server(std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_bytes())
+    }
+}
+
+/// Returns a field of a jsonb object as text; `None` where there is none, or it is null.
+pub fn json_field(datum: pg_sys::Datum, name: &str) -> Option<String> {
+    // SAFETY: `->>` takes a jsonb value and a text, and returns a text or null.
+    unsafe {
+        pgrx::direct_function_call_as_datum(
+            pg_sys::jsonb_object_field_text,
+            &[Some(datum), Some(text_datum(name))],
+        )
+        .map(text_of)
     }
 }
 

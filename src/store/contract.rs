@@ -3,9 +3,10 @@
 use super::error::{Subject, changed_since, table_changed};
 use super::lock;
 use crate::catalog::Own;
-use crate::pg::call::{json_datum, json_text};
+use crate::pg::call::{json_datum, json_field, json_text};
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::report::Report;
+use crate::pg::scratch::Scratch;
 use crate::pg::write::{as_owner, next_id, text_datum};
 use dragonfly_core::contract::Contract;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -56,8 +57,8 @@ pub fn document_in_force(state: &State, own: &Own) -> String {
 
 /// Returns the highest version of all contracts; 0.0.0 where there is none.
 pub fn highest_version(state: &State, own: &Own) -> Version {
-    let past = past(&Contracts::open(own), state);
-    highest(&past).map_or(Version::new(0, 0, 0), |p| p.version.clone())
+    let past = Contracts::open(own).past(state);
+    highest(&past).map_or(NO_VERSION, |p| p.version.clone())
 }
 
 fn none_in_force() -> ! {
@@ -108,10 +109,19 @@ impl Contracts {
         snapshot: &State,
         read: impl FnOnce(&Row<'_>) -> Option<T>,
     ) -> Option<T> {
-        let newest = self.newest(snapshot)?;
+        self.row(self.newest(snapshot)?, snapshot, read)
+    }
+
+    /// Calls `read` with the row with an id.
+    fn row<T>(
+        &self,
+        id: i32,
+        snapshot: &State,
+        read: impl FnOnce(&Row<'_>) -> Option<T>,
+    ) -> Option<T> {
         let (mut read, mut result) = (Some(read), None);
         self.table.scan(snapshot, |row| {
-            if row.int(self.id) == newest
+            if row.int(self.id) == id
                 && let Some(read) = read.take()
             {
                 result = read(&row);
@@ -126,30 +136,29 @@ impl Contracts {
         self.table.scan(snapshot, |row| newest = newest.max(Some(row.int(self.id))));
         newest
     }
+
+    /// Returns all contracts, the one in force last. Of each only the version is read: there can be
+    /// thousands of them.
+    fn past(&self, state: &State) -> Vec<Past> {
+        let (memory, mut past) = (Scratch::new(), Vec::new());
+        self.table.scan(state, |row| {
+            let version = memory.with(|| json_field(row.raw(self.document)?, "version"));
+            let version = version.and_then(|version| Version::parse(&version).ok());
+            past.push(Past { id: row.int(self.id), version: version.unwrap_or(NO_VERSION) });
+        });
+        past.sort_by_key(|p| p.id);
+        past
+    }
 }
+
+/// The version of a document that has none.
+const NO_VERSION: Version = Version::new(0, 0, 0);
 
 /// A contract that is or has been in force.
 pub struct Past {
     id: i32,
     /// Its version.
     pub version: Version,
-    /// The contract; `None` where the document is not valid, or no longer.
-    pub contract: Option<Contract>,
-    /// The document as it was loaded.
-    pub document: String,
-}
-
-/// Returns all contracts, the one in force last.
-fn past(contracts: &Contracts, state: &State) -> Vec<Past> {
-    let mut past = Vec::new();
-    contracts.table.scan(state, |row| {
-        let document = contracts.text(&row).unwrap_or_default();
-        let contract = Contract::from_stored(&document).ok();
-        let version = contract.as_ref().map_or(Version::new(0, 0, 0), version);
-        past.push(Past { id: row.int(contracts.id), version, contract, document });
-    });
-    past.sort_by_key(|p| p.id);
-    past
 }
 
 fn highest(past: &[Past]) -> Option<&Past> {
@@ -183,8 +192,16 @@ impl History {
         if contracts.newest(&State::of_transaction()) < contracts.newest(&state) {
             changed_since(&Subject { name: "the security contract", view: "ops.contract_history" });
         }
-        let past = past(&contracts, &state);
+        let past = contracts.past(&state);
         Self { own, state, past }
+    }
+
+    /// Returns a contract and its document, as it was loaded; `None` where the document is not
+    /// valid, or no longer.
+    pub fn read(&self, past: &Past) -> Option<(Contract, String)> {
+        let contracts = Contracts::open(&self.own);
+        let document = contracts.row(past.id, &self.state, |row| contracts.text(row))?;
+        Some((Contract::from_stored(&document).ok()?, document))
     }
 
     /// Returns the contract with the highest version.

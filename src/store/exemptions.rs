@@ -29,11 +29,8 @@ pub struct Current<'s> {
 impl<'s> Current<'s> {
     /// Reads the exemptions in a state of the catalogs: none where the table has been altered.
     pub fn read(state: &'s State, own: &Own, freshness: Freshness) -> Self {
-        let list = all(state, own)
-            .into_iter()
-            .filter(|r| r.withdrawn.is_none())
-            .map(|r| r.exemption)
-            .collect();
+        let records = Records::open(state, own).map(|records| records.not_withdrawn(state));
+        let list = records.unwrap_or_default().into_iter().map(|r| r.exemption).collect();
         Self::of(Exemptions::new(list), state, freshness)
     }
 
@@ -112,7 +109,8 @@ impl<'s> Current<'s> {
 /// Returns all exemptions, withdrawn ones included, in a state of the catalogs: none where the
 /// table has been altered.
 pub fn all(state: &State, own: &Own) -> Vec<Record> {
-    Records::open(state, own).map(|records| records.read(state)).unwrap_or_default()
+    let records = Records::open(state, own).map(|records| records.read(state, |_| true));
+    records.unwrap_or_default()
 }
 
 /// The table, open for reading.
@@ -160,11 +158,38 @@ impl Records {
         Some(Self { table, columns })
     }
 
-    fn read(&self, state: &State) -> Vec<Record> {
+    /// Reads some exemptions, in the order of their ids.
+    fn read(&self, state: &State, is_wanted: impl Fn(&Row<'_>) -> bool) -> Vec<Record> {
         let mut records = Vec::new();
-        self.table.scan(state, |row| records.push(self.record(&row)));
+        self.table.scan(state, |row| {
+            if is_wanted(&row) {
+                records.push(self.record(&row));
+            }
+        });
         records.sort_by_key(|r| r.exemption.id);
         records
+    }
+
+    /// Reads the exemptions that are not withdrawn. Withdrawn ones stay in the table for ever, and
+    /// only those who list them have to keep them in memory.
+    fn not_withdrawn(&self, state: &State) -> Vec<Record> {
+        self.read(state, |row| !self.is_withdrawn(row))
+    }
+
+    fn is_withdrawn(&self, row: &Row<'_>) -> bool {
+        let [.., withdrawn_at, _] = self.columns;
+        !row.is_null(withdrawn_at)
+    }
+
+    fn tally(&self, state: &State) -> Tally {
+        let [id, ..] = self.columns;
+        let mut tally = Tally::default();
+        self.table.scan(state, |row| {
+            tally.all += 1;
+            tally.withdrawn += usize::from(self.is_withdrawn(&row));
+            tally.last = tally.last.max(Some(row.int(id)));
+        });
+        tally
     }
 
     fn record(&self, row: &Row<'_>) -> Record {
@@ -206,14 +231,27 @@ impl Records {
     }
 }
 
+/// What changes whenever an exemption is added or withdrawn.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// The number of all exemptions.
+    all: usize,
+    /// The number of withdrawn ones.
+    withdrawn: usize,
+    /// The highest id.
+    last: Option<i32>,
+}
+
 /// A change of the table; no other session can change it before this transaction ends.
 pub struct Change {
     /// The extension's own objects.
     pub own: Own,
     /// The state in which the table was read.
     pub state: State,
-    /// All exemptions, withdrawn ones included.
+    /// The exemptions that are not withdrawn.
     pub records: Vec<Record>,
+    /// The highest id of all exemptions.
+    last: Option<i32>,
 }
 
 /// An exemption to add.
@@ -240,19 +278,17 @@ impl Change {
         lock::acquire_for_change(&own, "the exemptions");
         let state = State::now();
         let Some(table) = Records::open(&state, &own) else { altered() };
-        let records = table.read(&state);
-        let withdrawn =
-            |records: &[Record]| records.iter().filter(|r| r.withdrawn.is_some()).count();
-        let seen = table.read(&State::of_transaction());
-        if (seen.len(), withdrawn(&seen)) != (records.len(), withdrawn(&records)) {
+        let tally = table.tally(&state);
+        if table.tally(&State::of_transaction()) != tally {
             changed_since(&Subject { name: "the exemptions", view: "ops.v_exemptions" });
         }
-        Self { own, state, records }
+        let records = table.not_withdrawn(&state);
+        Self { own, state, records, last: tally.last }
     }
 
     /// Adds an exemption and returns its id.
     pub fn add(&self, new: &New<'_>) -> i32 {
-        let id = next_id(self.records.last().map(|r| r.exemption.id));
+        let id = next_id(self.last);
         let accepted = json_datum(&serde_json::to_value(new.accepted).expect("texts are JSON"));
         as_owner(
             self.table(),
