@@ -326,21 +326,32 @@ pub fn views_over(state: &State, view: Oid) -> HashSet<Oid> {
             let by = oids::REWRITE_BY_OID;
             of_row(state, by, rule, "ev_class", |row, view| row.oid(view))
         };
-        let views = rules.into_iter().filter_map(view_of).filter(|view| is_view(state, *view));
-        queue.extend(views.filter(|view| seen.insert(*view)));
+        let views = views_among(state, rules.into_iter().filter_map(view_of));
+        queue.extend(views.into_iter().filter(|view| seen.insert(*view)));
     }
     seen
 }
 
 /// Whether a relation is a view or a materialized view.
 pub fn is_view(state: &State, relation: Oid) -> bool {
-    let kind = if state.is_current() {
-        // SAFETY: a lookup in the system cache; 0 where there is no such relation.
-        RelationKind::from_relkind(unsafe { pg_sys::get_rel_relkind(relation.into()) as u8 })
-    } else {
-        relation_kind(state, relation)
+    !views_among(state, [relation]).is_empty()
+}
+
+/// Returns those of some relations that are views or materialized views.
+///
+/// They are not looked up in the system cache: it would remember until the session ends that a
+/// relation which another session has dropped does not exist.
+pub fn views_among(state: &State, relations: impl IntoIterator<Item = Oid>) -> Vec<Oid> {
+    let table = Table::open(oids::PG_CLASS);
+    let (key, kind) = (table.column("oid"), table.column("relkind"));
+    let is_view = |relation: &Oid| {
+        let mut found = None;
+        table.lookup(state, oids::CLASS_BY_OID.index, &[(key, *relation)], |row| {
+            found = RelationKind::from_relkind(row.char(kind));
+        });
+        matches!(found, Some(RelationKind::View | RelationKind::MaterializedView))
     };
-    matches!(kind, Some(RelationKind::View | RelationKind::MaterializedView))
+    relations.into_iter().filter(is_view).collect()
 }
 
 /// Whether a materialized view is populated.

@@ -19,7 +19,7 @@ pub fn widened(changed: &[Changed], [then, now]: [&State; 2]) -> Vec<Widened> {
             _ => None,
         })
     };
-    let views: Vec<Oid> = relations().filter(|oid| catalog::is_view(now, *oid)).collect();
+    let views = catalog::views_among(now, relations());
     if views.is_empty() {
         return vec![];
     }
