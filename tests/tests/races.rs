@@ -246,6 +246,75 @@ fn commit_that_waits_too_long_for_another_is_rolled_back() {
     attempt(&mut admin, "CREATE SCHEMA second").unwrap();
 }
 
+/// The set-up of a database that writes to itself by postgres_fdw: for each row, the remote
+/// transaction creates a schema, so that its commit needs the commit lock.
+fn loopback(cluster: &Cluster) -> String {
+    format!(
+        "CREATE TABLE public.events (id int);
+         CREATE FUNCTION public.partition() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN EXECUTE format('CREATE SCHEMA remote%s', NEW.id); RETURN NEW; END $$;
+         CREATE TRIGGER partition BEFORE INSERT ON public.events
+             FOR EACH ROW EXECUTE FUNCTION public.partition();
+         CREATE EXTENSION postgres_fdw;
+         CREATE SERVER loopback FOREIGN DATA WRAPPER postgres_fdw
+             OPTIONS (host '{}', dbname 'loopback');
+         CREATE USER MAPPING FOR CURRENT_USER SERVER loopback OPTIONS (user '{SUPERUSER}');
+         CREATE FOREIGN TABLE public.events_f (id int) SERVER loopback
+             OPTIONS (schema_name 'public', table_name 'events');
+         ALTER DATABASE loopback SET dragonfly_guard.commit_lock_timeout = '500ms'",
+        cluster.folder().display()
+    )
+}
+
+/// A session that has used a foreign table before its first DDL statement holds the commit lock
+/// while the remote transaction commits, unless the library is preloaded. Where the remote commit
+/// needs the lock too, the server detects no deadlock.
+#[test]
+fn remote_commit_that_needs_the_commit_lock_fails_whole_and_passes_where_preloaded() {
+    for preload in ["", "dragonfly_guard"] {
+        let cluster = Cluster::start_with(&[&format!("shared_preload_libraries={preload}")]);
+        let mut admin = cluster.connect("postgres", SUPERUSER);
+        if column(
+            &mut admin,
+            "SELECT name::text FROM pg_available_extensions WHERE name = 'postgres_fdw'",
+        ) != ["postgres_fdw"]
+        {
+            eprintln!("skipped: there is no postgres_fdw");
+            return;
+        }
+        drop(cluster.guarded("loopback"));
+        cluster.connect("loopback", SUPERUSER).batch_execute(&loopback(&cluster)).unwrap();
+
+        let mut session = cluster.connect("loopback", SUPERUSER);
+        session.batch_execute("BEGIN; INSERT INTO public.events_f VALUES (1)").unwrap();
+        session.batch_execute("CREATE SCHEMA local1").unwrap();
+        let started = Instant::now();
+        let committed = attempt(&mut session, "COMMIT");
+        assert!(started.elapsed() < Duration::from_secs(20), "preloaded: {preload}");
+        let mut other = cluster.connect("loopback", SUPERUSER);
+        let state = column(
+            &mut other,
+            "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^(local|remote)'
+             UNION ALL SELECT 'row ' || id FROM public.events ORDER BY 1",
+        );
+        if preload.is_empty() {
+            let error = committed.unwrap_err();
+            assert_eq!(
+                (error.code.as_str(), error.message.as_str()),
+                ("55P03", "could not commit within dragonfly_guard.commit_lock_timeout"),
+            );
+            assert!(error.hint.contains("shared_preload_libraries"), "{error:?}");
+            assert_eq!(state, [""; 0], "neither transaction has left anything");
+        } else {
+            committed.unwrap();
+            assert_eq!(state, ["local1", "remote1", "row 1"]);
+        }
+        // Nobody holds the lock, and the session works.
+        attempt(&mut other, "CREATE SCHEMA other").unwrap();
+        attempt(&mut session, "CREATE SCHEMA more").unwrap();
+    }
+}
+
 /// A session learns of all relations that others change. It must not read their definitions, which
 /// waits for their locks, for an exemption that does not depend on these.
 #[test]
