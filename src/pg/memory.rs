@@ -9,7 +9,7 @@
 //! - An allocation that fails nevertheless ends the session. It cannot raise an error: an allocator
 //!   must not unwind.
 
-use super::report::Report;
+use super::report::{Report, errfinish, errstart};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -105,11 +105,9 @@ fn after_release(allocate: impl Fn() -> *mut u8) -> *mut u8 {
 /// Ends the session as `ereport(FATAL)` does, which neither returns nor jumps.
 fn end_session() -> ! {
     unsafe extern "C-unwind" {
-        fn errstart(level: c_int, domain: *const c_char) -> bool;
         fn errcode(code: c_int) -> c_int;
         fn errmsg(format: *const c_char, ...) -> c_int;
         fn errdetail(format: *const c_char, ...) -> c_int;
-        fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
     }
     // SAFETY: the calls that `ereport(FATAL, ...)` expands to (elog.h), with C strings. The server
     // keeps memory for the report of this error.

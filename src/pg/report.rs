@@ -17,6 +17,13 @@ pub struct Report {
     pub hint: String,
 }
 
+unsafe extern "C-unwind" {
+    /// Begins a report, which `errfinish` ends (elog.h); false where nobody is to get it. pgrx does
+    /// not bind the two functions.
+    pub(super) fn errstart(level: c_int, domain: *const c_char) -> bool;
+    pub(super) fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+}
+
 /// The origin of errors for which no other is given.
 const EXTENSION: &str = "dragonfly_guard";
 
@@ -68,10 +75,6 @@ pub fn origin(report: &ErrorReportWithLevel) -> Option<&str> {
 /// Writes a line to the server log only. The statement, which the server would add, is suppressed
 /// because it may contain a password.
 pub fn to_server_log(line: &str) {
-    unsafe extern "C-unwind" {
-        fn errstart(level: c_int, domain: *const c_char) -> bool;
-        fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
-    }
     let Ok(text) = CString::new(super::text::to_server(&for_message(line.to_owned()))) else {
         return;
     };

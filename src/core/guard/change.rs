@@ -314,10 +314,6 @@ mod tests {
 
     /// Returns the regressions of `after`, one line each.
     fn worse(before: &World, after: &World, rule: &str) -> Vec<String> {
-        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-        let old = Context::new(&before.contract, &old, &old_access, &|| {});
-        let new = Context::new(&after.contract, &new, &new_access, &|| {});
         let line = |w: Regression| {
             format!(
                 "{} {}: {}",
@@ -326,7 +322,9 @@ mod tests {
                 w.finding.detail
             )
         };
-        Change::new(&old, &new).regressions(find(rule).unwrap()).into_iter().map(line).collect()
+        before.compared_with(after, |old, new| {
+            Change::new(old, new).regressions(find(rule).unwrap()).into_iter().map(line).collect()
+        })
     }
 
     #[test]
@@ -464,13 +462,11 @@ mod tests {
         let new = format!("block now: Role \"authenticated\" has EXECUTE {text}");
         assert_eq!(worse(&before, &after, RULE), [new]);
         assert_eq!(worse(&after, &before, RULE), [""; 0], "one grantee less");
-        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-        let old = Context::new(&before.contract, &old, &old_access, &|| {});
-        let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let found = Change::new(&old, &new).regressions(find(RULE).unwrap());
-        assert_eq!(found[0].audited, new.run(find(RULE).unwrap())[0]);
-        assert_eq!(found[0].audited.detail, both);
+        before.compared_with(&after, |old, new| {
+            let found = Change::new(old, new).regressions(find(RULE).unwrap());
+            assert_eq!(found[0].audited, new.run(find(RULE).unwrap())[0]);
+            assert_eq!(found[0].audited.detail, both);
+        });
     }
 
     #[test]
@@ -656,14 +652,11 @@ mod tests {
         routine.acl = Some(acl);
         after.snapshot.routines.push(routine.clone());
         let actions = |before: &World, after: &World, granted: &[Oid]| -> Vec<GuardAction> {
-            let (old, new) =
-                (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-            let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-            let old = Context::new(&before.contract, &old, &old_access, &|| {});
-            let new = Context::new(&after.contract, &new, &new_access, &|| {});
-            let change =
-                Change::new(&old, &new).with_grants_to_public(granted.iter().copied().collect());
-            change.regressions(find(RULE).unwrap()).iter().map(|w| w.action).collect()
+            before.compared_with(after, |old, new| {
+                let granted = granted.iter().copied().collect();
+                let change = Change::new(old, new).with_grants_to_public(granted);
+                change.regressions(find(RULE).unwrap()).iter().map(|w| w.action).collect()
+            })
         };
         assert_eq!(actions(&before, &after, &[]), [GuardAction::Warn]);
         assert_eq!(actions(&before, &after, &[6001]), [GuardAction::Block]);

@@ -162,11 +162,11 @@ mod tests {
 
     /// Checks the transaction that has changed `before` into `after`, at commit.
     fn check(before: &World, after: &World) -> Outcome {
-        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-        let old = Context::new(&before.contract, &old, &old_access, &|| {});
-        let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let change = Change::new(&old, &new);
+        before.compared_with(after, outcome)
+    }
+
+    fn outcome(old: &Context<'_>, new: &Context<'_>) -> Outcome {
+        let change = Change::new(old, new);
         let blocked = |r: &Regression| r.action == GuardAction::Block;
         let found: Vec<Regression> = RULES
             .iter()
@@ -174,8 +174,8 @@ mod tests {
             .filter(|regression| blocked(regression))
             .collect();
         let completer = Completer {
-            before: &old,
-            after: &new,
+            before: old,
+            after: new,
             rules: &RULES,
             granted_to_public: &HashSet::new(),
             is_wanted: &|_, regression| blocked(regression),
