@@ -3,6 +3,7 @@
 
 use crate::{Cluster, SUPERUSER, ServerError, as_postgres, attempt, column, connect_in};
 use postgres::Client;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -69,7 +70,7 @@ pub enum Work {
     Plan,
     /// Loads a contract with the next version.
     Contract,
-    /// Exempts by rule and object, and withdraws exemptions.
+    /// Exempts by fingerprint, by rule and object, and by pattern, and withdraws exemptions.
     Exempt,
     /// Freezes a schema.
     Freeze,
@@ -99,6 +100,31 @@ pub struct Seen {
     pub errors: Mutex<Vec<(Work, ServerError)>>,
     /// How many steps have succeeded.
     pub steps: AtomicU64,
+    /// The number of the measurement that is wanted.
+    wanted: AtomicU64,
+    /// What the sessions measured last, by number of the session.
+    measured: Mutex<BTreeMap<usize, (u64, SessionMemory)>>,
+}
+
+/// The memory of one session between two statements, in kB.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionMemory {
+    /// What the session does.
+    pub work: Work,
+    /// What the process has of its own.
+    pub process: u64,
+    /// What is in use in PostgreSQL's memory contexts: almost all of it are the caches of the
+    /// catalogs.
+    pub contexts: u64,
+}
+
+impl SessionMemory {
+    /// What is in use in no memory context: the heap of this extension's code, the data of the
+    /// program, and what was freed and not returned to the system.
+    #[must_use]
+    pub fn outside(&self) -> u64 {
+        self.process.saturating_sub(self.contexts)
+    }
 }
 
 /// Sessions at work.
@@ -127,6 +153,23 @@ impl Workers {
         Self { seen: seen.clone(), threads: threads.collect() }
     }
 
+    /// Lets each session measure its memory after its current step. Returns what those have
+    /// measured that did within a minute.
+    #[must_use]
+    pub fn measure(&self) -> Vec<SessionMemory> {
+        let wanted = self.seen.wanted.fetch_add(1, Ordering::Relaxed) + 1;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let measured: Vec<_> = self.seen.measured.lock().unwrap().values().copied().collect();
+            let current: Vec<_> =
+                measured.into_iter().filter(|(number, _)| *number == wanted).collect();
+            if current.len() == self.threads.len() || Instant::now() > deadline {
+                return current.into_iter().map(|(_, memory)| memory).collect();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Ends the sessions after their current step.
     pub fn finish(self) {
         self.seen.stop.store(true, Ordering::Relaxed);
@@ -137,13 +180,21 @@ impl Workers {
 }
 
 fn work_until_disconnected(client: &mut Client, work: Work, number: usize, seen: &Seen) {
+    let mut measured = seen.wanted.load(Ordering::Relaxed);
     while !seen.stop.load(Ordering::Relaxed) {
+        let wanted = seen.wanted.load(Ordering::Relaxed);
+        if measured < wanted
+            && let Ok(memory) = session_memory(client, work)
+        {
+            seen.measured.lock().unwrap().insert(number, (wanted, memory));
+            measured = wanted;
+        }
         match step(client, work, number, seen) {
             Ok(()) => {
                 seen.steps.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => match error.as_db_error() {
-                Some(error) if error.message().starts_with("another session is changing ") => {
+                Some(error) if is_in_turn(error.message()) => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Some(error) => {
@@ -156,6 +207,21 @@ fn work_until_disconnected(client: &mut Client, work: Work, number: usize, seen:
             },
         }
     }
+}
+
+/// Whether a step fails because of what another session does, or because it has been done by a
+/// session whose acknowledgement was lost.
+fn is_in_turn(message: &str) -> bool {
+    ["another session is changing ", "already exempted by "].iter().any(|m| message.starts_with(m))
+}
+
+fn session_memory(client: &mut Client, work: Work) -> Result<SessionMemory, postgres::Error> {
+    let row = client.query_one(
+        "SELECT pg_backend_pid(), sum(used_bytes)::int8 / 1024 FROM pg_backend_memory_contexts",
+        &[],
+    )?;
+    let (pid, contexts): (i32, i64) = (row.get(0), row.get(1));
+    Ok(SessionMemory { work, process: memory(pid, "RssAnon:"), contexts: contexts as u64 })
 }
 
 /// Returns a number that no other call has returned.
@@ -197,7 +263,7 @@ fn step(
         )),
         Work::Audit => client.batch_execute(
             "SELECT count(*) FROM ops.audit_security(); SELECT count(*) FROM ops.golden_sql();
-             SELECT count(*) FROM ops.guard_status(); SELECT count(*) FROM ops.v_exemptions",
+             SELECT count(*) FROM ops.guard_status()",
         ),
         Work::Reads => client.batch_execute(
             "SELECT count(*) FROM public.judgments; SELECT count(*) FROM pg_class;
@@ -208,10 +274,14 @@ fn step(
 
 /// A transaction that creates, changes and drops; and one that leaves a table and a view, which
 /// belong together.
+///
+/// No column has a type that needs a TOAST table: PostgreSQL remembers in a session that no type
+/// has the name of that table, for each table 0.7 kB, so that the memory of a session that creates
+/// tables would grow without end, with and without this extension.
 fn ddl() -> String {
     let id = next();
     format!(
-        "BEGIN; CREATE TABLE work.a{id} (id int); ALTER TABLE work.a{id} ADD note text;
+        "BEGIN; CREATE TABLE work.a{id} (id int); ALTER TABLE work.a{id} ADD note int;
          CREATE FUNCTION work.f{id}() RETURNS int LANGUAGE sql AS 'SELECT 1';
          DROP FUNCTION work.f{id}(); DROP TABLE work.a{id}; COMMIT;
          BEGIN; CREATE TABLE work.t{id} (id int);
@@ -237,12 +307,22 @@ fn refusal(client: &mut Client, seen: &Seen) -> Result<(), postgres::Error> {
 }
 
 fn exempt(client: &mut Client, seen: &Seen) -> Result<(), postgres::Error> {
-    let object = format!("work.nothing{}", next());
-    let row = client.query_one(
-        "SELECT ops.exempt(rule => 'routine_executable_by_public', object => $1, reason => 'x')",
-        &[&object],
-    )?;
-    seen.exempted.lock().unwrap().push(row.get(0));
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let by_object = |rule: &str, object: &str| {
+        format!("SELECT ops.exempt(rule => '{rule}', object => '{object}', reason => 'x')")
+    };
+    let call = match turn % 3 {
+        0 => "SELECT ops.exempt(fingerprint, 'x') FROM ops.audit_security()
+                  WHERE rule = 'rls_not_forced' ORDER BY random() LIMIT 1"
+            .to_owned(),
+        1 => by_object("routine_executable_by_public", &format!("work.nothing{}", next())),
+        // Many of the views that other sessions create and drop.
+        _ => by_object("view_privileges", &format!("work.v*{}", turn / 3 % 20)),
+    };
+    if let Some(row) = client.query_opt(&call, &[])? {
+        seen.exempted.lock().unwrap().push(row.get(0));
+    }
     if seen.exempted.lock().unwrap().len() > 20 {
         let oldest = seen.exempted.lock().unwrap().remove(0);
         client.execute("SELECT ops.unexempt(id => $1)", &[&oldest])?;
@@ -263,8 +343,15 @@ pub struct Guarded {
     pub seen: Arc<Seen>,
 }
 
-const FINDINGS: &str =
-    "SELECT concat_ws(' ', fingerprint, rule, object) FROM ops.audit_security() ORDER BY 1";
+/// How the entry of a rejection in the server log begins.
+const REJECTED: &str = "LOG:  {\"dragonfly_guard\":\"rejected\"";
+
+/// All findings, exempt ones included.
+const FINDINGS: &str = "SELECT concat_ws(' ', fingerprint, rule, object) FROM (
+        SELECT fingerprint, rule, object FROM ops.audit_security()
+        UNION SELECT f->>'fingerprint', rule, f->>'object'
+            FROM ops.v_exemptions, jsonb_array_elements(findings) f WHERE status = 'active'
+    ) all_findings ORDER BY 1";
 
 impl Guarded {
     /// Creates the database.
@@ -332,6 +419,28 @@ impl Guarded {
             assert!(active.contains(&id.to_string()), "{fault}: exemption {id} is lost");
         }
         client.batch_execute("SELECT * FROM ops.check_schema_consistency()").unwrap();
+    }
+
+    /// Checks that every refusal that a client has seen has an entry of its own in the server log,
+    /// also where no log writer writes rows. The server has not been started again since the
+    /// refusals.
+    ///
+    /// # Panics
+    /// If an entry is missing or there are two.
+    pub fn check_server_log(&self, cluster: &Cluster, fault: &str) {
+        let mut entries: BTreeMap<String, u32> = BTreeMap::new();
+        for line in cluster.log().lines().filter(|line| line.contains(REJECTED)) {
+            let object = line.split("\"object\":\"").nth(1).and_then(|rest| rest.split('"').next());
+            *entries.entry(object.unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        let refused = self.seen.refused.lock().unwrap();
+        let wrong: Vec<_> =
+            refused.iter().filter(|name| entries.get(*name).copied() != Some(1)).collect();
+        let (count, of) = (wrong.len(), refused.len());
+        assert!(
+            wrong.is_empty(),
+            "{fault}: {count} of {of} refusals have not one entry: {wrong:?}"
+        );
     }
 
     /// Every refusal that a client has seen is a row, or is counted as dropped.

@@ -60,6 +60,7 @@ fn killed_backend_leaves_nothing_half_done() {
                 }
             });
             let fault = format!("kill -9 of a backend, round {round}, {settings:?}");
+            guarded.check_server_log(&cluster, &fault);
             guarded.check(&cluster, &fault, !settings.is_empty());
             assert_errors(&guarded, &fault, &SERVER_ENDS);
         }
@@ -465,6 +466,8 @@ fn replaced_library_harms_no_session() {
         let workers = Workers::start(&cluster, &guarded.seen, &CHANGES);
         for _ in 0..4 * rounds() {
             random.sleep(500);
+            // The same code in a new file: what harms sessions is a file that is overwritten, and
+            // addresses in a library that is no longer the one that was loaded.
             let copy = folder.join(format!("dragonfly_guard.{}", std::process::id()));
             std::fs::copy(&library, &copy).unwrap();
             std::fs::rename(&copy, &library).unwrap();
@@ -478,6 +481,7 @@ fn replaced_library_harms_no_session() {
             }
         }
         workers.finish();
+        guarded.check_server_log(&cluster, "replaced library");
         guarded.check(&cluster, "replaced library", !settings.is_empty());
         assert_errors(&guarded, "replaced library", &[]);
         assert!(!cluster.log().contains("terminated by signal"), "{}", cluster.log());
