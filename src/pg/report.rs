@@ -18,7 +18,7 @@ pub struct Report {
 }
 
 unsafe extern "C-unwind" {
-    /// Begins a report, which `errfinish` ends (elog.h); false where nobody is to get it. pgrx does
+    /// Begins a report, which `errfinish` ends (elog.h); false where it is not wanted. pgrx does
     /// not bind the two functions.
     pub(super) fn errstart(level: c_int, domain: *const c_char) -> bool;
     pub(super) fn errfinish(file: *const c_char, line: c_int, function: *const c_char);

@@ -309,7 +309,7 @@ fn remote_commit_that_needs_the_commit_lock_fails_whole_and_passes_where_preload
             committed.unwrap();
             assert_eq!(state, ["local1", "remote1", "row 1"]);
         }
-        // Nobody holds the lock, and the session works.
+        // No session holds the lock, and the session works.
         attempt(&mut other, "CREATE SCHEMA other").unwrap();
         attempt(&mut session, "CREATE SCHEMA more").unwrap();
     }
