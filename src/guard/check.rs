@@ -19,7 +19,7 @@ use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
     Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, Replaced, Shown,
-    Widened, exposed, is_excused, is_regression, opened, replaced, shown,
+    Widened, exposed, is_excused, is_regression, opened, renames_roles, replaced, shown,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -445,10 +445,11 @@ impl Checked<'_, '_> {
         let mut exposed = exposed(old, new, routines);
         exposed.retain(|e| !exempt.path(new, e.routine));
         // Another schema may still get the name of a renamed or dropped one, or the search_paths
-        // that name it may still be changed.
-        let is_settled = exposed
-            .iter()
-            .any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
+        // that name it may still be changed. The contract trusts roles by name.
+        let is_settled = !renames_roles(old.snapshot, new.snapshot)
+            && exposed
+                .iter()
+                .any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
         let action = new.guard_action(&search_path::RULE);
         let rejection = Rejection::of_exposed(new, &exposed, tag)?;
         Some(Found { rejection, action, is_settled })

@@ -179,7 +179,7 @@ fn dropping_a_declared_column_is_rejected() {
         ("ALTER TABLE app.users RENAME COLUMN name TO label", "column_privileges"),
     ] {
         let error = attempt(&mut client, statement).unwrap_err();
-        assert!(error.message.contains(rule), "{}", error.message);
+        assert!(error.detail.contains(&format!("Rule {rule},")), "{error:?}");
     }
     attempt(&mut client, "ALTER TABLE app.users DROP COLUMN is_admin").unwrap();
     client
@@ -282,4 +282,40 @@ fn policy_is_dropped_only_where_no_declared_privilege_needs_it() {
     client.batch_execute(APPLY).unwrap();
     assert!(can(&mut client, "app_user", "SELECT 1 / count(*) FROM app.users"));
     assert_eq!(abilities(&mut client), DECLARED);
+}
+
+#[test]
+fn column_that_takes_the_name_of_a_declared_one_is_checked_at_commit() {
+    let (_cluster, mut client) = database(
+        "GRANT SELECT, UPDATE (name) ON app.users TO app_user;
+         GRANT SELECT (id) ON app.users TO job_worker; GRANT SELECT ON app.zips TO app_user;",
+    );
+    client.batch_execute("SET dragonfly_guard.mode = block").unwrap();
+    let swap = "BEGIN; ALTER TABLE app.users ADD COLUMN name_new varchar(80);
+                ALTER TABLE app.users RENAME COLUMN name TO name_old;
+                ALTER TABLE app.users RENAME COLUMN name_new TO name;
+                GRANT UPDATE (name) ON app.users TO app_user;";
+    let rejected = attempt(&mut client, &format!("{swap} COMMIT")).unwrap_err();
+    assert_eq!(
+        rejected.detail.lines().next(),
+        Some(
+            "The cause of one violation is that column \"name\" of table app.users has become \
+             column \"name_old\" of table app.users: the privileges that the contract declares \
+             for column \"name\" have stayed on it."
+        ),
+        "{rejected:?}"
+    );
+    let (_, revoke) = rejected.hint.split_once("in the same transaction:").expect(&rejected.hint);
+    let again = format!("{swap} {revoke} COMMIT");
+    attempt(&mut client, "ROLLBACK").unwrap();
+    attempt(&mut client, &again).unwrap();
+    attempt(&mut client, "ALTER TABLE app.users DROP COLUMN name_old").unwrap();
+    let others = "BEGIN; ALTER TABLE app.users DROP COLUMN name;
+                  ALTER TABLE app.users ADD COLUMN name text;
+                  GRANT UPDATE (name) ON app.users TO app_user; COMMIT;
+                  BEGIN; ALTER TABLE app.users RENAME COLUMN name TO n;
+                  ALTER TABLE app.users RENAME COLUMN n TO name; COMMIT";
+    attempt(&mut client, others).unwrap();
+    assert_eq!(column(&mut client, FOUND), ["warning rls_disabled app.zips"]);
+    assert_eq!(abilities(&mut client), [true, true, false, true, false]);
 }

@@ -506,3 +506,19 @@ fn declared_object_given_to_a_role_that_the_contract_does_not_name_is_one_findin
             .map(|routine| format!("error security_definer_search_path {routine}"))
     );
 }
+
+#[test]
+fn renamed_role_is_checked_at_commit() {
+    let (_cluster, mut client) = application(HARDENED, "");
+    for role in ["member", "visitor", "backend", "deployer"] {
+        let there = format!("BEGIN; ALTER ROLE {role} RENAME TO other_name;");
+        let back = format!("{there} ALTER ROLE other_name RENAME TO {role}; COMMIT");
+        attempt(&mut client, &back).unwrap_or_else(|rejected| panic!("{role}: {rejected:?}"));
+        let rejected = attempt(&mut client, &format!("{there} COMMIT")).expect_err(role);
+        attempt(&mut client, "ROLLBACK").unwrap();
+        assert!(rejected.message.starts_with("ALTER ROLE violates"), "{role}: {rejected:?}");
+        let cause = format!("is that role \"{role}\" has become role \"other_name\"");
+        let is_first = rejected.detail.lines().next().is_some_and(|line| line.contains(&cause));
+        assert!(is_first, "{role}: {rejected:?}");
+    }
+}

@@ -5,6 +5,7 @@
 //! same part.
 
 use super::held::was_held_through_public;
+use super::renamed::{is_same_column, renames_roles};
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};
@@ -23,6 +24,8 @@ pub struct Change<'a> {
     names: HashSet<String>,
     /// The objects now.
     exists: HashSet<ObjectId>,
+    /// Whether a role has another name than before, which findings name it by.
+    renames_roles: bool,
     /// The routines on which the transaction has granted EXECUTE to PUBLIC.
     granted_to_public: HashSet<Oid>,
 }
@@ -38,7 +41,8 @@ pub struct Regression {
     pub action: GuardAction,
     /// No later statement of the transaction is expected to fix it: an object that existed before,
     /// under the same name, allows more. Everything else is checked at commit: a view that is
-    /// dropped and created again, a table that gets row security in the next statement.
+    /// dropped and created again, a table that gets row security in the next statement, a column
+    /// whose name another one takes.
     pub settled: bool,
     /// Whether another statement of the same transaction can fix it.
     pub can_be_completed: bool,
@@ -58,6 +62,7 @@ impl<'a> Change<'a> {
             existed,
             names,
             exists: objects(after.snapshot).into_keys().collect(),
+            renames_roles: renames_roles(before.snapshot, after.snapshot),
             granted_to_public: HashSet::new(),
         }
     }
@@ -188,11 +193,27 @@ impl<'a> Change<'a> {
             && !self.names.contains(&draft.object.identity)
     }
 
-    /// Whether the object has the same name as before, and allows more rather than less.
+    /// Whether the object, its column and the roles have the same names as before, and it allows
+    /// more rather than less.
     fn is_settled(&self, draft: &Draft) -> bool {
         let same_name =
             self.existed.get(&draft.object.id).is_some_and(|name| *name == draft.object.identity);
-        !draft.measure.is_missing && (draft.object.id == ObjectId::Named || same_name)
+        !draft.measure.is_missing
+            && !self.renames_roles
+            && (draft.object.id == ObjectId::Named || same_name)
+            && self.is_same_column(draft)
+    }
+
+    /// Whether a draft is about the object itself, or a column that certainly had its name before.
+    fn is_same_column(&self, draft: &Draft) -> bool {
+        let (ObjectId::Relation(oid), Some(column)) =
+            (draft.object.id, draft.evidence["column"].as_str())
+        else {
+            return true;
+        };
+        let states = [self.before, self.after].map(|cx| cx.snapshot.relation(oid));
+        let [Some(before), Some(after)] = states else { return true };
+        is_same_column(before, after, column)
     }
 
     /// Returns what a current finding is compared by: the object, if it existed before; otherwise

@@ -1,8 +1,9 @@
 //! The statements that complete a transaction so that the guard allows it, and the cause that
 //! several findings share, as parts of one DETAIL and one HINT. A cause is one of: default
-//! privileges, a policy that applies to PUBLIC, another name of a declared table.
+//! privileges, a policy that applies to PUBLIC, another name of something declared.
 
 use super::change::Regression;
+use super::renamed;
 use crate::catalog::{DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges};
 use crate::finding::Finding;
 use crate::fix::{Change, Statement, Verb, alter_default_privileges, default_acl_objects};
@@ -43,8 +44,9 @@ pub enum CauseKind {
     DefaultPrivileges,
     /// A policy applies to PUBLIC, which is the default.
     PolicyForPublic,
-    /// The transaction has renamed a relation or moved it to another schema, and what the contract
-    /// declares for its name stayed on it. Contains the new identity, with its type.
+    /// The transaction has renamed a relation, a column or a role, or moved a relation to another
+    /// schema, and what the contract declares for its name stayed on it. Contains what it is now,
+    /// with its type.
     Renamed(String),
 }
 
@@ -57,45 +59,10 @@ pub fn causes(
     runner: Oid,
     regressions: &[&Regression],
 ) -> Vec<Cause> {
-    let mut causes = renamed(before, after, regressions);
+    let mut causes = renamed::causes(before, after, regressions);
     causes.extend(default_privileges_behind(after, runner, regressions));
     causes.extend(policies_for_public(after, regressions));
     causes
-}
-
-/// Returns the relations that have another name than before the transaction, with the findings
-/// about them and about their policies.
-fn renamed(before: &Context<'_>, after: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
-    let mut found: BTreeMap<Oid, HashSet<String>> = BTreeMap::new();
-    for regression in regressions.iter().filter(|r| !r.is_missing) {
-        let relation = match regression.finding.object.id {
-            ObjectId::Relation(oid) => Some(oid),
-            ObjectId::Policy(oid) => {
-                after.snapshot.policies.iter().find(|p| p.oid == oid).map(|p| p.relation)
-            }
-            _ => None,
-        };
-        if let Some(relation) = relation {
-            found.entry(relation).or_default().insert(regression.finding.fingerprint.clone());
-        }
-    }
-    let cause = |(oid, findings): (Oid, HashSet<String>)| {
-        let (old, new) = (before.snapshot.relation(oid)?, after.snapshot.relation(oid)?);
-        let name = before.snapshot.relation_sql(old);
-        let (object_type, now) = (new.kind.object_type(), after.snapshot.relation_sql(new));
-        let schema = before.snapshot.schema_name(old.schema);
-        if name == now || !after.contract.declares_relation(schema, &old.name) {
-            return None;
-        }
-        let problem = format!(
-            "The cause of {} is that {object_type} {name} has become {object_type} {now}: the \
-             privileges and policies that the contract declares for {name} have stayed on it.",
-            counted(findings.len())
-        );
-        let kind = CauseKind::Renamed(format!("{object_type} {now}"));
-        Some(Cause { kind, problem, statements: vec![], findings })
-    };
-    found.into_iter().filter_map(cause).collect()
 }
 
 /// Returns the policies for PUBLIC that findings are about.
@@ -126,7 +93,7 @@ fn policies_for_public(cx: &Context<'_>, regressions: &[&Regression]) -> Vec<Cau
 }
 
 /// Returns a number of violations in words.
-fn counted(count: usize) -> String {
+pub(super) fn counted(count: usize) -> String {
     if count == 1 { "one violation".to_owned() } else { format!("{count} violations") }
 }
 

@@ -8,6 +8,7 @@ mod inherited;
 mod opened;
 mod regression;
 mod rejection;
+mod renamed;
 mod replaced;
 mod widened;
 
@@ -18,5 +19,6 @@ pub use inherited::{Inherited, inherited};
 pub use opened::{Opened, Opening, opened};
 pub use regression::is_regression;
 pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, merged};
+pub use renamed::renames_roles;
 pub use replaced::{Replaced, replaced};
 pub use widened::{Shown, Widened, shown};

@@ -1,0 +1,241 @@
+//! Relations, columns and roles that a transaction has renamed. The contract declares by name, and
+//! privileges stay on what is renamed: a later statement may give the name to another object, or
+//! give it back, so that only the commit shows what is wrong.
+
+use super::change::Regression;
+use super::completion::{Cause, CauseKind, counted};
+use crate::catalog::{Acl, ObjectId, Oid, Relation, Snapshot};
+use crate::rules::Context;
+use crate::sql::printable;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Whether a role has another name than before.
+#[must_use]
+pub fn renames_roles(before: &Snapshot, after: &Snapshot) -> bool {
+    // Nearly always both lists are the same, in the same order.
+    let same = before.roles.iter().zip(&after.roles);
+    let same = same.take_while(|(old, new)| (old.oid, &old.name) == (new.oid, &new.name)).count();
+    if same == before.roles.len() || same == after.roles.len() {
+        return false;
+    }
+    let names: HashMap<Oid, &str> =
+        before.roles[same..].iter().map(|role| (role.oid, role.name.as_str())).collect();
+    after.roles[same..].iter().any(|role| names.get(&role.oid).is_some_and(|n| *n != role.name))
+}
+
+/// Whether a column is certainly the one that had its name before. Columns that have been added
+/// come last; where others have been renamed or dropped, it may be another one.
+pub(super) fn is_same_column(before: &Relation, after: &Relation, column: &str) -> bool {
+    let (old, new) = (&before.column_names, &after.column_names);
+    new.starts_with(old) && (old.is_empty() || old.iter().any(|name| name == column))
+}
+
+/// Returns what has another name than before, with the findings about it, which are about what the
+/// contract declares for its earlier name.
+pub(super) fn causes(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    regressions: &[&Regression],
+) -> Vec<Cause> {
+    let mut found: BTreeMap<Renamed, HashSet<String>> = BTreeMap::new();
+    for regression in regressions.iter().filter(|r| !r.is_missing) {
+        let renamed = role(before, after, regression)
+            .or_else(|| relation(before, after, regression))
+            .or_else(|| column(before, after, regression));
+        if let Some(renamed) = renamed {
+            found.entry(renamed).or_default().insert(regression.finding.fingerprint.clone());
+        }
+    }
+    found.into_iter().map(|(renamed, findings)| renamed.cause(findings)).collect()
+}
+
+/// Something that has been renamed.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Renamed {
+    /// What it was: its type and name.
+    was: String,
+    /// What it is: its type and name.
+    is: String,
+    /// What the contract declares for it by name, and where that is now.
+    declared: String,
+}
+
+impl Renamed {
+    fn cause(self, findings: HashSet<String>) -> Cause {
+        let Self { was, is, declared } = self;
+        let number = counted(findings.len());
+        let problem = format!("The cause of {number} is that {was} has become {is}: {declared}");
+        Cause { kind: CauseKind::Renamed(is), problem, statements: vec![], findings }
+    }
+}
+
+/// Returns the declared role that the findings are about: as grantee or as owner.
+fn role(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> Option<Renamed> {
+    let finding = &regression.finding;
+    let name = finding.role().or_else(|| finding.evidence["owner"].as_str())?;
+    let old = before.snapshot.role(after.snapshot.role_named(name)?.oid)?;
+    if old.name == name || after.contract.kind_of(&old.name).is_none() {
+        return None;
+    }
+    let was = format!("role \"{}\"", printable(&old.name));
+    Some(Renamed {
+        declared: format!("the contract declares {was} by its name."),
+        is: format!("role \"{}\"", printable(name)),
+        was,
+    })
+}
+
+/// Returns the declared relation that a finding is about, itself or its policy.
+fn relation(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> Option<Renamed> {
+    let relation = match regression.finding.object.id {
+        ObjectId::Relation(oid) => oid,
+        ObjectId::Policy(oid) => {
+            after.snapshot.policies.iter().find(|policy| policy.oid == oid)?.relation
+        }
+        _ => return None,
+    };
+    let (old, new) = (before.snapshot.relation(relation)?, after.snapshot.relation(relation)?);
+    let (name, now) = (before.snapshot.relation_sql(old), after.snapshot.relation_sql(new));
+    let schema = before.snapshot.schema_name(old.schema);
+    let object_type = new.kind.object_type();
+    (name != now && after.contract.declares_relation(schema, &old.name)).then(|| Renamed {
+        was: format!("{object_type} {name}"),
+        is: format!("{object_type} {now}"),
+        declared: format!(
+            "the privileges and policies that the contract declares for {name} have stayed on it."
+        ),
+    })
+}
+
+/// Returns the column with declared privileges that a finding is about.
+fn column(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> Option<Renamed> {
+    let ObjectId::Relation(oid) = regression.finding.object.id else { return None };
+    let column = regression.finding.evidence["column"].as_str()?;
+    let (old, new) = (before.snapshot.relation(oid)?, after.snapshot.relation(oid)?);
+    let schema = before.snapshot.schema_name(old.schema);
+    if !after.contract.declares_column_grants(schema, &old.name) {
+        return None;
+    }
+    let place = new.column_names.iter().position(|name| name == column)?;
+    let was = old.column_names.get(place).filter(|was| *was != column)?;
+    let [had, has] = [column_acl(old, was)?, column_acl(new, column)?];
+    let table = format!("{} {}", new.kind.object_type(), after.snapshot.relation_sql(new));
+    stayed(had, has).then(|| Renamed {
+        was: format!("column \"{}\" of {table}", printable(was)),
+        is: format!("column \"{}\" of {table}", printable(column)),
+        declared: format!(
+            "the privileges that the contract declares for column \"{}\" have stayed on it.",
+            printable(was)
+        ),
+    })
+}
+
+fn column_acl<'a>(relation: &'a Relation, column: &str) -> Option<&'a Acl> {
+    relation.columns.iter().find(|(name, _)| name == column).map(|(_, acl)| acl)
+}
+
+/// Whether an ACL has everything that another one has.
+fn stayed(had: &Acl, has: &Acl) -> bool {
+    has.iter().all(|item| {
+        had.iter()
+            .any(|old| old.grantee == item.grantee && old.privileges.contains(item.privileges))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Privileges;
+    use crate::contract::{ColumnGrants, RoleKind};
+    use crate::guard::Change;
+    use crate::rules::testing::World;
+    use crate::rules::{column_privileges, object_ownership, table_privileges};
+
+    /// Returns the world in which the contract declares UPDATE on column "name" of a table, and the
+    /// client has it on the column that now has the given name.
+    fn world(columns: &[&str], granted: &str) -> World {
+        let mut world = World::conforming();
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "plaintiffs").unwrap();
+        let mut grants = ColumnGrants::default();
+        grants.add(Privileges::UPDATE, "name");
+        table.column_grants.insert("authenticated".into(), grants);
+        let client = world.role("authenticated").oid;
+        world.relation("public.plaintiffs").column_names =
+            columns.iter().map(|name| (*name).to_owned()).collect();
+        world.grant_column("public.plaintiffs", granted, client, Privileges::UPDATE);
+        world
+    }
+
+    /// Returns whether each regression is settled, and the causes of all.
+    fn check(
+        before: &World,
+        after: &World,
+        rule: &'static crate::rule::Rule,
+    ) -> (Vec<bool>, Vec<String>) {
+        before.compared_with(after, |old, new| {
+            let found = Change::new(old, new).regressions(rule);
+            let all: Vec<&Regression> = found.iter().filter(|r| !r.is_missing).collect();
+            let causes = causes(old, new, &all).into_iter().map(|cause| cause.problem).collect();
+            (all.iter().map(|r| r.settled).collect(), causes)
+        })
+    }
+
+    #[test]
+    fn renamed_column_with_declared_privileges_is_checked_at_commit() {
+        let before = world(&["id", "name"], "name");
+        let renamed = world(&["id", "name_old"], "name_old");
+        let cause = "The cause of one violation is that column \"name\" of table public.plaintiffs \
+                     has become column \"name_old\" of table public.plaintiffs: the privileges \
+                     that the contract declares for column \"name\" have stayed on it.";
+        let rule = &column_privileges::RULE;
+        assert_eq!(check(&before, &renamed, rule), (vec![false], vec![cause.into()]));
+        let swapped = world(&["id", "name_old", "name"], "name_old");
+        assert_eq!(check(&before, &swapped, rule), (vec![false], vec![cause.into()]));
+        let granted = world(&["id", "name", "more"], "id");
+        assert_eq!(check(&before, &granted, rule), (vec![true], vec![]), "an earlier column");
+        let granted = world(&["id", "name", "more"], "more");
+        assert_eq!(check(&before, &granted, rule), (vec![false], vec![]), "a new column");
+        let dropped = world(&["name"], "id");
+        assert_eq!(check(&before, &dropped, rule).1, [""; 0], "it did not have the privilege");
+    }
+
+    #[test]
+    fn renamed_role_is_checked_at_commit_with_its_name_as_the_cause() {
+        let mut before = World::conforming();
+        before.add_login("gateway");
+        before.declare("gateway", RoleKind::Login);
+        before.grant_role_without_inherit("authenticated", "gateway");
+        let mut after = before.clone();
+        after.role("authenticated").name = "web_user".into();
+        let (settled, causes) = check(&before, &after, &table_privileges::RULE);
+        assert!(!settled.is_empty() && settled.iter().all(|settled| !settled));
+        assert_eq!(causes.len(), 1, "{causes:?}");
+        assert!(
+            causes[0].ends_with(
+                " is that role \"authenticated\" has become role \"web_user\": the contract \
+                 declares role \"authenticated\" by its name."
+            ),
+            "{causes:?}"
+        );
+        let mut after = before.clone();
+        after.role("postgres").name = "other".into();
+        let (settled, causes) = check(&before, &after, &object_ownership::RULE);
+        assert!(!settled.is_empty() && settled.iter().all(|settled| !settled));
+        assert_eq!(causes.len(), 1, "{causes:?}");
+    }
+
+    #[test]
+    fn role_is_renamed_only_where_its_name_differs() {
+        let before = World::conforming();
+        let renames = |change: &dyn Fn(&mut World)| {
+            let mut after = World::conforming();
+            change(&mut after);
+            renames_roles(&before.snapshot, &after.snapshot)
+        };
+        assert!(!renames(&|_| {}));
+        assert!(!renames(&|w| w.add_role("new")));
+        assert!(!renames(&|w| w.snapshot.roles.retain(|role| role.name != "anon")));
+        assert!(!renames(&|w| w.role("anon").create_db = true));
+        assert!(renames(&|w| w.role("anon").name = "web".into()));
+    }
+}
