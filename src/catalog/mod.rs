@@ -59,7 +59,7 @@ pub use routines::{
 pub use server_objects::read as server_objects;
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
-    part, routine, with_users,
+    part, routine, with_parts, with_users,
 };
 pub use texts::{code, named as objects_named, of as texts_of};
 pub use type_name::is_renamed as type_is_renamed;

@@ -14,7 +14,11 @@ use std::rc::Rc;
 
 /// Reads everything that the rules check, with what the parts of objects use.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
-    let mut snapshot = objects_of(state, contract, own);
+    with_parts(state, objects_of(state, contract, own))
+}
+
+/// Adds to a snapshot what the parts of all its objects use.
+pub fn with_parts(state: &State, mut snapshot: Snapshot) -> Snapshot {
     dependencies::add_all(state, &mut snapshot);
     snapshot
 }

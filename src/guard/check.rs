@@ -6,6 +6,7 @@ use super::inherited::{self, Attached};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
+use super::through::Concerned;
 use super::{ended, enforce, reasons, transaction, untrusted, views};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
@@ -19,7 +20,8 @@ use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
     Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, Replaced, Shown,
-    Widened, exposed, is_excused, is_regression, opened, renames_roles, replaced, shown,
+    Through, Widened, exposed, is_excused, is_regression, opened, renames_roles, replaced, shown,
+    through,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -364,6 +366,7 @@ fn check(input: Input<'_>) -> Violations {
     found.extend(checked.shown_by(&uses.widened));
     found.extend(checked.inherited_rows(&uses.attached));
     found.extend(checked.untrusted_code(&uses.untrusted));
+    found.extend(checked.accesses_through(moment));
     let completion = checked.completion(&found, moment);
     Violations { found, completion }
 }
@@ -535,6 +538,32 @@ impl Checked<'_, '_> {
             Found { rejection, action, is_settled: shown.existed }
         };
         shown.iter().map(found).collect()
+    }
+
+    /// Warns about declared views and routines that access less than before, or show more, because
+    /// the role has changed as which they are checked, or what it can access. A later statement may
+    /// still revert it.
+    fn accesses_through(&self, moment: Moment) -> Vec<Found> {
+        let Some(concerned) = Concerned::of(self.states) else { return vec![] };
+        if moment == Moment::Statement {
+            transaction::leave_for_commit();
+            return vec![];
+        }
+        let Self { exempt, tag, .. } = *self;
+        let states = [&transaction::before(exempt.now), exempt.now];
+        let [before, after] = concerned.read(self.states, states);
+        let (old, new) = (Access::new(&before), Access::new(&after));
+        let contract = &self.states.contract;
+        let old = Context::new(contract, &before, &old, &interrupts);
+        let new = Context::new(contract, &after, &new, &interrupts);
+        let mut through = through(&old, &new);
+        through.retain(|through| !exempt.finding(&new, &through.finding(&new)));
+        let found = |through: &Through<'_>| {
+            let rejection = Rejection::of_through(&new, through, tag);
+            let action = new.guard_action(rejection.rule).min(GuardAction::Warn);
+            Found { rejection, action, is_settled: false }
+        };
+        through.iter().map(found).collect()
     }
 
     /// Returns the rules that are checked by comparing findings.

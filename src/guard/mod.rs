@@ -24,6 +24,7 @@ mod reasons;
 mod rejection;
 mod scope;
 mod snapshots;
+mod through;
 mod transaction;
 mod untrusted;
 mod utility;

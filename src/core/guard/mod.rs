@@ -10,6 +10,7 @@ mod regression;
 mod rejection;
 mod renamed;
 mod replaced;
+mod through;
 mod widened;
 
 pub use change::{Change, Regression};
@@ -21,4 +22,5 @@ pub use regression::is_regression;
 pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, merged};
 pub use renamed::renames_roles;
 pub use replaced::{Replaced, replaced};
+pub use through::{Changed, Through, Way, concerned, owners_differ, through};
 pub use widened::{Shown, Widened, shown};

@@ -6,8 +6,9 @@ use super::exposed::Exposed;
 use super::inherited::Inherited;
 use super::opened::{Opened, Opening};
 use super::replaced::Replaced;
+use super::through::{Changed, Through, Way};
 use super::widened::Shown;
-use crate::catalog::{ObjectId, Routine};
+use crate::catalog::{ObjectId, RelationKind, Role, Routine};
 use crate::contract::RoleKind;
 use crate::finding::Finding;
 use crate::fix::{Statement, Verb};
@@ -386,7 +387,6 @@ impl Rejection {
                 or_exempt(&shown.finding(cx))
             )
         };
-        let (schema, name) = (shown.view.schema, &shown.view.name);
         Self {
             rule,
             object: cx.snapshot.relation_identity(shown.view),
@@ -398,12 +398,71 @@ impl Rejection {
                 source(rule)
             ),
             problem,
+            // With security_invoker, the roles would need SELECT on the table, which they may not
+            // have.
             hint: format!(
-                "{declare}To show only rows that the caller may read, run: ALTER VIEW {}.{} SET \
-                 (security_invoker = true);",
-                safe_ident(cx.snapshot.schema_name(schema)),
-                safe_ident(name)
+                "{declare}{} replace the query of view {view} by one that does not read table \
+                 {table}.",
+                if declare.is_empty() { "If this is not intended," } else { "Otherwise" }
             ),
+            remedy: None,
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of what changes about an access through a declared view or routine.
+    #[must_use]
+    pub fn of_through(cx: &Context<'_>, through: &Through<'_>, tag: &str) -> Self {
+        let rule = through.rule();
+        let Through { relation, role, .. } = *through;
+        let (way, object) = match through.way {
+            Way::View(view) => {
+                (format!("view {}", cx.snapshot.relation_sql(view)), cx.relation_object(view))
+            }
+            Way::Routine(routine) => (
+                format!("{} {}", routine.object_type(), cx.snapshot.routine_message(routine)),
+                cx.routine_object(routine),
+            ),
+        };
+        let target =
+            format!("{} {}", relation.kind.object_type(), cx.snapshot.relation_sql(relation));
+        let role = format!("role \"{}\"", printable(&role.name));
+        let users = named_roles(&through.users);
+        let (message, problem) = match &through.changed {
+            Changed::Denied(missing) => (
+                format!("{tag} ends access of {users} through {way}"),
+                format!(
+                    "{} needs {missing} on {target} as {role}, which does not have it: access \
+                     that the contract declares fails.",
+                    capitalized(&way)
+                ),
+            ),
+            Changed::Hidden => (
+                format!("{tag} hides rows of {target} from {users} in {way}"),
+                format!(
+                    "{} reads {target} as {role}, for which row security of the table applies now \
+                     and no policy allows any row.",
+                    capitalized(&way)
+                ),
+            ),
+            Changed::Shown => (
+                format!("{tag} shows rows of {target} to {users} through {way}"),
+                format!(
+                    "{} reads {target} as {role}, which row security of the table does not \
+                     restrict. It shows {users} rows that it did not show before.",
+                    capitalized(&way)
+                ),
+            ),
+        };
+        Self {
+            rule,
+            object: object.identity,
+            key: problem.clone(),
+            verdict: None,
+            message,
+            detail: format!("{problem} {}", source(rule)),
+            problem,
+            hint: through_hint(cx, through),
             remedy: None,
             regression: None,
         }
@@ -482,6 +541,59 @@ impl Rejection {
         if let Some(sql) = regression.finding.fix.sql() {
             self.hint = format!("If it is needed no longer, revoke it: {sql} {}", self.hint);
         }
+    }
+}
+
+/// Returns roles in a sentence: `role "a"`, `roles "a" and "b"`.
+fn named_roles(roles: &[&Role]) -> String {
+    let names: Vec<String> =
+        roles.iter().map(|role| format!("\"{}\"", printable(&role.name))).collect();
+    format!("{} {}", if names.len() == 1 { "role" } else { "roles" }, listed(&names))
+}
+
+/// Returns the statement that reverts what changes about an access through a view or routine.
+fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
+    let Through { relation, role, earlier, .. } = *through;
+    let (table, name) = (cx.snapshot.relation_sql(relation), safe_ident(&role.name));
+    let is_of_owner = cx.access.has_privileges_of(role.oid, relation.owner);
+    let of_view = match through.way {
+        Way::View(view) => {
+            let view_sql = cx.snapshot.relation_sql(view);
+            if view.security_invoker && cx.is_subject(role.oid) {
+                Some(format!("ALTER VIEW {view_sql} SET (security_invoker = false);"))
+            } else {
+                earlier.filter(|earlier| earlier.oid != role.oid).map(|earlier| {
+                    format!("ALTER VIEW {view_sql} OWNER TO {};", safe_ident(&earlier.name))
+                })
+            }
+        }
+        Way::Routine(_) => None,
+    };
+    let revert = match &through.changed {
+        Changed::Denied(missing) => of_view.or_else(|| {
+            let object = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
+            Some(format!("GRANT {missing} ON {object} {table} TO {name};"))
+        }),
+        Changed::Hidden => of_view.or_else(|| {
+            let no_force = format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY;");
+            (relation.force_row_security && is_of_owner).then_some(no_force)
+        }),
+        Changed::Shown if cx.access.is_superuser(role.oid) => {
+            of_view.or_else(|| Some(format!("ALTER ROLE {name} NOSUPERUSER;")))
+        }
+        Changed::Shown if cx.access.bypasses_row_security(role.oid) => {
+            of_view.or_else(|| Some(format!("ALTER ROLE {name} NOBYPASSRLS;")))
+        }
+        Changed::Shown => {
+            is_of_owner.then(|| format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"))
+        }
+    };
+    match revert {
+        Some(sql) => format!("If this is not intended, run: {sql}"),
+        None => format!(
+            "If this is not intended, create a policy on table {table} for role \"{}\".",
+            printable(&role.name)
+        ),
     }
 }
 

@@ -1,0 +1,149 @@
+//! Declared views and routines access tables as their owner: what the owner can no longer read,
+//! or reads without row security from now on, changes what clients see. The guard warns.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+
+/// An application whose clients read a table only through views of an owner.
+const APPLICATION: &str = "
+    CREATE ROLE n_owner; CREATE ROLE n_group; CREATE ROLE n_views IN ROLE n_group;
+    CREATE ROLE n_user; CREATE ROLE n_login LOGIN NOINHERIT; GRANT n_user TO n_login;
+    CREATE SCHEMA app AUTHORIZATION n_owner; CREATE SCHEMA api AUTHORIZATION n_owner;
+    GRANT USAGE ON SCHEMA api TO n_user, n_views; GRANT CREATE ON SCHEMA api TO n_views;
+    GRANT USAGE ON SCHEMA app TO n_views;
+    SET ROLE n_owner;
+    CREATE TABLE app.c (id int, login text); ALTER TABLE app.c ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON app.c TO n_views USING (id = 1); INSERT INTO app.c VALUES (1), (2);
+    GRANT SELECT ON app.c TO n_group;
+    CREATE TABLE app.o (id int); ALTER TABLE app.o ENABLE ROW LEVEL SECURITY;
+    CREATE VIEW api.of_owner AS SELECT id FROM app.c; GRANT SELECT ON api.of_owner TO n_user;
+    CREATE FUNCTION api.counted() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER
+        SET search_path = pg_catalog, pg_temp BEGIN ATOMIC SELECT count(id) FROM app.c; END;
+    REVOKE ALL ON FUNCTION api.counted() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION api.counted() TO n_user;
+    SET ROLE n_views;
+    CREATE VIEW api.shared AS SELECT id FROM app.c; GRANT SELECT ON api.shared TO n_user;
+    RESET ROLE;";
+
+const CONTRACT: &str = "SELECT ops.load_contract(jsonb_set(ops.infer_contract('{app,api}'), \
+                        '{version}', '\"1.0.1\"'))";
+
+/// Hardened mode, in which sessions write the log themselves.
+const HARDENED: &[&str] = &["session_preload_libraries=dragonfly_guard"];
+
+fn application(settings: &[&str]) -> (Cluster, Client) {
+    let cluster = Cluster::start_with(settings);
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute("CREATE DATABASE app").unwrap();
+    let mut client = cluster.connect("app", SUPERUSER);
+    for sql in [APPLICATION, "CREATE EXTENSION dragonfly_guard", CONTRACT] {
+        client.batch_execute(sql).unwrap();
+    }
+    (cluster, client)
+}
+
+/// Executes statements, which must pass, and returns the messages and HINTs of the warnings.
+fn warnings(client: &mut Client, sql: &str) -> Vec<String> {
+    client.batch_execute("TRUNCATE dragonfly_guard.log").unwrap();
+    attempt(client, sql).unwrap_or_else(|rejected| panic!("{sql}: {rejected:?}"));
+    column(client, "SELECT message FROM ops.v_guard_log WHERE event = 'warned' ORDER BY message")
+}
+
+/// Returns how many rows a view shows to a client; -1 where it is denied.
+fn rows(client: &mut Client, view: &str) -> String {
+    client.batch_execute("BEGIN; SET LOCAL ROLE n_user").unwrap();
+    let is_allowed = attempt(client, &format!("SAVEPOINT s; SELECT * FROM {view}")).is_ok();
+    client.batch_execute("ROLLBACK TO s").unwrap();
+    let count = format!("SELECT count(*)::text FROM {view}");
+    let count = if is_allowed { column(client, &count).remove(0) } else { "-1".to_owned() };
+    client.batch_execute("ROLLBACK").unwrap();
+    count
+}
+
+#[test]
+fn owner_that_loses_what_its_view_reads_is_a_warning() {
+    let (_cluster, mut client) = application(HARDENED);
+    assert_eq!(rows(&mut client, "api.of_owner"), "2");
+    let revoke = "SET ROLE n_owner; REVOKE ALL ON app.c FROM n_owner; RESET ROLE";
+    assert_eq!(
+        warnings(&mut client, revoke),
+        [
+            "REVOKE ends access of role \"n_user\" through function api.counted()",
+            "REVOKE ends access of role \"n_user\" through view api.of_owner"
+        ]
+    );
+    assert_eq!(rows(&mut client, "api.of_owner"), "-1");
+    assert_eq!(warnings(&mut client, "GRANT ALL ON app.c TO n_owner"), [""; 0]);
+    let ended = ["REVOKE ROLE", "REVOKE", "DROP OWNED"]
+        .map(|tag| format!("{tag} ends access of role \"n_user\" through view api.shared"));
+    // Through a membership, and by the privilege of a group.
+    assert_eq!(warnings(&mut client, "REVOKE n_group FROM n_views"), ended[..1]);
+    assert_eq!(rows(&mut client, "api.shared"), "-1");
+    client.batch_execute("GRANT n_group TO n_views").unwrap();
+    assert_eq!(warnings(&mut client, "REVOKE SELECT ON app.c FROM n_group"), ended[1..2]);
+    // The contract does not declare the group.
+    let restore = "SET dragonfly_guard.mode = off; GRANT SELECT ON app.c TO n_group;
+                   RESET dragonfly_guard.mode";
+    client.batch_execute(restore).unwrap();
+    assert_eq!(warnings(&mut client, "DROP OWNED BY n_group"), ended[2..]);
+    // It is granted in the same transaction, and a column is enough.
+    client.batch_execute(restore).unwrap();
+    let again = "BEGIN; REVOKE SELECT ON app.c FROM n_group; GRANT SELECT (id) ON app.c TO \
+                 n_views; COMMIT";
+    assert_eq!(warnings(&mut client, again), [""; 0]);
+    assert_eq!(rows(&mut client, "api.shared"), "1");
+}
+
+#[test]
+fn view_that_is_checked_as_its_callers_ends_access_that_they_have_through_it() {
+    let (_cluster, mut client) = application(&[]);
+    let wider = "CREATE OR REPLACE VIEW api.of_owner AS SELECT id, (SELECT count(*) FROM app.o) AS \
+                 n FROM app.c";
+    assert_eq!(
+        warnings(&mut client, &format!("SET ROLE n_owner; {wider}; RESET ROLE")),
+        ["CREATE VIEW shows rows of table app.o to role \"n_user\""]
+    );
+    let invoker = "ALTER VIEW api.of_owner SET (security_invoker = true)";
+    let ended = "ALTER VIEW ends access of role \"n_user\" through view api.of_owner";
+    assert_eq!(warnings(&mut client, invoker), [ended; 2]);
+    assert_eq!(rows(&mut client, "api.of_owner"), "-1");
+    attempt(&mut client, "ALTER VIEW api.of_owner SET (security_invoker = false)").unwrap();
+    assert_eq!(rows(&mut client, "api.of_owner"), "2");
+}
+
+#[test]
+fn row_security_that_hides_or_shows_the_rows_of_a_view_is_a_warning() {
+    let (_cluster, mut client) = application(HARDENED);
+    let hidden = |tag: &str, way: &str| {
+        format!("{tag} hides rows of table app.c from role \"n_user\" in {way}")
+    };
+    let shown = |tag: &str, way: &str| {
+        format!("{tag} shows rows of table app.c to role \"n_user\" through {way}")
+    };
+    let [of_owner, shared] = ["view api.of_owner", "view api.shared"];
+    let forced = warnings(&mut client, "ALTER TABLE app.c FORCE ROW LEVEL SECURITY");
+    let counted = hidden("ALTER TABLE", "function api.counted()");
+    assert_eq!(forced, [counted, hidden("ALTER TABLE", of_owner)]);
+    assert_eq!(rows(&mut client, "api.of_owner"), "0");
+    let to_root = format!("ALTER VIEW api.of_owner OWNER TO {SUPERUSER}");
+    assert_eq!(warnings(&mut client, &to_root), [shown("ALTER VIEW", of_owner)]);
+    assert_eq!(rows(&mut client, "api.of_owner"), "2");
+    // The table was read by policy.
+    assert_eq!(rows(&mut client, "api.shared"), "1");
+    for (sql, tag, back) in [
+        ("ALTER ROLE n_views BYPASSRLS", "ALTER ROLE", "ALTER ROLE n_views NOBYPASSRLS"),
+        (
+            "ALTER TABLE app.c NO FORCE ROW LEVEL SECURITY; GRANT n_owner TO n_views",
+            "COMMIT",
+            "REVOKE n_owner FROM n_views; ALTER TABLE app.c FORCE ROW LEVEL SECURITY",
+        ),
+    ] {
+        let found = warnings(&mut client, sql);
+        assert!(found.contains(&shown(tag, shared)), "{sql}: {found:?}");
+        assert_eq!(rows(&mut client, "api.shared"), "2", "{sql}");
+        attempt(&mut client, back).unwrap();
+        assert_eq!(rows(&mut client, "api.shared"), "1", "{back}");
+    }
+    let dropped = warnings(&mut client, "DROP POLICY own ON app.c");
+    assert_eq!(dropped, [hidden("DROP POLICY", shared)]);
+}
