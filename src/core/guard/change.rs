@@ -5,7 +5,7 @@
 //! same part.
 
 use super::held::was_held_through_public;
-use super::renamed::{is_same_column, renames_roles};
+use super::names::{is_same_column, renames_roles};
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};

@@ -3,7 +3,7 @@
 //! privileges, a policy that applies to PUBLIC, another name of something declared.
 
 use super::change::Regression;
-use super::renamed;
+use super::renamed::{Renamed, renamed};
 use crate::catalog::{DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges};
 use crate::finding::Finding;
 use crate::fix::{Change, Statement, Verb, alter_default_privileges, default_acl_objects};
@@ -59,10 +59,21 @@ pub fn causes(
     runner: Oid,
     regressions: &[&Regression],
 ) -> Vec<Cause> {
-    let mut causes = renamed::causes(before, after, regressions);
+    let mut causes = renamings(before, after, regressions);
     causes.extend(default_privileges_behind(after, runner, regressions));
     causes.extend(policies_for_public(after, regressions));
     causes
+}
+
+/// Returns what has another name than before the transaction, with the findings about it.
+fn renamings(before: &Context<'_>, after: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
+    let cause = |(renamed, findings): (Renamed, HashSet<String>)| {
+        let Renamed { was, is, declared } = renamed;
+        let number = counted(findings.len());
+        let problem = format!("The cause of {number} is that {was} has become {is}: {declared}");
+        Cause { kind: CauseKind::Renamed(is), problem, statements: vec![], findings }
+    };
+    renamed(before, after, regressions).into_iter().map(cause).collect()
 }
 
 /// Returns the policies for PUBLIC that findings are about.
@@ -93,7 +104,7 @@ fn policies_for_public(cx: &Context<'_>, regressions: &[&Regression]) -> Vec<Cau
 }
 
 /// Returns a number of violations in words.
-pub(super) fn counted(count: usize) -> String {
+fn counted(count: usize) -> String {
     if count == 1 { "one violation".to_owned() } else { format!("{count} violations") }
 }
 

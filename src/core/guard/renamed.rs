@@ -3,40 +3,18 @@
 //! give it back, so that only the commit shows what is wrong.
 
 use super::change::Regression;
-use super::completion::{Cause, CauseKind, counted};
-use crate::catalog::{Acl, ObjectId, Oid, Relation, Snapshot};
+use crate::catalog::{Acl, ObjectId, Relation};
 use crate::rules::Context;
 use crate::sql::printable;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-/// Whether a role has another name than before.
-#[must_use]
-pub fn renames_roles(before: &Snapshot, after: &Snapshot) -> bool {
-    // Nearly always both lists are the same, in the same order.
-    let same = before.roles.iter().zip(&after.roles);
-    let same = same.take_while(|(old, new)| (old.oid, &old.name) == (new.oid, &new.name)).count();
-    if same == before.roles.len() || same == after.roles.len() {
-        return false;
-    }
-    let names: HashMap<Oid, &str> =
-        before.roles[same..].iter().map(|role| (role.oid, role.name.as_str())).collect();
-    after.roles[same..].iter().any(|role| names.get(&role.oid).is_some_and(|n| *n != role.name))
-}
-
-/// Whether a column is certainly the one that had its name before. Columns that have been added
-/// come last; where others have been renamed or dropped, it may be another one.
-pub(super) fn is_same_column(before: &Relation, after: &Relation, column: &str) -> bool {
-    let (old, new) = (&before.column_names, &after.column_names);
-    new.starts_with(old) && (old.is_empty() || old.iter().any(|name| name == column))
-}
-
-/// Returns what has another name than before, with the findings about it, which are about what the
-/// contract declares for its earlier name.
-pub(super) fn causes(
+/// Returns what has another name than before, with the fingerprints of the findings about it, which
+/// are about what the contract declares for its earlier name.
+pub(super) fn renamed(
     before: &Context<'_>,
     after: &Context<'_>,
     regressions: &[&Regression],
-) -> Vec<Cause> {
+) -> BTreeMap<Renamed, HashSet<String>> {
     let mut found: BTreeMap<Renamed, HashSet<String>> = BTreeMap::new();
     for regression in regressions.iter().filter(|r| !r.is_missing) {
         let renamed = role(before, after, regression)
@@ -46,27 +24,18 @@ pub(super) fn causes(
             found.entry(renamed).or_default().insert(regression.finding.fingerprint.clone());
         }
     }
-    found.into_iter().map(|(renamed, findings)| renamed.cause(findings)).collect()
+    found
 }
 
 /// Something that has been renamed.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Renamed {
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Renamed {
     /// What it was: its type and name.
-    was: String,
+    pub was: String,
     /// What it is: its type and name.
-    is: String,
+    pub is: String,
     /// What the contract declares for it by name, and where that is now.
-    declared: String,
-}
-
-impl Renamed {
-    fn cause(self, findings: HashSet<String>) -> Cause {
-        let Self { was, is, declared } = self;
-        let number = counted(findings.len());
-        let problem = format!("The cause of {number} is that {was} has become {is}: {declared}");
-        Cause { kind: CauseKind::Renamed(is), problem, statements: vec![], findings }
-    }
+    pub declared: String,
 }
 
 /// Returns the declared role that the findings are about: as grantee or as owner.
@@ -147,7 +116,7 @@ mod tests {
     use super::*;
     use crate::catalog::Privileges;
     use crate::contract::{ColumnGrants, RoleKind};
-    use crate::guard::Change;
+    use crate::guard::{Change, causes};
     use crate::rules::testing::World;
     use crate::rules::{column_privileges, object_ownership, table_privileges};
 
@@ -175,7 +144,7 @@ mod tests {
         before.compared_with(after, |old, new| {
             let found = Change::new(old, new).regressions(rule);
             let all: Vec<&Regression> = found.iter().filter(|r| !r.is_missing).collect();
-            let causes = causes(old, new, &all).into_iter().map(|cause| cause.problem).collect();
+            let causes = causes(old, new, 1, &all).into_iter().map(|c| c.problem).collect();
             (all.iter().map(|r| r.settled).collect(), causes)
         })
     }
@@ -222,20 +191,5 @@ mod tests {
         let (settled, causes) = check(&before, &after, &object_ownership::RULE);
         assert!(!settled.is_empty() && settled.iter().all(|settled| !settled));
         assert_eq!(causes.len(), 1, "{causes:?}");
-    }
-
-    #[test]
-    fn role_is_renamed_only_where_its_name_differs() {
-        let before = World::conforming();
-        let renames = |change: &dyn Fn(&mut World)| {
-            let mut after = World::conforming();
-            change(&mut after);
-            renames_roles(&before.snapshot, &after.snapshot)
-        };
-        assert!(!renames(&|_| {}));
-        assert!(!renames(&|w| w.add_role("new")));
-        assert!(!renames(&|w| w.snapshot.roles.retain(|role| role.name != "anon")));
-        assert!(!renames(&|w| w.role("anon").create_db = true));
-        assert!(renames(&|w| w.role("anon").name = "web".into()));
     }
 }
