@@ -305,29 +305,22 @@ impl<'a> States<'_, 'a> {
         found: &mut Vec<Through<'a>>,
     ) {
         let Some(role) = role else { return };
-        let is_same = |other: &&mut Through<'_>| {
+        let is_same = |other: &Through<'_>| {
             other.way.oid() == self.way.oid()
                 && (other.relation.oid, other.role.oid) == (relation.oid, role.oid)
                 && discriminant(&other.changed) == discriminant(&changed)
         };
-        let users = match found.iter_mut().find(is_same) {
-            Some(known) => {
-                if let (Changed::Denied(all), Changed::Denied(more)) =
-                    (&mut known.changed, &changed)
-                {
-                    *all |= *more;
-                }
-                &mut known.users
-            }
-            None => {
-                let way = self.way;
-                found.push(Through { way, relation, role, earlier, changed, users: vec![] });
-                let Some(new) = found.last_mut() else { return };
-                &mut new.users
-            }
-        };
-        if !users.iter().any(|known| known.oid == self.user.oid) {
-            users.push(self.user);
+        let place = found.iter().position(is_same).unwrap_or(found.len());
+        if place == found.len() {
+            let (way, changed) = (self.way, changed.clone());
+            found.push(Through { way, relation, role, earlier, changed, users: vec![] });
+        }
+        let known = &mut found[place];
+        if let (Changed::Denied(all), Changed::Denied(more)) = (&mut known.changed, changed) {
+            *all |= more;
+        }
+        if !known.users.iter().any(|user| user.oid == self.user.oid) {
+            known.users.push(self.user);
         }
     }
 }
@@ -475,7 +468,7 @@ mod tests {
         hidden.snapshot.policies.retain(|policy| policy.oid != 9001);
         let users = found(&before, &hidden).first().map_or(0, |found| found.2);
         assert_eq!(found(&before, &hidden), one("reader", Changed::Hidden, users));
-        // The owner of the table, whom FORCE restricts.
+        // The owner of the table, restricted by FORCE.
         let owned = |force: bool| {
             let mut world = hidden.clone();
             let reader = world.role("reader").oid;
