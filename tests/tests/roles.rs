@@ -132,6 +132,21 @@ fn login_role_is_reported_where_it_can_do_more_than_become_clients() {
             "error role_attributes authenticator authenticator",
         ),
         (
+            "ALTER ROLE authenticator CREATEROLE",
+            "ALTER ROLE authenticator NOCREATEROLE",
+            "error role_attributes authenticator authenticator",
+        ),
+        (
+            "ALTER ROLE authenticator REPLICATION",
+            "ALTER ROLE authenticator NOREPLICATION",
+            "error role_attributes authenticator authenticator",
+        ),
+        (
+            "ALTER ROLE authenticator CREATEDB",
+            "ALTER ROLE authenticator NOCREATEDB",
+            "error role_attributes authenticator authenticator",
+        ),
+        (
             "GRANT DELETE ON shop.goods TO authenticator",
             "REVOKE DELETE ON shop.goods FROM authenticator",
             "error table_privileges shop.goods authenticator",
@@ -183,7 +198,9 @@ fn hardened_guard_allows_memberships_of_login_roles_only_where_they_belong() {
     rejection(&mut client, "GRANT backend TO visitor");
     rejection(&mut client, "GRANT deployer TO visitor");
     rejection(&mut client, "GRANT deployer TO authenticator");
-    rejection(&mut client, "ALTER ROLE authenticator SUPERUSER");
+    for attribute in ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"] {
+        rejection(&mut client, &format!("ALTER ROLE authenticator {attribute}"));
+    }
     rejection(&mut client, "CREATE ROLE helper BYPASSRLS ROLE visitor");
 
     // The role of a person is allowed, and an escalation is reported.
