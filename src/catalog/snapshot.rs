@@ -38,7 +38,7 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
-    server_objects::read(state, &mut snapshot);
+    server_objects::read(state, contract, &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);

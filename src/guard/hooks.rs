@@ -145,16 +145,18 @@ unsafe extern "C-unwind" fn object_access(
     }
     if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
         // SAFETY: has no requirements on its arguments.
-        unsafe { object_changed(class, object, access == OAT_DROP) };
+        unsafe { object_changed(access, class, object) };
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn object_changed(
+    access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
     object: pg_sys::Oid,
-    is_dropped: bool,
 ) {
+    let is_dropped = access == pg_sys::ObjectAccessType::OAT_DROP;
+    let is_new = access == pg_sys::ObjectAccessType::OAT_POST_CREATE;
     // ON COMMIT DROP drops the dependents of the table after everything has been checked. (Other
     // kinds of dependents are the responsibility of their owners.)
     if is_dropped
@@ -172,6 +174,9 @@ unsafe extern "C-unwind" fn object_changed(
     if catalog::may_use_others(catalog) {
         changes::note(Changed::Parts);
     }
+    if !is_dropped && catalog::may_be_owned_by_requests(catalog) {
+        changes::note(Changed::ServerObjects);
+    }
     match catalog {
         // The server reports no change of the domain.
         catalog::PG_CONSTRAINT if is_dropped => {
@@ -188,6 +193,10 @@ unsafe extern "C-unwind" fn object_changed(
         catalog::PG_EXTENSION => changes::note(Changed::Extension(oid)),
         catalog::PG_EVENT_TRIGGER => changes::note(Changed::Own),
         catalog::PG_CAST | catalog::PG_CONSTRAINT if !is_dropped => {
+            changes::note(Changed::Object(catalog, oid));
+        }
+        // Whoever creates a large object owns it.
+        catalog::PG_LARGEOBJECT if !is_dropped && !is_new => {
             changes::note(Changed::Object(catalog, oid));
         }
         _ => {}

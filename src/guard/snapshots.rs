@@ -274,8 +274,9 @@ impl Reader<'_> {
     }
 
     fn add_server_objects(&self, before: &mut Snapshot, after: &mut Snapshot) {
-        catalog::server_objects(self.then, before);
-        catalog::server_objects(self.now, after);
+        catalog::server_objects(self.then, &self.contract, before);
+        catalog::server_objects(self.now, &self.contract, after);
+        catalog::forget_new_large_objects(self.then, &self.scope.large_objects, after);
     }
 
     fn around_schemas(
