@@ -55,7 +55,8 @@ pub use routines::{
     with_argument_in as routines_with_argument_in,
 };
 pub use server_objects::{
-    forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
+    forget_new_large_objects, is_granted_toast, may_be_owned as may_be_owned_by_requests,
+    read as server_objects,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,

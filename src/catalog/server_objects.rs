@@ -4,7 +4,7 @@
 use super::{guard, oids};
 use crate::pg::heap::{Row, State, Table, of_row};
 use dragonfly_core::catalog::{
-    Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges,
+    Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges, Schema,
     ServerObject, Snapshot,
 };
 use dragonfly_core::contract::{Contract, RoleKind};
@@ -109,12 +109,14 @@ pub fn may_be_owned(catalog: Oid) -> bool {
     CATALOGS.iter().any(|of| of.oid == catalog)
 }
 
-/// Reads the objects into a snapshot that shows roles and memberships. Only those with something to
-/// report are kept.
-pub fn read(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
+/// Reads the objects into a snapshot that shows roles, memberships and schemas. `toast` are other
+/// TOAST tables than those that initdb created, with an ACL or with one on a column. Only objects with something to report
+/// are kept.
+pub fn read(state: &State, contract: &Contract, toast: &[Oid], snapshot: &mut Snapshot) {
     let owners = possible_owners(contract, snapshot);
     let mut reader = Reader { state, initial: initial(state), owners, found: vec![] };
-    reader.relations();
+    reader.schemas(&snapshot.schemas);
+    reader.relations(toast);
     reader.routines();
     for catalog in &CATALOGS {
         reader.without_schema(catalog);
@@ -139,6 +141,35 @@ fn possible_owners(contract: &Contract, snapshot: &Snapshot) -> HashSet<Oid> {
     let owners = roles.filter(|role| counts(contract.kind_of(&role.name), role.oid));
     owners.map(|role| role.oid).collect()
 }
+
+/// Whether a relation is a TOAST table with an ACL, or with one on a column.
+pub fn is_granted_toast(state: &State, relation: Oid) -> bool {
+    let by_oid = oids::CLASS_BY_OID;
+    of_row(state, by_oid, relation, "relkind", |row, kind| row.char(kind)) == Some(TOAST)
+        && (of_row(state, by_oid, relation, "relacl", |row, acl| !row.is_null(acl)) == Some(true)
+            || has_column_acl(state, relation))
+}
+
+/// Whether other roles than its owner may have privileges on the schema of TOAST tables.
+pub fn may_use_toast(snapshot: &Snapshot) -> bool {
+    snapshot.schemas.iter().any(|schema| schema.oid == PG_TOAST && schema.acl.is_some())
+}
+
+fn has_column_acl(state: &State, relation: Oid) -> bool {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (of, acl) = (table.column("attrelid"), table.column("attacl"));
+    let mut found = false;
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
+        found |= !row.is_null(acl);
+    });
+    found
+}
+
+/// `pg_class.relkind` of a TOAST table.
+pub const TOAST: u8 = b't';
+
+/// The schema `pg_toast` (pg_namespace.dat).
+const PG_TOAST: Oid = 99;
 
 const LARGE_OBJECT: &str = "large object";
 
@@ -197,30 +228,58 @@ impl Reader<'_> {
         !added.is_empty() || self.owners.contains(&owner)
     }
 
-    /// Reads the relations that initdb created, and their columns.
-    fn relations(&mut self) {
+    /// Reads the schemas that initdb created for the server. Which roles can create objects in
+    /// `pg_catalog` and `information_schema` is read elsewhere; every role can use these two.
+    fn schemas(&mut self, schemas: &[Schema]) {
+        for schema in schemas.iter().filter(|s| s.is_of_server() && s.oid < FIRST_NORMAL) {
+            let key = (oids::PG_NAMESPACE, schema.oid, 0);
+            let acl = schema.acl.as_ref().filter(|_| schema.oid == PG_TOAST);
+            let added = self.added(key, schema.owner, acl, Vec::new);
+            if self.matters(schema.owner, &added) {
+                self.found.push(ServerObject {
+                    object_type: "schema",
+                    schema: Some(schema.name.clone()),
+                    identity: quote_ident(&schema.name).into_owned(),
+                    sql: format!("SCHEMA {}", safe_ident(&schema.name)),
+                    column: None,
+                    owner: schema.owner,
+                    added,
+                });
+            }
+        }
+    }
+
+    /// Reads the relations that initdb created, and their columns, and some TOAST tables.
+    fn relations(&mut self, toast: &[Oid]) {
         let table = Table::open(oids::PG_CLASS);
         let column = |name| table.column(name);
         let (oid, kind, owner, acl) =
             (column("oid"), column("relkind"), column("relowner"), column("relacl"));
         let mut relations = Vec::new();
         let created = (oid, FIRST_NORMAL);
-        table.lookup_below(self.state, oids::PG_CLASS_OID_INDEX, created, |row| {
+        let mut each = |row: Row<'_>| {
             let relation = row.oid(oid);
             let kind = row.char(kind);
-            if !matches!(kind, b'r' | b'v' | b'm' | b'S') {
+            if !matches!(kind, b'r' | b'v' | b'm' | b'S' | TOAST) {
                 return;
             }
             let (key, owner) = ((oids::PG_CLASS, relation, 0), row.oid(owner));
             let default = || default_of_relation(relation, owner);
             let added = self.added(key, owner, row.acl(acl).as_ref(), default);
             relations.push((relation, kind, owner, added));
-        });
+        };
+        table.lookup_below(self.state, oids::PG_CLASS_OID_INDEX, created, &mut each);
+        for toast in toast.iter().filter(|toast| **toast >= FIRST_NORMAL) {
+            let key = [(oid, *toast)];
+            table.lookup(self.state, oids::PG_CLASS_OID_INDEX, &key, &mut each);
+        }
         let owners = relations.iter().map(|(relation, _, owner, _)| (*relation, *owner)).collect();
         let mut columns = self.columns(&owners);
         for (relation, kind, owner, added) in relations {
             let more = columns.remove(&relation).unwrap_or_default();
-            if !self.matters(owner, &added) && more.is_empty() {
+            // A TOAST table belongs to the owner of its table.
+            let matters = !added.is_empty() || kind != TOAST && self.matters(owner, &added);
+            if !matters && more.is_empty() {
                 continue;
             }
             let Some((schema, name)) = super::name(oids::PG_CLASS, relation) else { continue };
@@ -228,6 +287,7 @@ impl Reader<'_> {
                 b'v' => ("view", "TABLE"),
                 b'm' => ("materialized view", "TABLE"),
                 b'S' => ("sequence", "SEQUENCE"),
+                TOAST => ("toast table", "TABLE"),
                 _ => ("table", "TABLE"),
             };
             let whole = ServerObject {
@@ -246,14 +306,13 @@ impl Reader<'_> {
                 added,
                 ..whole.clone()
             }));
-            if self.matters(owner, &added) {
+            if matters {
                 self.found.push(ServerObject { added, ..whole });
             }
         }
     }
 
-    /// Returns the columns of relations that initdb created, given with their owners, and what has
-    /// been granted on them.
+    /// Returns the columns of relations, given with their owners, and what has been granted on them.
     fn columns(&self, owners: &HashMap<Oid, Oid>) -> HashMap<Oid, Vec<(String, Acl)>> {
         let table = Table::open(oids::PG_ATTRIBUTE);
         let column = |name| table.column(name);
@@ -261,7 +320,7 @@ impl Reader<'_> {
             (column("attrelid"), column("attnum"), column("attname"), column("attacl"));
         let mut found: HashMap<Oid, Vec<(String, Acl)>> = HashMap::new();
         let created = (of, FIRST_NORMAL);
-        table.lookup_below(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, created, |row| {
+        let mut each = |row: Row<'_>| {
             let Some(acl) = row.acl(acl) else { return };
             let relation = row.oid(of);
             let Some(owner) = owners.get(&relation) else { return };
@@ -270,7 +329,12 @@ impl Reader<'_> {
             if !added.is_empty() {
                 found.entry(relation).or_default().push((row.name(name), added));
             }
-        });
+        };
+        table.lookup_below(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, created, &mut each);
+        for relation in owners.keys().filter(|relation| **relation >= FIRST_NORMAL) {
+            let key = [(of, *relation)];
+            table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &key, &mut each);
+        }
         found
     }
 

@@ -33,12 +33,12 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     let open = open(&snapshot, contract);
-    objects::relations(state, &governed, &open, &mut snapshot);
+    let toast = objects::relations(state, &governed, &open, &mut snapshot);
     objects::view_sources(state, &open, &mut snapshot);
     code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
-    server_objects::read(state, contract, &mut snapshot);
+    server_objects::read(state, contract, &toast, &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);

@@ -221,7 +221,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
     clippy::unnecessary_cast,
     reason = "the type of the identifiers differs between major versions"
 )]
-unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
+unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, hash: u32) {
     use pg_sys::SysCacheIdentifier::{
         AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
         PARAMETERACLOID,
@@ -233,6 +233,9 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
         catalog::forget_base();
     }
     if transaction::may_change() {
+        if cache as pg_sys::SysCacheIdentifier::Type == NAMESPACEOID && is_of_server(hash) {
+            changes::note(Changed::ServerObjects);
+        }
         changes::note(match cache as pg_sys::SysCacheIdentifier::Type {
             NAMESPACEOID => Changed::Schemas,
             DEFACLROLENSPOBJ => Changed::DefaultAcls,
@@ -241,6 +244,15 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
         });
     }
 }
+
+/// Whether this is the hash of a schema that initdb has created, except for `public`.
+fn is_of_server(hash: u32) -> bool {
+    let schema = syscache::oid_of_hash(hash);
+    (1..pg_sys::FirstNormalObjectId).contains(&schema) && schema != PUBLIC_SCHEMA
+}
+
+/// The schema `public` (pg_namespace.dat).
+const PUBLIC_SCHEMA: u32 = 2200;
 
 /// Records a change of a row of `pg_proc`. No object access hook reports those of GRANT and DROP
 /// OWNED.

@@ -16,6 +16,8 @@ pub struct Scope {
     pub routines: Vec<Oid>,
     /// Schema and owner of the types and operators for which one of the two has changed.
     pub placed: Vec<Place>,
+    /// Changed TOAST tables with an ACL.
+    pub toast: Vec<Oid>,
     /// Large objects with another owner than before.
     pub large_objects: HashSet<Oid>,
     /// Whether an object has changed of which only its dependencies are checked.
@@ -37,6 +39,10 @@ impl Scope {
             match *one {
                 Changed::Relation(oid) => {
                     scope.relations.push(oid);
+                    if catalog::is_granted_toast(now, oid) {
+                        scope.toast.push(oid);
+                        scope.has(Aspect::ServerObjects);
+                    }
                     given.extend(catalog::row_type_of_another_owner(then, now, oid));
                 }
                 Changed::Routine(oid) => {

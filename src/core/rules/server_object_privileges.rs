@@ -3,8 +3,10 @@
 
 use super::context::Context;
 use super::shared::privileges::role_subject;
+use super::shared::target::Target;
 use crate::catalog::{
-    AclItem, BOOTSTRAP_SUPERUSER, Object, ObjectId, Oid, PUBLIC, Privileges, Role, ServerObject,
+    AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, Object, ObjectId, Oid, OidSet, PUBLIC, Privileges,
+    Relation, Role, Routine, ServerObject,
 };
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
@@ -28,12 +30,15 @@ pub static RULE: Rule = Rule {
     checks: "Clients, login roles and PUBLIC have no other privileges than those that initdb, or \
              CREATE EXTENSION, has granted (pg_init_privs) on relations, columns and functions of \
              pg_catalog and information_schema, on languages, foreign-data wrappers, foreign \
-             servers, tablespaces, parameters and large objects; and they own none of these, and \
-             no extension, publication or subscription. Privileges and objects of a role count \
-             that a client inherits, or can have with SET ROLE.",
+             servers, tablespaces, parameters and large objects; none on pg_toast and TOAST tables, \
+             and on relations and SECURITY DEFINER routines that were created in these schemas \
+             later; and they own none of these, and no extension, publication or subscription. \
+             Privileges and objects of a role count that a client inherits, or can have with SET \
+             ROLE.",
     why: "The contract declares what clients can do in schemas. These objects are in none, or in \
-          those of the server: reading pg_authid shows the hashes of passwords, pg_read_file() \
-          reads files, and a parameter can run a program. An owner has all privileges.",
+          those of the server: reading pg_authid shows the hashes of passwords, a TOAST table \
+          shows long values of rows that row security hides, pg_read_file() reads files, and a \
+          parameter can run a program. An owner has all privileges.",
     fix: "Revoke the privilege. Where a client has it through another role, or another role than \
           the owner has granted it, and where a client is the owner, the fix is a proposal.",
     exempt: "A large object or a foreign server that a client is meant to use; large objects that \
@@ -47,7 +52,8 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    if cx.snapshot.server_objects.is_empty() {
+    let created = Created::of(cx);
+    if cx.snapshot.server_objects.is_empty() && created.is_empty() {
         return;
     }
     // Roles of requests without privileges in governed schemas are clients here.
@@ -56,6 +62,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let logins = cx.logins();
     let roles = cx.clients.iter().chain(others).chain(&logins);
     let roles: Vec<(&Role, _)> = roles.map(|role| (*role, cx.own_grantees(role.oid))).collect();
+    created.report(cx, &roles.iter().map(|(role, _)| *role).collect::<Vec<_>>(), out);
     let of_public = HashSet::from([PUBLIC]);
     for object in &cx.snapshot.server_objects {
         cx.check_interrupts();
@@ -65,6 +72,59 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             .filter(|(role, _)| !role.superuser)
             .filter_map(|(role, own)| draft(cx, object, (role.oid, &role.name), own));
         out.extend(of_roles);
+    }
+}
+
+/// The objects that have been created in schemas of the server, or moved there, and are not members
+/// of extensions.
+struct Created<'a> {
+    relations: Vec<&'a Relation>,
+    /// SECURITY DEFINER routines: others run with the privileges of their caller.
+    routines: Vec<&'a Routine>,
+}
+
+impl<'a> Created<'a> {
+    fn of(cx: &Context<'a>) -> Self {
+        let snapshot = cx.snapshot;
+        let schemas = snapshot.schemas.iter();
+        let schemas: OidSet = schemas
+            .filter(|schema| schema.is_of_server() && !schema.is_temporary())
+            .map(|schema| schema.oid)
+            .collect();
+        let relations = snapshot.relations.iter().filter(|relation| {
+            schemas.contains(&relation.schema)
+                && !snapshot.relation_extension.contains_key(&relation.oid)
+        });
+        let routines = snapshot.routines.iter().filter(|routine| {
+            routine.security_definer
+                && schemas.contains(&routine.schema)
+                && routine.oid >= FIRST_NORMAL
+                && !snapshot.routine_extension.contains_key(&routine.oid)
+        });
+        Self { relations: relations.collect(), routines: routines.collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.relations.is_empty() && self.routines.is_empty()
+    }
+
+    /// Adds a finding for each role, and for PUBLIC, that has a privilege on an object.
+    fn report(&self, cx: &Context<'_>, roles: &[&Role], out: &mut Vec<Draft>) {
+        let mut report = |target: Target<'_>| {
+            let (none, all) = (|_: &Role| Privileges::NONE, Privileges(u32::MAX));
+            target.report_undeclared(cx, roles, &none, all, Severity::Error, out);
+        };
+        for relation in &self.relations {
+            cx.check_interrupts();
+            report(Target::of_relation(cx, relation));
+            for (column, acl) in &relation.columns {
+                report(Target::of_column(cx, relation, column, acl));
+            }
+        }
+        for routine in &self.routines {
+            cx.check_interrupts();
+            report(Target::of_routine(cx, routine));
+        }
     }
 }
 
@@ -217,7 +277,9 @@ fn revoke(cx: &Context<'_>, object: &ServerObject, item: &AclItem) -> Statement 
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{AclItem, Oid, PUBLIC, Privileges, ServerObject};
+    use crate::catalog::{
+        AclItem, Oid, PUBLIC, Privileges, Relation, RelationKind, Routine, Schema, ServerObject,
+    };
     use crate::contract::RoleKind;
 
     const OWNER: Oid = 10;
@@ -277,6 +339,58 @@ mod tests {
                  grant. => REVOKE SELECT (rolname) ON TABLE pg_catalog.pg_authid FROM PUBLIC;",
             ]
         );
+    }
+
+    #[test]
+    fn object_created_in_a_schema_of_the_server_is_reported() {
+        const STANDARD: Oid = 13_000;
+        let mut world = World::conforming();
+        let (anon, owner) = (world.role("anon").oid, world.role("root").oid);
+        world.snapshot.schemas.push(Schema {
+            oid: STANDARD,
+            name: "information_schema".into(),
+            owner,
+            acl: None,
+        });
+        let leak = Relation {
+            oid: 20_001,
+            name: "leak".into(),
+            schema: STANDARD,
+            owner,
+            kind: RelationKind::View,
+            ..Relation::default()
+        };
+        world.add_relation(leak);
+        let routine = Routine {
+            oid: 20_002,
+            name: "f".into(),
+            schema: STANDARD,
+            owner,
+            acl: Some(vec![AclItem { grantor: owner, ..item(anon, Privileges::EXECUTE) }]),
+            ..Routine::default()
+        };
+        world.snapshot.routines.push(routine);
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.grant("information_schema.leak", anon, Privileges::SELECT);
+        world.grant_column("information_schema.leak", "id", PUBLIC, Privileges::UPDATE);
+        world.routine("f").security_definer = true;
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error function information_schema.f() anon: Role \"anon\" has EXECUTE on function \
+                 information_schema.f(), which the contract does not declare. => REVOKE EXECUTE ON \
+                 ROUTINE information_schema.f() FROM anon;",
+                "error view information_schema.leak PUBLIC: PUBLIC (every role) has UPDATE on \
+                 column \"id\" of view information_schema.leak, which the contract does not \
+                 declare. => REVOKE UPDATE (id) ON TABLE information_schema.leak FROM PUBLIC;",
+                "error view information_schema.leak anon: Role \"anon\" has SELECT on view \
+                 information_schema.leak, which the contract does not declare. => REVOKE SELECT ON \
+                 TABLE information_schema.leak FROM anon;",
+            ]
+        );
+        world.snapshot.relation_extension.insert(20_001, 1);
+        world.snapshot.routine_extension.insert(20_002, 1);
+        assert_eq!(world.found(&RULE), [""; 0], "members of an extension");
     }
 
     #[test]
