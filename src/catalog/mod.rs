@@ -24,6 +24,7 @@ mod server_objects;
 mod snapshot;
 pub mod temporary;
 mod texts;
+mod toast;
 mod type_name;
 mod types;
 
@@ -55,14 +56,14 @@ pub use routines::{
     with_argument_in as routines_with_argument_in,
 };
 pub use server_objects::{
-    forget_new_large_objects, is_granted_toast, may_be_owned as may_be_owned_by_requests,
-    read as server_objects,
+    forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_users,
 };
 pub use texts::{code, named as objects_named, of as texts_of};
+pub use toast::is_granted_toast;
 pub use type_name::is_renamed as type_is_renamed;
 pub use types::{type_running_code, types_containing};
 

@@ -2,7 +2,7 @@
 //! members, and default ACLs.
 
 use super::oids;
-use super::server_objects::{TOAST, is_granted_toast, may_use_toast};
+use super::toast::{TOAST, is_granted_toast, may_use_toast};
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{

@@ -1,6 +1,7 @@
 //! Reads the objects of the server with privileges beyond those that they were created with, or
 //! with an owner that may be a role of requests: what initdb creates, and what belongs to no schema.
 
+use super::toast::{PG_TOAST, TOAST};
 use super::{guard, oids};
 use crate::pg::heap::{Row, State, Table, of_row};
 use dragonfly_core::catalog::{
@@ -141,35 +142,6 @@ fn possible_owners(contract: &Contract, snapshot: &Snapshot) -> HashSet<Oid> {
     let owners = roles.filter(|role| counts(contract.kind_of(&role.name), role.oid));
     owners.map(|role| role.oid).collect()
 }
-
-/// Whether a relation is a TOAST table with an ACL, or with one on a column.
-pub fn is_granted_toast(state: &State, relation: Oid) -> bool {
-    let by_oid = oids::CLASS_BY_OID;
-    of_row(state, by_oid, relation, "relkind", |row, kind| row.char(kind)) == Some(TOAST)
-        && (of_row(state, by_oid, relation, "relacl", |row, acl| !row.is_null(acl)) == Some(true)
-            || has_column_acl(state, relation))
-}
-
-/// Whether other roles than its owner may have privileges on the schema of TOAST tables.
-pub fn may_use_toast(snapshot: &Snapshot) -> bool {
-    snapshot.schemas.iter().any(|schema| schema.oid == PG_TOAST && schema.acl.is_some())
-}
-
-fn has_column_acl(state: &State, relation: Oid) -> bool {
-    let table = Table::open(oids::PG_ATTRIBUTE);
-    let (of, acl) = (table.column("attrelid"), table.column("attacl"));
-    let mut found = false;
-    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
-        found |= !row.is_null(acl);
-    });
-    found
-}
-
-/// `pg_class.relkind` of a TOAST table.
-pub const TOAST: u8 = b't';
-
-/// The schema `pg_toast` (pg_namespace.dat).
-const PG_TOAST: Oid = 99;
 
 const LARGE_OBJECT: &str = "large object";
 
