@@ -90,9 +90,9 @@ impl Columns {
 }
 
 /// Reads the relations of the `governed` schemas, and those of `open` schemas and those that were
-/// created in schemas of the server without the names of their columns. Of other relations, of types
-/// and of operators, it reads which roles own some in which schemas. Returns the TOAST tables with
-/// an ACL; without USAGE on their schema, one on a column is of no use.
+/// created in schemas of the server without the names of their columns. Of other relations, of
+/// types and of operators, it reads which roles own some in which schemas. Returns the TOAST tables
+/// with an ACL; without USAGE on their schema, one on a column is of no use.
 pub fn relations(
     state: &State,
     governed: &HashSet<Oid>,

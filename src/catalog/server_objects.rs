@@ -1,5 +1,6 @@
 //! Reads the objects of the server with privileges beyond those that they were created with, or
-//! with an owner that may be a role of requests: what initdb creates, and what belongs to no schema.
+//! with an owner that may be a role of requests: what initdb creates, and what belongs to no
+//! schema.
 
 use super::toast::{PG_TOAST, TOAST};
 use super::{guard, oids};
@@ -111,8 +112,8 @@ pub fn may_be_owned(catalog: Oid) -> bool {
 }
 
 /// Reads the objects into a snapshot that shows roles, memberships and schemas. `toast` are other
-/// TOAST tables than those that initdb created, with an ACL or with one on a column. Only objects with something to report
-/// are kept.
+/// TOAST tables than those that initdb created, with an ACL or with one on a column. Only objects
+/// with something to report are kept.
 pub fn read(state: &State, contract: &Contract, toast: &[Oid], snapshot: &mut Snapshot) {
     let owners = possible_owners(contract, snapshot);
     let mut reader = Reader { state, initial: initial(state), owners, found: vec![] };
@@ -284,7 +285,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns the columns of relations, given with their owners, and what has been granted on them.
+    /// Returns the columns of relations, given with their owners, and what has been granted on
+    /// them.
     fn columns(&self, owners: &HashMap<Oid, Oid>) -> HashMap<Oid, Vec<(String, Acl)>> {
         let table = Table::open(oids::PG_ATTRIBUTE);
         let column = |name| table.column(name);

@@ -195,7 +195,7 @@ unsafe extern "C-unwind" fn object_changed(
         catalog::PG_CAST | catalog::PG_CONSTRAINT if !is_dropped => {
             changes::note(Changed::Object(catalog, oid));
         }
-        // Whoever creates a large object owns it.
+        // The role that creates a large object owns it.
         catalog::PG_LARGEOBJECT if !is_dropped && !is_new => {
             changes::note(Changed::Object(catalog, oid));
         }

@@ -118,24 +118,24 @@ pub struct RoleDecl {
     /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// SUPERUSER: true requires the attribute, false forbids it. Omitted: either, except that a client
-    /// or login role must not have it.
+    /// SUPERUSER: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superuser: Option<bool>,
-    /// BYPASSRLS: true requires the attribute, false forbids it. Omitted: either, except that a client
-    /// or login role must not have it.
+    /// BYPASSRLS: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bypass_rls: Option<bool>,
-    /// CREATEROLE: true requires the attribute, false forbids it. Omitted: either, except that a client
-    /// or login role must not have it.
+    /// CREATEROLE: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_role: Option<bool>,
-    /// CREATEDB: true requires the attribute, false forbids it. Omitted: either, except that a client
-    /// or login role must not have it.
+    /// CREATEDB: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_db: Option<bool>,
-    /// REPLICATION: true requires the attribute, false forbids it. Omitted: either, except that a client
-    /// or login role must not have it.
+    /// REPLICATION: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<bool>,
 }

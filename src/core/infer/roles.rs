@@ -199,9 +199,9 @@ impl<'a> Roles<'a> {
     }
 
     /// Returns the declarations of the roles, owners of single objects last: fixes that change an
-    /// owner name the first one. Clients,
-    /// workers and login roles are declared without the attributes that bypass the contract, whether
-    /// they have them or not, except that a worker keeps BYPASSRLS.
+    /// owner name the first one. Clients, workers and login roles are declared without the
+    /// attributes that bypass the contract, whether they have them or not, except that a worker
+    /// keeps BYPASSRLS.
     pub fn declarations(&self, cx: &Context<'_>) -> Vec<RoleDecl> {
         let mut declared: Vec<(&Classified<'_>, RoleDecl)> =
             self.kinds.values().map(|of| (of, of.declaration(cx))).collect();

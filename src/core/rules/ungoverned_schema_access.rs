@@ -107,8 +107,8 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Whether a member of an extension is what the extension created. The owner of an extension can add
-/// views of its own to it; an extension itself has no views over governed tables.
+/// Whether a member of an extension is what the extension created. The owner of an extension can
+/// add views of its own to it; an extension itself has no views over governed tables.
 fn is_created_by_extension(cx: &Context<'_>, member: &Relation) -> bool {
     cx.access.is_superuser(member.owner) || governed_sources(cx, member).is_empty()
 }
