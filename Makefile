@@ -2,12 +2,13 @@
 # make test         every test, with one round of each fault
 # make test-faults  ten rounds of each fault: killed processes, full disk, failover, ...
 # make test-all     both
+# make fuzz         a fuzz target for some seconds: make fuzz TARGET=secrets TIME=60
 # make install      a release build into the PostgreSQL of PG_CONFIG
 # make clean        what the other targets left in the build folder and the cache
 
 PG_CONFIG ?= pg_config
 
-.PHONY: demo test test-faults test-all install clean
+.PHONY: demo test test-faults test-all fuzz install clean
 
 demo:
 	@scripts/demo
@@ -22,6 +23,9 @@ test-faults:
 test-all:
 	@scripts/test
 	@scripts/test-faults
+
+fuzz:
+	@scripts/fuzz "$(TARGET)" "$(TIME)"
 
 install:
 	@PG_CONFIG=$(PG_CONFIG) scripts/install

@@ -241,8 +241,12 @@ fn is_set_by_session(name: &str) -> bool {
 /// may read.
 pub fn reset_value(parameter: &str) -> Option<String> {
     let name = CString::new(parameter).ok()?;
-    // SAFETY: a C string; null where there is no value.
+    // SAFETY: a C string; null where there is no value. `GetConfigOptionResetString` raises an
+    // error for a parameter that does not exist, so `GetConfigOption` with missing_ok comes first.
     unsafe {
+        if pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() {
+            return None;
+        }
         let reset = pg_sys::GetConfigOptionResetString(name.as_ptr());
         (!reset.is_null()).then(|| crate::pg::text::from_server(CStr::from_ptr(reset).to_bytes()))
     }

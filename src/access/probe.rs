@@ -274,6 +274,7 @@ impl<'a> Probe<'a> {
         let mut found = vec![
             ("search_path", own("search_path").unwrap_or_else(|| self.path_of_requests(schema))),
             ("row_security", "on".to_owned()),
+            ("restrict_nonsystem_relation_kind", String::new()),
             ("check_function_bodies", "on".to_owned()),
             ("lock_timeout", self.timeout.value()),
         ];

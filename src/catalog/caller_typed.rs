@@ -2,6 +2,7 @@
 //! it. Nothing is parsed by the server and nothing is executed.
 
 use super::oids;
+use super::types::row_type;
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::{
@@ -88,8 +89,22 @@ pub fn row_type_of_another_owner(then: &State, now: &State, relation: Oid) -> Op
     if before == after {
         return None;
     }
-    of_row(now, oids::CLASS_BY_OID, relation, "reltype", |row, of| row.oid(of))
-        .filter(|row_type| *row_type != 0)
+    row_type(now, relation)
+}
+
+/// Returns the type that a relation is the row type of, if a column has a type that no column had
+/// in the earlier state: the owner of that type can add casts to it.
+pub fn row_type_with_new_types(then: &State, now: &State, relation: Oid) -> Option<Oid> {
+    let types = |state| -> HashSet<Oid> {
+        let types = column_types(state, relation).into_iter();
+        types.filter(|column| *column >= FIRST_NORMAL).collect()
+    };
+    let after = types(now);
+    // No routine has had an argument of the type of a new relation.
+    if after.is_empty() || after.is_subset(&types(then)) {
+        return None;
+    }
+    row_type(then, relation).and_then(|_| row_type(now, relation))
 }
 
 /// Whether another role than the owner may execute a SECURITY DEFINER routine. Functions for

@@ -3,7 +3,8 @@
 //! The analysis looks at the stored expression and executes nothing. It follows the logic with
 //! three values of SQL: of each part it knows the values that the part can have, and everything
 //! that it does not know can have any. A column or value that is compared with itself counts as
-//! not null. Of functions, those in SQL and PL/pgSQL are known whose body is a constant.
+//! not null. Of functions, those in SQL and PL/pgSQL are known whose body is a constant. A
+//! generated column has the values of its expression.
 
 use super::caller::{is_built_in_operator, text_of};
 use super::caller_typed::language_of;
@@ -13,8 +14,8 @@ use crate::pg::list::nodes;
 use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
 use dragonfly_core::sql::constant_body::{self, Truth};
 use pgrx::pg_sys;
-use std::cell::{Cell, OnceCell};
-use std::collections::HashSet;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 
 /// The values that a boolean expression can have, as a set.
@@ -93,22 +94,93 @@ pub struct Rows<'a> {
     relation: Oid,
     /// The columns that are never null, read when a condition asks for them.
     not_null: OnceCell<HashSet<i16>>,
+    /// The expressions of the columns that conditions ask for; `None` where they are not generated.
+    generated: RefCell<HashMap<i16, Option<CString>>>,
     /// How many calls of functions the current expression is in.
     depth: Cell<usize>,
 }
 
 /// How deeply the bodies of functions are followed.
-const DEEPEST: usize = 5;
+pub const DEEPEST: usize = 5;
 
 impl<'a> Rows<'a> {
     /// Returns the rows of a relation in a state of the catalog.
     pub fn of(state: &'a State, relation: Oid) -> Self {
-        Self { state, relation, not_null: OnceCell::new(), depth: Cell::new(0) }
+        Self {
+            state,
+            relation,
+            not_null: OnceCell::new(),
+            generated: RefCell::default(),
+            depth: Cell::new(0),
+        }
     }
 
-    /// Whether the answers so far depend on the table, and not only on the expression.
-    pub fn matter(&self) -> bool {
-        self.not_null.get().is_some()
+    /// Returns the columns on which the answers so far depend by not being generated; `None` where
+    /// they depend on more of the table.
+    pub fn plain_columns(&self) -> Option<Vec<i16>> {
+        let generated = self.generated.borrow();
+        let depend = self.not_null.get().is_some() || generated.values().any(Option::is_some);
+        (!depend).then(|| generated.keys().copied().collect())
+    }
+
+    /// Whether none of some columns is generated.
+    pub fn are_plain(&self, columns: &[i16]) -> bool {
+        columns.iter().all(|column| self.expression(*column).is_none())
+    }
+
+    /// Returns the expression of a generated column, as text.
+    fn expression(&self, column: i16) -> Option<CString> {
+        let mut known = self.generated.borrow_mut();
+        known.entry(column).or_insert_with(|| self.read_expression(column)).clone()
+    }
+
+    fn read_expression(&self, column: i16) -> Option<CString> {
+        let defaults = Table::open(oids::PG_ATTRDEF);
+        let (of, number) = (defaults.column("adrelid"), defaults.column("adnum"));
+        let (expression, keys) = (defaults.column("adbin"), [(of, self.relation)]);
+        let mut found = None;
+        defaults.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
+            if row.int(number) as i16 == column {
+                found = row.bytes(expression).and_then(|text| CString::new(text).ok());
+            }
+        });
+        // Other columns have a default.
+        found.filter(|_| self.is_generated(column))
+    }
+
+    fn is_generated(&self, column: i16) -> bool {
+        let table = Table::open(oids::PG_ATTRIBUTE);
+        let (number, generated) = (table.column("attnum"), table.column("attgenerated"));
+        let keys = [(table.column("attrelid"), self.relation)];
+        let mut is_generated = false;
+        table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+            is_generated |= row.int(number) as i16 == column && row.char(generated) != 0;
+        });
+        is_generated
+    }
+
+    /// Returns the expression of a generated column of the table, and others as they are.
+    ///
+    /// # Safety
+    /// `node` is a valid expression tree of a condition on the rows.
+    unsafe fn resolved(&self, node: *mut pg_sys::Node) -> *mut pg_sys::Node {
+        // SAFETY: the cast follows the node's tag; the server has stored the expression.
+        unsafe {
+            let column = match (*node).type_ {
+                pg_sys::NodeTag::T_Var => node.cast::<pg_sys::Var>(),
+                pg_sys::NodeTag::T_RelabelType => {
+                    let of: *mut pg_sys::Node = (*node.cast::<pg_sys::RelabelType>()).arg.cast();
+                    let inner = if of.is_null() { of } else { self.resolved(of) };
+                    return if inner == of { node } else { inner };
+                }
+                _ => return node,
+            };
+            if (*column).varlevelsup != 0 || (*column).varattno <= 0 {
+                return node;
+            }
+            self.expression((*column).varattno)
+                .map_or(node, |text| pg_sys::stringToNode(text.as_ptr()).cast())
+        }
     }
 
     fn is_never_null(&self, column: i16) -> bool {
@@ -144,6 +216,10 @@ impl<'a> Rows<'a> {
             pg_sys::check_stack_depth();
             match (*node).type_ {
                 pg_sys::NodeTag::T_Const => constant(node.cast()),
+                pg_sys::NodeTag::T_Var => match self.resolved(node) {
+                    plain if plain == node => Values::ANY,
+                    expression => self.values(expression),
+                },
                 pg_sys::NodeTag::T_BoolExpr => self.logical(node.cast()),
                 pg_sys::NodeTag::T_OpExpr => self.operator(node.cast()),
                 pg_sys::NodeTag::T_ScalarArrayOpExpr => list(node.cast()),
@@ -205,7 +281,13 @@ impl<'a> Rows<'a> {
         // SAFETY: as the caller promises.
         unsafe {
             let Some((a, b)) = arguments(expression) else { return Values::ANY };
-            let values = compared((*expression).opno, a, b);
+            let values = match compared((*expression).opno, a, b) {
+                // The expression of a column matters where it may be compared with a constant.
+                Values::ANY if is_constant(a) || is_constant(b) => {
+                    compared((*expression).opno, self.resolved(a), self.resolved(b))
+                }
+                values => values,
+            };
             let Some((_, holds)) = comparison((*expression).opno) else { return values };
             if values != Values::ANY || pg_sys::exprType(a) != pg_sys::BOOLOID {
                 return values;
@@ -380,10 +462,18 @@ impl<'a> Rows<'a> {
                 pg_sys::NodeTag::T_SQLValueFunction => false,
                 pg_sys::NodeTag::T_Var => {
                     let column = argument.cast::<pg_sys::Var>();
-                    if (*column).varlevelsup != 0 || !self.is_never_null((*column).varattno) {
+                    if (*column).varlevelsup != 0 {
                         return Values::ANY.without(Values::NULL);
                     }
-                    false
+                    if self.is_never_null((*column).varattno) {
+                        false
+                    } else {
+                        let of = self.resolved(argument);
+                        if !is_constant(of) {
+                            return Values::ANY.without(Values::NULL);
+                        }
+                        (*of.cast::<pg_sys::Const>()).constisnull
+                    }
                 }
                 _ => return Values::ANY.without(Values::NULL),
             };
@@ -614,6 +704,15 @@ unsafe fn integer(node: *mut pg_sys::Node) -> Option<i64> {
             _ => None,
         }
     }
+}
+
+/// Whether an expression is a constant.
+///
+/// # Safety
+/// `node` is a valid expression tree.
+unsafe fn is_constant(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe { (*node).type_ == pg_sys::NodeTag::T_Const }
 }
 
 /// Whether two expressions are different constants. Only types passed by value are compared: others

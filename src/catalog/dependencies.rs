@@ -2,15 +2,17 @@
 //! constraints, defaults, indexes, triggers, and routines with a parsed body. All of it in one pass
 //! for the audit; for the guard, what leads to some objects, by index.
 
+use super::type_name::type_name;
 use super::{objects, oids, policies, routines};
 use crate::pg::heap::{ByOid, Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::{
-    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, Snapshot, Use,
+    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, Snapshot, TypeOwner, Use,
 };
 use pgrx::pg_sys;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::CStr;
+use std::rc::Rc;
 
 /// The maximum number of objects that are visited for the objects of one statement.
 const MOST: usize = 20_000;
@@ -40,14 +42,16 @@ impl Edge {
             | oids::PG_ATTRDEF
             | oids::PG_PROC
             | oids::PG_STATISTIC_EXT
-            | oids::PG_TRIGGER => true,
+            | oids::PG_TRIGGER
+            | oids::PG_EVENT_TRIGGER => true,
             // An index, a partition key; a column of a type; a partition of a table.
             oids::PG_CLASS => match self.to.0 {
                 oids::PG_TYPE => true,
                 oids::PG_CLASS => self.from.2 == 0 && self.to.2 == 0 && self.kind != b'i',
                 _ => calls,
             },
-            oids::PG_TYPE => matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS),
+            // The columns of a type, and the default of a domain.
+            oids::PG_TYPE => calls || matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS),
             oids::PG_OPERATOR | oids::PG_CAST => calls || self.to.0 == oids::PG_TYPE,
             _ => false,
         }
@@ -260,8 +264,15 @@ const CATALOGS: [Oid; 6] = [
 /// body, its query or its conditions.
 pub fn may_use_others(catalog: Oid) -> bool {
     CATALOGS.contains(&catalog)
-        || [oids::PG_PROC, oids::PG_CLASS, oids::PG_TYPE, oids::PG_OPERATOR, oids::PG_CAST]
-            .contains(&catalog)
+        || [
+            oids::PG_PROC,
+            oids::PG_CLASS,
+            oids::PG_TYPE,
+            oids::PG_OPERATOR,
+            oids::PG_CAST,
+            oids::PG_EVENT_TRIGGER,
+        ]
+        .contains(&catalog)
 }
 
 /// Returns the domain that has a constraint; `None` for a constraint of a table.
@@ -298,8 +309,8 @@ impl Infos {
     }
 }
 
-/// Reads the dependencies of everything that can be reached from the objects of a snapshot.
-pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
+/// Adds to a snapshot the dependencies of everything that can be reached from its objects.
+pub fn add_all(state: &State, snapshot: &mut Snapshot) {
     let edges = Reader::open().all(state);
     let found = Assembled::of(state, snapshot, &edges, &Infos::of(state, &edges));
     let (mut extra, mut seen) = (Extra::default(), HashSet::new());
@@ -310,18 +321,19 @@ pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
         }
         extra.read(state, &missing);
     }
-    found.complete(extra)
+    found.add_to(snapshot, extra);
 }
 
-/// Reads the dependencies that lead to some objects, also through other objects: the policies and
-/// views that use them, the views and policies that use their tables, and so on.
-pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> Dependencies {
+/// Adds to a snapshot the dependencies that lead to some objects, also through other objects: the
+/// policies and views that use them, the views and policies that use their tables, and so on.
+pub fn add_leading_to(state: &State, snapshot: &mut Snapshot, objects: &[ObjectId]) {
     let (reader, infos) = (Reader::open(), Infos::looked_up());
     let mut waiting: Vec<(Oid, Oid)> = objects
         .iter()
         .filter_map(|object| match object {
             ObjectId::Routine(oid) => Some((oids::PG_PROC, *oid)),
             ObjectId::Relation(oid) => Some((oids::PG_CLASS, *oid)),
+            ObjectId::Type(oid) => Some((oids::PG_TYPE, *oid)),
             _ => None,
         })
         .collect();
@@ -345,7 +357,7 @@ pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> D
     let found = Assembled::of(state, snapshot, &list, &infos);
     let mut extra = Extra::default();
     extra.read(state, &found.anchors(snapshot));
-    found.complete(extra)
+    found.add_to(snapshot, extra);
 }
 
 /// The users of something: the parts of an object, such as the policies of a table, or an object
@@ -391,9 +403,10 @@ pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
 /// The maximum number of parts and objects that [`executed_by`] follows.
 const MOST_FOLLOWED: usize = 500;
 
-/// Returns the routines that users created and that some parts execute, also by way of views,
-/// domains, operators and the parsed bodies of routines.
-pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<Oid> {
+/// Returns the routines that users created and that some parts execute, and the types that users
+/// created and that they use; also by way of views, domains, operators and the parsed bodies of
+/// routines.
+pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<ObjectId> {
     let reader = Reader::open();
     let mut waiting: Vec<(Oid, Oid)> = Vec::new();
     for part in parts {
@@ -413,9 +426,11 @@ pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<Oid> {
             if oid < pg_sys::FirstNormalObjectId || class == oids::PG_CLASS && !reads {
                 continue;
             }
-            if class == oids::PG_PROC {
-                found.insert(oid);
-            }
+            match class {
+                oids::PG_PROC => found.insert(ObjectId::Routine(oid)),
+                oids::PG_TYPE => found.insert(ObjectId::Type(oid)),
+                _ => false,
+            };
             if seen.len() < MOST_FOLLOWED && seen.insert((class, oid)) {
                 waiting.push((class, oid));
                 if matches!(class, oids::PG_CLASS | oids::PG_TYPE) {
@@ -442,8 +457,10 @@ fn parts_of(state: &State, reader: &Reader, object: (Oid, Oid)) -> HashSet<(Oid,
 fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
     let mut edges = reader.to(state, object);
     if object.0 == oids::PG_CLASS {
-        // Only a type with a domain in it matters, which `containers` finds from the domain.
-        edges.retain(|edge| edge.from.0 != oids::PG_TYPE);
+        // Only a type with a domain in it matters, which `containers` finds from the domain; and
+        // the default of a domain that uses a sequence.
+        let is_sequence = relkind(object.1) == b'S';
+        edges.retain(|edge| edge.from.0 != oids::PG_TYPE || is_sequence);
         let mut parents = reader.from(state, object);
         parents.retain(|edge| edge.to.0 == oids::PG_CLASS);
         edges.extend(parents);
@@ -492,6 +509,8 @@ fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> V
             let negator = column(oids::OPERATOR_BY_OID, "oprnegate");
             [Some(oid), negator].into_iter().flatten().map(|oid| (class, oid)).collect()
         }
+        // The functions of a base type are called without a check.
+        oids::PG_TYPE if edge.to.0 == oids::PG_PROC && !is_domain(oid) => vec![],
         _ => vec![(class, oid)],
     }
 }
@@ -534,6 +553,7 @@ struct Assembled {
     /// Each part with its relation, routine or type.
     parts: Vec<(Part, Holder)>,
     children: Vec<(Oid, Oid)>,
+    types: BTreeMap<Oid, TypeOwner>,
 }
 
 impl Assembled {
@@ -545,12 +565,15 @@ impl Assembled {
             infos,
             contained: HashMap::new(),
             checked: HashSet::new(),
+            types: BTreeMap::new(),
+            defaults: HashMap::new(),
             of_types: HashMap::new(),
             untrusted: HashMap::new(),
             operators: HashMap::new(),
         };
         assembler.find_types(edges);
-        let mut found = Self::default();
+        let types = std::mem::take(&mut assembler.types);
+        let mut found = Self { types, ..Self::default() };
         for edges in by_user(edges) {
             interrupts();
             assembler.part(edges, &mut found);
@@ -573,7 +596,7 @@ impl Assembled {
                     snapshot.routine(*oid).is_some()
                         || extra.known.contains(&ObjectId::Routine(*oid))
                 }
-                Holder::Type(_) | Holder::Policy(_) => true,
+                Holder::Type(_) | Holder::Policy(_) | Holder::EventTrigger(_) => true,
             };
             for used in part.uses.iter().filter(|_| is_known) {
                 match used {
@@ -592,6 +615,11 @@ impl Assembled {
                 }
             }
         }
+        for (_, child) in self.children.iter().filter(|(parent, _)| relation(parent)) {
+            if !relation(child) && seen.insert(ObjectId::Relation(*child)) {
+                missing.relations.push(*child);
+            }
+        }
         missing
     }
 
@@ -603,7 +631,7 @@ impl Assembled {
             match anchor {
                 Holder::Relation(oid) => relations.insert(*oid),
                 Holder::Routine(oid) => routines.insert(*oid),
-                Holder::Type(_) | Holder::Policy(_) => false,
+                Holder::Type(_) | Holder::Policy(_) | Holder::EventTrigger(_) => false,
             };
             relations.extend(part.uses.iter().filter_map(|used| match used {
                 Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => Some(*oid),
@@ -617,10 +645,15 @@ impl Assembled {
         }
     }
 
-    fn complete(self, extra: Extra) -> Dependencies {
+    fn add_to(self, snapshot: &mut Snapshot, extra: Extra) {
         let parts = self.parts.into_iter().map(|(part, _)| part).collect();
-        let Snapshot { relations, policies, routines, .. } = extra.read;
-        Dependencies::new(parts, &self.children).with(relations, policies, routines)
+        let Snapshot { relations, policies, routines, types, .. } = extra.read;
+        snapshot.types.extend(types);
+        snapshot.dependencies = Rc::new(
+            Dependencies::new(parts, &self.children)
+                .with(relations, policies, routines)
+                .with_types(self.types),
+        );
     }
 }
 
@@ -633,9 +666,13 @@ struct Assembler<'a> {
     contained: HashMap<Holder, Vec<Oid>>,
     /// The types with a constraint of a domain, or with operators, in them.
     checked: HashSet<Oid>,
+    /// The types that columns use and that do not belong to superusers.
+    types: BTreeMap<Oid, TypeOwner>,
+    /// What the defaults of domains use.
+    defaults: HashMap<Oid, Vec<Use>>,
     /// The functions of the operators and casts of a type.
     of_types: HashMap<Oid, BTreeSet<Oid>>,
-    /// Whether the owners of the functions of triggers may be untrusted.
+    /// Whether the owners of the functions of triggers and types may be untrusted.
     untrusted: HashMap<Oid, bool>,
     /// The functions that an operator stands for.
     operators: HashMap<Oid, Vec<Oid>>,
@@ -651,12 +688,17 @@ impl Assembler<'_> {
             match class {
                 oids::PG_TYPE => {
                     for edge in edges {
-                        if edge.to.0 == oids::PG_TYPE {
-                            self.contain(Holder::Type(oid), edge.to.1);
-                        } else {
-                            composites.push((oid, edge.to.1));
+                        match edge.to.0 {
+                            oids::PG_TYPE => self.contain(Holder::Type(oid), edge.to.1),
+                            oids::PG_CLASS => composites.push((oid, edge.to.1)),
+                            // A function of a range type, or of a base type.
+                            _ if self.may_be_untrusted(edge.to.1) => {
+                                self.checked.insert(oid);
+                            }
+                            _ => {}
                         }
                     }
+                    self.default_of_domain(oid, edges);
                 }
                 oids::PG_CLASS => {
                     for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_TYPE) {
@@ -680,6 +722,8 @@ impl Assembler<'_> {
             let columns = self.contained.get(&Holder::Relation(relation)).cloned();
             columns.into_iter().flatten().for_each(|inner| self.contain(Holder::Type(of), inner));
         }
+        self.types = self.types_of_others();
+        self.checked.extend(self.types.keys());
         // From the domains upwards.
         let mut above: HashMap<Oid, Vec<Oid>> = HashMap::new();
         for (holder, types) in &self.contained {
@@ -691,6 +735,68 @@ impl Assembler<'_> {
         while let Some(inner) = waiting.pop() {
             let outer = above.get(&inner).into_iter().flatten();
             waiting.extend(outer.filter(|outer| self.checked.insert(**outer)));
+        }
+    }
+
+    /// Returns the types that users created and that columns use, also within other types.
+    fn used_types(&self) -> HashSet<Oid> {
+        let of_columns = self.contained.iter().filter(|(of, _)| matches!(of, Holder::Relation(_)));
+        let mut waiting: Vec<Oid> = of_columns.flat_map(|(_, types)| types).copied().collect();
+        let mut found = HashSet::new();
+        while let Some(one) = waiting.pop() {
+            interrupts();
+            if one >= pg_sys::FirstNormalObjectId && found.insert(one) {
+                waiting.extend(self.contained.get(&Holder::Type(one)).into_iter().flatten());
+            }
+        }
+        found
+    }
+
+    /// Returns the types that columns use and that do not belong to superusers. The type of an
+    /// array, or of the rows of a table, has the owner of the element or of the table.
+    fn types_of_others(&self) -> BTreeMap<Oid, TypeOwner> {
+        let is_superuser = |role: Oid| self.snapshot.role(role).is_some_and(|role| role.superuser);
+        let of = |oid: Oid| {
+            let place = super::place(self.state, oids::PG_TYPE, oid)?;
+            let name = || type_name(self.state, oid);
+            let owner = place.owner;
+            (!is_superuser(owner)).then(|| (oid, TypeOwner { name: name(), owner }))
+        };
+        self.used_types().into_iter().filter_map(of).collect()
+    }
+
+    /// Finds what the default of a domain uses, whose other functions are those of its base type.
+    fn default_of_domain(&mut self, oid: Oid, edges: &[Edge]) {
+        if edges.iter().all(|edge| edge.to.0 == oids::PG_TYPE) || !is_domain(oid) {
+            return;
+        }
+        let text = self.stored(oids::TYPE_BY_OID, oid, &["typdefaultbin"]);
+        let mut own = edges.to_vec();
+        own.retain(|edge| match edge.to.0 {
+            oids::PG_PROC => text.contains(&format!(":funcid {} ", edge.to.1)),
+            class => class != oids::PG_TYPE,
+        });
+        let uses = self.uses(&own, 0, None);
+        if !uses.is_empty() {
+            self.defaults.insert(oid, uses);
+        }
+    }
+
+    /// Adds the defaults of domains that a relation has columns of. A default of the column itself
+    /// takes precedence (rewriteHandler.c, `build_column_default`).
+    fn defaults_of_domains(&self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        if self.defaults.is_empty() {
+            return;
+        }
+        for edge in edges.iter().filter(|edge| edge.from.2 > 0 && edge.to.0 == oids::PG_TYPE) {
+            let Some(uses) = self.defaults.get(&edge.to.1) else { continue };
+            let number = edge.from.2 as i16;
+            let Some(column) = described(self.state, oid, number) else { continue };
+            if !column.has_default {
+                let (holder, kind) = (Holder::Relation(oid), PartKind::Default);
+                let part = Part { holder, kind, name: column.name, uses: uses.clone() };
+                found.parts.push((part, holder));
+            }
         }
     }
 
@@ -736,9 +842,10 @@ impl Assembler<'_> {
             oids::PG_ATTRDEF => self.default(oid, edges, found),
             oids::PG_STATISTIC_EXT => self.statistics(oid, edges, found),
             oids::PG_TRIGGER => self.trigger(oid, edges, found),
+            oids::PG_EVENT_TRIGGER => self.event_trigger(oid, edges, found),
             oids::PG_CLASS => self.relation(oid, edges, found),
             oids::PG_PROC => self.routine(oid, edges, found),
-            oids::PG_TYPE => self.type_parts(oid, found),
+            oids::PG_TYPE => self.type_parts(oid, edges, found),
             _ => {}
         }
     }
@@ -792,11 +899,10 @@ impl Assembler<'_> {
         if uses.is_empty() {
             return;
         }
-        let column = column_with_default(self.state, info.on, info.code as i16);
-        let Some((name, is_generated)) = column else { return };
-        let kind = if is_generated { PartKind::Generated } else { PartKind::Default };
+        let Some(column) = described(self.state, info.on, info.code as i16) else { return };
+        let kind = if column.is_generated { PartKind::Generated } else { PartKind::Default };
         let holder = Holder::Relation(info.on);
-        found.parts.push((Part { holder, kind, name, uses }, holder));
+        found.parts.push((Part { holder, kind, name: column.name, uses }, holder));
     }
 
     fn statistics(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
@@ -827,7 +933,19 @@ impl Assembler<'_> {
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
-    /// Whether the owner of the function of a trigger is no superuser.
+    fn event_trigger(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let calls = edges.iter().filter(|edge| edge.to.0 == oids::PG_PROC).map(|edge| edge.to.1);
+        let calls: Vec<Oid> = calls.filter(|function| self.may_be_untrusted(*function)).collect();
+        if !calls.is_empty() {
+            let name = self.name_of(oids::EVENT_TRIGGER_BY_OID, oid, "evtname");
+            let uses = calls.into_iter().map(Use::Routine).collect();
+            let holder = Holder::EventTrigger(oid);
+            found.parts.push((Part { holder, kind: PartKind::EventTrigger, name, uses }, holder));
+        }
+    }
+
+    /// Whether the owner of a function that is executed without a check of privileges is no
+    /// superuser.
     fn may_be_untrusted(&mut self, function: Oid) -> bool {
         if function < pg_sys::FirstNormalObjectId {
             return false;
@@ -852,6 +970,7 @@ impl Assembler<'_> {
             let part = Part { holder, kind: PartKind::Columns, name: String::new(), uses: types };
             found.parts.push((part, holder));
         }
+        self.defaults_of_domains(oid, edges, found);
         let mut own: Vec<Edge> = edges.to_vec();
         own.retain(|e| e.from.2 == 0 && matches!(e.to.0, oids::PG_PROC | oids::PG_OPERATOR));
         let parents = edges
@@ -893,8 +1012,19 @@ impl Assembler<'_> {
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
-    fn type_parts(&mut self, oid: Oid, found: &mut Assembled) {
+    fn type_parts(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
         let holder = Holder::Type(oid);
+        let mut functions: Vec<Oid> = Vec::new();
+        for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_PROC) {
+            if self.may_be_untrusted(edge.to.1) {
+                functions.push(edge.to.1);
+            }
+        }
+        if !functions.is_empty() {
+            let name = self.name_of(oids::TYPE_BY_OID, oid, "typname");
+            let uses = functions.into_iter().map(Use::Routine).collect();
+            found.parts.push((Part { holder, kind: PartKind::TypeFunctions, name, uses }, holder));
+        }
         let inner = self.contained.get(&holder).into_iter().flatten();
         let mut uses: Vec<Use> =
             inner.filter(|t| self.checked.contains(t)).map(|t| Use::Type(*t)).collect();
@@ -1008,17 +1138,34 @@ fn table_of_index(index: Oid) -> Option<Oid> {
     Some(unsafe { pg_sys::IndexGetRelation(index.into(), true) }.to_u32()).filter(|oid| *oid != 0)
 }
 
-/// Returns the name of a column and whether it is generated. It may have been dropped since the
-/// state, so that the system cache does not have it.
-fn column_with_default(state: &State, relation: Oid, number: i16) -> Option<(String, bool)> {
+/// Whether a type is a domain.
+fn is_domain(of: Oid) -> bool {
+    // SAFETY: a lookup in the system cache; 0 where there is no such type.
+    unsafe { pg_sys::get_typtype(of.into()) as u8 == b'd' }
+}
+
+/// What is read about a column with a default, or of a domain with one.
+struct ColumnInfo {
+    name: String,
+    has_default: bool,
+    is_generated: bool,
+}
+
+/// Returns what a column is. It may have been dropped since the state, so that the system cache
+/// does not have it.
+fn described(state: &State, relation: Oid, number: i16) -> Option<ColumnInfo> {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let column = |name| table.column(name);
-    let (owner, own_number, name, generated) =
-        (column("attrelid"), column("attnum"), column("attname"), column("attgenerated"));
+    let (owner, own_number, name) = (column("attrelid"), column("attnum"), column("attname"));
+    let (default, generated) = (column("atthasdef"), column("attgenerated"));
     let mut found = None;
     table.lookup_while(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
         if row.int(own_number) as i16 == number {
-            found = Some((row.name(name), row.char(generated) != 0));
+            found = Some(ColumnInfo {
+                name: row.name(name),
+                has_default: row.bool(default),
+                is_generated: row.char(generated) != 0,
+            });
         }
         found.is_none()
     });

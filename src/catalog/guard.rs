@@ -13,10 +13,11 @@ use dragonfly_core::catalog::{
     Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Oid, Snapshot,
 };
 use dragonfly_core::rules::shared::guard_settings;
+use dragonfly_core::rules::stored_settings;
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, c_char};
 
 /// Settings that can disable the guard or its event triggers.
 const DISABLING_SETTINGS: [&str; 4] =
@@ -42,6 +43,11 @@ pub fn disables_guard(setting: &str, value: &str) -> bool {
     let is_harmless =
         setting == LIBRARY_PATH && (VERSION < 18 || library::is_in_first_folder_of(value));
     !is_harmless && guard_settings::disables_guard(setting, value)
+}
+
+/// Whether a setting weakens what privileges protect.
+pub fn weakens(setting: &str, value: &str) -> bool {
+    stored_settings::weakness(setting, &library::with_macro(value)).is_some()
 }
 
 /// The library of every function in the install script.
@@ -344,10 +350,10 @@ fn own_settings(state: &State, snapshot: &mut Snapshot) {
     server_settings(snapshot);
 }
 
-/// Reads the settings of roles and databases that could disable the guard.
+/// Reads the settings of roles and databases that could disable the guard or weaken privileges.
 fn stored_settings(state: &State, snapshot: &mut Snapshot) {
     let mut found = super::roles::settings(state, &snapshot.database.name);
-    found.retain(|setting| disables_guard(&setting.name, &setting.value));
+    found.retain(|s| disables_guard(&s.name, &s.value) || weakens(&s.name, &s.value));
     snapshot.guard.settings = found;
 }
 
@@ -367,26 +373,40 @@ fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
 /// command line, and the session's role and database. Values that the session has set are not
 /// checked.
 fn server_settings(snapshot: &mut Snapshot) {
+    let found = &mut snapshot.guard.server_settings;
     for parameter in DISABLING_SETTINGS {
-        let c_name = CString::new(parameter).expect("no zero byte");
-        // SAFETY: a C string; `GetConfigOptionResetString` raises an error for a parameter that
-        // does not exist, so `GetConfigOption` with missing_ok is called first.
-        unsafe {
-            if !pg_sys::GetConfigOption(c_name.as_ptr(), true, false).is_null() {
-                // Other roles may not read this one, and cannot have set it.
-                let value = if parameter == LIBRARY_PATH && !pg_sys::superuser() {
-                    pg_sys::Dynamic_library_path.cast_const()
-                } else {
-                    pg_sys::GetConfigOptionResetString(c_name.as_ptr())
-                };
-                if !value.is_null() {
-                    let value = from_server(CStr::from_ptr(value).to_bytes());
-                    if !disables_guard(parameter, &value) {
-                        continue;
-                    }
-                    snapshot.guard.server_settings.push((parameter.to_owned(), value));
-                }
-            }
-        }
+        // Other roles may not read this one, and cannot have set it.
+        let value = if parameter == LIBRARY_PATH && !is_superuser() {
+            // SAFETY: null or a C string.
+            unsafe { text(pg_sys::Dynamic_library_path) }
+        } else {
+            settings::reset_value(parameter)
+        };
+        found.extend(value.filter(|v| disables_guard(parameter, v)).map(|v| (parameter.into(), v)));
     }
+    // SAFETY: reads the role that has logged in.
+    let login = unsafe { pg_sys::GetSessionUserId() }.to_u32();
+    for parameter in stored_settings::PARAMETERS {
+        let is_hidden = LOADING_SETTINGS.contains(&parameter) && !is_superuser();
+        // A stored setting is reported by itself.
+        let is_of_session =
+            snapshot.guard.settings.iter().any(|stored| {
+                stored.name == parameter && stored.role.is_none_or(|role| role == login)
+            });
+        let value =
+            if is_hidden || is_of_session { None } else { settings::reset_value(parameter) };
+        found.extend(value.filter(|v| weakens(parameter, v)).map(|v| (parameter.into(), v)));
+    }
+}
+
+fn is_superuser() -> bool {
+    // SAFETY: reads the role of the session.
+    unsafe { pg_sys::superuser() }
+}
+
+/// # Safety
+/// `value` is null or a C string.
+unsafe fn text(value: *const c_char) -> Option<String> {
+    // SAFETY: as the caller promises.
+    (!value.is_null()).then(|| from_server(unsafe { CStr::from_ptr(value) }.to_bytes()))
 }

@@ -30,13 +30,15 @@ mod types;
 
 pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read_changed as changed_bodies};
-pub use caller_typed::{candidates as caller_typed_candidates, row_type_of_another_owner};
+pub use caller_typed::{
+    candidates as caller_typed_candidates, row_type_of_another_owner, row_type_with_new_types,
+};
 pub use code::ancestors;
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use extension::Own;
-pub use guard::{disables_guard, impostor, in_own_script, read as guard};
+pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
 pub use name::{description, identity, name, qualified_name};
 pub use object_hash::{
     Freshness, behind_view, cache as cache_hashes, earlier_hash, hash_differs, is_redefined,

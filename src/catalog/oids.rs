@@ -29,6 +29,7 @@ pub const PG_DEPEND_DEPENDER_INDEX: Oid = 2673;
 pub const PG_DEPEND_REFERENCE_INDEX: Oid = 2674;
 pub const PG_ENUM: Oid = 3501;
 pub const PG_EVENT_TRIGGER: Oid = 3466;
+pub const PG_EVENT_TRIGGER_OID_INDEX: Oid = 3468;
 pub const PG_EXTENSION: Oid = 3079;
 pub const PG_FOREIGN_DATA_WRAPPER: Oid = 2328;
 pub const PG_FOREIGN_SERVER: Oid = 1417;
@@ -82,6 +83,8 @@ pub const PG_TYPE_OID_INDEX: Oid = 2703;
 
 /// Catalogs with their indexes by OID.
 pub const ATTRDEF_BY_OID: ByOid = ByOid { catalog: PG_ATTRDEF, index: PG_ATTRDEF_OID_INDEX };
+pub const EVENT_TRIGGER_BY_OID: ByOid =
+    ByOid { catalog: PG_EVENT_TRIGGER, index: PG_EVENT_TRIGGER_OID_INDEX };
 pub const CLASS_BY_OID: ByOid = ByOid { catalog: PG_CLASS, index: PG_CLASS_OID_INDEX };
 pub const LARGE_OBJECT_BY_OID: ByOid =
     ByOid { catalog: PG_LARGEOBJECT_METADATA, index: PG_LARGEOBJECT_METADATA_OID_INDEX };

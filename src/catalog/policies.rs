@@ -1,9 +1,9 @@
 //! Reads `pg_policy`.
 
 use super::caller::is_never_true;
-use super::condition::Rows;
+use super::condition::{DEEPEST, Rows};
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table, of_row};
+use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -67,22 +67,36 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     snapshot.policies = policies;
 }
 
-/// Returns the relations with a policy whose condition calls a routine.
+/// Returns the relations with a policy whose condition calls a routine, or a routine with a parsed
+/// body that calls it, as deeply as [`Rows::values`] follows bodies.
 pub fn relations_with_call(state: &State, routine: Oid) -> Vec<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
-    let keys = [(to_class, oids::PG_PROC), (to_object, routine)];
-    let mut relations = Vec::new();
-    table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
-        if row.oid(class) == oids::PG_POLICY {
-            let policy = row.oid(object);
-            relations.extend(of_row(state, oids::POLICY_BY_OID, policy, "polrelid", |row, of| {
-                row.oid(of)
-            }));
+    let (mut relations, mut known, mut called) =
+        (Vec::new(), HashSet::from([routine]), vec![routine]);
+    for _ in 0..DEEPEST {
+        let mut callers = Vec::new();
+        for routine in called {
+            interrupts();
+            let keys = [(to_class, oids::PG_PROC), (to_object, routine)];
+            table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+                let user = row.oid(object);
+                match row.oid(class) {
+                    oids::PG_POLICY => relations.extend(relation_of(state, user)),
+                    oids::PG_PROC if known.insert(user) => callers.push(user),
+                    _ => {}
+                }
+            });
         }
-    });
+        called = callers;
+    }
     relations
+}
+
+/// Returns the relation of a policy.
+fn relation_of(state: &State, policy: Oid) -> Option<Oid> {
+    of_row(state, oids::POLICY_BY_OID, policy, "polrelid", |row, of| row.oid(of))
 }
 
 /// What a stored condition says.
@@ -100,15 +114,16 @@ struct Condition {
     asks_memberships: bool,
 }
 
-/// Conditions by their stored text: many policies have the same one.
+/// Conditions by their stored text: many policies have the same one. With the columns that must not
+/// be generated.
 #[derive(Default)]
-struct Conditions(HashMap<Vec<u8>, Condition>);
+struct Conditions(HashMap<Vec<u8>, (Condition, Vec<i16>)>);
 
 impl Conditions {
     /// Returns what the condition in a column says; `None` where there is none.
     fn of(&mut self, row: &Row<'_>, column: Column, rows: &Rows<'_>) -> Option<Condition> {
         let text = row.bytes(column)?;
-        if let Some(known) = self.0.get(&text) {
+        if let Some((known, _)) = self.0.get(&text).filter(|(_, plain)| rows.are_plain(plain)) {
             return Some(*known);
         }
         let expression = CString::new(text.as_slice()).ok()?;
@@ -123,8 +138,8 @@ impl Conditions {
                 asks_memberships: asks_memberships(&text),
             }
         };
-        if !rows.matter() {
-            self.0.insert(text, condition);
+        if let Some(columns) = rows.plain_columns() {
+            self.0.insert(text, (condition, columns));
         }
         Some(condition)
     }

@@ -15,17 +15,16 @@ use std::rc::Rc;
 /// Reads everything that the rules check, with what the parts of objects use.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = objects_of(state, contract, own);
-    snapshot.dependencies = Rc::new(dependencies::all(state, &snapshot));
+    dependencies::add_all(state, &mut snapshot);
     snapshot
 }
 
 /// Returns a snapshot with what leads to some of its objects: which parts of objects use them.
 pub fn with_users(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> Snapshot {
-    Snapshot {
-        dependencies: Rc::new(dependencies::leading_to(state, snapshot, objects)),
-        settings: roles::settings(state, &snapshot.database.name),
-        ..snapshot.clone()
-    }
+    let settings = roles::settings(state, &snapshot.database.name);
+    let mut snapshot = Snapshot { settings, ..snapshot.clone() };
+    dependencies::add_leading_to(state, &mut snapshot, objects);
+    snapshot
 }
 
 /// Reads everything that the rules check, without what the parts of objects use.

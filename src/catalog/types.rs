@@ -58,7 +58,7 @@ pub fn types_containing(state: &State, mut types: HashSet<Oid>) -> HashSet<Oid> 
 }
 
 /// Returns the type of the rows of a relation; `None` where it has none, such as an index.
-fn row_type(state: &State, relation: Oid) -> Option<Oid> {
+pub(super) fn row_type(state: &State, relation: Oid) -> Option<Oid> {
     of_row(state, oids::CLASS_BY_OID, relation, "reltype", |row, of| row.oid(of))
         .filter(|row_type| *row_type != 0)
 }

@@ -339,58 +339,66 @@ pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
         .collect()
 }
 
-/// One token of a pattern.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
-    /// Any characters.
-    Any,
-    /// Any single character.
-    One,
-    /// This character.
-    Char(char),
-}
-
-/// Returns the tokens of a pattern. A backslash escapes the character after it.
-fn tokens(pattern: &str) -> Vec<Token> {
-    let mut characters = pattern.chars();
-    let mut tokens = Vec::new();
-    while let Some(c) = characters.next() {
-        tokens.push(match c {
-            '*' => Token::Any,
-            '?' => Token::One,
-            '\\' => Token::Char(characters.next().unwrap_or('\\')),
-            c => Token::Char(c),
-        });
-    }
-    tokens
-}
-
-/// Whether `text` matches `pattern`, in which `*` matches any characters and `?` matches one. The
-/// time grows at most with the product of their lengths.
+/// Whether `text` matches `pattern`, in which `*` matches any characters, `?` matches one, and a
+/// backslash escapes the character after it. The time grows with their lengths; where a part of the
+/// pattern between two `*` contains `?`, with the product of the lengths of this part and the text.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<Token>, Vec<char>) = (tokens(pattern), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
-    // The index of the last `*`, and the index of the first character that it does not match yet.
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(Token::Any) => {
-                star = Some((p, t));
-                p += 1;
+    let parts = parts(pattern);
+    let [first, others @ ..] = parts.as_slice() else { return false };
+    let Some(rest) = first.strip_from(text) else { return false };
+    let [between @ .., last] = others else { return rest.is_empty() };
+    // Each part at its first place leaves the longest rest for those after it.
+    let found = between.iter().try_fold(rest, |rest, part| part.strip_first_from(rest));
+    found.is_some_and(|rest| {
+        let start = rest.char_indices().rev().map(|(at, _)| at).take(last.0.len()).last();
+        let end = &rest[start.unwrap_or(rest.len())..];
+        last.strip_from(end).is_some_and(str::is_empty)
+    })
+}
+
+/// A part of a pattern without `*`: its characters, `None` for `?`.
+struct PatternPart(Vec<Option<char>>);
+
+impl PatternPart {
+    /// Returns what follows the part in a text that begins with it.
+    fn strip_from<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let mut rest = text.chars();
+        for wanted in &self.0 {
+            let next = rest.next()?;
+            if wanted.is_some_and(|wanted| wanted != next) {
+                return None;
             }
-            Some(Token::One) => (p, t) = (p + 1, t + 1),
-            Some(Token::Char(c)) if *c == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match &mut star {
-                Some((at, from)) => {
-                    *from += 1;
-                    (p, t) = (*at + 1, *from);
-                }
-                None => return false,
-            },
         }
+        Some(rest.as_str())
     }
-    pattern[p..].iter().all(|token| *token == Token::Any)
+
+    /// Returns what follows the first place of the part in a text.
+    fn strip_first_from<'t>(&self, text: &'t str) -> Option<&'t str> {
+        if let Some(plain) = self.0.iter().copied().collect::<Option<String>>() {
+            return text.find(&plain).map(|at| &text[at + plain.len()..]);
+        }
+        text.char_indices().find_map(|(at, _)| self.strip_from(&text[at..]))
+    }
+}
+
+/// Returns the parts of a pattern before, between and after each `*`.
+fn parts(pattern: &str) -> Vec<PatternPart> {
+    let mut parts = vec![PatternPart(vec![])];
+    let mut characters = pattern.chars();
+    while let Some(c) = characters.next() {
+        let one = match c {
+            '*' => {
+                parts.push(PatternPart(vec![]));
+                continue;
+            }
+            '?' => None,
+            '\\' => Some(characters.next().unwrap_or('\\')),
+            c => Some(c),
+        };
+        parts.last_mut().expect("there is a part").0.push(one);
+    }
+    parts
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::rules::{
     Context, RULES, security_definer_search_path as search_path, security_definer_settings,
+    stored_settings,
 };
 use dragonfly_core::search_path::{ReasonCode, Verdict};
 use pgrx::pg_sys;
@@ -223,6 +224,30 @@ pub fn as_if_committing() {
         run(&changed, Moment::Commit, &transaction::subject());
         ended::raise(ended);
     }
+}
+
+/// Checks the value that ALTER SYSTEM is about to store: it writes a file, which an error after the
+/// statement does not undo. `tag` is the command.
+pub fn server_setting(parameter: &str, value: &str, tag: &str) {
+    let now = State::now();
+    if settings::mode() == Mode::off || !catalog::weakens(parameter, value) || !Own::is_there(&now)
+    {
+        return;
+    }
+    let contract = contract::in_force(&now, &Own::find(&now));
+    let before = (*catalog::current_base()).clone().complete();
+    let mut after = before.clone();
+    after.guard.server_settings.push((parameter.to_owned(), value.to_owned()));
+    let (access_before, access_after) = (Access::new(&before), Access::new(&after));
+    let old = Context::new(&contract, &before, &access_before, &interrupts);
+    let new = Context::new(&contract, &after, &access_after, &interrupts);
+    let exempt = Exempt { now: &now, freshness: Freshness::Cached, current: OnceCell::new() };
+    let mut found = Change::new(&old, &new).regressions(&stored_settings::RULE);
+    found.retain(|regression| !exempt.finding(&new, &regression.audited));
+    // No later statement of a transaction can revert it.
+    found.iter_mut().for_each(|regression| regression.settled = false);
+    let found = found.iter().map(|r| (Rejection::of_regression(r, tag), r.action)).collect();
+    enforce::act(found, &Completion::default(), RejectedAt::Statement, tag);
 }
 
 /// Whether checks of other transactions may depend on these changes: changes of schemas, of

@@ -191,7 +191,12 @@ unsafe extern "C-unwind" fn object_changed(
         }
         catalog::PG_PROC => changes::note(Changed::Routine(oid)),
         catalog::PG_EXTENSION => changes::note(Changed::Extension(oid)),
-        catalog::PG_EVENT_TRIGGER => changes::note(Changed::Own),
+        catalog::PG_EVENT_TRIGGER => {
+            changes::note(Changed::Own);
+            if !is_dropped {
+                changes::note(Changed::Object(catalog, oid));
+            }
+        }
         catalog::PG_CAST | catalog::PG_CONSTRAINT if !is_dropped => {
             changes::note(Changed::Object(catalog, oid));
         }

@@ -44,6 +44,7 @@ impl Scope {
                         scope.has(Aspect::ServerObjects);
                     }
                     given.extend(catalog::row_type_of_another_owner(then, now, oid));
+                    given.extend(catalog::row_type_with_new_types(then, now, oid));
                 }
                 Changed::Routine(oid) => {
                     scope.routines.push(oid);

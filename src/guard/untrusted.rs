@@ -1,5 +1,6 @@
-//! Routines of roles that may not be trusted, and that changed objects execute: a trigger, a policy
-//! or a default of a trusted role can call them. The rows of the objects do not show it.
+//! Code of roles that may not be trusted, and that changed objects execute: a trigger, a policy or a
+//! default of a trusted role can call it, and a partition can have triggers of its owner. The rows of
+//! the objects do not show it.
 
 use super::changes::Changed;
 use super::reasons::around;
@@ -13,37 +14,59 @@ use dragonfly_core::contract::RoleKind;
 use dragonfly_core::guard::{Change, Regression};
 use dragonfly_core::rules::{Context, untrusted_code};
 
-/// Returns the routines of roles that the contract does not trust: those that have changed, and
-/// those that changed objects execute.
+/// Returns the objects of roles that the contract does not trust: the routines and types that have
+/// changed or that changed objects use, and the partitions and inheritance children that have
+/// changed.
 pub fn executed(changed: &[Changed], now: &State) -> Vec<ObjectId> {
-    if !changed.contains(&Changed::Parts) {
+    let children = changed.iter().filter_map(|one| match *one {
+        Changed::Relation(oid) if !catalog::ancestors(now, oid).is_empty() => Some(oid),
+        _ => None,
+    });
+    let mut objects: Vec<ObjectId> = children.map(ObjectId::Relation).collect();
+    if changed.contains(&Changed::Parts) {
+        objects.extend(executed_or_changed(changed, now));
+    }
+    if objects.is_empty() {
         return vec![];
     }
-    let mut users = Vec::new();
-    let mut routines = Vec::new();
+    objects.sort_unstable();
+    objects.dedup();
+    let mut is_trusted = trusted(now);
+    objects.retain(|object| owner(now, *object).is_some_and(|by| !is_trusted(by)));
+    objects
+}
+
+/// Returns the routines and types that have changed, and those that changed objects use.
+fn executed_or_changed(changed: &[Changed], now: &State) -> Vec<ObjectId> {
+    let (mut users, mut objects) = (Vec::new(), Vec::new());
     for one in changed {
         match *one {
             Changed::Relation(oid) => users.push(Users::Of(catalog::PG_CLASS, oid)),
             Changed::Routine(oid) => {
-                routines.push(oid);
+                objects.push(ObjectId::Routine(oid));
                 users.push(Users::Itself(catalog::PG_PROC, oid));
             }
-            Changed::Other(catalog::PG_TYPE, oid) => users.push(Users::Of(catalog::PG_TYPE, oid)),
+            Changed::Other(catalog::PG_TYPE, oid) => {
+                objects.push(ObjectId::Type(oid));
+                users.push(Users::Of(catalog::PG_TYPE, oid));
+            }
             Changed::Other(class, oid) | Changed::Object(class, oid) => {
                 users.push(Users::Itself(class, oid));
             }
             _ => {}
         }
     }
-    routines.extend(catalog::executed_by(now, &users));
-    if routines.is_empty() {
-        return vec![];
+    objects.extend(catalog::executed_by(now, &users));
+    objects
+}
+
+fn owner(now: &State, object: ObjectId) -> Option<Oid> {
+    match object {
+        ObjectId::Routine(oid) => catalog::routine_owner(now, oid),
+        ObjectId::Relation(oid) => catalog::relation_owner(now, oid),
+        ObjectId::Type(oid) => catalog::place(now, catalog::PG_TYPE, oid).map(|place| place.owner),
+        _ => None,
     }
-    routines.sort_unstable();
-    routines.dedup();
-    let mut is_trusted = trusted(now);
-    routines.retain(|oid| catalog::routine_owner(now, *oid).is_some_and(|by| !is_trusted(by)));
-    routines.into_iter().map(ObjectId::Routine).collect()
 }
 
 /// Returns what tells superusers and the roles that the contract trusts from others. The rule
@@ -68,18 +91,18 @@ fn trusted(now: &State) -> impl FnMut(Oid) -> bool {
     }
 }
 
-/// Returns what the rule reports about declared objects that execute `routines`, and did not report
-/// before.
+/// Returns what the rule reports about declared objects that execute the code of `objects`, and did
+/// not report before.
 pub fn regressions(
     states: &Snapshots,
-    routines: &[ObjectId],
+    objects: &[ObjectId],
     [then, now]: [&State; 2],
 ) -> Vec<Regression> {
-    if routines.is_empty() {
+    if objects.is_empty() {
         return vec![];
     }
-    let before = around(then, &states.before, routines);
-    let after = around(now, &states.after, routines);
+    let before = around(then, &states.before, objects);
+    let after = around(now, &states.after, objects);
     let (old, new) = (Access::new(&before), Access::new(&after));
     let old = Context::new(&states.contract, &before, &old, &interrupts);
     let new = Context::new(&states.contract, &after, &new, &interrupts);

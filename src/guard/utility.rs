@@ -5,7 +5,7 @@
 //! records direct writes to catalogs, after which everything is checked.
 
 use super::changes::{self, Changed};
-use super::{commands, enforce, grants};
+use super::{check, commands, enforce, grants};
 use crate::catalog::{self, Own};
 use crate::pg::heap::State;
 use crate::pg::memory;
@@ -230,10 +230,10 @@ unsafe fn stores_settings(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// Rejects a statement that would disable the guard and cannot be checked afterwards. ALTER SYSTEM
-/// writes a file, which an error does not roll back. New sessions without the library check
-/// nothing. Settings that are stored for another database, or by a session in a database without a
-/// contract, are not checked at commit.
+/// Rejects a statement that would disable the guard, or an ALTER SYSTEM that would weaken
+/// privileges, and cannot be checked afterwards. ALTER SYSTEM writes a file, which an error does
+/// not roll back. New sessions without the library check nothing. Settings that are stored for
+/// another database, or by a session in a database without a contract, are not checked at commit.
 ///
 /// # Safety
 /// `node` is a valid statement.
@@ -243,6 +243,9 @@ unsafe fn reject_irreversible(node: *mut pg_sys::Node) {
     if !setting.disables_guard() {
         if setting.changes_mode() {
             enforce::changes_stored_mode(setting.command);
+        }
+        if matches!(setting.holder, Holder::Server) && !setting.is_reset {
+            check::server_setting(&setting.name, &setting.value, setting.command);
         }
         return;
     }

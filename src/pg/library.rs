@@ -37,16 +37,24 @@ fn folder() -> Option<PathBuf> {
     Path::new(OsStr::from_bytes(file.to_bytes())).canonicalize().ok()?.parent().map(Path::to_owned)
 }
 
+/// Returns the server's own folder of libraries.
+fn of_server() -> String {
+    // SAFETY: the server's own array, a C string.
+    let folder = unsafe { CStr::from_ptr((&raw const pg_sys::pkglib_path).cast()) };
+    folder.to_string_lossy().into_owned()
+}
+
+/// Returns a list of libraries with `$libdir` where it names the server's own folder.
+pub fn with_macro(libraries: &str) -> String {
+    libraries.replace(&format!("{}/", of_server()), "$libdir/")
+}
+
 /// Whether the first folder of a `dynamic_library_path` is the one that this library has been
 /// loaded from.
 pub fn is_in_first_folder_of(path: &str) -> bool {
     let first = path.split(':').next().unwrap_or_default();
     let first = match first.strip_prefix("$libdir") {
-        Some(rest) => {
-            // SAFETY: the server's own array, a C string.
-            let folder = unsafe { CStr::from_ptr((&raw const pg_sys::pkglib_path).cast()) };
-            format!("{}{rest}", folder.to_string_lossy())
-        }
+        Some(rest) => format!("{}{rest}", of_server()),
         None => first.to_owned(),
     };
     let first = Path::new(&first).canonicalize().ok();

@@ -6,8 +6,12 @@ use std::ffi::CStr;
 /// A search_path in which names resolve to objects of the server first.
 pub const SAFE_PATH: (&CStr, &CStr) = (c"search_path", c"pg_catalog, pg_temp");
 
-/// Executes `work` with these settings, whatever role the caller is. Must be called in a
-/// subtransaction, whose end resets them after an error.
+/// Views and foreign tables can be read: a setting that minor releases of 2024 have added can
+/// forbid it, as pg_dump does.
+pub const ALL_KINDS: (&CStr, &CStr) = (c"restrict_nonsystem_relation_kind", c"");
+
+/// Executes `work` with these settings, whatever role the caller is; a setting that the server does
+/// not have is left out. Must be called in a subtransaction, whose end resets them after an error.
 pub fn under<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
     // SAFETY: C strings; the settings are reset like those of a function (guc.c, `AtEOXact_GUC`).
     unsafe {
@@ -15,6 +19,9 @@ pub fn under<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
         let (user, session) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
         let save = pg_sys::GucAction::GUC_ACTION_SAVE;
         for (name, value) in settings {
+            if pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() {
+                continue;
+            }
             pg_sys::set_config_option(
                 name.as_ptr(),
                 value.as_ptr(),

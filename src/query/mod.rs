@@ -148,7 +148,7 @@ pub fn of_call(routine: Oid, role: Oid, trust: &Trust) -> Result<CallNeeds, Unre
 
 /// Reads what a statement of `role` needs, with the bodies of the routines that it calls.
 fn reading(role: Oid, trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs, Unreadable> {
-    let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
+    let settings = [setting::SAFE_PATH, setting::ALL_KINDS, (c"row_security", c"on")];
     let work = || {
         setting::under(&settings, || {
             let reader = Reader::new(role);

@@ -298,10 +298,18 @@ fn routine_that_opens_the_cursor_that_it_returns_is_safe() {
 
 /// Changes that make a routine exploitable without changing it, after what precedes them: each is
 /// rejected.
-const OPENING: [(&str, &str); 6] = [
+const OPENING: [(&str, &str); 11] = [
     ("", "ALTER TYPE app.e OWNER TO outsider"),
     ("", "ALTER TYPE app.c OWNER TO outsider"),
     ("", "ALTER TABLE app.holder OWNER TO outsider"),
+    ("", "ALTER TYPE app.c ADD ATTRIBUTE b ground.foreign"),
+    ("", "ALTER TYPE app.c ALTER ATTRIBUTE a TYPE ground.foreign[]"),
+    ("", "ALTER TABLE app.holder ADD COLUMN b ground.foreign"),
+    (
+        "",
+        "ALTER TABLE app.empty ADD COLUMN b app.c; ALTER TYPE app.c ADD ATTRIBUTE b ground.foreign",
+    ),
+    ("", "ALTER TABLE app.above ADD COLUMN b ground.foreign"),
     ("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC", "GRANT CREATE ON SCHEMA ground TO anon"),
     ("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC", "ALTER SCHEMA ground OWNER TO anon"),
     ("REVOKE USAGE ON SCHEMA app FROM anon", "GRANT USAGE ON SCHEMA app TO anon"),
@@ -314,12 +322,19 @@ fn guard_rejects_what_makes_an_unchanged_routine_exploitable() {
     admin
         .batch_execute(
             "SET dragonfly_guard.mode = off; CREATE SCHEMA ground; CREATE ROLE outsider;
+             CREATE TYPE ground.foreign AS ENUM ('a'); ALTER TYPE ground.foreign OWNER TO outsider;
              SET ROLE app_owner;
              CREATE TYPE app.e AS ENUM ('a'); CREATE DOMAIN app.over_e AS app.e;
              CREATE TYPE app.c AS (a int); CREATE TABLE app.holder (a int);
+             CREATE TABLE app.empty ();
              CREATE FUNCTION app.of_e(x app.over_e[]) RETURNS text LANGUAGE sql SECURITY DEFINER
                  SET search_path = pg_catalog, pg_temp AS 'SELECT x::text';
              CREATE FUNCTION app.of_c(x app.c) RETURNS jsonb LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS 'SELECT to_jsonb(x)';
+             CREATE TABLE app.above (a int); CREATE TABLE app.under () INHERITS (app.above);
+             CREATE FUNCTION app.of_under(x app.under) RETURNS jsonb LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS 'SELECT to_jsonb(x)';
+             CREATE FUNCTION app.of_empty(x app.empty) RETURNS jsonb LANGUAGE sql SECURITY DEFINER
                  SET search_path = pg_catalog, pg_temp AS 'SELECT to_jsonb(x)';
              CREATE FUNCTION app.of_holder(x app.holder) RETURNS jsonb LANGUAGE sql SECURITY \
              DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT to_jsonb(x)';

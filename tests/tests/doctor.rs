@@ -259,6 +259,20 @@ fn doctor_reports_access_that_no_role_can_have() {
 /// The server prevents that the tables and functions of a view are dropped, but not the tables that
 /// the bodies of those functions name, and not errors of evaluation.
 #[test]
+fn views_are_readable_where_the_session_restricts_the_kind_of_relations() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let failing = "SELECT object || ' ' || detail FROM ops.doctor() WHERE NOT ok";
+    let read = "SELECT concat_ws(' ', ok, step, detail, fix) FROM ops.explain_access('anon', \
+                'public.v_judgment_pipeline', 'SELECT') ORDER BY link";
+    let before = (column(&mut client, failing), column(&mut client, read));
+    assert!(before.1.iter().all(|step| step.starts_with('t')), "{before:?}");
+    client.batch_execute("SET restrict_nonsystem_relation_kind = 'view, foreign-table'").unwrap();
+    attempt(&mut client, "SELECT * FROM public.v_judgment_pipeline").unwrap_err();
+    assert_eq!((column(&mut client, failing), column(&mut client, read)), before);
+}
+
+#[test]
 fn doctor_reports_views_that_cannot_be_planned() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");

@@ -82,14 +82,14 @@ fn plan_can_be_tried_executed_and_reverted() {
     let mut run = |dry_run: bool| -> Vec<String> {
         client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(run(true), ["proposed 6", "tried 24"]);
+    assert_eq!(run(true), ["proposed 6", "tried 25"]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     assert_eq!(column(&mut other, WORSE_THAN_INFO), before, "nothing was changed");
     let undo = column(
         &mut other,
         "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
     );
-    assert_eq!(run(false), ["done 24", "proposed 6"]);
+    assert_eq!(run(false), ["done 25", "proposed 6"]);
     assert_eq!(run(false), ["proposed 6"], "applying it again does nothing");
     assert_eq!(
         column(&mut client, "SELECT statement FROM ops.golden_sql() ORDER BY step"),

@@ -28,7 +28,7 @@ fn findings(client: &mut Client) -> Vec<String> {
 }
 
 /// Statements that fire no event trigger, with the rule that they violate. `@DB@` is the database.
-const WITHOUT_EVENTS: [(&str, &str); 36] = [
+const WITHOUT_EVENTS: [(&str, &str); 44] = [
     ("ALTER ROLE anon BYPASSRLS", "role_attributes"),
     ("ALTER ROLE authenticated SUPERUSER", "role_attributes"),
     ("ALTER ROLE service_role CREATEROLE", "role_attributes"),
@@ -70,6 +70,24 @@ const WITHOUT_EVENTS: [(&str, &str); 36] = [
     ("ALTER ROLE postgres SET dragonfly_guard.mode = off", "guard_tampered"),
     ("ALTER ROLE ALL IN DATABASE @DB@ SET session_replication_role = 'replica'", "guard_tampered"),
     ("GRANT SET ON PARAMETER session_replication_role TO postgres", "guard_tampered"),
+    ("ALTER DATABASE @DB@ SET lo_compat_privileges = on", "stored_settings"),
+    ("ALTER ROLE anon SET lo_compat_privileges TO true", "stored_settings"),
+    ("ALTER ROLE ALL SET allow_system_table_mods = on", "stored_settings"),
+    (
+        "ALTER ROLE anon IN DATABASE @DB@ SET session_preload_libraries = '/tmp/x'",
+        "stored_settings",
+    ),
+    (
+        "CREATE ROLE boss SUPERUSER; ALTER ROLE boss SET lo_compat_privileges = on; ALTER ROLE \
+         boss NOSUPERUSER",
+        "stored_settings",
+    ),
+    (
+        "INSERT INTO pg_db_role_setting VALUES (0, 0, '{lo_compat_privileges=on}')",
+        "stored_settings",
+    ),
+    ("GRANT SET ON PARAMETER lo_compat_privileges TO anon", "server_object_privileges"),
+    ("GRANT ALTER SYSTEM ON PARAMETER archive_command TO PUBLIC", "server_object_privileges"),
     ("DO $$ BEGIN EXECUTE 'ALTER ROLE anon BYPASSRLS'; END $$", "role_attributes"),
     ("UPDATE pg_class SET relrowsecurity = false WHERE relname = 'judgments'", "rls_disabled"),
     (
@@ -144,6 +162,7 @@ fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
         "DROP SCHEMA dragonfly_guard CASCADE",
         "ALTER SYSTEM SET session_replication_role = replica",
         "ALTER SYSTEM SET dragonfly_guard.mode = 'warn'",
+        "ALTER SYSTEM SET lo_compat_privileges = on",
     ] {
         rejection(&mut client, sql);
         assert_eq!(
@@ -163,6 +182,11 @@ fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
         "GRANT CONNECT ON DATABASE @DB@ TO anon; ALTER DATABASE @DB@ SET work_mem = '5MB'; ALTER \
          DATABASE @DB@ RESET work_mem",
         "VACUUM",
+        "ALTER DATABASE @DB@ SET lo_compat_privileges = off; ALTER DATABASE @DB@ RESET ALL",
+        "ALTER ROLE anon SET session_preload_libraries = 'auto_explain'; ALTER ROLE anon RESET ALL",
+        "ALTER ROLE anon SET default_transaction_read_only = on; ALTER ROLE anon RESET ALL",
+        "ALTER SYSTEM SET row_security = on",
+        "ALTER SYSTEM RESET row_security",
         "ALTER SYSTEM SET work_mem = '4MB'",
         "ALTER SYSTEM RESET work_mem",
         "CREATE TABLE ops.scratch (id int)",
@@ -193,6 +217,56 @@ fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
     attempt(&mut client, "SET dragonfly_guard.mode = off; DROP EXTENSION dragonfly_guard").unwrap();
 }
 
+/// The audit reads what the guard has not checked, and its plan resets it.
+#[test]
+fn stored_setting_that_weakens_privileges_is_reported_and_reset() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    const STORED: &str = "SELECT concat_ws(' ', severity, object, detail) FROM \
+                          ops.audit_security(min_severity => 'warning') WHERE rule = \
+                          'stored_settings' ORDER BY 1";
+    client
+        .batch_execute(
+            "CREATE ROLE boss SUPERUSER; ALTER ROLE boss SET lo_compat_privileges = on;
+             ALTER ROLE anon SET session_preload_libraries = 'auto_explain', '/tmp/a, b';
+             ALTER ROLE authenticated SET session_preload_libraries = 'auto_explain';
+             ALTER ROLE service_role SET row_security = off;
+             ALTER ROLE authenticated SET row_security = off;
+             ALTER DATABASE app SET lo_compat_privileges = on",
+        )
+        .unwrap();
+    assert_eq!(
+        column(&mut client, STORED),
+        [
+            "error anon Role anon has the setting session_preload_libraries = 'auto_explain, \
+             \"/tmp/a, b\"': code from outside of the server's own folder is loaded.",
+            "error app Database app has the setting lo_compat_privileges = 'on': privileges on \
+             large objects are not checked.",
+            "warning authenticated Role authenticated has the setting row_security = 'off': \
+             queries that a policy would filter raise errors.",
+        ]
+    );
+    let undo = "SELECT undo FROM ops.golden_sql() WHERE statement LIKE 'ALTER ROLE anon RESET%'";
+    assert_eq!(
+        column(&mut client, undo),
+        ["ALTER ROLE anon SET session_preload_libraries = 'auto_explain', '/tmp/a, b';"]
+    );
+    for statement in column(
+        &mut client,
+        "SELECT statement FROM ops.golden_sql() WHERE statement LIKE 'ALTER % RESET %'",
+    ) {
+        client.batch_execute(&statement).unwrap();
+    }
+    assert_eq!(column(&mut client, STORED), [""; 0]);
+    client.batch_execute("ALTER SYSTEM SET lo_compat_privileges = on").unwrap();
+    client.batch_execute("SELECT pg_reload_conf(), pg_sleep(0.5)").unwrap();
+    assert_eq!(
+        column(&mut client, STORED),
+        ["error lo_compat_privileges Parameter lo_compat_privileges is 'on' for every session: \
+          privileges on large objects are not checked."]
+    );
+}
+
 #[test]
 fn shared_preload_rejects_statements_without_events() {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
@@ -207,6 +281,13 @@ fn shared_preload_rejects_statements_without_events() {
     let replica = "ALTER ROLE anon SET session_replication_role = replica";
     let rejected = rejection(&mut other, replica);
     assert!(rejected.detail.contains("ordinary triggers and foreign keys"), "{rejected:?}");
+    // A contract does not declare settings, and ALTER SYSTEM is reverted by no transaction.
+    let rejected = rejection(&mut other, "ALTER SYSTEM SET lo_compat_privileges = on");
+    assert_eq!(
+        rejected.hint,
+        "If this is intended, exempt it: SELECT ops.exempt(rule => 'stored_settings', object => \
+         'lo_compat_privileges', reason => '...', expires_at => now() + interval '30 days');"
+    );
     // A database without the extension is not guarded.
     let mut free = cluster.connect("postgres", SUPERUSER);
     free.batch_execute(

@@ -86,7 +86,19 @@ const APPLICATION: &str = "
     CREATE DOMAIN label AS text CHECK (is_label(VALUE));
     CREATE SEQUENCE free_numbers;
     GRANT USAGE ON SEQUENCE free_numbers TO app_user;
+    -- Defaults of domains, one of which a column never uses.
+    CREATE FUNCTION fresh_name() RETURNS text LANGUAGE sql AS 'SELECT ''new''';
+    CREATE FUNCTION never() RETURNS text LANGUAGE sql AS 'SELECT ''never''';
+    CREATE SEQUENCE domain_numbers;
+    GRANT USAGE ON SEQUENCE domain_numbers TO app_user;
+    CREATE DOMAIN numbered AS int DEFAULT nextval('domain_numbers');
+    CREATE DOMAIN fresh_text AS text DEFAULT upper(fresh_name());
+    CREATE DOMAIN copied AS fresh_text;
+    CREATE DOMAIN never_text AS text DEFAULT never();
     CREATE TABLE items (
+        number numbered,
+        fresh copied,
+        own never_text DEFAULT 'own',
         id int DEFAULT nextval('free_numbers'),
         title text CHECK (is_short(title)),
         code text DEFAULT new_code(),
@@ -204,6 +216,8 @@ fn plan_for_inferred_contract_leaves_working_what_the_access_calls() {
         let after = functions_of(&mut client, "app_user");
         assert!(after.len() < before, "{after:?}");
         assert!(!after.contains(&"used_by_nothing".to_owned()), "{after:?}");
+        // The column has a default of its own.
+        assert!(!after.contains(&"never".to_owned()), "{after:?}");
         assert_eq!(
             functions_of(&mut client, "app_guest"),
             ["changed", "check_request", "visible"],

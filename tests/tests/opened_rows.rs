@@ -220,6 +220,93 @@ fn function_of_a_condition_that_becomes_constant_is_rejected() {
 }
 
 #[test]
+fn function_that_a_function_of_a_condition_calls_is_checked_again() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    let create = |body: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION app.inner(t text) RETURNS bool LANGUAGE sql AS 'select \
+             {body}'"
+        )
+    };
+    let around = "CREATE FUNCTION app.middle(t text) RETURNS bool RETURN app.inner(t);
+        CREATE FUNCTION app.outer(t text) RETURNS bool BEGIN ATOMIC SELECT app.middle(t) OR false; \
+        END; ALTER POLICY own ON app.t USING (app.outer(tenant))";
+    run(&mut client, &format!("{}; {around}", create("length(t) = 2"))).unwrap();
+    client.batch_execute("RESET dragonfly_guard.mode").unwrap();
+    for constant in ["true", "1 = 1"] {
+        let error = run(&mut client, &create(constant)).unwrap_err();
+        assert!(error.starts_with("42P17"), "{constant}: {error}");
+    }
+    run(&mut client, &create("length(t) = 1")).unwrap();
+    let middle = "CREATE OR REPLACE FUNCTION app.middle(t text) RETURNS bool RETURN true";
+    let error = run(&mut client, middle).unwrap_err();
+    assert!(error.starts_with("42P17"), "{error}");
+}
+
+/// A policy that reads a generated column is true for every row where the expression is.
+#[test]
+fn generated_column_of_a_condition_that_becomes_constant_is_rejected() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    let add = |expression: &str, kind: &str| {
+        format!(
+            "ALTER TABLE app.t DROP COLUMN IF EXISTS shown CASCADE; ALTER TABLE app.t ADD COLUMN \
+             shown {kind} GENERATED ALWAYS AS ({expression}) STORED"
+        )
+    };
+    let policy = |condition: &str| {
+        format!(
+            "DROP POLICY IF EXISTS own ON app.t; CREATE POLICY own ON app.t TO rows_app USING \
+             ({condition})"
+        )
+    };
+    let is_17 = column(&mut client, "SELECT current_setting('server_version_num')")[0]
+        .parse::<u32>()
+        .unwrap()
+        >= 170_000;
+    let cases = [
+        ("bool", "shown", "id = 1", "true"),
+        ("bool", "sealed OR shown", "id = 1", "id IS NOT DISTINCT FROM id"),
+        ("bool", "shown = true", "id = 1", "true"),
+        ("text", "shown = 'all'", "tenant", "'all'"),
+        ("int", "shown > 0", "id - 1", "1"),
+        ("text", "shown IS NOT NULL", "CASE WHEN id > 1 THEN tenant END", "'x'"),
+    ];
+    for (kind, condition, before, after) in cases {
+        client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+        run(&mut client, &format!("{}; {}", add(before, kind), policy(condition))).unwrap();
+        assert_eq!(column(&mut client, FOUND), [""; 0], "{condition}: {before}");
+        client.batch_execute("RESET dragonfly_guard.mode").unwrap();
+        let again = format!("{}; {}", add(after, kind), policy(condition));
+        let set = format!("ALTER TABLE app.t ALTER COLUMN shown SET EXPRESSION AS ({after})");
+        for sql in [Some(again), is_17.then_some(set)].into_iter().flatten() {
+            let error = run(&mut client, &sql).unwrap_err();
+            assert!(error.starts_with("42P17"), "{sql}: {error}");
+        }
+    }
+    // Conditions with the same text on tables whose columns differ.
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    for (name, shown) in
+        [("u", ""), ("w", "GENERATED ALWAYS AS (true) STORED"), ("x", "DEFAULT true")]
+    {
+        let sql = format!(
+            "CREATE TABLE app.{name} (id int, shown bool {shown}); ALTER TABLE app.{name} ENABLE \
+             ROW LEVEL SECURITY; CREATE POLICY p ON app.{name} TO rows_app USING (shown); GRANT \
+             SELECT ON app.{name} TO rows_app"
+        );
+        run(&mut client, &sql).unwrap();
+    }
+    let always_true = format!(
+        "SELECT t->>'name' FROM jsonb_array_elements({INFERRED}->'tables') AS t WHERE \
+         t->'all_rows' ? 'rows_app' AND t->>'name' <> 't' ORDER BY 1"
+    );
+    assert_eq!(column(&mut client, &always_true), ["open", "w"]);
+}
+
+#[test]
 fn audit_reports_policies_for_every_row_that_the_contract_does_not_declare() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, INFERRED);

@@ -13,6 +13,7 @@ pub enum Holder {
     Relation(Oid),
     Routine(Oid),
     Type(Oid),
+    EventTrigger(Oid),
 }
 
 /// A kind of part that the server evaluates.
@@ -38,12 +39,17 @@ pub enum PartKind {
     Statistics,
     /// The function of a trigger. No privilege is needed to execute it.
     TriggerFunction,
+    /// The function of an event trigger.
+    EventTrigger,
     /// The WHEN condition of a trigger for some commands.
     TriggerCondition(Vec<Command>),
     /// The types of the columns of a relation, as far as they use something.
     Columns,
     /// The types that a type consists of, and the constraints of a domain.
     Type,
+    /// The functions that a range type or a base type consists of. No privilege is needed to
+    /// execute them.
+    TypeFunctions,
     /// The operators and casts of a type, which statements about its values use.
     Operators,
     /// The parsed body of a routine (BEGIN ATOMIC), the defaults of its arguments, and the types of
@@ -94,6 +100,16 @@ pub struct Dependencies {
     relations: BTreeMap<Oid, Relation>,
     routines: BTreeMap<Oid, Routine>,
     policies: HashMap<Oid, Vec<Policy>>,
+    types: BTreeMap<Oid, TypeOwner>,
+}
+
+/// A type that columns use, and that does not belong to a superuser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeOwner {
+    /// The qualified name, as SQL.
+    pub name: String,
+    /// The owner.
+    pub owner: Oid,
 }
 
 impl Dependencies {
@@ -125,6 +141,18 @@ impl Dependencies {
             self.policies.entry(policy.relation).or_default().push(policy);
         }
         self
+    }
+
+    /// Adds types that columns use and that do not belong to superusers.
+    #[must_use]
+    pub fn with_types(mut self, types: BTreeMap<Oid, TypeOwner>) -> Self {
+        self.types = types;
+        self
+    }
+
+    /// Returns the types that columns use and that do not belong to superusers.
+    pub fn types(&self) -> impl Iterator<Item = (Oid, &TypeOwner)> {
+        self.types.iter().map(|(oid, of)| (*oid, of))
     }
 
     /// Whether there is nothing.

@@ -16,7 +16,7 @@ mod server_object;
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
 pub use caller_typed::{CallerTyped, TypeChoice};
-pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
+pub use dependencies::{Dependencies, Holder, Part, PartKind, TypeOwner, Use};
 pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};
 pub use server_object::ServerObject;
@@ -613,10 +613,11 @@ pub struct Guard {
     pub tables: Vec<GuardRelation>,
     /// The views of the extension.
     pub views: Vec<GuardRelation>,
-    /// The settings that can disable the guard, stored for a role or a database.
+    /// The settings that can disable the guard or weaken privileges, stored for a role or a
+    /// database.
     pub settings: Vec<RoleSetting>,
-    /// The settings that can disable the guard, with the values that the server gives to every
-    /// session.
+    /// The settings that can disable the guard or weaken privileges, with the values that the
+    /// server gives to every session.
     pub server_settings: Vec<(String, String)>,
     /// The ACLs of the parameters that can disable the guard (`pg_parameter_acl`).
     pub parameters: Vec<(String, Acl)>,

@@ -11,6 +11,7 @@ pub enum ObjectId {
     Routine(Oid),
     Policy(Oid),
     Role(Oid),
+    Type(Oid),
     /// Identified by its name only: a database, default privileges, a declared object that is
     /// missing.
     #[default]

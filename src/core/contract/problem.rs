@@ -2,6 +2,7 @@
 
 use super::types::Severity;
 use crate::sql::printable;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -37,20 +38,37 @@ impl fmt::Display for Path<'_> {
             Self::Root => f.write_str("$"),
             Self::Item(of, i) => write!(f, "{of}[{i}]"),
             Self::Field(of, name) => {
+                let name = shown(name);
                 let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                     && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                if is_plain { write!(f, "{of}.{name}") } else { write!(f, "{of}.{}", quoted(name)) }
+                if is_plain {
+                    write!(f, "{of}.{name}")
+                } else {
+                    write!(f, "{of}.{}", quoted(&name))
+                }
             }
         }
     }
 }
 
+/// The longest name that a path shows in full, in bytes. A document may have a name of megabytes,
+/// and a thousand errors below it.
+const LONGEST_NAME: usize = 300;
+
+/// Returns the beginning of a name that is too long to be shown.
+fn shown(name: &str) -> Cow<'_, str> {
+    if name.len() <= LONGEST_NAME {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(format!("{}...", &name[..name.floor_char_boundary(LONGEST_NAME)]))
+}
+
 /// Returns a name in the quotes of `jsonpath`, with unprintable characters as escapes.
 fn quoted(name: &str) -> String {
     let escaped = |c: char| match printable(c.encode_utf8(&mut [0; 4])) {
-        std::borrow::Cow::Borrowed(same) => same.to_owned(),
-        std::borrow::Cow::Owned(_) if u32::from(c) > 0xffff => format!("\\u{{{:X}}}", u32::from(c)),
-        std::borrow::Cow::Owned(other) => other,
+        Cow::Borrowed(same) => same.to_owned(),
+        Cow::Owned(_) if u32::from(c) > 0xffff => format!("\\u{{{:X}}}", u32::from(c)),
+        Cow::Owned(other) => other,
     };
     serde_json::Value::from(name).to_string().chars().map(escaped).collect()
 }
@@ -263,6 +281,13 @@ mod tests {
         );
         assert_eq!(Path::Root.field("$schema").to_string(), r#"$."$schema""#);
         assert_eq!(Path::Root.field("a\u{202e}\u{e0001}").to_string(), r#"$."a\u202E\u{E0001}""#);
+    }
+
+    #[test]
+    fn long_name_in_a_path_is_shortened() {
+        let name = "é".repeat(1_000_000);
+        let path = Path::Root.field(&name).field("x").to_string();
+        assert_eq!(path, format!("$.\"{}...\".x", "é".repeat(150)));
     }
 
     #[test]

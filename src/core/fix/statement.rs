@@ -2,7 +2,7 @@
 
 use super::acl::AclStatement;
 use crate::catalog::{
-    Attribute, Membership, ObjectId, Oid, Privileges, RelationKind, Role, Routine,
+    Attribute, Membership, ObjectId, Oid, Privileges, RelationKind, Role, RoleSetting, Routine,
 };
 use std::fmt;
 
@@ -74,6 +74,8 @@ pub enum Change {
         attribute: Attribute,
         on: bool,
     },
+    /// ALTER ROLE or ALTER DATABASE ... RESET of a stored setting.
+    ResetSetting(RoleSetting),
     /// REVOKE of a membership.
     RevokeMembership(Membership),
     AddSchema(String),

@@ -15,7 +15,8 @@ use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
     Context, guard_tampered, required_object_missing, security_definer_search_path,
-    security_definer_settings, table_privileges, undeclared_view_readable, view_privileges,
+    security_definer_settings, stored_settings, table_privileges, undeclared_view_readable,
+    view_privileges,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
 use crate::sql::{capitalized, is_unprintable, listed, printable, quote_literal, safe_ident};
@@ -704,21 +705,28 @@ fn regression_hint(regression: &Regression) -> String {
 /// Returns how regressions can be declared or exempted. `is_at_statement`: the statement has just
 /// ended, so that a later one may still revert it.
 fn accept_hint(regressions: &[&Regression], is_at_statement: bool) -> String {
-    let mut hint =
-        "If this is intended, declare it in the contract with ops.load_contract() first".to_owned();
+    // A contract does not declare settings.
+    let is_declarable = regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE);
+    let mut hint = if is_declarable {
+        "If this is intended, declare it in the contract with ops.load_contract() first".to_owned()
+    } else {
+        "If this is intended".to_owned()
+    };
     let calls: Option<BTreeSet<String>> =
         regressions.iter().map(|regression| exempt_statement(regression)).collect();
     let calls: Vec<String> = calls.into_iter().flatten().collect();
+    let or = if is_declarable { ", or" } else { "," };
     // What a new object allows can be revoked at once, which the rest of the HINT is about.
     let are_new = regressions.iter().all(|regression| regression.can_be_completed);
     match calls.as_slice() {
+        [] if !is_declarable => hint += ", exempt it with ops.exempt().",
         [] => hint.push('.'),
-        _ if are_new => hint += ", or exempt it with ops.exempt().",
-        [call] => hint += &format!(", or exempt it: {call}"),
+        _ if are_new => hint += &format!("{or} exempt it with ops.exempt()."),
+        [call] => hint += &format!("{or} exempt it: {call}"),
         some if some.len() <= MOST_CALLS => {
-            hint += &format!(", or exempt it:\n{}", calls.join("\n"));
+            hint += &format!("{or} exempt it:\n{}", calls.join("\n"));
         }
-        _ => hint += ", or exempt each object with ops.exempt().",
+        _ => hint += &format!("{or} exempt each object with ops.exempt()."),
     }
     if is_at_statement && regressions.iter().any(|r| r.settled) {
         let later = "If a later statement of the transaction reverts it, run SET LOCAL \

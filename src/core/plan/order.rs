@@ -17,7 +17,7 @@ pub(super) fn phase(statement: &Statement) -> u8 {
     match statement {
         Statement::Ddl(ddl) => match &ddl.change {
             Change::Guard | Change::DropRoutine(..) => 0,
-            Change::AddRole(_) | Change::AlterRole { .. } => 1,
+            Change::AddRole(_) | Change::AlterRole { .. } | Change::ResetSetting(_) => 1,
             Change::RevokeMembership(_) => 2,
             Change::AddSchema(_) | Change::ChangeOwner { object: ObjectId::Schema(_), .. } => 3,
             Change::RevokeDefault { .. } => 4,

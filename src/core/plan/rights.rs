@@ -3,7 +3,7 @@
 
 use crate::access::{Access, Follow};
 use crate::catalog::{
-    Attribute, Membership, ObjectId, ObjectKind, Oid, Privileges, Role, Snapshot,
+    Attribute, Membership, ObjectId, ObjectKind, Oid, Privileges, Role, RoleSetting, Snapshot,
 };
 use crate::fix::{AclStatement, Change, RoutineChange, Statement};
 use crate::sql::{printable, safe_ident};
@@ -68,6 +68,7 @@ impl<'a> Rights<'a> {
             }
             Change::AddRole(role) => self.add_role(role),
             Change::AlterRole { role, attribute, .. } => self.alter_role(*role, *attribute),
+            Change::ResetSetting(setting) => self.reset_setting(setting),
             Change::RevokeMembership(membership) => self.revoke_membership(membership),
             Change::AddSchema(_) => self.must_create_schemas(self.runner),
             Change::AddRelation(_, schema, _) => {
@@ -108,7 +109,7 @@ impl<'a> Rights<'a> {
             ObjectId::Routine(oid) => self.snapshot.routines.iter().find(|r| r.oid == oid)?.owner,
             ObjectId::Schema(oid) => self.snapshot.schemas.iter().find(|s| s.oid == oid)?.owner,
             ObjectId::Named => self.snapshot.database.owner,
-            ObjectId::Policy(_) | ObjectId::Role(_) => return None,
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) => return None,
         })
     }
 
@@ -157,6 +158,10 @@ impl<'a> Rights<'a> {
     }
 
     fn alter_role(&self, role: Oid, attribute: Attribute) -> Option<Obstacle> {
+        self.alter_role_at_all(role).or_else(|| self.set_attribute(attribute))
+    }
+
+    fn alter_role_at_all(&self, role: Oid) -> Option<Obstacle> {
         let (runner, altered) = (self.runner()?, self.snapshot.role(role)?);
         if altered.superuser || (self.snapshot.version < 16 && altered.replication) {
             return Some(Obstacle::superuser("only a superuser can alter such a role"));
@@ -174,7 +179,7 @@ impl<'a> Rights<'a> {
                 format!("altering {name} needs the ADMIN option"),
             ));
         }
-        self.set_attribute(attribute)
+        None
     }
 
     /// Since 16, a role with CREATEROLE can give and take the attributes that it has itself.
@@ -306,7 +311,27 @@ impl<'a> Rights<'a> {
     /// RESET of a parameter that only superusers can set, unless SET on it has been granted.
     fn set_parameter(&self, action: &RoutineChange) -> Option<Obstacle> {
         let RoutineChange::Reset(name) = action else { return None };
-        let is_restricted = !matches!(*name, "role" | "session_authorization" | "row_security");
+        self.reset_parameter(name)
+    }
+
+    /// ALTER ROLE or ALTER DATABASE ... RESET: the role, or the database, must be the caller's to
+    /// alter, and the parameter its to set.
+    fn reset_setting(&self, setting: &RoleSetting) -> Option<Obstacle> {
+        let of_holder = match (setting.role, &setting.database) {
+            (Some(role), _) if role == self.runner => None,
+            (Some(role), _) => self.alter_role_at_all(role),
+            (None, Some(_)) => self.must_act_as(self.snapshot.database.owner, |owner| {
+                format!("the database belongs to {owner}")
+            }),
+            (None, None) => {
+                Some(Obstacle::superuser("only a superuser can alter the settings of all roles"))
+            }
+        };
+        of_holder.or_else(|| self.reset_parameter(&setting.name))
+    }
+
+    fn reset_parameter(&self, name: &str) -> Option<Obstacle> {
+        let is_restricted = !matches!(name, "role" | "session_authorization" | "row_security");
         let is_granted = || {
             self.snapshot.guard.parameters.iter().any(|(parameter, acl)| {
                 parameter == name

@@ -68,6 +68,12 @@ impl Simulation {
                     .find(|r| r.oid == *role && r.has(*attribute) != *on);
                 role.map(|r| r.set(*attribute, *on)).is_some()
             }
+            Change::ResetSetting(setting) => {
+                let settings = &mut self.snapshot.guard.settings;
+                let before = settings.len();
+                settings.retain(|stored| stored != setting);
+                settings.len() != before
+            }
             Change::RevokeMembership(membership) => {
                 let before = self.snapshot.memberships.len();
                 self.end_memberships(membership.role, membership.member, membership.grantor);
@@ -265,7 +271,7 @@ impl Simulation {
                 }
                 !moved.is_empty()
             }
-            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Named => false,
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) | ObjectId::Named => false,
         }
     }
 
@@ -322,7 +328,7 @@ impl Simulation {
                 self.schema(oid).into_iter().for_each(|s| s.acl = Some(after.acl.clone()));
             }
             ObjectId::Named => self.snapshot.database.acl = Some(after.acl),
-            ObjectId::Policy(_) | ObjectId::Role(_) => {}
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) => {}
         }
         true
     }
@@ -348,7 +354,7 @@ impl Simulation {
                 ObjectKind::Database,
                 vec![],
             ),
-            ObjectId::Policy(_) | ObjectId::Role(_) => return None,
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) => return None,
         };
         Some(Acls { owner, acl: acl.clone().unwrap_or_else(|| kind.default_acl(owner)), columns })
     }

@@ -161,6 +161,7 @@ fn risk(statement: &Statement) -> (Risk, &'static str) {
             Change::AlterRole { on: false, .. } => {
                 (Medium, "the role loses the abilities of the attribute")
             }
+            Change::ResetSetting(_) => (Medium, "new sessions start without the setting"),
             Change::RevokeMembership(_) => {
                 (Medium, "callers relying on the membership will lose access")
             }

@@ -9,6 +9,7 @@ use crate::fix::{
     AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges,
     default_acl_objects,
 };
+use crate::rules::shared::stored_setting;
 use crate::search_path::set_clause;
 use crate::sql::{quote_literal, safe_ident, safe_qualified};
 
@@ -36,6 +37,7 @@ pub(super) fn undo(
                 attribute.as_str()
             )
         }
+        Change::ResetSetting(setting) => stored_setting::set(snapshot, setting),
         Change::RevokeMembership(membership) => self::membership(membership, snapshot)?,
         Change::AddSchema(name) => format!("DROP SCHEMA IF EXISTS {};", safe_ident(name)),
         Change::AddRelation(kind, schema, name) => {

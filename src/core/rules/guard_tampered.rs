@@ -3,10 +3,11 @@
 use super::context::Context;
 use super::shared::guard_settings::disables_guard;
 use super::shared::privileges::role_object;
+use super::shared::stored_setting::StoredSetting;
 use crate::catalog::extension::{FUNCTIONS, SCHEMA, TRIGGERS};
 use crate::catalog::{
     Acl, AclItem, Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId,
-    ObjectKind, Oid, PUBLIC, Privileges, RoleSetting,
+    ObjectKind, Oid, PUBLIC, Privileges,
 };
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -511,7 +512,7 @@ fn view(cx: &Context<'_>, view: &GuardRelation, out: &mut Vec<Draft>) {
 /// Settings stored for a role or a database that disable the guard.
 fn stored_settings(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for setting in cx.snapshot.guard.settings.iter().filter(|s| disables_guard(&s.name, &s.value)) {
-        let stored = StoredSetting::of(cx, setting);
+        let stored = StoredSetting::of(cx.snapshot, setting);
         let own = Own { object_type: stored.object_type, identity: &stored.identity };
         let problem = format!(
             "has the setting {} = {}",
@@ -565,42 +566,6 @@ fn parameter_acls(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 &problem,
                 Some(Repair::by(sql)),
             ));
-        }
-    }
-}
-
-/// Where a setting is stored.
-struct StoredSetting {
-    object_type: &'static str,
-    identity: String,
-    /// The statement that removes it.
-    reset: String,
-}
-
-impl StoredSetting {
-    fn of(cx: &Context<'_>, setting: &RoleSetting) -> Self {
-        let (name, role) = (&setting.name, setting.role.map(|r| cx.snapshot.role_name(r)));
-        let in_database = |database: &String| format!(" IN DATABASE {}", safe_ident(database));
-        match (role, &setting.database) {
-            (None, Some(database)) => Self {
-                object_type: "database",
-                identity: quote_ident(database).into_owned(),
-                reset: format!("ALTER DATABASE {} RESET {name};", safe_ident(database)),
-            },
-            (None, None) => Self {
-                object_type: "role",
-                identity: "ALL".to_owned(),
-                reset: format!("ALTER ROLE ALL RESET {name};"),
-            },
-            (Some(role), database) => Self {
-                object_type: "role",
-                identity: quote_ident(&role).into_owned(),
-                reset: format!(
-                    "ALTER ROLE {}{} RESET {name};",
-                    safe_ident(&role),
-                    database.as_ref().map(in_database).unwrap_or_default()
-                ),
-            },
         }
     }
 }

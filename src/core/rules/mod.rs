@@ -39,6 +39,7 @@ pub mod security_definer_search_path;
 pub mod security_definer_settings;
 pub mod sequence_privileges;
 pub mod server_object_privileges;
+pub mod stored_settings;
 pub mod table_privileges;
 pub mod undeclared_role_privileges;
 pub mod undeclared_view_readable;
@@ -58,10 +59,11 @@ type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
 /// roles, schemas, objects, routines, rows, and at the end the guard itself.
-const REGISTRY: [(&Rule, Check); 31] = [
+const REGISTRY: [(&Rule, Check); 32] = [
     (&role_missing::RULE, role_missing::check),
     (&role_attributes::RULE, role_attributes::check),
     (&role_membership::RULE, role_membership::check),
+    (&stored_settings::RULE, stored_settings::check),
     (&required_object_missing::RULE, required_object_missing::check),
     (&object_ownership::RULE, object_ownership::check),
     (&untrusted_code::RULE, untrusted_code::check),

@@ -631,8 +631,10 @@ impl<'a> Context<'a> {
             (PartKind::TriggerFunction | PartKind::TriggerCondition(_), _) => {
                 format!("trigger {name} on {relation}")
             }
+            (PartKind::EventTrigger, _) => format!("event trigger {name}"),
             (PartKind::Columns, _) => format!("a column type of {relation}"),
             (PartKind::Type, _) => format!("domain {name}"),
+            (PartKind::TypeFunctions, _) => format!("type {name}"),
             (PartKind::Operators, _) => format!("an operator or a cast of type {name}"),
             (PartKind::Routine { .. }, Holder::Routine(oid)) => find_routine(self, oid)
                 .map_or_else(

@@ -5,13 +5,16 @@ use super::needs::Why;
 use super::permitted::{find_relation, find_routine};
 use super::shared::owners::is_untrusted;
 use super::shared::target::Target;
-use crate::catalog::{Dependencies, Holder, Object, Oid, PartKind, Relation, Routine, Use};
+use crate::catalog::{
+    Dependencies, Holder, Object, ObjectId, Oid, PartKind, Relation, Routine, TypeOwner, Use,
+};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::Draft;
 use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::{capitalized, printable, safe_ident};
+use crate::sql::{capitalized, printable, quote_ident, safe_ident};
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// The rule.
@@ -27,13 +30,15 @@ pub static RULE: Rule = Rule {
     section: "2",
     checks: "The routines that the triggers, policies, constraints, defaults, generated columns, \
              indexes, rules, queries, domains and parsed bodies of declared objects execute belong \
-             to trusted owners, as far as the objects themselves do. Bodies that are text are not \
-             searched.",
-    why: "The owner of a routine can replace its body at any time. The body runs with the \
-          privileges of whoever uses the object, and in a policy it decides which rows are \
-          visible.",
-    fix: "Read the body. Then change the owner to the role that runs migrations, or drop what \
-          executes the routine.",
+             to trusted owners, as far as the objects themselves do, or to roles that can act as \
+             the owners of the objects; so do the functions of event \
+             triggers, the types of columns, and the partitions and inheritance children of \
+             declared tables, whose owners can add triggers to them. Bodies that are text are not searched.",
+    why: "The owner of a routine can replace its body at any time, and the owner of a partition can \
+          add triggers. The code runs with the privileges of whoever uses the object, and in a \
+          policy it decides which rows are visible.",
+    fix: "Read the code. Then change the owner to the role that runs migrations, or drop what \
+          executes the code.",
     exempt: "A team that owns a routine of its own and is trusted with the table; declare its role \
              in trusted_roles instead where it is trusted in general.",
     exempt_by_pattern: true,
@@ -54,32 +59,130 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let untrusted = untrusted_routines(cx);
-    if untrusted.is_empty() {
-        return;
-    }
-    let users = Users::of(cx);
-    let mut drafts: Vec<Draft> = Vec::new();
-    for routine in untrusted {
-        drafts.extend(users.roots(routine.oid).iter().map(|root| root.draft(cx, routine)));
+    let mut drafts = children(cx);
+    let untrusted = untrusted(cx);
+    if !untrusted.is_empty() {
+        let users = Users::of(cx);
+        for code in untrusted {
+            drafts.extend(users.roots(code).iter().map(|root| root.draft(cx, code)));
+        }
     }
     drafts.sort_by_cached_key(|draft| draft.object.identity.clone());
     out.append(&mut drafts);
 }
 
-/// Returns the routines of roles that are not trusted, in order of OID.
-fn untrusted_routines<'a>(cx: &Context<'a>) -> Vec<&'a Routine> {
-    let snapshot = cx.snapshot;
-    if snapshot.dependencies.is_empty() {
+/// Returns what to report about partitions and children of declared tables.
+fn children(cx: &Context<'_>) -> Vec<Draft> {
+    let dependencies = &cx.snapshot.dependencies;
+    let tables = cx.snapshot.relations.iter().chain(dependencies.relations());
+    let tables = tables.filter(|table| !dependencies.children_of(table.oid).is_empty());
+    let mut drafts = Vec::new();
+    for table in tables.filter(|table| is_declared(cx, table)) {
+        let (mut waiting, mut seen) = (vec![table.oid], HashSet::from([table.oid]));
+        while let Some(parent) = waiting.pop() {
+            cx.check_interrupts();
+            for child in dependencies.children_of(parent).iter().filter(|oid| seen.insert(**oid)) {
+                match find_relation(cx, *child) {
+                    Some(child)
+                        if is_untrusted(cx, child.owner)
+                            && !cx.access.can_act_as(child.owner, table.owner) =>
+                    {
+                        drafts.push(of_child(cx, table, child));
+                    }
+                    _ => waiting.push(*child),
+                }
+            }
+        }
+    }
+    drafts
+}
+
+fn of_child(cx: &Context<'_>, table: &Relation, child: &Relation) -> Draft {
+    let (owner, target) = (cx.snapshot.role_name(child.owner), Target::of_relation(cx, child));
+    let is_a = if child.is_partition { "a partition" } else { "an inheritance child" };
+    let detail = format!(
+        "{}, {is_a} of {}, is owned by role \"{}\", {}; this role can add triggers, which run with \
+         the privileges of whoever writes rows through the parent.",
+        capitalized(&target.name),
+        Target::of_relation(cx, table).name,
+        printable(&owner),
+        problem(cx, child.owner)
+    );
+    let object = cx.relation_object(table);
+    let managed_by = object.managed_by.clone().or_else(|| cx.managed_role(child.owner));
+    let identity = target.object.identity.as_str();
+    let new = new_owner(cx);
+    let proposal = format!(
+        "Read its triggers, defaults and constraints first: role \"{}\" can have written them.\n\
+         ALTER TABLE {} OWNER TO {new};",
+        printable(&owner),
+        target.sql
+    );
+    Draft::new(Object { managed_by, ..object }, Severity::Error, detail)
+        .role(&owner)
+        .key(identity)
+        .evidence(json!({"owner": owner, "child": identity}))
+        .fix(Fix::Risky { proposal, risk: format!("its code would be trusted as code of {new}") })
+}
+
+/// Returns what is wrong with an owner, as a clause.
+fn problem(cx: &Context<'_>, owner: Oid) -> &'static str {
+    if cx.is_subject(owner) {
+        "which is a client or worker role"
+    } else {
+        "which the contract does not name"
+    }
+}
+
+/// Returns the name of the role that should own code, as SQL: the first owner role of the contract
+/// that exists.
+fn new_owner<'a>(cx: &Context<'a>) -> Cow<'a, str> {
+    let mut owners = cx.contract.roles_of(RoleKind::Owner);
+    let owner = owners.find_map(|role| cx.snapshot.role_named(role));
+    owner.map_or("...".into(), |role| safe_ident(&role.name))
+}
+
+/// Whether the contract declares a relation, and its owner is trusted.
+fn is_declared(cx: &Context<'_>, relation: &Relation) -> bool {
+    let schema = cx.snapshot.schema_name(relation.schema);
+    cx.contract.declares_relation(schema, &relation.name) && !is_untrusted(cx, relation.owner)
+}
+
+/// A routine or a type of a role that is not trusted.
+#[derive(Clone, Copy)]
+enum Code<'a> {
+    Routine(&'a Routine),
+    Type(Oid, &'a TypeOwner),
+}
+
+impl Code<'_> {
+    fn owner(self) -> Oid {
+        match self {
+            Self::Routine(routine) => routine.owner,
+            Self::Type(_, of) => of.owner,
+        }
+    }
+
+    fn node(self) -> Node {
+        match self {
+            Self::Routine(routine) => Node::Routine(routine.oid),
+            Self::Type(oid, _) => Node::Type(oid),
+        }
+    }
+}
+
+/// Returns the routines and types of roles that are not trusted.
+fn untrusted<'a>(cx: &Context<'a>) -> Vec<Code<'a>> {
+    let dependencies: &'a Dependencies = &cx.snapshot.dependencies;
+    if dependencies.is_empty() {
         return vec![];
     }
     let mut known: HashMap<Oid, bool> = HashMap::new();
     let mut is_untrusted =
         |owner: Oid| *known.entry(owner).or_insert_with(|| is_untrusted(cx, owner));
-    let all = snapshot.routines.iter().chain(snapshot.dependencies.routines());
-    let mut found: Vec<&Routine> = all.filter(|routine| is_untrusted(routine.owner)).collect();
-    found.sort_unstable_by_key(|routine| routine.oid);
-    found
+    let routines = cx.snapshot.routines.iter().chain(dependencies.routines()).map(Code::Routine);
+    let types = dependencies.types().map(|(oid, of)| Code::Type(oid, of));
+    routines.chain(types).filter(|code| is_untrusted(code.owner())).collect()
 }
 
 /// A declared object that executes a routine, and what in it does, as part of a sentence.
@@ -88,47 +191,63 @@ struct Root<'a> {
     by: String,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Declared<'a> {
     Relation(&'a Relation),
     Routine(&'a Routine),
+    /// Its name. Every command executes it, whatever the contract declares.
+    EventTrigger(&'a str),
 }
 
 impl Root<'_> {
-    fn draft(&self, cx: &Context<'_>, routine: &Routine) -> Draft {
-        let owner = cx.snapshot.role_name(routine.owner);
-        let called = Target::of_routine(cx, routine);
-        let problem = if cx.is_subject(routine.owner) {
-            "which is a client or worker role"
-        } else {
-            "which the contract does not name"
+    fn draft(&self, cx: &Context<'_>, code: Code<'_>) -> Draft {
+        let owner = cx.snapshot.role_name(code.owner());
+        let (identity, does, fix) = match code {
+            Code::Routine(routine) => {
+                let called = Target::of_routine(cx, routine);
+                let does = format!("executes {}", called.name);
+                (called.object.identity.clone(), does, fix_of_routine(cx, &called, &owner))
+            }
+            Code::Type(_, of) => {
+                (of.name.clone(), format!("is type {}", of.name), fix_of_type(cx, of))
+            }
         };
         let detail = format!(
-            "{} executes {}, which is owned by role \"{}\", {problem}.",
+            "{} {does}, which is owned by role \"{}\", {}{}.",
             capitalized(&self.by),
-            called.name,
-            printable(&owner)
+            printable(&owner),
+            problem(cx, code.owner()),
+            if let Code::Type(..) = code {
+                "; this role can add constraints and casts, which run with the privileges of \
+                 whoever uses the column"
+            } else {
+                ""
+            }
         );
         let object = match self.object {
             Declared::Relation(relation) => cx.relation_object(relation),
             Declared::Routine(routine) => cx.routine_object(routine),
+            Declared::EventTrigger(name) => Object {
+                object_type: "event trigger",
+                schema: None,
+                identity: quote_ident(name).into_owned(),
+                managed_by: None,
+                id: ObjectId::Named,
+            },
         };
-        let managed_by = object.managed_by.clone().or_else(|| cx.managed_role(routine.owner));
-        let executed = called.object.identity.as_str();
+        let managed_by = object.managed_by.clone().or_else(|| cx.managed_role(code.owner()));
         Draft::new(Object { managed_by, ..object }, Severity::Error, detail)
             .role(&owner)
-            .key(executed)
-            .evidence(json!({"owner": owner, "routine": executed, "executed_by": self.by}))
-            .fix(fix(cx, &called, &owner))
+            .key(&identity)
+            .evidence(json!({"owner": owner, "code": identity, "executed_by": self.by}))
+            .fix(fix)
     }
 }
 
 /// Returns the change of the owner, after the body has been read: it would be trusted as code of
 /// the new owner.
-fn fix(cx: &Context<'_>, called: &Target<'_>, owner: &str) -> Fix {
-    let mut owners = cx.contract.roles_of(RoleKind::Owner);
-    let new = owners.find_map(|role| cx.snapshot.role_named(role));
-    let new = new.map_or("...".into(), |role| safe_ident(&role.name));
+fn fix_of_routine(cx: &Context<'_>, called: &Target<'_>, owner: &str) -> Fix {
+    let new = new_owner(cx);
     Fix::Risky {
         proposal: format!(
             "Read its body first: role \"{}\" can have written it.\n\
@@ -141,12 +260,28 @@ fn fix(cx: &Context<'_>, called: &Target<'_>, owner: &str) -> Fix {
     }
 }
 
+/// Returns the change of the owner of a type, which moves no code.
+fn fix_of_type(cx: &Context<'_>, of: &TypeOwner) -> Fix {
+    Fix::Proposal(format!(
+        "Read its constraints and casts first: role \"{}\" can have written them.\n\
+         ALTER TYPE {} OWNER TO {};",
+        printable(&cx.snapshot.role_name(of.owner)),
+        of.name,
+        new_owner(cx)
+    ))
+}
+
 /// An object that executes a routine, itself or by way of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Node {
-    Relation(Oid),
+    /// A relation whose policies or query execute it: when rows are read.
+    Read(Oid),
+    /// A relation of which something else executes it: when rows are written, mostly.
+    Written(Oid),
     Routine(Oid),
     Type(Oid),
+    /// By the place of its part.
+    EventTrigger(usize),
 }
 
 /// What uses each object.
@@ -185,13 +320,13 @@ impl<'c, 'a> Users<'c, 'a> {
         Self { cx, parts, parents, relation_of }
     }
 
-    /// Returns the declared objects of trusted owners that execute a routine, each with the first
-    /// part that does. The search ends at such an object: what uses that executes the routine as
+    /// Returns the declared objects of trusted owners that execute a routine or use a type, each with
+    /// the first part that does. The search ends at such an object: what uses that executes the routine as
     /// well, and needs no finding of its own.
-    fn roots(&self, routine: Oid) -> Vec<Root<'a>> {
-        let start = Node::Routine(routine);
-        let (mut roots, mut seen) = (Vec::new(), HashSet::from([start]));
-        let mut waiting = vec![(start, String::new())];
+    fn roots(&self, code: Code<'_>) -> Vec<Root<'a>> {
+        let start = code.node();
+        let mut roots: Vec<Root<'_>> = Vec::new();
+        let (mut seen, mut waiting) = (HashSet::from([start]), vec![(start, String::new())]);
         while let Some((node, by)) = waiting.pop() {
             self.cx.check_interrupts();
             for (user, by) in self.users(node, &by) {
@@ -199,6 +334,9 @@ impl<'c, 'a> Users<'c, 'a> {
                     continue;
                 }
                 match self.declared(user) {
+                    Some(object)
+                        if self.is_as_powerful(code.owner(), object)
+                            || roots.iter().any(|root| root.object == object) => {}
                     Some(object) => roots.push(Root { object, by }),
                     None => waiting.push((user, by)),
                 }
@@ -212,22 +350,34 @@ impl<'c, 'a> Users<'c, 'a> {
     fn users(&self, node: Node, by: &str) -> Vec<(Node, String)> {
         let dependencies = &self.cx.snapshot.dependencies;
         let of_part = |place: &usize| {
-            let user = match dependencies.part(*place).holder {
-                Holder::Policy(oid) => Node::Relation(*self.relation_of.get(&oid)?),
-                Holder::Relation(oid) => Node::Relation(oid),
+            let part = dependencies.part(*place);
+            let user = match part.holder {
+                Holder::Policy(oid) => Node::Read(*self.relation_of.get(&oid)?),
+                Holder::Relation(oid) if part.kind == PartKind::Query => Node::Read(oid),
+                Holder::Relation(oid) => Node::Written(oid),
                 Holder::Routine(oid) => Node::Routine(oid),
                 Holder::Type(oid) => Node::Type(oid),
+                Holder::EventTrigger(_) => Node::EventTrigger(*place),
             };
-            let on = if let Node::Relation(oid) = user { oid } else { 0 };
+            let on = if let Node::Read(oid) | Node::Written(oid) = user { oid } else { 0 };
             Some((user, self.cx.user(Why::Part { part: *place, on })))
         };
         let parts = self.parts.get(&node).into_iter().flatten().filter_map(of_part);
         let parents = match node {
-            Node::Relation(oid) => self.parents.get(&oid).map_or(&[][..], Vec::as_slice),
-            Node::Routine(_) | Node::Type(_) => &[],
+            Node::Written(oid) => self.parents.get(&oid).map_or(&[][..], Vec::as_slice),
+            Node::Read(_) | Node::Routine(_) | Node::Type(_) | Node::EventTrigger(_) => &[],
         };
-        let parents = parents.iter().map(|parent| (Node::Relation(*parent), by.to_owned()));
+        let parents = parents.iter().map(|parent| (Node::Written(*parent), by.to_owned()));
         parts.chain(parents).collect()
+    }
+
+    /// Whether a role can act as the owner of an object: its code gives it nothing there.
+    fn is_as_powerful(&self, role: Oid, object: Declared<'_>) -> bool {
+        match object {
+            Declared::Relation(relation) => self.cx.access.can_act_as(role, relation.owner),
+            Declared::Routine(routine) => self.cx.access.can_act_as(role, routine.owner),
+            Declared::EventTrigger(_) => false,
+        }
     }
 
     /// Returns the object if the contract declares it and its owner is trusted. Another owner has a
@@ -235,12 +385,9 @@ impl<'c, 'a> Users<'c, 'a> {
     fn declared(&self, node: Node) -> Option<Declared<'a>> {
         let (cx, contract) = (self.cx, self.cx.contract);
         match node {
-            Node::Relation(oid) => {
+            Node::Read(oid) | Node::Written(oid) => {
                 let relation = find_relation(cx, oid)?;
-                let schema = cx.snapshot.schema_name(relation.schema);
-                let is_declared = contract.declares_relation(schema, &relation.name);
-                (is_declared && !is_untrusted(cx, relation.owner))
-                    .then_some(Declared::Relation(relation))
+                is_declared(cx, relation).then_some(Declared::Relation(relation))
             }
             Node::Routine(oid) => {
                 let routine = find_routine(cx, oid)?;
@@ -250,18 +397,22 @@ impl<'c, 'a> Users<'c, 'a> {
                     .then_some(Declared::Routine(routine))
             }
             Node::Type(_) => None,
+            Node::EventTrigger(place) => {
+                let part = cx.snapshot.dependencies.part(place);
+                Some(Declared::EventTrigger(&part.name))
+            }
         }
     }
 }
 
 /// Returns the object whose code a part executes by using it. Of a relation, only a query or a rule
-/// executes what the relation does: its policies, and its own query or rules.
+/// executes what reading it does.
 fn executed_by(used: &Use, kind: &PartKind) -> Option<Node> {
     match used {
         Use::Routine(oid) => Some(Node::Routine(*oid)),
         Use::Type(oid) => Some(Node::Type(*oid)),
         Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => {
-            matches!(kind, PartKind::Query | PartKind::Rule(_)).then_some(Node::Relation(*oid))
+            matches!(kind, PartKind::Query | PartKind::Rule(_)).then_some(Node::Read(*oid))
         }
     }
 }
@@ -328,6 +479,25 @@ mod tests {
     }
 
     #[test]
+    fn function_of_a_role_that_can_act_as_the_owner_of_the_table_is_not_reported() {
+        let mut world = world("mallory");
+        world.grant_role("postgres", "mallory");
+        let table = world.relation("public.plaintiffs").oid;
+        assert_eq!(found(&mut world, vec![trigger(table)], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn trigger_of_a_table_is_not_executed_by_a_view_that_reads_it() {
+        let mut world = world("mallory");
+        let view = world.relation("ops.v_batch_performance").clone();
+        let table = Relation { oid: 9_030, name: "jobs".into(), schema: 9_000, ..view.clone() };
+        world.snapshot.relations.push(table);
+        let reads = vec![Use::Relation(9_030)];
+        let query = part(Holder::Relation(view.oid), PartKind::Query, "_RETURN", reads);
+        assert_eq!(found(&mut world, vec![trigger(9_030), query], &[]), [""; 0]);
+    }
+
+    #[test]
     fn function_of_a_worker_is_reported_for_policies_and_partitions() {
         let mut world = world("service_role");
         let parent = world.relation("public.plaintiffs").clone();
@@ -384,6 +554,44 @@ mod tests {
                 "error function api.get_ceo_metrics()",
                 "error view ops.v_batch_performance",
                 "error table public.plaintiffs"
+            ]
+        );
+    }
+
+    #[test]
+    fn partition_of_an_untrusted_owner_is_reported_for_the_declared_table() {
+        let mut world = world("mallory");
+        let mallory = world.role("mallory").oid;
+        let parent = world.relation("public.plaintiffs").clone();
+        let middle = Relation { oid: 9_010, name: "y2026".into(), ..parent.clone() };
+        let child = Relation {
+            oid: 9_011,
+            name: "may".into(),
+            owner: mallory,
+            is_partition: true,
+            ..parent.clone()
+        };
+        world.snapshot.relations.extend([middle, child]);
+        let children = [(parent.oid, 9_010), (9_010, 9_011)];
+        assert_eq!(
+            found(&mut world, vec![], &children),
+            ["error table public.plaintiffs mallory: Table public.may, a partition of table \
+              public.plaintiffs, is owned by role \"mallory\", which the contract does not name; \
+              this role can add triggers, which run with the privileges of whoever writes rows \
+              through the parent."]
+        );
+    }
+
+    #[test]
+    fn event_trigger_that_executes_a_function_of_an_untrusted_owner_is_reported() {
+        let mut world = world("mallory");
+        let uses = vec![Use::Routine(STAMP)];
+        let parts = vec![part(Holder::EventTrigger(9_020), PartKind::EventTrigger, "e", uses)];
+        assert_eq!(
+            found(&mut world, parts, &[]),
+            [
+                "error event trigger e mallory: Event trigger e executes function lab.stamp(), which \
+              is owned by role \"mallory\", which the contract does not name."
             ]
         );
     }

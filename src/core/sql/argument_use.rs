@@ -44,8 +44,7 @@ impl Source<'_> {
             return None;
         }
         let tokens = tokens(self.text, false);
-        let body = Body { tokens: &tokens, source: self, are_all_parameters: false };
-        body.executes()
+        Body::new(&tokens, self, false).executes()
     }
 }
 
@@ -105,6 +104,9 @@ const PASSING: [&str; 6] = ["array", "array_agg", "coalesce", "greatest", "least
 /// How many tokens before or after another one are looked at: the time for a text is linear.
 const REACH: usize = 500;
 
+/// How many fields and subscripts of one value are read.
+const MOST_FIELDS: usize = 64;
+
 /// Words after a value that compare it.
 const COMPARING: [&str; 5] = ["between", "ilike", "in", "like", "similar"];
 
@@ -115,6 +117,10 @@ struct Body<'t> {
     /// Whether each parameter stands for a value of a type that the caller chooses: in SQL text
     /// that is executed with such a value.
     are_all_parameters: bool,
+    /// The opening parenthesis or bracket around each token, in the same statement.
+    openings: Vec<Option<usize>>,
+    /// The function around each token that turns something with the token in it into JSON.
+    json: Vec<Option<usize>>,
 }
 
 /// A reference to an argument, or to a field or an element of it.
@@ -128,6 +134,50 @@ struct Reference {
     last: usize,
     /// Whether it is a whole record.
     is_record: bool,
+}
+
+impl<'t> Body<'t> {
+    fn new(tokens: &'t [Token], source: &'t Source<'t>, are_all_parameters: bool) -> Self {
+        let openings = openings(tokens);
+        let mut body = Self { tokens, source, are_all_parameters, openings, json: vec![] };
+        // The function around an opening parenthesis is known before those within it.
+        for at in 0..tokens.len() {
+            let json = body.openings[at].and_then(|open| body.json_of(open));
+            body.json.push(json);
+        }
+        body
+    }
+
+    /// Returns the word before an opening parenthesis if it turns its arguments into JSON, or such
+    /// a word further out.
+    fn json_of(&self, open: usize) -> Option<usize> {
+        let before = open.checked_sub(1);
+        match before.and_then(|at| self.word(at)) {
+            Some(function) if JSON.contains(&function) => before,
+            Some(function) if PASSING.contains(&function) => self.json[open],
+            // Parentheses around an expression, and brackets of an array.
+            None => self.json[open],
+            Some(_) => None,
+        }
+    }
+}
+
+/// Returns the opening parenthesis or bracket around each token, in the same statement.
+fn openings(tokens: &[Token]) -> Vec<Option<usize>> {
+    let mut open = Vec::new();
+    let around = tokens.iter().enumerate().map(|(at, token)| {
+        let around = open.last().copied();
+        match token {
+            Token::Punctuation('(' | '[') => open.push(at),
+            Token::Punctuation(')' | ']') => {
+                open.pop();
+            }
+            Token::Punctuation(';') => open.clear(),
+            _ => {}
+        }
+        around
+    });
+    around.collect()
 }
 
 impl Body<'_> {
@@ -167,7 +217,7 @@ impl Body<'_> {
 
     /// Returns the last token of a reference with its fields and subscripts.
     fn last_of(&self, mut last: usize) -> usize {
-        loop {
+        for _ in 0..MOST_FIELDS {
             let is_field = self.is(last + 1, '.')
                 && matches!(self.tokens.get(last + 2), Some(Token::Word { .. }));
             if is_field {
@@ -177,9 +227,10 @@ impl Body<'_> {
                 let end = (last + 2..self.tokens.len()).take(REACH).find(|at| self.is(*at, ']'));
                 last = end.unwrap_or(self.tokens.len() - 1);
             } else {
-                return last;
+                break;
             }
         }
+        last
     }
 
     /// Returns the expression in which code of the type of a reference is executed.
@@ -270,22 +321,12 @@ impl Body<'_> {
 
     /// Returns the function that turns the value, or something that contains it, into JSON.
     fn json_call(&self, reference: Reference) -> Option<&str> {
-        let mut open = self.opening(reference.first)?;
-        loop {
-            match open.checked_sub(1).and_then(|at| self.word(at)) {
-                Some(function) if JSON.contains(&function) => return Some(function),
-                Some(function) if PASSING.contains(&function) => {}
-                // Parentheses around an expression, and brackets of an array.
-                None => {}
-                Some(_) => return None,
-            }
-            open = self.opening(open)?;
-        }
+        self.json[reference.first].and_then(|function| self.word(function))
     }
 
     /// Returns the function in whose list of arguments a reference is, not deeper.
     fn called_by(&self, reference: Reference) -> Option<&str> {
-        let open = self.opening(reference.first)?;
+        let open = self.openings[reference.first]?;
         let follows = reference.first.checked_sub(1)?;
         (follows == open || self.is(follows, ','))
             .then(|| open.checked_sub(1).and_then(|at| self.word(at)))
@@ -294,21 +335,6 @@ impl Body<'_> {
 
     fn ends_argument(&self, at: usize) -> bool {
         self.is(at, ')') || self.is(at, ',')
-    }
-
-    /// Returns the opening parenthesis or bracket around a token.
-    fn opening(&self, before: usize) -> Option<usize> {
-        let mut depth = 0usize;
-        for at in (0..before).rev().take(REACH) {
-            match self.tokens[at] {
-                Token::Punctuation(')' | ']') => depth += 1,
-                Token::Punctuation('(' | '[') if depth == 0 => return Some(at),
-                Token::Punctuation('(' | '[') => depth -= 1,
-                Token::Punctuation(';') => return None,
-                _ => {}
-            }
-        }
-        None
     }
 
     /// Returns what SQL text does that is executed with one of the arguments.
@@ -322,8 +348,7 @@ impl Body<'_> {
                 return None;
             }
             let tokens = tokens(text, true);
-            let text = Body { tokens: &tokens, source: self.source, are_all_parameters: true };
-            text.executes()
+            Body::new(&tokens, self.source, true).executes()
         })
     }
 
@@ -429,6 +454,9 @@ mod tests {
             "jsonb_build_object(x)"
         );
         assert_eq!(sql("select to_jsonb(array[x])"), "to_jsonb(x)");
+        let (many, others) = ("(1, ".repeat(10_000), "), x".repeat(10_000));
+        assert_eq!(sql(&format!("select to_jsonb(1), {many} x{others}")), "");
+        assert_eq!(sql(&format!("select to_jsonb({many} x{others}")), "to_jsonb(x)");
         let record = |text| found(Language::PlPgSql, text, true);
         assert_eq!(record("begin return to_jsonb(x); end"), "to_jsonb(x)");
         assert_eq!(record("begin return x.c::text; end"), "x.c::text");

@@ -137,11 +137,15 @@ const TO_REG: [&str; 7] = [
     "to_regtype",
 ];
 
+/// How many bytes may belong to an operator. The server rejects one with more than 63; after it, a
+/// comment may begin.
+const OPERATOR_WINDOW: usize = 66;
+
 /// How many literals inside of literals are read.
 const DEEPEST: usize = 8;
 
 /// A token of SQL or PL/pgSQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Token {
     Word {
         name: String,
@@ -408,16 +412,15 @@ impl Lexer<'_> {
 
     fn operator(&mut self) -> Token {
         let text = self.rest;
-        let mut end = text.find(|c| !is_operator_char(c)).unwrap_or(text.len());
+        let window = text.bytes().take(OPERATOR_WINDOW);
+        let mut end = window.take_while(|byte| is_operator_char(char::from(*byte))).count();
         if !self.is_literal {
             let comment = [text[..end].find("--"), text[..end].find("/*")].into_iter().flatten();
             end = comment.min().unwrap_or(end).max(1);
         }
         // + and - at the end belong to the operand, unless the operator has one of these.
-        let may_end_with_sign =
-            |op: &str| op.contains(['~', '!', '@', '#', '%', '^', '&', '|', '`', '?']);
-        while end > 1 && text[..end].ends_with(['+', '-']) && !may_end_with_sign(&text[..end]) {
-            end -= 1;
+        if !text[..end].bytes().any(|byte| b"~!@#%^&|`?".contains(&byte)) {
+            end = text[..end].trim_end_matches(['+', '-']).len().max(1);
         }
         let operator = match &text[..end] {
             "!=" => "<>",
@@ -550,6 +553,7 @@ mod tests {
         assert_eq!(operators("a +--b\n c"), ["+"]);
         assert_eq!(operators("x log%ROWTYPE; y log.n % TYPE"), [""; 0]);
         assert_eq!(operators("x => 1, y := 2, z::int"), [""; 0]);
+        assert_eq!(operators(&format!("a ={} 1", "+-".repeat(10_000))), ["+", "-", "="]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::body::{Language, Token, tokens};
 use super::quote_ident;
+use std::collections::{HashMap, HashSet};
 
 /// Whether a body continues the query of a cursor that its caller names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,8 @@ pub fn continues(text: &str, language: Language, (name, position): (&str, usize)
         Language::PlPgSql => {}
     }
     let tokens = tokens(text, false);
-    Body { tokens: &tokens, name, position }.continues()
+    let body = Body { tokens: &tokens, name, position };
+    body.continues(&Cursors::of(&body))
 }
 
 /// The tokens of a body with an argument.
@@ -35,11 +37,73 @@ struct Body<'t> {
     position: usize,
 }
 
+/// What a body says about its cursors, read once: a body may have many statements.
+struct Cursors<'t> {
+    /// Where the part of a statement that can name a cursor ends: at `;` and INTO.
+    ends: Vec<usize>,
+    /// Where OPEN names each cursor first.
+    opened: HashMap<&'t Token, usize>,
+    /// The cursors that are declared with their query.
+    bound: HashSet<&'t Token>,
+    /// The first word that makes what follows conditional.
+    conditional: Option<usize>,
+    /// Whether the value of the argument may be assigned to a variable.
+    can_be_assigned: bool,
+}
+
+impl<'t> Cursors<'t> {
+    fn of(body: &Body<'t>) -> Self {
+        let mut cursors = Self {
+            ends: vec![],
+            opened: HashMap::new(),
+            bound: HashSet::new(),
+            conditional: None,
+            can_be_assigned: false,
+        };
+        for (at, token) in body.tokens.iter().enumerate() {
+            let word = body.word(at);
+            if *token == Token::Punctuation(';') || word == Some("into") {
+                cursors.ends.push(at);
+            }
+            match word {
+                Some("cursor") => cursors.bound.extend(&body.tokens[at.saturating_sub(3)..at]),
+                Some("if" | "case" | "loop" | "exception" | "close") => {
+                    cursors.conditional.get_or_insert(at);
+                }
+                _ => {}
+            }
+            let Some(before) = at.checked_sub(1) else { continue };
+            if body.word(before) == Some("open") {
+                cursors.opened.entry(token).or_insert(at);
+            }
+            cursors.can_be_assigned |= body.is_argument(at) && body.is_assignment(before);
+        }
+        cursors
+    }
+
+    /// Whether nothing before a token makes it conditional.
+    fn is_unconditional(&self, at: usize) -> bool {
+        self.conditional.is_none_or(|conditional| conditional >= at)
+    }
+}
+
 impl Body<'_> {
-    fn continues(&self) -> Continues {
+    fn continues(&self, cursors: &Cursors<'_>) -> Continues {
         let mut answer = Continues::No;
+        // The end of a statement with EXECUTE: another one within it reads a part of the same text.
+        let mut executed = 0;
         for at in 0..self.tokens.len() {
-            match self.at(at) {
+            let found = match self.word(at) {
+                Some(verb @ ("fetch" | "move")) if self.starts_statement(at) => {
+                    self.fetch(at, &verb.to_uppercase(), cursors)
+                }
+                Some("execute") if at >= executed => {
+                    executed = self.statement_end(at);
+                    self.executed(at, executed)
+                }
+                _ => Continues::No,
+            };
+            match found {
                 Continues::No => {}
                 Continues::Unknown => answer = Continues::Unknown,
                 yes @ Continues::Yes(_) => return yes,
@@ -48,23 +112,10 @@ impl Body<'_> {
         answer
     }
 
-    /// Returns what a statement that starts with a token does.
-    fn at(&self, at: usize) -> Continues {
-        match self.word(at) {
-            Some(verb @ ("fetch" | "move")) if self.starts_statement(at) => {
-                self.fetch(at, &verb.to_uppercase())
-            }
-            Some("execute") => self.executed(at),
-            _ => Continues::No,
-        }
-    }
-
     /// Returns what a FETCH or MOVE statement does: the last name before INTO is the cursor.
-    fn fetch(&self, at: usize, verb: &str) -> Continues {
-        let is_end = |at: &usize| {
-            matches!(self.tokens[*at], Token::Punctuation(';')) || self.word(*at) == Some("into")
-        };
-        let Some(end) = (at + 1..self.tokens.len()).find(is_end) else { return Continues::No };
+    fn fetch(&self, at: usize, verb: &str, cursors: &Cursors<'_>) -> Continues {
+        let next = cursors.ends.partition_point(|end| *end <= at);
+        let Some(&end) = cursors.ends.get(next) else { return Continues::No };
         let cursor = &self.tokens[end - 1];
         let label = match cursor {
             Token::Word { name, .. } => quote_ident(name).into_owned(),
@@ -72,23 +123,21 @@ impl Body<'_> {
             _ => return Continues::Unknown,
         };
         let is_argument = self.is_argument(end - 1);
-        if !is_argument && !self.can_be_assigned() || self.is_bound(cursor) {
+        if !is_argument && !cursors.can_be_assigned || cursors.bound.contains(cursor) {
             return Continues::No;
         }
-        match self.opened(cursor) {
+        match cursors.opened.get(cursor) {
             // A cursor of this name must not exist when it is opened.
-            Some(opened) if opened < at && self.is_unconditional(opened) => Continues::No,
+            Some(&opened) if opened < at && cursors.is_unconditional(opened) => Continues::No,
             Some(_) => Continues::Unknown,
             None => Continues::Yes(format!("{verb} {label}")),
         }
     }
 
     /// Returns what EXECUTE with a text does that contains FETCH or MOVE.
-    fn executed(&self, at: usize) -> Continues {
-        let statement = (at + 1..self.tokens.len())
-            .take_while(|at| !matches!(self.tokens[*at], Token::Punctuation(';')));
+    fn executed(&self, at: usize, end: usize) -> Continues {
         let (mut verb, mut mentions) = (None, false);
-        for at in statement {
+        for at in at + 1..end {
             if let Token::Literal(text) = &self.tokens[at] {
                 let text = text.trim_start().to_ascii_lowercase();
                 verb = ["fetch", "move"].into_iter().find(|v| text.starts_with(v)).or(verb);
@@ -104,34 +153,21 @@ impl Body<'_> {
         }
     }
 
-    /// Returns where OPEN names a cursor.
-    fn opened(&self, cursor: &Token) -> Option<usize> {
-        (1..self.tokens.len())
-            .find(|at| self.tokens[*at] == *cursor && self.word(*at - 1) == Some("open"))
+    /// Returns where the statement with a token ends.
+    fn statement_end(&self, at: usize) -> usize {
+        let mut rest = (at..self.tokens.len()).skip_while(|at| !self.is_end(*at));
+        rest.next().unwrap_or(self.tokens.len())
     }
 
-    /// Whether a cursor is declared with its query.
-    fn is_bound(&self, cursor: &Token) -> bool {
-        (0..self.tokens.len()).any(|at| {
-            self.tokens[at] == *cursor
-                && (at + 1..at + 4).any(|next| self.word(next) == Some("cursor"))
-        })
+    fn is_end(&self, at: usize) -> bool {
+        self.tokens[at] == Token::Punctuation(';')
     }
 
-    /// Whether the value of the argument may be assigned to a variable.
-    fn can_be_assigned(&self) -> bool {
-        (1..self.tokens.len()).any(|at| {
-            let is_assigned = self.tokens[at - 1] == Token::Assign
-                || matches!(&self.tokens[at - 1], Token::Operator(operator) if operator == "=")
-                || matches!(self.word(at - 1), Some("default" | "select"));
-            is_assigned && self.is_argument(at)
-        })
-    }
-
-    /// Whether nothing before a token makes it conditional.
-    fn is_unconditional(&self, at: usize) -> bool {
-        !(0..at)
-            .any(|at| matches!(self.word(at), Some("if" | "case" | "loop" | "exception" | "close")))
+    /// Whether the value after a token is assigned to a variable.
+    fn is_assignment(&self, at: usize) -> bool {
+        self.tokens[at] == Token::Assign
+            || matches!(&self.tokens[at], Token::Operator(operator) if operator == "=")
+            || matches!(self.word(at), Some("default" | "select"))
     }
 
     fn starts_statement(&self, at: usize) -> bool {
@@ -196,6 +232,13 @@ mod tests {
         );
         let bound = "declare c cursor for select 1; begin q := p; open c; fetch c into r; end";
         assert_eq!(found(bound), Continues::No);
+    }
+
+    #[test]
+    fn body_with_many_statements_is_read_once() {
+        let text = "begin open p for select 1; fetch p into r; ".repeat(10_000);
+        assert_eq!(found(&text), Continues::No);
+        assert_eq!(found(&"execute execute 'fetch' ".repeat(10_000)), Continues::Unknown);
     }
 
     #[test]

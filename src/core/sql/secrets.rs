@@ -76,8 +76,9 @@ fn clean_statement(parts: &[Part<'_>], depth: usize, out: &mut String) {
         |part: &Part<'_>| matches!(part, Part::Literal("'", text, _) if mentions_secret(text));
     let has_secret = parts.iter().any(is_secret_word) || parts.iter().any(names_secret_in_literal);
     let sets = parts.iter().any(is_set);
-    // After `SET app.jwt_secret =` or `TO`, also a word or a number is the value.
-    let (mut last_word_is_secret, mut is_value) = (false, false);
+    // After `SET app.jwt_secret =` or `TO`, also a word or a number is the value. Any part of a
+    // name with dots can be the one that tells.
+    let (mut last_word_is_secret, mut is_value, mut follows_dot) = (false, false, false);
     // The body of a routine or a DO block.
     let is_do =
         parts.iter().find_map(|part| if let Part::Word(word) = part { Some(*word) } else { None });
@@ -92,7 +93,8 @@ fn clean_statement(parts: &[Part<'_>], depth: usize, out: &mut String) {
             Part::Word(_) if is_value => *out += REMOVED,
             Part::Word(word) => {
                 is_value = sets && last_word_is_secret && word.eq_ignore_ascii_case("to");
-                last_word_is_secret = mentions_secret(word);
+                last_word_is_secret = mentions_secret(word) || (last_word_is_secret && follows_dot);
+                follows_dot = false;
                 is_body = is_do || word.eq_ignore_ascii_case("as");
                 *out += word;
             }
@@ -108,6 +110,7 @@ fn clean_statement(parts: &[Part<'_>], depth: usize, out: &mut String) {
             Part::Other(text) => {
                 let is_number = text.starts_with(|c: char| c.is_ascii_digit());
                 is_value |= sets && last_word_is_secret && text == "=";
+                follows_dot |= text == ".";
                 *out += if is_value && is_number { REMOVED } else { text };
             }
         }
@@ -156,7 +159,8 @@ fn part(text: &str, first: char) -> (Part<'_>, usize) {
         }
         '$' => dollar(text),
         c if is_word_part(c) && !c.is_ascii_digit() => {
-            let end = text.find(|c| !is_word_part(c)).unwrap_or(text.len());
+            // A dollar sign in a word does not begin a literal.
+            let end = text.find(|c| !is_word_part(c) && c != '$').unwrap_or(text.len());
             (Part::Word(&text[..end]), end)
         }
         c if c.is_ascii_digit() => {
@@ -247,6 +251,11 @@ mod tests {
                 "SELECT set_config('...', '...', false)",
             ),
             ("SET app.jwt_secret = abc", "SET app.jwt_secret = ..."),
+            ("SET jwt . key = abc", "SET jwt . key = ..."),
+            (
+                "SELECT set_config('app.jwt', a$b$ || 'c', $b$hunter2$b$)",
+                "SELECT set_config('...', a$b$ || '...', $b$...$b$)",
+            ),
             (
                 "ALTER DATABASE d SET \"app.jwt_secret\" TO 12345; SELECT 1",
                 "ALTER DATABASE d SET \"app.jwt_secret\" TO ...; SELECT 1",

@@ -44,6 +44,8 @@ const LONGEST: usize = 100;
 const READ: &[&str] = &[
     "src",
     "sql",
+    "fuzz/src",
+    "fuzz/fuzz_targets",
     "docs",
     "scripts",
     "tests/tests",

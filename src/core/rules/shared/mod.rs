@@ -9,4 +9,5 @@ pub(crate) mod policies;
 pub(crate) mod privileges;
 pub(crate) mod routines;
 pub(crate) mod row_security;
+pub(crate) mod stored_setting;
 pub(crate) mod target;
