@@ -94,7 +94,7 @@ fn user_schemas(base: &Contract, present: &Snapshot) -> Vec<String> {
             ))
     };
     let is_managed = |s: &dragonfly_core::catalog::Schema| {
-        base.manages_schema(&s.name, access.is_superuser(s.owner))
+        base.lists_managed_schema(&s.name, access.is_superuser(s.owner))
     };
     let schemas: Vec<String> = present
         .schemas

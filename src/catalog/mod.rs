@@ -24,6 +24,7 @@ mod server_objects;
 mod snapshot;
 pub mod temporary;
 mod texts;
+mod toast;
 mod type_name;
 mod types;
 
@@ -56,17 +57,20 @@ pub use routines::{
     quoted_path, validator, with_argument as routines_with_argument,
     with_argument_in as routines_with_argument_in,
 };
-pub use server_objects::read as server_objects;
+pub use server_objects::{
+    forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
+};
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_parts, with_users,
 };
 pub use texts::{code, named as objects_named, of as texts_of};
+pub use toast::is_granted_toast;
 pub use type_name::is_renamed as type_is_renamed;
 pub use types::{type_running_code, types_containing};
 
 /// The OIDs of catalogs.
 pub use oids::{
-    PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR,
-    PG_POLICY, PG_PROC, PG_TYPE,
+    PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_LARGEOBJECT, PG_NAMESPACE,
+    PG_OPERATOR, PG_POLICY, PG_PROC, PG_TYPE,
 };

@@ -2,11 +2,12 @@
 //! members, and default ACLs.
 
 use super::oids;
+use super::toast::{TOAST, is_granted_toast, may_use_toast};
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    ContentKind, DefaultAcl, ObjectId, Oid, OidMap, OidSet, PG_CATALOG, Relation, RelationKind,
-    Schema, Snapshot,
+    ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap, OidSet, PG_CATALOG, Relation,
+    RelationKind, Schema, Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -88,35 +89,51 @@ impl Columns {
     }
 }
 
-/// Reads the relations of the `governed` schemas, and those of `open` schemas without the names of
-/// their columns. Of other relations, of types and of operators, it reads which roles own some in
-/// which schemas.
+/// Reads the relations of the `governed` schemas, and those of `open` schemas and those that were
+/// created in schemas of the server without the names of their columns. Of other relations, of
+/// types and of operators, it reads which roles own some in which schemas. Returns the TOAST tables
+/// with an ACL; without USAGE on their schema, one on a column is of no use.
 pub fn relations(
     state: &State,
     governed: &HashSet<Oid>,
     open: &HashSet<Oid>,
     snapshot: &mut Snapshot,
-) {
+) -> Vec<Oid> {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
-    let mut relations = Vec::new();
+    let (mut relations, mut toast) = (Vec::new(), Vec::new());
+    let of_server = schemas_of_server(snapshot);
+    let has_open_toast = may_use_toast(snapshot);
     let mut contents = Contents::of(snapshot);
     table.scan(state, |row| {
         let (schema, owner) = (row.oid(columns.schema), row.oid(columns.owner));
         let Some(kind) = RelationKind::from_relkind(row.char(columns.kind)) else {
-            if row.char(columns.kind) == b'c' {
-                contents.add(schema, owner, ContentKind::Type);
+            match row.char(columns.kind) {
+                b'c' => contents.add(schema, owner, ContentKind::Type),
+                TOAST if has_open_toast || !row.is_null(columns.acl) => {
+                    toast.push(row.oid(columns.oid));
+                }
+                _ => {}
             }
             return;
         };
         contents.add(schema, owner, ContentKind::Relation);
-        if governed.contains(&schema) || open.contains(&schema) {
+        let is_created = || of_server.contains(&schema) && row.oid(columns.oid) >= FIRST_NORMAL;
+        if governed.contains(&schema) || open.contains(&schema) || is_created() {
             relations.push(columns.relation(&row, kind));
         }
     });
     snapshot.relations = relations;
     complete_relations(state, snapshot, |relation| governed.contains(&relation.schema));
     types_and_operators(state, snapshot);
+    toast.retain(|oid| is_granted_toast(state, *oid));
+    toast
+}
+
+/// Returns the schemas of the server, temporary schemas excepted.
+fn schemas_of_server(snapshot: &Snapshot) -> HashSet<Oid> {
+    let schemas = snapshot.schemas.iter();
+    schemas.filter(|s| s.is_of_server() && !s.is_temporary()).map(|s| s.oid).collect()
 }
 
 /// Reads those of the relations `oids` that exist, are not temporary and are of a kind that

@@ -1,14 +1,18 @@
-//! Reads the objects of the server with privileges beyond those that they were created with: what
-//! initdb creates, and what belongs to no schema.
+//! Reads the objects of the server with privileges beyond those that they were created with, or
+//! with an owner that may be a role of requests: what initdb creates, and what belongs to no
+//! schema.
 
+use super::toast::{PG_TOAST, TOAST};
 use super::{guard, oids};
-use crate::pg::heap::{Row, State, Table};
+use crate::pg::heap::{Row, State, Table, of_row};
 use dragonfly_core::catalog::{
-    Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges,
+    Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges, Schema,
     ServerObject, Snapshot,
 };
+use dragonfly_core::contract::{Contract, RoleKind};
 use dragonfly_core::sql::{quote_ident, safe_ident, safe_qualified};
-use std::collections::HashMap;
+use pgrx::pg_sys;
+use std::collections::{HashMap, HashSet};
 
 /// The privileges that objects were created with, by catalog, OID and number of the column.
 type Initial = HashMap<(Oid, Oid, i32), Acl>;
@@ -16,10 +20,12 @@ type Initial = HashMap<(Oid, Oid, i32), Acl>;
 /// A catalog of objects without a schema.
 struct Catalog {
     oid: Oid,
-    /// The columns with name, owner and ACL; no owner where there is none.
+    /// The columns with name, owner and ACL; no ACL where there are no privileges.
     name: &'static str,
-    owner: Option<&'static str>,
-    acl: &'static str,
+    owner: &'static str,
+    acl: Option<&'static str>,
+    /// The column with the database, in a catalog that all databases share.
+    database: Option<&'static str>,
     object_type: &'static str,
     /// The type of object as GRANT names it.
     keyword: &'static str,
@@ -27,12 +33,13 @@ struct Catalog {
     of_public: Privileges,
 }
 
-const CATALOGS: [Catalog; 4] = [
+const CATALOGS: [Catalog; 7] = [
     Catalog {
         oid: oids::PG_LANGUAGE,
         name: "lanname",
-        owner: Some("lanowner"),
-        acl: "lanacl",
+        owner: "lanowner",
+        acl: Some("lanacl"),
+        database: None,
         object_type: "language",
         keyword: "LANGUAGE",
         of_public: Privileges::USAGE,
@@ -40,8 +47,9 @@ const CATALOGS: [Catalog; 4] = [
     Catalog {
         oid: oids::PG_FOREIGN_DATA_WRAPPER,
         name: "fdwname",
-        owner: Some("fdwowner"),
-        acl: "fdwacl",
+        owner: "fdwowner",
+        acl: Some("fdwacl"),
+        database: None,
         object_type: "foreign-data wrapper",
         keyword: "FOREIGN DATA WRAPPER",
         of_public: Privileges::NONE,
@@ -49,8 +57,9 @@ const CATALOGS: [Catalog; 4] = [
     Catalog {
         oid: oids::PG_FOREIGN_SERVER,
         name: "srvname",
-        owner: Some("srvowner"),
-        acl: "srvacl",
+        owner: "srvowner",
+        acl: Some("srvacl"),
+        database: None,
         object_type: "server",
         keyword: "FOREIGN SERVER",
         of_public: Privileges::NONE,
@@ -58,18 +67,58 @@ const CATALOGS: [Catalog; 4] = [
     Catalog {
         oid: oids::PG_TABLESPACE,
         name: "spcname",
-        owner: Some("spcowner"),
-        acl: "spcacl",
+        owner: "spcowner",
+        acl: Some("spcacl"),
+        database: None,
         object_type: "tablespace",
         keyword: "TABLESPACE",
         of_public: Privileges::NONE,
     },
+    Catalog {
+        oid: oids::PG_EXTENSION,
+        name: "extname",
+        owner: "extowner",
+        acl: None,
+        database: None,
+        object_type: "extension",
+        keyword: "EXTENSION",
+        of_public: Privileges::NONE,
+    },
+    Catalog {
+        oid: oids::PG_PUBLICATION,
+        name: "pubname",
+        owner: "pubowner",
+        acl: None,
+        database: None,
+        object_type: "publication",
+        keyword: "PUBLICATION",
+        of_public: Privileges::NONE,
+    },
+    Catalog {
+        oid: oids::PG_SUBSCRIPTION,
+        name: "subname",
+        owner: "subowner",
+        acl: None,
+        database: Some("subdbid"),
+        object_type: "subscription",
+        keyword: "SUBSCRIPTION",
+        of_public: Privileges::NONE,
+    },
 ];
 
-/// Reads the objects. Only those with something to report are kept.
-pub fn read(state: &State, snapshot: &mut Snapshot) {
-    let mut reader = Reader { state, initial: initial(state), found: vec![] };
-    reader.relations();
+/// Whether the catalog has objects without a schema that may belong to a role of requests.
+pub fn may_be_owned(catalog: Oid) -> bool {
+    CATALOGS.iter().any(|of| of.oid == catalog)
+}
+
+/// Reads the objects into a snapshot that shows roles, memberships and schemas. `toast` are other
+/// TOAST tables than those that initdb created, with an ACL or with one on a column. Only objects
+/// with something to report are kept.
+pub fn read(state: &State, contract: &Contract, toast: &[Oid], snapshot: &mut Snapshot) {
+    let owners = possible_owners(contract, snapshot);
+    let mut reader = Reader { state, initial: initial(state), owners, found: vec![] };
+    reader.schemas(&snapshot.schemas);
+    reader.relations(toast);
     reader.routines();
     for catalog in &CATALOGS {
         reader.without_schema(catalog);
@@ -80,6 +129,33 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     snapshot
         .server_objects
         .sort_by(|a, b| (a.object_type, &a.identity).cmp(&(b.object_type, &b.identity)));
+}
+
+/// Returns the roles whose objects matter: clients, login roles, and undeclared groups, which they
+/// may be members of.
+fn possible_owners(contract: &Contract, snapshot: &Snapshot) -> HashSet<Oid> {
+    let groups: HashSet<Oid> = snapshot.memberships.iter().map(|m| m.role).collect();
+    let counts = |kind: Option<RoleKind>, role: Oid| match kind {
+        Some(kind) => matches!(kind, RoleKind::Client | RoleKind::Login),
+        None => groups.contains(&role),
+    };
+    let roles = snapshot.roles.iter().filter(|role| !role.superuser);
+    let owners = roles.filter(|role| counts(contract.kind_of(&role.name), role.oid));
+    owners.map(|role| role.oid).collect()
+}
+
+const LARGE_OBJECT: &str = "large object";
+
+/// Removes the large objects that did not exist in another state and have no privileges, except for
+/// `given`: a client that creates one owns it.
+pub fn forget_new_large_objects(then: &State, given: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    let exists = |oid| of_row(then, oids::LARGE_OBJECT_BY_OID, oid, "oid", |_, _| ()).is_some();
+    snapshot.server_objects.retain(|object| {
+        let oid = (object.object_type == LARGE_OBJECT && object.added.is_empty())
+            .then(|| object.identity.parse::<Oid>().ok())
+            .flatten();
+        oid.is_none_or(|oid| given.contains(&oid) || exists(oid))
+    });
 }
 
 /// Reads `pg_init_privs`.
@@ -99,51 +175,84 @@ fn initial(state: &State) -> Initial {
 struct Reader<'s> {
     state: &'s State,
     initial: Initial,
+    /// The roles whose objects matter.
+    owners: HashSet<Oid>,
     found: Vec<ServerObject>,
 }
 
 impl Reader<'_> {
-    /// Returns what has been granted since an object was created; `None` for nothing.
+    /// Returns what has been granted since an object was created.
     fn added(
         &self,
         key: (Oid, Oid, i32),
         owner: Oid,
-        acl: &Acl,
+        acl: Option<&Acl>,
         default: impl FnOnce() -> Acl,
-    ) -> Option<Acl> {
-        let added = match self.initial.get(&key) {
-            Some(initial) => ServerObject::added(owner, acl, initial),
-            None => ServerObject::added(owner, acl, &default()),
-        };
-        (!added.is_empty()).then_some(added)
+    ) -> Acl {
+        match (acl, self.initial.get(&key)) {
+            (None, _) => vec![],
+            (Some(acl), Some(initial)) => ServerObject::added(owner, acl, initial),
+            (Some(acl), None) => ServerObject::added(owner, acl, &default()),
+        }
     }
 
-    /// Reads the relations that initdb created, and their columns.
-    fn relations(&mut self) {
+    /// Whether there is something to report about an object with this owner.
+    fn matters(&self, owner: Oid, added: &Acl) -> bool {
+        !added.is_empty() || self.owners.contains(&owner)
+    }
+
+    /// Reads the schemas that initdb created for the server. Which roles can create objects in
+    /// `pg_catalog` and `information_schema` is read elsewhere; every role can use these two.
+    fn schemas(&mut self, schemas: &[Schema]) {
+        for schema in schemas.iter().filter(|s| s.is_of_server() && s.oid < FIRST_NORMAL) {
+            let key = (oids::PG_NAMESPACE, schema.oid, 0);
+            let acl = schema.acl.as_ref().filter(|_| schema.oid == PG_TOAST);
+            let added = self.added(key, schema.owner, acl, Vec::new);
+            if self.matters(schema.owner, &added) {
+                self.found.push(ServerObject {
+                    object_type: "schema",
+                    schema: Some(schema.name.clone()),
+                    identity: quote_ident(&schema.name).into_owned(),
+                    sql: format!("SCHEMA {}", safe_ident(&schema.name)),
+                    column: None,
+                    owner: schema.owner,
+                    added,
+                });
+            }
+        }
+    }
+
+    /// Reads the relations that initdb created, and their columns, and some TOAST tables.
+    fn relations(&mut self, toast: &[Oid]) {
         let table = Table::open(oids::PG_CLASS);
         let column = |name| table.column(name);
         let (oid, kind, owner, acl) =
             (column("oid"), column("relkind"), column("relowner"), column("relacl"));
         let mut relations = Vec::new();
         let created = (oid, FIRST_NORMAL);
-        table.lookup_below(self.state, oids::PG_CLASS_OID_INDEX, created, |row| {
+        let mut each = |row: Row<'_>| {
             let relation = row.oid(oid);
             let kind = row.char(kind);
-            if !matches!(kind, b'r' | b'v' | b'm' | b'S') {
+            if !matches!(kind, b'r' | b'v' | b'm' | b'S' | TOAST) {
                 return;
             }
-            let added = row.acl(acl).and_then(|acl| {
-                let key = (oids::PG_CLASS, relation, 0);
-                let default = || default_of_relation(relation, row.oid(owner));
-                self.added(key, row.oid(owner), &acl, default)
-            });
-            relations.push((relation, kind, row.oid(owner), added));
-        });
+            let (key, owner) = ((oids::PG_CLASS, relation, 0), row.oid(owner));
+            let default = || default_of_relation(relation, owner);
+            let added = self.added(key, owner, row.acl(acl).as_ref(), default);
+            relations.push((relation, kind, owner, added));
+        };
+        table.lookup_below(self.state, oids::PG_CLASS_OID_INDEX, created, &mut each);
+        for toast in toast.iter().filter(|toast| **toast >= FIRST_NORMAL) {
+            let key = [(oid, *toast)];
+            table.lookup(self.state, oids::PG_CLASS_OID_INDEX, &key, &mut each);
+        }
         let owners = relations.iter().map(|(relation, _, owner, _)| (*relation, *owner)).collect();
         let mut columns = self.columns(&owners);
         for (relation, kind, owner, added) in relations {
             let more = columns.remove(&relation).unwrap_or_default();
-            if added.is_none() && more.is_empty() {
+            // A TOAST table belongs to the owner of its table.
+            let matters = !added.is_empty() || kind != TOAST && self.matters(owner, &added);
+            if !matters && more.is_empty() {
                 continue;
             }
             let Some((schema, name)) = super::name(oids::PG_CLASS, relation) else { continue };
@@ -151,6 +260,7 @@ impl Reader<'_> {
                 b'v' => ("view", "TABLE"),
                 b'm' => ("materialized view", "TABLE"),
                 b'S' => ("sequence", "SEQUENCE"),
+                TOAST => ("toast table", "TABLE"),
                 _ => ("table", "TABLE"),
             };
             let whole = ServerObject {
@@ -169,12 +279,14 @@ impl Reader<'_> {
                 added,
                 ..whole.clone()
             }));
-            self.found.extend(added.map(|added| ServerObject { added, ..whole }));
+            if matters {
+                self.found.push(ServerObject { added, ..whole });
+            }
         }
     }
 
-    /// Returns the columns of relations that initdb created, given with their owners, and what has
-    /// been granted on them.
+    /// Returns the columns of relations, given with their owners, and what has been granted on
+    /// them.
     fn columns(&self, owners: &HashMap<Oid, Oid>) -> HashMap<Oid, Vec<(String, Acl)>> {
         let table = Table::open(oids::PG_ATTRIBUTE);
         let column = |name| table.column(name);
@@ -182,15 +294,21 @@ impl Reader<'_> {
             (column("attrelid"), column("attnum"), column("attname"), column("attacl"));
         let mut found: HashMap<Oid, Vec<(String, Acl)>> = HashMap::new();
         let created = (of, FIRST_NORMAL);
-        table.lookup_below(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, created, |row| {
+        let mut each = |row: Row<'_>| {
             let Some(acl) = row.acl(acl) else { return };
             let relation = row.oid(of);
             let Some(owner) = owners.get(&relation) else { return };
             let key = (oids::PG_CLASS, relation, row.int(number));
-            if let Some(added) = self.added(key, *owner, &acl, Vec::new) {
+            let added = self.added(key, *owner, Some(&acl), Vec::new);
+            if !added.is_empty() {
                 found.entry(relation).or_default().push((row.name(name), added));
             }
-        });
+        };
+        table.lookup_below(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, created, &mut each);
+        for relation in owners.keys().filter(|relation| **relation >= FIRST_NORMAL) {
+            let key = [(of, *relation)];
+            table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &key, &mut each);
+        }
         found
     }
 
@@ -204,16 +322,13 @@ impl Reader<'_> {
         let mut found = Vec::new();
         let created = (oid, FIRST_NORMAL);
         table.lookup_below(self.state, oids::PG_PROC_OID_INDEX, created, |row| {
-            let routine = row.oid(oid);
-            if row.is_null(acl) {
+            let (routine, owner) = (row.oid(oid), row.oid(owner));
+            let default = || ObjectKind::Routine.default_acl(owner);
+            let key = (oids::PG_PROC, routine, 0);
+            let added = self.added(key, owner, row.acl(acl).as_ref(), default);
+            if !self.matters(owner, &added) {
                 return;
             }
-            let owner = row.oid(owner);
-            let added = row.acl(acl).and_then(|acl| {
-                let default = || ObjectKind::Routine.default_acl(owner);
-                self.added((oids::PG_PROC, routine, 0), owner, &acl, default)
-            });
-            let Some(added) = added else { return };
             let Some((schema, _)) = super::name(oids::PG_PROC, routine) else { return };
             let (name, types) = (row.name(name), super::argument_types(&row.oids(arguments)));
             found.push(ServerObject {
@@ -235,17 +350,26 @@ impl Reader<'_> {
 
     fn without_schema(&mut self, catalog: &Catalog) {
         let table = Table::open(catalog.oid);
-        let (oid, name, acl) =
-            (table.column("oid"), table.column(catalog.name), table.column(catalog.acl));
-        let owner = catalog.owner.map(|owner| table.column(owner));
+        let column = |name| table.column(name);
+        let (oid, name, owner) = (column("oid"), column(catalog.name), column(catalog.owner));
+        let (acl, database) = (catalog.acl.map(column), catalog.database.map(column));
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
-            let Some(acl) = row.acl(acl) else { return };
-            let owner = owner.map_or(BOOTSTRAP_SUPERUSER, |owner| row.oid(owner));
+            // SAFETY: a global variable that does not change in a session.
+            let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
+            if database.is_some_and(|database| row.oid(database) != current) {
+                return;
+            }
+            let owner = row.oid(owner);
             let default = || vec![granted(PUBLIC, owner, catalog.of_public)];
-            let added = self.added((catalog.oid, row.oid(oid), 0), owner, &acl, default);
+            let key = (catalog.oid, row.oid(oid), 0);
+            let stored = acl.and_then(|acl| row.acl(acl));
+            let added = self.added(key, owner, stored.as_ref(), default);
+            if !self.matters(owner, &added) {
+                return;
+            }
             let name = row.name(name);
-            found.extend(added.map(|added| ServerObject {
+            found.push(ServerObject {
                 object_type: catalog.object_type,
                 schema: None,
                 identity: quote_ident(&name).into_owned(),
@@ -253,7 +377,7 @@ impl Reader<'_> {
                 column: None,
                 owner,
                 added,
-            }));
+            });
         });
         self.found.append(&mut found);
     }
@@ -265,14 +389,13 @@ impl Reader<'_> {
             (table.column("oid"), table.column("parname"), table.column("paracl"));
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
-            let (name, acl) =
-                (row.text(name).unwrap_or_default(), row.acl(acl).unwrap_or_default());
-            if guard::is_own_parameter(&name) {
+            let name = row.text(name).unwrap_or_default();
+            let key = (oids::PG_PARAMETER_ACL, row.oid(oid), 0);
+            let added = self.added(key, BOOTSTRAP_SUPERUSER, row.acl(acl).as_ref(), Vec::new);
+            if guard::is_own_parameter(&name) || added.is_empty() {
                 return;
             }
-            let key = (oids::PG_PARAMETER_ACL, row.oid(oid), 0);
-            let added = self.added(key, BOOTSTRAP_SUPERUSER, &acl, Vec::new);
-            found.extend(added.map(|added| ServerObject {
+            found.push(ServerObject {
                 object_type: "parameter",
                 schema: None,
                 sql: format!("PARAMETER {name}"),
@@ -280,7 +403,7 @@ impl Reader<'_> {
                 column: None,
                 owner: BOOTSTRAP_SUPERUSER,
                 added,
-            }));
+            });
         });
         self.found.append(&mut found);
     }
@@ -291,19 +414,21 @@ impl Reader<'_> {
             (table.column("oid"), table.column("lomowner"), table.column("lomacl"));
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
-            let Some(acl) = row.acl(acl) else { return };
             let (oid, owner) = (row.oid(oid), row.oid(owner));
             let key = (oids::PG_LARGEOBJECT, oid, 0);
-            let added = self.added(key, owner, &acl, Vec::new);
-            found.extend(added.map(|added| ServerObject {
-                object_type: "large object",
+            let added = self.added(key, owner, row.acl(acl).as_ref(), Vec::new);
+            if !self.matters(owner, &added) {
+                return;
+            }
+            found.push(ServerObject {
+                object_type: LARGE_OBJECT,
                 schema: None,
                 identity: oid.to_string(),
                 sql: format!("LARGE OBJECT {oid}"),
                 column: None,
                 owner,
                 added,
-            }));
+            });
         });
         self.found.append(&mut found);
     }

@@ -6,7 +6,7 @@ use super::{
 use crate::pg::VERSION;
 use crate::pg::heap::State;
 use dragonfly_core::catalog::extension::SCHEMA;
-use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Routine, Schema, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Routine, Schema, Snapshot};
 use dragonfly_core::contract::Contract;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -36,12 +36,12 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     let open = open(&snapshot, contract);
-    objects::relations(state, &governed, &open, &mut snapshot);
+    let toast = objects::relations(state, &governed, &open, &mut snapshot);
     objects::view_sources(state, &open, &mut snapshot);
     code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
-    server_objects::read(state, &mut snapshot);
+    server_objects::read(state, contract, &toast, &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);
@@ -200,15 +200,16 @@ pub fn forget_base() {
 /// Returns the schemas that neither the contract governs nor the platform manages, and that other
 /// roles than their owner may use. Clients may reach governed data through the objects in them.
 fn open(snapshot: &Snapshot, contract: &Contract) -> HashSet<Oid> {
-    let superusers: HashSet<Oid> =
-        snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
+    let is_platforms = |role: &&Role| role.superuser || contract.manages_role(&role.name, false);
+    let platforms: HashSet<Oid> =
+        snapshot.roles.iter().filter(is_platforms).map(|role| role.oid).collect();
     let is_open = |schema: &&Schema| {
         let grants = schema.acl.iter().flatten().filter(|item| item.grantee != schema.owner);
         grants.fold(Privileges::NONE, |all, item| all | item.privileges).contains(Privileges::USAGE)
             && !schema.is_of_server()
             && schema.name != SCHEMA
             && contract.schema(&schema.name).is_none()
-            && !contract.manages_schema(&schema.name, superusers.contains(&schema.owner))
+            && !contract.manages_schema(&schema.name, platforms.contains(&schema.owner))
     };
     snapshot.schemas.iter().filter(is_open).map(|schema| schema.oid).collect()
 }

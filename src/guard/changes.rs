@@ -28,7 +28,8 @@ pub enum Changed {
     Extension(Oid),
     /// An event trigger, or another object that the guard depends on.
     Own,
-    /// Another object that may depend on a temporary object: its catalog and its OID.
+    /// A large object that has been altered, or another object that may depend on a temporary
+    /// object: its catalog and its OID.
     Object(Oid, Oid),
     /// A part of an object, such as a policy, a default or the body of a routine, has been dropped,
     /// altered or replaced, so that the object may use another one no longer.
@@ -39,7 +40,7 @@ pub enum Changed {
     Schemas,
     /// Default privileges.
     DefaultAcls,
-    /// Privileges on objects of the server.
+    /// Privileges on objects of the server, or their owners.
     ServerObjects,
     /// At least one role, membership or database.
     Roles,

@@ -145,16 +145,18 @@ unsafe extern "C-unwind" fn object_access(
     }
     if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
         // SAFETY: has no requirements on its arguments.
-        unsafe { object_changed(class, object, access == OAT_DROP) };
+        unsafe { object_changed(access, class, object) };
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn object_changed(
+    access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
     object: pg_sys::Oid,
-    is_dropped: bool,
 ) {
+    let is_dropped = access == pg_sys::ObjectAccessType::OAT_DROP;
+    let is_new = access == pg_sys::ObjectAccessType::OAT_POST_CREATE;
     // ON COMMIT DROP drops the dependents of the table after everything has been checked. (Other
     // kinds of dependents are the responsibility of their owners.)
     if is_dropped
@@ -171,6 +173,9 @@ unsafe extern "C-unwind" fn object_changed(
     let (catalog, oid) = (class.to_u32(), object.to_u32());
     if catalog::may_use_others(catalog) {
         changes::note(Changed::Parts);
+    }
+    if !is_dropped && catalog::may_be_owned_by_requests(catalog) {
+        changes::note(Changed::ServerObjects);
     }
     match catalog {
         // The server reports no change of the domain.
@@ -195,6 +200,10 @@ unsafe extern "C-unwind" fn object_changed(
         catalog::PG_CAST | catalog::PG_CONSTRAINT if !is_dropped => {
             changes::note(Changed::Object(catalog, oid));
         }
+        // The role that creates a large object owns it.
+        catalog::PG_LARGEOBJECT if !is_dropped && !is_new => {
+            changes::note(Changed::Object(catalog, oid));
+        }
         _ => {}
     }
 }
@@ -217,7 +226,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
     clippy::unnecessary_cast,
     reason = "the type of the identifiers differs between major versions"
 )]
-unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
+unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, hash: u32) {
     use pg_sys::SysCacheIdentifier::{
         AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
         PARAMETERACLOID,
@@ -229,6 +238,9 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
         catalog::forget_base();
     }
     if transaction::may_change() {
+        if cache as pg_sys::SysCacheIdentifier::Type == NAMESPACEOID && is_of_server(hash) {
+            changes::note(Changed::ServerObjects);
+        }
         changes::note(match cache as pg_sys::SysCacheIdentifier::Type {
             NAMESPACEOID => Changed::Schemas,
             DEFACLROLENSPOBJ => Changed::DefaultAcls,
@@ -237,6 +249,15 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
         });
     }
 }
+
+/// Whether this is the hash of a schema that initdb has created, except for `public`.
+fn is_of_server(hash: u32) -> bool {
+    let schema = syscache::oid_of_hash(hash);
+    (1..pg_sys::FirstNormalObjectId).contains(&schema) && schema != PUBLIC_SCHEMA
+}
+
+/// The schema `public` (pg_namespace.dat).
+const PUBLIC_SCHEMA: u32 = 2200;
 
 /// Records a change of a row of `pg_proc`. No object access hook reports those of GRANT and DROP
 /// OWNED.

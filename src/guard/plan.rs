@@ -26,7 +26,7 @@ pub enum Aspect {
     Placed,
     /// Default privileges.
     DefaultAcls,
-    /// Privileges on objects of the server; possibly unchanged.
+    /// Privileges on objects of the server, or their owners; possibly unchanged.
     ServerObjects,
     /// An object of the guard.
     Own,

@@ -16,6 +16,10 @@ pub struct Scope {
     pub routines: Vec<Oid>,
     /// Schema and owner of the types and operators for which one of the two has changed.
     pub placed: Vec<Place>,
+    /// Changed TOAST tables with an ACL.
+    pub toast: Vec<Oid>,
+    /// Large objects with another owner than before.
+    pub large_objects: HashSet<Oid>,
     /// Whether an object has changed of which only its dependencies are checked.
     has_dependents: bool,
     /// Whether a changed object uses other objects than before, or has a new parent, which its row
@@ -35,6 +39,10 @@ impl Scope {
             match *one {
                 Changed::Relation(oid) => {
                     scope.relations.push(oid);
+                    if catalog::is_granted_toast(now, oid) {
+                        scope.toast.push(oid);
+                        scope.has(Aspect::ServerObjects);
+                    }
                     given.extend(catalog::row_type_of_another_owner(then, now, oid));
                     given.extend(catalog::row_type_with_new_types(then, now, oid));
                 }
@@ -50,6 +58,10 @@ impl Scope {
                     scope.routines.extend(is_own.then_some(oid));
                 }
                 Changed::Extension(oid) => scope.extension(oid, then, now),
+                Changed::Object(catalog::PG_LARGEOBJECT, oid) => {
+                    scope.large_objects.insert(oid);
+                    scope.has(Aspect::ServerObjects);
+                }
                 Changed::Object(..) => scope.has_dependents = true,
                 // The object itself is reported as well.
                 Changed::Parts => {}

@@ -274,8 +274,10 @@ impl Reader<'_> {
     }
 
     fn add_server_objects(&self, before: &mut Snapshot, after: &mut Snapshot) {
-        catalog::server_objects(self.then, before);
-        catalog::server_objects(self.now, after);
+        let toast = &self.scope.toast;
+        catalog::server_objects(self.then, &self.contract, toast, before);
+        catalog::server_objects(self.now, &self.contract, toast, after);
+        catalog::forget_new_large_objects(self.then, &self.scope.large_objects, after);
     }
 
     fn around_schemas(

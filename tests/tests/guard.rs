@@ -557,6 +557,12 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
         &mut client,
         "CREATE FUNCTION supabase_mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
     );
+    passes(&mut client, &["CREATE SCHEMA cron"]);
+    rejection(
+        &mut client,
+        "CREATE FUNCTION cron.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    );
+    rejection(&mut client, "RESET ROLE; ALTER SCHEMA auth OWNER TO postgres");
 }
 
 #[test]

@@ -132,6 +132,21 @@ fn login_role_is_reported_where_it_can_do_more_than_become_clients() {
             "error role_attributes authenticator authenticator",
         ),
         (
+            "ALTER ROLE authenticator CREATEROLE",
+            "ALTER ROLE authenticator NOCREATEROLE",
+            "error role_attributes authenticator authenticator",
+        ),
+        (
+            "ALTER ROLE authenticator REPLICATION",
+            "ALTER ROLE authenticator NOREPLICATION",
+            "error role_attributes authenticator authenticator",
+        ),
+        (
+            "ALTER ROLE authenticator CREATEDB",
+            "ALTER ROLE authenticator NOCREATEDB",
+            "error role_attributes authenticator authenticator",
+        ),
+        (
             "GRANT DELETE ON shop.goods TO authenticator",
             "REVOKE DELETE ON shop.goods FROM authenticator",
             "error table_privileges shop.goods authenticator",
@@ -183,7 +198,9 @@ fn hardened_guard_allows_memberships_of_login_roles_only_where_they_belong() {
     rejection(&mut client, "GRANT backend TO visitor");
     rejection(&mut client, "GRANT deployer TO visitor");
     rejection(&mut client, "GRANT deployer TO authenticator");
-    rejection(&mut client, "ALTER ROLE authenticator SUPERUSER");
+    for attribute in ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"] {
+        rejection(&mut client, &format!("ALTER ROLE authenticator {attribute}"));
+    }
     rejection(&mut client, "CREATE ROLE helper BYPASSRLS ROLE visitor");
 
     // The role of a person is allowed, and an escalation is reported.
@@ -288,6 +305,29 @@ fn ungoverned_schema_that_shows_governed_rows_is_reported() {
     assert!(!column(&mut client, rows)[0].contains("reads"));
     change_contract(&mut client, "jsonb_set(c, '{managed,schemas}', '[\"reports\"]')");
     assert_eq!(column(&mut client, rows), [""; 0]);
+    client.batch_execute("ALTER SCHEMA reports OWNER TO deployer").unwrap();
+    assert_eq!(column(&mut client, rows).len(), 1, "it is not the platform's");
+    // Its owner can add the view to an extension, which hides it no more than before.
+    client
+        .batch_execute(
+            "ALTER VIEW reports.all_goods RESET (security_invoker); ALTER VIEW reports.all_goods \
+             OWNER TO deployer; CREATE EXTENSION lo SCHEMA reports; ALTER EXTENSION lo ADD VIEW \
+             reports.all_goods",
+        )
+        .unwrap();
+    assert!(column(&mut client, rows)[0].contains("reads shop.goods"));
+    client.batch_execute("ALTER EXTENSION lo DROP VIEW reports.all_goods").unwrap();
+    client.batch_execute("DROP VIEW reports.all_goods").unwrap();
+    assert_eq!(column(&mut client, rows), [""; 0], "it contains nothing but an extension");
+    change_contract(&mut client, "jsonb_set(c, '{managed,roles}', '[\"deployer_of_reports\"]')");
+    client
+        .batch_execute(
+            "CREATE ROLE deployer_of_reports; ALTER SCHEMA reports OWNER TO deployer_of_reports; \
+             CREATE VIEW reports.all_goods AS SELECT * FROM shop.goods; GRANT SELECT ON \
+             reports.all_goods TO visitor",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, rows), [""; 0], "it belongs to a role of the platform");
 }
 
 #[test]

@@ -27,11 +27,33 @@ const GRANTS: &[(&str, &str)] = &[
     ("USAGE ON FOREIGN DATA WRAPPER files TO anon", "files anon"),
     ("USAGE ON FOREIGN SERVER remote TO authenticated", "remote authenticated"),
     ("SELECT ON LARGE OBJECT 4711 TO anon", "4711 anon"),
+    ("USAGE ON SCHEMA pg_toast TO anon", "pg_toast anon"),
+    ("SELECT ON pg_toast.pg_toast_1255 TO authenticated", "pg_toast.pg_toast_1255 authenticated"),
+    ("SELECT ON information_schema.leak TO anon", "information_schema.leak anon"),
+    ("SELECT (name) ON information_schema.leak TO PUBLIC", "information_schema.leak PUBLIC"),
 ];
 const GRANTS_WITHOUT_EVENT: &[(&str, &str)] = &[
     ("CREATE ON TABLESPACE pg_default TO anon", "pg_default anon"),
     ("ALTER SYSTEM ON PARAMETER archive_command TO anon", "archive_command anon"),
     ("SET ON PARAMETER log_statement TO PUBLIC", "log_statement PUBLIC"),
+];
+
+/// Changes of owners with the object and the role of the finding. Those of the second list fire no
+/// event trigger.
+const OWNERS: &[(&str, &str)] = &[
+    ("ALTER LARGE OBJECT 4711 OWNER TO anon", "4711 anon"),
+    ("ALTER SERVER remote OWNER TO authenticated", "remote authenticated"),
+    ("ALTER SERVER remote OWNER TO team", "remote team"),
+    ("ALTER PUBLICATION changes OWNER TO anon", "changes anon"),
+    ("ALTER LANGUAGE sql OWNER TO anon", "sql anon"),
+    ("ALTER FUNCTION lower(text) OWNER TO anon", "pg_catalog.lower(pg_catalog.text) anon"),
+    ("ALTER VIEW pg_catalog.pg_shadow OWNER TO anon", "pg_catalog.pg_shadow anon"),
+    ("ALTER VIEW information_schema.leak OWNER TO anon", "information_schema.leak anon"),
+    ("ALTER SCHEMA pg_toast OWNER TO anon", "pg_toast anon"),
+];
+const OWNERS_WITHOUT_EVENT: &[(&str, &str)] = &[
+    ("ALTER TABLESPACE pg_default OWNER TO anon", "pg_default anon"),
+    ("REASSIGN OWNED BY keeper TO anon", "4712 anon"),
 ];
 
 fn database(settings: &[&str]) -> (Cluster, Client) {
@@ -41,7 +63,10 @@ fn database(settings: &[&str]) -> (Cluster, Client) {
         .batch_execute(
             "SET dragonfly_guard.mode = off; CREATE ROLE team; ALTER ROLE anon NOINHERIT; GRANT \
              team TO anon; CREATE FOREIGN DATA WRAPPER files; CREATE SERVER remote FOREIGN DATA \
-             WRAPPER files; SELECT lo_create(4711); RESET dragonfly_guard.mode",
+             WRAPPER files; SELECT lo_create(4711); CREATE PUBLICATION changes; CREATE ROLE \
+             keeper; SELECT lo_create(4712); ALTER LARGE OBJECT 4712 OWNER TO keeper; CREATE VIEW \
+             information_schema.leak AS SELECT name FROM public.plaintiffs; RESET \
+             dragonfly_guard.mode",
         )
         .unwrap();
     (cluster, client)
@@ -91,6 +116,96 @@ fn grant_on_an_object_of_the_server_is_rejected_found_and_fixed() {
             fixes.iter().for_each(|fix| client.batch_execute(fix).unwrap());
             assert_eq!(findings(&mut client), [""; 0], "{grant}: {fixes:?}");
         }
+    }
+}
+
+#[test]
+fn object_of_the_server_given_to_a_client_is_rejected_and_found() {
+    for (settings, owners) in [
+        (&[][..], vec![OWNERS]),
+        (&["shared_preload_libraries=dragonfly_guard"][..], vec![OWNERS, OWNERS_WITHOUT_EVENT]),
+    ] {
+        let (_cluster, mut client) = database(settings);
+        for (change, found) in owners.concat() {
+            let rejected = attempt(&mut client, change).expect_err(change);
+            let text = format!("{} {}", rejected.message, rejected.detail);
+            assert!(text.contains(RULE), "{change}: {rejected:?}");
+            client.batch_execute("BEGIN; SET LOCAL dragonfly_guard.mode = off").unwrap();
+            client.batch_execute(change).unwrap();
+            let now = findings(&mut client);
+            assert!(now.contains(&found.to_owned()), "{change}: {now:?}");
+            client.batch_execute("ROLLBACK").unwrap();
+            assert_eq!(findings(&mut client), [""; 0], "{change}");
+        }
+    }
+}
+
+#[test]
+fn large_object_that_a_client_creates_is_allowed() {
+    let (_cluster, mut client) = database(&["shared_preload_libraries=dragonfly_guard"]);
+    // The ALTER makes the guard compare the large objects.
+    client
+        .batch_execute(
+            "BEGIN; SET ROLE anon; SELECT lo_create(4713); RESET ROLE; ALTER LARGE OBJECT 4711 \
+             OWNER TO keeper; COMMIT",
+        )
+        .unwrap();
+    assert_eq!(findings(&mut client), ["4713 anon"]);
+    let given = "BEGIN; SELECT lo_create(4714); ALTER LARGE OBJECT 4714 OWNER TO anon; COMMIT";
+    attempt(&mut client, given).unwrap_err();
+    client.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(findings(&mut client), ["4713 anon"]);
+}
+
+#[test]
+fn toast_table_of_a_governed_table_is_checked_like_its_rows() {
+    let (_cluster, mut client) = database(&[]);
+    let toast = "SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = \
+                 'public.plaintiffs'::regclass";
+    let toast = column(&mut client, toast).remove(0);
+    for (grant, found) in [
+        (format!("SELECT ON {toast} TO anon"), format!("{toast} anon")),
+        (
+            format!("SELECT (chunk_data) ON {toast} TO authenticated"),
+            format!("{toast}.chunk_data authenticated"),
+        ),
+    ] {
+        let rejected = attempt(&mut client, &format!("GRANT {grant}")).expect_err(&grant);
+        assert!(rejected.message.contains(&toast), "{grant}: {rejected:?}");
+        client
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL dragonfly_guard.mode = off; GRANT USAGE ON SCHEMA pg_toast TO \
+                 anon; GRANT {grant}"
+            ))
+            .unwrap();
+        assert_eq!(findings(&mut client), ["pg_toast anon".to_owned(), found], "{grant}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
+#[test]
+fn object_moved_into_a_schema_of_the_server_is_rejected_with_its_privileges() {
+    let (_cluster, mut client) = database(&[]);
+    client
+        .batch_execute(
+            "CREATE SCHEMA other; CREATE VIEW other.names AS SELECT name FROM public.plaintiffs; \
+             GRANT SELECT ON other.names TO anon; CREATE FUNCTION other.count() RETURNS bigint \
+             LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT \
+             count(*) FROM public.plaintiffs'; REVOKE EXECUTE ON FUNCTION other.count() FROM \
+             PUBLIC; GRANT EXECUTE ON FUNCTION other.count() TO anon",
+        )
+        .unwrap();
+    for (kind, object, found) in [
+        ("VIEW", "names", "information_schema.names anon"),
+        ("FUNCTION", "count()", "information_schema.count() anon"),
+    ] {
+        let change = format!("ALTER {kind} other.{object} SET SCHEMA information_schema");
+        let rejected = attempt(&mut client, &change).expect_err(&change);
+        assert!(rejected.message.contains(RULE), "{change}: {rejected:?}");
+        client.batch_execute("BEGIN; SET LOCAL dragonfly_guard.mode = off").unwrap();
+        client.batch_execute(&change).unwrap();
+        assert_eq!(findings(&mut client), [found], "{change}");
+        client.batch_execute("ROLLBACK").unwrap();
     }
 }
 

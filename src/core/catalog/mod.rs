@@ -643,8 +643,9 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
-    /// The objects of the server with privileges beyond those that they were created with; only
-    /// in a snapshot of the whole catalog, and where such privileges may have changed.
+    /// The objects of the server with privileges beyond those that they were created with, or with
+    /// an owner that may be a role of requests; only in a snapshot of the whole catalog, and where
+    /// such privileges or owners may have changed.
     pub server_objects: Vec<ServerObject>,
     /// The settings stored for roles and for the current database, read with the whole catalog
     /// only. [`Snapshot::setting_of`] returns the one that is in force for a role.

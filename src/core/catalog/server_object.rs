@@ -3,7 +3,8 @@
 use super::{Acl, Oid, PUBLIC};
 
 /// An object of the server, or a column of one, with privileges beyond those that it was created
-/// with (`pg_init_privs`, or the built-in default).
+/// with (`pg_init_privs`, or the built-in default), or with an owner that may be a role of
+/// requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerObject {
     /// The object type, as `pg_identify_object` returns it.

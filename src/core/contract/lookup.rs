@@ -23,15 +23,21 @@ impl Contract {
         self.schemas.iter().find(|s| s.name == name)
     }
 
-    /// Whether the platform manages this schema. A governed schema is never managed. A pattern
-    /// applies only if `is_owned_by_superuser`: any role with CREATE on the database could choose a
-    /// schema name that matches it.
+    /// Whether the contract lists this schema as one of the platform, by its name or, if
+    /// `by_pattern`, by a pattern. A governed schema is never one. Any role with CREATE on the
+    /// database can create a schema with such a name: see [`Self::manages_schema`].
     #[must_use]
-    pub fn manages_schema(&self, name: &str, is_owned_by_superuser: bool) -> bool {
-        let applies = |pattern: &String| {
-            matches(pattern, name) && (is_owned_by_superuser || !pattern.ends_with('*'))
-        };
+    pub fn lists_managed_schema(&self, name: &str, by_pattern: bool) -> bool {
+        let applies =
+            |pattern: &String| matches(pattern, name) && (by_pattern || !pattern.ends_with('*'));
         self.schema(name).is_none() && self.managed.schemas.iter().any(applies)
+    }
+
+    /// Whether the platform manages what is in this schema. `is_platforms`: it belongs to a
+    /// superuser or to a managed role.
+    #[must_use]
+    pub fn manages_schema(&self, name: &str, is_platforms: bool) -> bool {
+        is_platforms && self.lists_managed_schema(name, true)
     }
 
     /// Whether the platform manages this role. A declared role is never managed. A pattern applies
@@ -129,11 +135,21 @@ mod tests {
     #[test]
     fn governed_schema_is_not_managed() {
         let contract = Contract::from_json(DEFAULT).unwrap();
-        assert!(contract.manages_schema("auth", false));
         assert!(contract.manages_schema("graphql_public", true));
         assert!(!contract.manages_schema("graphql_mine", false));
         assert!(!contract.manages_schema("public", true));
         assert!(!contract.manages_schema("app", true));
+    }
+
+    #[test]
+    fn schema_of_the_application_with_a_listed_name_is_not_managed() {
+        let contract = Contract::from_json(DEFAULT).unwrap();
+        for (name, by_name) in [("auth", true), ("pgmq_public", false)] {
+            assert!(contract.manages_schema(name, true), "{name}");
+            assert!(!contract.manages_schema(name, false), "{name}");
+            assert!(contract.lists_managed_schema(name, true), "{name}");
+            assert_eq!(contract.lists_managed_schema(name, false), by_name, "{name}");
+        }
     }
 
     #[test]

@@ -105,7 +105,8 @@ impl RoleKind {
     }
 }
 
-/// A role and its attributes. An attribute that is omitted is not checked.
+/// A role and its attributes. An attribute that is omitted is not checked, except for a client or
+/// login role, which must not have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleDecl {
@@ -117,19 +118,24 @@ pub struct RoleDecl {
     /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// SUPERUSER: true requires the attribute, false forbids it. Omitted: either.
+    /// SUPERUSER: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superuser: Option<bool>,
-    /// BYPASSRLS: true requires the attribute, false forbids it. Omitted: either.
+    /// BYPASSRLS: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bypass_rls: Option<bool>,
-    /// CREATEROLE: true requires the attribute, false forbids it. Omitted: either.
+    /// CREATEROLE: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_role: Option<bool>,
-    /// CREATEDB: true requires the attribute, false forbids it. Omitted: either.
+    /// CREATEDB: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_db: Option<bool>,
-    /// REPLICATION: true requires the attribute, false forbids it. Omitted: either.
+    /// REPLICATION: true requires the attribute, false forbids it. Omitted: either, except that a
+    /// client or login role must not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<bool>,
 }
@@ -535,8 +541,9 @@ pub struct SecurityDefinerDecl {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManagedDecl {
-    /// The names of managed schemas. A `*` at the end matches any suffix; such a pattern applies
-    /// only to schemas owned by a superuser.
+    /// The names of managed schemas. A `*` at the end matches any suffix. A schema is managed only
+    /// while it belongs to a superuser or a managed role; in one of a trusted owner whose name is
+    /// listed without `*`, routines of extensions are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<String>,
     /// The names of managed extensions. Member objects are managed only if the extension is listed

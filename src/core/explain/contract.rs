@@ -104,10 +104,7 @@ fn schema<'a>(cx: &Context<'a>, subject: &Subject<'a>) -> Option<&'a Schema> {
 
 /// Returns the schema of the object, where the platform manages it.
 pub(super) fn platform<'a>(cx: &Context<'a>, subject: &Subject<'a>) -> Option<&'a Schema> {
-    let is_managed = |schema: &&Schema| {
-        cx.contract.manages_schema(&schema.name, cx.access.is_superuser(schema.owner))
-    };
-    schema(cx, subject).filter(is_managed)
+    schema(cx, subject).filter(|schema| cx.manages_schema(schema))
 }
 
 fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {

@@ -199,10 +199,9 @@ impl<'a> Roles<'a> {
     }
 
     /// Returns the declarations of the roles, owners of single objects last: fixes that change an
-    /// owner name the first one. Clients
-    /// and workers are declared without the attributes that bypass the contract, whether they have
-    /// them or not, except that a worker keeps BYPASSRLS. Of a login role only those attributes are
-    /// declared that it must not have.
+    /// owner name the first one. Clients, workers and login roles are declared without the
+    /// attributes that bypass the contract, whether they have them or not, except that a worker
+    /// keeps BYPASSRLS.
     pub fn declarations(&self, cx: &Context<'_>) -> Vec<RoleDecl> {
         let mut declared: Vec<(&Classified<'_>, RoleDecl)> =
             self.kinds.values().map(|of| (of, of.declaration(cx))).collect();
@@ -234,16 +233,16 @@ impl Classified<'_> {
             RoleKind::Worker => Some(self.role.bypass_rls),
             RoleKind::Owner => None,
         };
-        let is_subject = matches!(kind, RoleKind::Client | RoleKind::Worker);
+        let must_not = (kind != RoleKind::Owner).then_some(false);
         RoleDecl {
             name: self.role.name.clone(),
             kind,
             description,
-            superuser: (kind != RoleKind::Owner).then_some(false),
+            superuser: must_not,
             bypass_rls,
-            create_role: is_subject.then_some(false),
-            create_db: is_subject.then_some(false),
-            replication: is_subject.then_some(false),
+            create_role: must_not,
+            create_db: must_not,
+            replication: must_not,
         }
     }
 }

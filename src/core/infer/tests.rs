@@ -2,7 +2,7 @@
 //! contract declares nothing that it should not.
 
 use super::*;
-use crate::catalog::{DefaultAcl, Policy};
+use crate::catalog::{Attribute, DefaultAcl, Policy};
 use crate::contract::{Examined, Severity, examine, granted_to};
 use crate::finding::Finding;
 use crate::rules::RULES;
@@ -568,7 +568,9 @@ fn login_role_keeps_its_memberships_and_privileges() {
     let log = contract.table("ops", "event_log").unwrap();
     assert_eq!(granted_to(&log.grants, "authenticator"), Privileges::INSERT);
     let declared = contract.role("authenticator").unwrap();
-    assert_eq!((declared.bypass_rls, declared.create_role), (Some(false), None));
+    for attribute in Attribute::ALL {
+        assert_eq!(declared.attribute(attribute), Some(false), "{attribute:?}");
+    }
 }
 
 #[test]

@@ -238,12 +238,19 @@ impl<'a> Context<'a> {
     pub(crate) fn ungoverned(&self) -> impl Iterator<Item = &'a Schema> + '_ {
         self.snapshot.schemas.iter().filter(|schema| {
             (self.interrupts)();
-            let is_superusers = self.access.is_superuser(schema.owner);
             !schema.is_of_server()
                 && schema.name != extension::SCHEMA
                 && self.governed(schema.oid).is_none()
-                && !self.contract.manages_schema(&schema.name, is_superusers)
+                && !self.manages_schema(schema)
         })
+    }
+
+    /// Whether the platform manages what is in a schema: the contract lists it, and it belongs to a
+    /// superuser or a managed role. Another role may have created a schema with such a name.
+    pub(crate) fn manages_schema(&self, schema: &Schema) -> bool {
+        let is_platforms =
+            || self.access.is_superuser(schema.owner) || self.managed_role(schema.owner).is_some();
+        self.contract.manages_schema(&schema.name, true) && is_platforms()
     }
 
     /// Returns EXECUTE if the contract declares it for a role on a routine, otherwise no
@@ -575,24 +582,21 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Returns the managed schema or extension that a routine belongs to; `None` if there is none,
-    /// or if its owner is not a trusted owner.
+    /// Returns the managed schema or extension that a routine belongs to; `None` if there is none.
+    /// A schema that the contract lists as managed and that belongs to a trusted owner manages the
+    /// members of extensions in it only.
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
         let schema = self.snapshot.schema(routine.schema)?;
-        let extension = self
-            .snapshot
-            .routine_extension
-            .get(&routine.oid)
-            .and_then(|oid| self.snapshot.extensions.get(oid));
-        let is_managed =
-            self.contract.manages_schema(&schema.name, self.access.is_superuser(schema.owner));
-        if is_managed && self.is_trusted_owner(schema.owner) {
+        if self.manages_schema(schema) {
             return Some(format!("schema {}", quote_ident(&schema.name)));
         }
-        let (name, extension_owner) = extension?;
+        let extension = self.snapshot.routine_extension.get(&routine.oid)?;
+        let (name, extension_owner) = self.snapshot.extensions.get(extension)?;
         let is_declared = name == "dragonfly_guard"
-            || self.contract.managed.extensions.iter().any(|extension| extension == name);
+            || self.contract.managed.extensions.iter().any(|extension| extension == name)
+            || self.is_trusted_owner(schema.owner)
+                && self.contract.lists_managed_schema(&schema.name, false);
         // The script of an extension that requires a superuser creates all objects as one, even of
         // a trusted extension. A member of an ordinary role may have been added later, by a role
         // that owns both.

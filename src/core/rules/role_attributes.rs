@@ -21,11 +21,12 @@ pub static RULE: Rule = Rule {
     breaks_declared: true,
     section: "2",
     checks: "Each declared role has exactly the attributes that the contract declares for it: \
-             SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION. A login role must not have \
-             SUPERUSER or BYPASSRLS even if its declaration omits them.",
-    why: "SUPERUSER and BYPASSRLS bypass every policy; with CREATEROLE and CREATEDB a role can \
-          gain further privileges. PostgreSQL fires no event trigger for ALTER ROLE, so only \
-          hardened mode blocks it.",
+             SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION. A client or login role must \
+             have none of them even if its declaration omits them; CREATEDB is a warning then.",
+    why: "SUPERUSER and BYPASSRLS bypass every policy; with CREATEROLE a role can give a password \
+          to the owner, or grant itself memberships; with REPLICATION it can read all data. Every \
+          request can use the attributes of its login role after RESET ROLE. PostgreSQL fires no \
+          event trigger for ALTER ROLE, so only hardened mode blocks it.",
     fix: "Run ALTER ROLE with the attribute that the contract declares.",
     exempt: "During a migration that needs the attribute for a limited time; set an expiry.",
     exempt_by_pattern: true,
@@ -42,14 +43,22 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         for attribute in Attribute::ALL {
             let (actual, word) = (role.has(attribute), attribute.as_str());
             let stated = declared.attribute(attribute);
-            let Some(wanted) = stated.or_else(|| of_kind(declared, attribute)) else { continue };
+            let Some(wanted) = stated.or_else(|| of_kind(declared)) else { continue };
             if wanted == actual {
                 continue;
             }
             let (no, has, requires) = match (wanted, stated) {
                 (true, _) => ("", "does not have", "which the contract requires"),
                 (false, Some(_)) => ("NO", "has", "which the contract forbids"),
-                (false, None) => ("NO", "has", "which a login role must not have"),
+                (false, None) if declared.kind == RoleKind::Login => {
+                    ("NO", "has", "which a login role must not have")
+                }
+                (false, None) => ("NO", "has", "which a client must not have"),
+            };
+            let severity = match (stated, attribute) {
+                // Databases of its own give it no access to this one.
+                (None, Attribute::CreateDb) => Severity::Warning,
+                _ => Severity::Error,
             };
             let detail =
                 format!("Role \"{}\" {has} attribute {word}, {requires}.", printable(&role.name));
@@ -59,7 +68,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             );
             let object =
                 Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) };
-            let draft = Draft::new(object, Severity::Error, detail)
+            let draft = Draft::new(object, severity, detail)
                 .role(&role.name)
                 .key(word)
                 .evidence(json!({"attribute": word, "declared": wanted, "actual": actual}))
@@ -70,33 +79,65 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Returns what the kind of a role requires where its declaration omits an attribute: a login role
-/// with one of these would make row security and privileges ineffective for every request that
-/// does not change its role.
-fn of_kind(declared: &RoleDecl, attribute: Attribute) -> Option<bool> {
-    let bypasses = matches!(attribute, Attribute::Superuser | Attribute::BypassRls);
-    (declared.kind == RoleKind::Login && bypasses).then_some(false)
+/// Returns what the kind of a role requires where its declaration omits an attribute. Each of them
+/// lets a client do what the contract does not declare; and a request can use those of the login
+/// role after RESET ROLE.
+fn of_kind(declared: &RoleDecl) -> Option<bool> {
+    matches!(declared.kind, RoleKind::Client | RoleKind::Login).then_some(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+    use crate::catalog::Attribute;
     use crate::contract::RoleKind;
 
     #[test]
-    fn login_role_must_not_bypass_row_security() {
+    fn client_or_login_role_has_no_attribute_even_if_its_declaration_omits_it() {
         let mut world = World::conforming();
-        world.add_login("gateway");
-        world.declare("gateway", RoleKind::Login);
+        let found = |world: &World| world.found(&RULE);
+        for (name, kind) in [("gateway", RoleKind::Login), ("visitor", RoleKind::Client)] {
+            world.add_login(name);
+            world.declare(name, kind);
+            assert_eq!(found(&world), [""; 0]);
+            for (attribute, severity) in [
+                (Attribute::Superuser, "error"),
+                (Attribute::BypassRls, "error"),
+                (Attribute::CreateRole, "error"),
+                (Attribute::CreateDb, "warning"),
+                (Attribute::Replication, "error"),
+            ] {
+                let (word, kind) = (attribute.as_str(), format!("a {}", noun(kind)));
+                world.role(name).set(attribute, true);
+                assert_eq!(
+                    found(&world),
+                    [format!(
+                        "{severity} role {name} {name}: Role \"{name}\" has attribute {word}, \
+                         which {kind} must not have. => ALTER ROLE {name} NO{word};"
+                    )]
+                );
+                world.role(name).set(attribute, false);
+            }
+        }
+    }
+
+    fn noun(kind: RoleKind) -> &'static str {
+        if kind == RoleKind::Login { "login role" } else { "client" }
+    }
+
+    #[test]
+    fn attribute_that_is_declared_or_of_a_worker_is_accepted() {
+        let mut world = World::conforming();
+        for (name, kind) in [("gateway", RoleKind::Login), ("jobs", RoleKind::Worker)] {
+            world.add_login(name);
+            world.declare(name, kind);
+            world.role(name).create_db = true;
+        }
+        assert_eq!(world.findings(&RULE).len(), 1);
+        let gateway = world.contract.roles.iter_mut().find(|role| role.name == "gateway").unwrap();
+        gateway.create_db = Some(true);
         assert_eq!(world.found(&RULE), [""; 0]);
-        world.role("gateway").bypass_rls = true;
-        world.role("gateway").create_db = true;
-        assert_eq!(
-            world.found(&RULE),
-            ["error role gateway gateway: Role \"gateway\" has attribute BYPASSRLS, which a \
-                 login role must not have. => ALTER ROLE gateway NOBYPASSRLS;"]
-        );
     }
 
     #[test]

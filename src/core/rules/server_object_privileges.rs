@@ -1,13 +1,18 @@
-//! A client, or PUBLIC, has more privileges on objects of the server than these are created with.
+//! A client, or PUBLIC, has more privileges on objects of the server than these are created with,
+//! or a client owns one.
 
 use super::context::Context;
 use super::shared::privileges::role_subject;
-use crate::catalog::{AclItem, Object, ObjectId, Oid, PUBLIC, Privileges, Role, ServerObject};
-use crate::contract::{GuardAction, Severity};
+use super::shared::target::Target;
+use crate::catalog::{
+    AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, Object, ObjectId, Oid, OidSet, PUBLIC, Privileges,
+    Relation, Role, Routine, ServerObject,
+};
+use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::{listed, printable};
+use crate::sql::{listed, printable, safe_ident};
 use serde_json::json;
 use std::collections::HashSet;
 
@@ -22,17 +27,22 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     section: "2",
-    checks: "Clients and PUBLIC have no other privileges than those that initdb, or CREATE \
-             EXTENSION, has granted (pg_init_privs) on relations, columns and functions of \
+    checks: "Clients, login roles and PUBLIC have no other privileges than those that initdb, or \
+             CREATE EXTENSION, has granted (pg_init_privs) on relations, columns and functions of \
              pg_catalog and information_schema, on languages, foreign-data wrappers, foreign \
-             servers, tablespaces, parameters and large objects. Privileges of a role count that \
-             a client inherits, or can have with SET ROLE.",
+             servers, tablespaces, parameters and large objects; none on pg_toast and TOAST \
+             tables, and on relations and SECURITY DEFINER routines that were created in these \
+             schemas later; and they own none of these, and no extension, publication or subscription. \
+             Privileges and objects of a role count that a client inherits, or can have with SET \
+             ROLE.",
     why: "The contract declares what clients can do in schemas. These objects are in none, or in \
-          those of the server: reading pg_authid shows the hashes of passwords, pg_read_file() \
-          reads files, and a parameter can run a program.",
+          those of the server: reading pg_authid shows the hashes of passwords, a TOAST table \
+          shows long values of rows that row security hides, pg_read_file() reads files, and a \
+          parameter can run a program. An owner has all privileges.",
     fix: "Revoke the privilege. Where a client has it through another role, or another role than \
-          the owner has granted it, the fix is a proposal.",
-    exempt: "A large object or a foreign server that a client is meant to use.",
+          the owner has granted it, and where a client is the owner, the fix is a proposal.",
+    exempt: "A large object or a foreign server that a client is meant to use; large objects that \
+             clients create.",
     exempt_by_pattern: true,
     example: Example {
         violating: "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO anon;",
@@ -42,13 +52,17 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    if cx.snapshot.server_objects.is_empty() {
+    let created = Created::of(cx);
+    if cx.snapshot.server_objects.is_empty() && created.is_empty() {
         return;
     }
     // Roles of requests without privileges in governed schemas are clients here.
     let others = cx.requests.undeclared.iter().filter(|role| !cx.is_client(role.oid));
-    let roles: Vec<(&Role, _)> =
-        cx.clients.iter().chain(others).map(|role| (*role, cx.own_grantees(role.oid))).collect();
+    // A request can use what its login role has after RESET ROLE.
+    let logins = cx.logins();
+    let roles = cx.clients.iter().chain(others).chain(&logins);
+    let roles: Vec<(&Role, _)> = roles.map(|role| (*role, cx.own_grantees(role.oid))).collect();
+    created.report(cx, &roles.iter().map(|(role, _)| *role).collect::<Vec<_>>(), out);
     let of_public = HashSet::from([PUBLIC]);
     for object in &cx.snapshot.server_objects {
         cx.check_interrupts();
@@ -61,6 +75,59 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
+/// The objects that have been created in schemas of the server, or moved there, and are not members
+/// of extensions.
+struct Created<'a> {
+    relations: Vec<&'a Relation>,
+    /// SECURITY DEFINER routines: others run with the privileges of their caller.
+    routines: Vec<&'a Routine>,
+}
+
+impl<'a> Created<'a> {
+    fn of(cx: &Context<'a>) -> Self {
+        let snapshot = cx.snapshot;
+        let schemas = snapshot.schemas.iter();
+        let schemas: OidSet = schemas
+            .filter(|schema| schema.is_of_server() && !schema.is_temporary())
+            .map(|schema| schema.oid)
+            .collect();
+        let relations = snapshot.relations.iter().filter(|relation| {
+            schemas.contains(&relation.schema)
+                && !snapshot.relation_extension.contains_key(&relation.oid)
+        });
+        let routines = snapshot.routines.iter().filter(|routine| {
+            routine.security_definer
+                && schemas.contains(&routine.schema)
+                && routine.oid >= FIRST_NORMAL
+                && !snapshot.routine_extension.contains_key(&routine.oid)
+        });
+        Self { relations: relations.collect(), routines: routines.collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.relations.is_empty() && self.routines.is_empty()
+    }
+
+    /// Adds a finding for each role, and for PUBLIC, that has a privilege on an object.
+    fn report(&self, cx: &Context<'_>, roles: &[&Role], out: &mut Vec<Draft>) {
+        let mut report = |target: Target<'_>| {
+            let (none, all) = (|_: &Role| Privileges::NONE, Privileges(u32::MAX));
+            target.report_undeclared(cx, roles, &none, all, Severity::Error, out);
+        };
+        for relation in &self.relations {
+            cx.check_interrupts();
+            report(Target::of_relation(cx, relation));
+            for (column, acl) in &relation.columns {
+                report(Target::of_column(cx, relation, column, acl));
+            }
+        }
+        for routine in &self.routines {
+            cx.check_interrupts();
+            report(Target::of_routine(cx, routine));
+        }
+    }
+}
+
 /// Returns the finding about a role, or PUBLIC, and an object; `None` where the role has nothing
 /// more. `own` are the grantees whose privileges it has.
 fn draft(
@@ -69,44 +136,103 @@ fn draft(
     (role, name): (Oid, &str),
     own: &HashSet<Oid>,
 ) -> Option<Draft> {
+    if own.contains(&object.owner) {
+        // The owner of a column is that of its relation.
+        return object.column.is_none().then(|| draft_of_owner(cx, object, (role, name)));
+    }
     let items: Vec<&AclItem> = object.added.iter().filter(|i| own.contains(&i.grantee)).collect();
     let privileges = items.iter().fold(Privileges::NONE, |all, item| all | item.privileges);
-    if privileges.is_empty() || role == object.owner {
+    if privileges.is_empty() {
         return None;
     }
-    let mut through: Vec<String> = items
-        .iter()
-        .filter(|item| item.grantee != role)
-        .map(|item| format!("\"{}\"", printable(&cx.snapshot.role_name(item.grantee))))
-        .collect();
-    through.sort();
-    through.dedup();
-    let how = if through.is_empty() {
-        String::new()
-    } else {
-        format!(" through membership in {}", listed(&through))
-    };
+    let (through, how) = through(cx, role, items.iter().map(|item| item.grantee));
     let detail = format!(
         "{} has {privileges} on {} {}{how}, which PostgreSQL does not grant.",
         role_subject(role, name),
         object.object_type,
         printable(&object.identity)
     );
-    let found = Object {
-        object_type: object.object_type,
-        schema: object.schema.clone(),
-        identity: object.identity.clone(),
-        managed_by: None,
-        id: ObjectId::Named,
-    };
     Some(
-        Draft::new(found, Severity::Error, detail)
+        Draft::new(found(object), Severity::Error, detail)
             .grantee(role, name)
             .key(privileges.to_string())
             .evidence(json!({"privileges": privileges.words(), "through": through}))
             .fix(fix(cx, object, role, &items))
             .measure(Measure::excess("", privileges.words())),
     )
+}
+
+/// Returns the finding about a role that owns an object, or has the privileges of its owner.
+fn draft_of_owner(cx: &Context<'_>, object: &ServerObject, (role, name): (Oid, &str)) -> Draft {
+    let (through, how) = through(cx, role, [object.owner].into_iter());
+    let detail = format!(
+        "{} owns {} {}{how}.",
+        role_subject(role, name),
+        object.object_type,
+        printable(&object.identity)
+    );
+    // Privileges that remain after a change of the owner are less than before.
+    let extent = [&["OWNER"][..], &Privileges(u32::MAX).words()].concat();
+    Draft::new(found(object), Severity::Error, detail)
+        .grantee(role, name)
+        .key("owner")
+        .evidence(json!({"owner": cx.snapshot.role_name(object.owner), "through": through}))
+        .fix(Fix::Proposal(change_of_owner(cx, object)))
+        .measure(Measure::excess("", extent))
+}
+
+fn found(object: &ServerObject) -> Object {
+    Object {
+        object_type: object.object_type,
+        schema: object.schema.clone(),
+        identity: object.identity.clone(),
+        managed_by: None,
+        id: ObjectId::Named,
+    }
+}
+
+/// Returns the names of the other roles through which a role has something, and the clause that
+/// names them.
+fn through(
+    cx: &Context<'_>,
+    role: Oid,
+    holders: impl Iterator<Item = Oid>,
+) -> (Vec<String>, String) {
+    let mut names: Vec<String> = holders
+        .filter(|holder| *holder != role)
+        .map(|holder| format!("\"{}\"", printable(&cx.snapshot.role_name(holder))))
+        .collect();
+    names.sort();
+    names.dedup();
+    let clause = if names.is_empty() {
+        String::new()
+    } else {
+        format!(" through membership in {}", listed(&names))
+    };
+    (names, clause)
+}
+
+/// Returns the statement that changes the owner: to a superuser where the server requires one, or
+/// where the object belongs to the whole server; otherwise to an owner role of the contract.
+fn change_of_owner(cx: &Context<'_>, object: &ServerObject) -> String {
+    let is_superusers = object.schema.is_some()
+        || matches!(object.object_type, "foreign-data wrapper" | "subscription" | "tablespace");
+    let owner = if is_superusers {
+        cx.snapshot.role(BOOTSTRAP_SUPERUSER)
+    } else {
+        cx.contract.roles_of(RoleKind::Owner).find_map(|role| cx.snapshot.role_named(role))
+    };
+    let owner = owner.map_or("...".into(), |owner| safe_ident(&owner.name));
+    if object.object_type == "extension" {
+        let former = cx.snapshot.grantee(object.owner);
+        return format!(
+            "No statement changes the owner of an extension alone; this one changes the owner of \
+             everything that role {former} owns:\nREASSIGN OWNED BY {former} TO {owner};"
+        );
+    }
+    // GRANT names foreign servers in another way.
+    let target = object.sql.strip_prefix("FOREIGN SERVER ").map(|name| format!("SERVER {name}"));
+    format!("ALTER {} OWNER TO {owner};", target.as_ref().unwrap_or(&object.sql))
 }
 
 /// Returns the REVOKE of each entry. REVOKE acts for the owner, and another role than the one of
@@ -151,7 +277,10 @@ fn revoke(cx: &Context<'_>, object: &ServerObject, item: &AclItem) -> Statement 
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{AclItem, Oid, PUBLIC, Privileges, ServerObject};
+    use crate::catalog::{
+        AclItem, Oid, PUBLIC, Privileges, Relation, RelationKind, Routine, Schema, ServerObject,
+    };
+    use crate::contract::RoleKind;
 
     const OWNER: Oid = 10;
 
@@ -213,6 +342,58 @@ mod tests {
     }
 
     #[test]
+    fn object_created_in_a_schema_of_the_server_is_reported() {
+        const STANDARD: Oid = 13_000;
+        let mut world = World::conforming();
+        let (anon, owner) = (world.role("anon").oid, world.role("root").oid);
+        world.snapshot.schemas.push(Schema {
+            oid: STANDARD,
+            name: "information_schema".into(),
+            owner,
+            acl: None,
+        });
+        let leak = Relation {
+            oid: 20_001,
+            name: "leak".into(),
+            schema: STANDARD,
+            owner,
+            kind: RelationKind::View,
+            ..Relation::default()
+        };
+        world.add_relation(leak);
+        let routine = Routine {
+            oid: 20_002,
+            name: "f".into(),
+            schema: STANDARD,
+            owner,
+            acl: Some(vec![AclItem { grantor: owner, ..item(anon, Privileges::EXECUTE) }]),
+            ..Routine::default()
+        };
+        world.snapshot.routines.push(routine);
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.grant("information_schema.leak", anon, Privileges::SELECT);
+        world.grant_column("information_schema.leak", "id", PUBLIC, Privileges::UPDATE);
+        world.routine("f").security_definer = true;
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error function information_schema.f() anon: Role \"anon\" has EXECUTE on function \
+                 information_schema.f(), which the contract does not declare. => REVOKE EXECUTE ON \
+                 ROUTINE information_schema.f() FROM anon;",
+                "error view information_schema.leak PUBLIC: PUBLIC (every role) has UPDATE on \
+                 column \"id\" of view information_schema.leak, which the contract does not \
+                 declare. => REVOKE UPDATE (id) ON TABLE information_schema.leak FROM PUBLIC;",
+                "error view information_schema.leak anon: Role \"anon\" has SELECT on view \
+                 information_schema.leak, which the contract does not declare. => REVOKE SELECT ON \
+                 TABLE information_schema.leak FROM anon;",
+            ]
+        );
+        world.snapshot.relation_extension.insert(20_001, 1);
+        world.snapshot.routine_extension.insert(20_002, 1);
+        assert_eq!(world.found(&RULE), [""; 0], "members of an extension");
+    }
+
+    #[test]
     fn privilege_of_a_group_is_a_proposal() {
         let mut world = World::conforming();
         for name in ["inherited", "other"] {
@@ -234,6 +415,44 @@ mod tests {
                  remote FROM other;",
             ]
         );
+    }
+
+    #[test]
+    fn object_that_a_client_or_a_login_role_owns_is_reported() {
+        let mut world = World::conforming();
+        world.add_login("gateway");
+        world.declare("gateway", RoleKind::Login);
+        world.add_role("team");
+        world.grant_role("team", "anon");
+        let [anon, team, login, owner] =
+            ["anon", "team", "gateway", "postgres"].map(|name| world.role(name).oid);
+        let owned = |object: ServerObject, owner| ServerObject { owner, ..object };
+        let server = object("server", "remote", "FOREIGN SERVER remote");
+        let image = object("large object", "4711", "LARGE OBJECT 4711");
+        world.snapshot.server_objects = vec![
+            owned(object("extension", "hstore", "EXTENSION hstore"), anon),
+            owned(image.clone(), login),
+            owned(server.clone(), team),
+            owned(object("large object", "4712", "LARGE OBJECT 4712"), owner),
+        ];
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error large object 4711 gateway: Role \"gateway\" owns large object 4711.",
+                "error extension hstore anon: Role \"anon\" owns extension hstore.",
+                "error server remote anon: Role \"anon\" owns server remote through membership \
+                 in \"team\".",
+            ]
+        );
+        let proposal = |object| change_of_owner_in(&world, &object);
+        assert_eq!(proposal(server), "ALTER SERVER remote OWNER TO postgres;");
+        assert_eq!(proposal(image), "ALTER LARGE OBJECT 4711 OWNER TO postgres;");
+        let wrapper = object("foreign-data wrapper", "w", "FOREIGN DATA WRAPPER w");
+        assert!(!proposal(wrapper).contains("postgres"), "its owner must be a superuser");
+    }
+
+    fn change_of_owner_in(world: &World, object: &ServerObject) -> String {
+        world.compared_with(world, |_, cx| super::change_of_owner(cx, object))
     }
 
     #[test]

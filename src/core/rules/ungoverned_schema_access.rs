@@ -83,7 +83,8 @@ impl<'a> Objects<'a> {
             found.iter().enumerate().map(|(place, objects)| (objects.schema.oid, place)).collect();
         for relation in &snapshot.relations {
             if let Some(place) = places.get(&relation.schema)
-                && !snapshot.relation_extension.contains_key(&relation.oid)
+                && !(snapshot.relation_extension.contains_key(&relation.oid)
+                    && is_created_by_extension(cx, relation))
             {
                 found[*place].relations.push(relation);
             }
@@ -104,6 +105,12 @@ impl<'a> Objects<'a> {
         let has_objects = !(self.relations.is_empty() && self.routines.is_empty());
         has_objects || !cx.snapshot.contents.contains_key(&self.schema.oid)
     }
+}
+
+/// Whether a member of an extension is what the extension created. The owner of an extension can
+/// add views of its own to it; an extension itself has no views over governed tables.
+fn is_created_by_extension(cx: &Context<'_>, member: &Relation) -> bool {
+    cx.access.is_superuser(member.owner) || governed_sources(cx, member).is_empty()
 }
 
 /// What one role can do in one schema.
@@ -351,9 +358,38 @@ mod tests {
         assert_eq!(world.findings(&RULE).len(), 1);
         world.snapshot.relation_extension.insert(901, 1);
         world.snapshot.contents.entry(REPORTS).or_default();
+        assert_eq!(world.findings(&RULE).len(), 1, "its owner can have added it to the extension");
+        let sources = world.snapshot.view_sources.remove(&901).unwrap();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.snapshot.view_sources.insert(901, sources);
+        world.relation("reports.v").owner = world.role("root").oid;
         assert_eq!(world.found(&RULE), [""; 0]);
         world.snapshot.relation_extension.clear();
         world.contract.managed.schemas.push("reports".into());
+        world.schema("reports").owner = world.role("root").oid;
+        assert_eq!(world.found(&RULE), [""; 0]);
+    }
+
+    #[test]
+    fn listed_schema_of_another_owner_than_the_platform_is_reported() {
+        let mut world = world();
+        let anon = world.role("anon").oid;
+        world.grant_schema("reports", anon, Privileges::USAGE);
+        world.contract.managed.schemas.push("repo*".into());
+        world.contract.managed.schemas.push("reports".into());
+        assert_eq!(world.findings(&RULE).len(), 1, "it belongs to an owner of the contract");
+        world.add_role("platform_admin");
+        world.schema("reports").owner = world.role("platform_admin").oid;
+        assert_eq!(world.findings(&RULE).len(), 1);
+        world.contract.managed.roles.push("platform_admin".into());
+        assert_eq!(world.found(&RULE), [""; 0]);
+        // What the contract lists for another platform, a member of an extension that a trusted
+        // owner has installed, is not reported either.
+        world.contract.managed.roles.clear();
+        world.schema("reports").owner = world.role("postgres").oid;
+        world.relation("reports.v").owner = world.role("root").oid;
+        world.snapshot.relation_extension.insert(901, 1);
+        world.snapshot.contents.entry(REPORTS).or_default();
         assert_eq!(world.found(&RULE), [""; 0]);
     }
 }
