@@ -33,8 +33,8 @@ impl Concerned {
     pub fn read(&self, states: &Snapshots, [then, now]: [&State; 2]) -> [Snapshot; 2] {
         let Self::Relations(relations) = self else {
             return [
-                catalog::with_parts(then, &states.before),
-                catalog::with_parts(now, &states.after),
+                catalog::with_parts(then, states.before.clone()),
+                catalog::with_parts(now, states.after.clone()),
             ];
         };
         let mut objects: HashSet<Oid> = relations.iter().copied().collect();

@@ -218,13 +218,15 @@ fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
 }
 
 /// The audit reads what the guard has not checked, and its plan resets it.
+/// The findings about stored settings above information.
+const STORED: &str = "SELECT concat_ws(' ', severity, object, detail) FROM \
+                      ops.audit_security(min_severity => 'warning') WHERE rule = 'stored_settings' \
+                      ORDER BY 1";
+
 #[test]
 fn stored_setting_that_weakens_privileges_is_reported_and_reset() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    const STORED: &str = "SELECT concat_ws(' ', severity, object, detail) FROM \
-                          ops.audit_security(min_severity => 'warning') WHERE rule = \
-                          'stored_settings' ORDER BY 1";
     client
         .batch_execute(
             "CREATE ROLE boss SUPERUSER; ALTER ROLE boss SET lo_compat_privileges = on;

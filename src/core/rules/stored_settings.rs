@@ -126,9 +126,8 @@ impl Weakness {
     /// effect on them, or is a common decision about them.
     fn severity(self, sessions: Sessions) -> Option<Severity> {
         match (self, sessions) {
-            (Self::LargeObjects, Sessions::Superuser) => None,
             (Self::RowSecurity, Sessions::All | Sessions::Requests) => Some(Severity::Warning),
-            (Self::RowSecurity, _) => None,
+            (Self::LargeObjects, Sessions::Superuser) | (Self::RowSecurity, _) => None,
             (_, Sessions::Superuser | Sessions::Trusted) => Some(Severity::Warning),
             (_, Sessions::All | Sessions::Requests | Sessions::Undeclared) => Some(Severity::Error),
         }
