@@ -1,6 +1,6 @@
-//! Code of roles that may not be trusted, and that changed objects execute: a trigger, a policy or a
-//! default of a trusted role can call it, and a partition can have triggers of its owner. The rows of
-//! the objects do not show it.
+//! Code of roles that may not be trusted, and that changed objects execute: a trigger, a policy or
+//! a default of a trusted role can call it, and a partition can have triggers of its owner. The
+//! rows of the objects do not show it.
 
 use super::changes::Changed;
 use super::reasons::around;

@@ -23,7 +23,8 @@ fn world(cluster: &Cluster) -> Client {
              CREATE FUNCTION app.mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
              CREATE TRIGGER mine BEFORE INSERT ON app.t FOR EACH ROW EXECUTE FUNCTION app.mine();
              SET ROLE mallory;
-             CREATE FUNCTION mal.stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE FUNCTION mal.stamp() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN RETURN NEW; END';
              CREATE FUNCTION mal.event() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
              CREATE FUNCTION mal.ok(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT true';
              CREATE FUNCTION mal.next() RETURNS int LANGUAGE sql AS 'SELECT 1';

@@ -32,9 +32,9 @@ pub static RULE: Rule = Rule {
              pg_catalog and information_schema, on languages, foreign-data wrappers, foreign \
              servers, tablespaces, parameters and large objects; none on pg_toast and TOAST \
              tables, and on relations and SECURITY DEFINER routines that were created in these \
-             schemas later; and they own none of these, and no extension, publication or subscription. \
-             Privileges and objects of a role count that a client inherits, or can have with SET \
-             ROLE.",
+             schemas later; and they own none of these, and no extension, publication or \
+             subscription. Privileges and objects of a role count that a client inherits, or can \
+             have with SET ROLE.",
     why: "The contract declares what clients can do in schemas. These objects are in none, or in \
           those of the server: reading pg_authid shows the hashes of passwords, a TOAST table \
           shows long values of rows that row security hides, pg_read_file() reads files, and a \

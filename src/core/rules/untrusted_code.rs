@@ -31,12 +31,12 @@ pub static RULE: Rule = Rule {
     checks: "The routines that the triggers, policies, constraints, defaults, generated columns, \
              indexes, rules, queries, domains and parsed bodies of declared objects execute belong \
              to trusted owners, as far as the objects themselves do, or to roles that can act as \
-             the owners of the objects; so do the functions of event \
-             triggers, the types of columns, and the partitions and inheritance children of \
-             declared tables, whose owners can add triggers to them. Bodies that are text are not searched.",
+             the owners of the objects; so do the functions of event triggers, the types of \
+             columns, and the partitions and inheritance children of declared tables, whose owners \
+             can add triggers to them. Bodies that are text are not searched.",
     why: "The owner of a routine can replace its body at any time, and the owner of a partition can \
-          add triggers. The code runs with the privileges of whoever uses the object, and in a \
-          policy it decides which rows are visible.",
+          add triggers. The code runs with the privileges of the role that uses the object, and \
+          in a policy it decides which rows are visible.",
     fix: "Read the code. Then change the owner to the role that runs migrations, or drop what \
           executes the code.",
     exempt: "A team that owns a routine of its own and is trusted with the table; declare its role \
@@ -102,7 +102,7 @@ fn of_child(cx: &Context<'_>, table: &Relation, child: &Relation) -> Draft {
     let is_a = if child.is_partition { "a partition" } else { "an inheritance child" };
     let detail = format!(
         "{}, {is_a} of {}, is owned by role \"{}\", {}; this role can add triggers, which run with \
-         the privileges of whoever writes rows through the parent.",
+         the privileges of the role that writes rows through the parent.",
         capitalized(&target.name),
         Target::of_relation(cx, table).name,
         printable(&owner),
@@ -219,7 +219,7 @@ impl Root<'_> {
             problem(cx, code.owner()),
             if let Code::Type(..) = code {
                 "; this role can add constraints and casts, which run with the privileges of \
-                 whoever uses the column"
+                 the role that uses the column"
             } else {
                 ""
             }
@@ -320,9 +320,9 @@ impl<'c, 'a> Users<'c, 'a> {
         Self { cx, parts, parents, relation_of }
     }
 
-    /// Returns the declared objects of trusted owners that execute a routine or use a type, each with
-    /// the first part that does. The search ends at such an object: what uses that executes the routine as
-    /// well, and needs no finding of its own.
+    /// Returns the declared objects of trusted owners that execute a routine or use a type, each
+    /// with the first part that does. The search ends at such an object: what uses that executes
+    /// the routine as well, and needs no finding of its own.
     fn roots(&self, code: Code<'_>) -> Vec<Root<'a>> {
         let start = code.node();
         let mut roots: Vec<Root<'_>> = Vec::new();
@@ -577,8 +577,8 @@ mod tests {
             found(&mut world, vec![], &children),
             ["error table public.plaintiffs mallory: Table public.may, a partition of table \
               public.plaintiffs, is owned by role \"mallory\", which the contract does not name; \
-              this role can add triggers, which run with the privileges of whoever writes rows \
-              through the parent."]
+              this role can add triggers, which run with the privileges of the role that writes \
+              rows through the parent."]
         );
     }
 
@@ -589,10 +589,8 @@ mod tests {
         let parts = vec![part(Holder::EventTrigger(9_020), PartKind::EventTrigger, "e", uses)];
         assert_eq!(
             found(&mut world, parts, &[]),
-            [
-                "error event trigger e mallory: Event trigger e executes function lab.stamp(), which \
-              is owned by role \"mallory\", which the contract does not name."
-            ]
+            ["error event trigger e mallory: Event trigger e executes function lab.stamp(), \
+                 which is owned by role \"mallory\", which the contract does not name."]
         );
     }
 

@@ -13,7 +13,7 @@ mod properties;
 use properties::{TARGETS, Target};
 
 /// How long the changes of one target's corpus are tried.
-const DURATION: Duration = Duration::from_millis(1_000);
+const DURATION: Duration = Duration::from_secs(1);
 
 /// The size of repetitive inputs, in bytes: small enough for a debug build, and large enough that a
 /// time that grows with the cube of the size is minutes. The measurement below is with a megabyte,
