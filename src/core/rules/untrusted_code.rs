@@ -32,8 +32,8 @@ pub static RULE: Rule = Rule {
              indexes, rules, queries, domains and parsed bodies of declared objects execute belong \
              to trusted owners, as far as the objects themselves do, or to roles that can act as \
              the owners of the objects; so do the functions of event triggers, the types of \
-             columns, and the partitions and inheritance children of declared tables, whose owners \
-             can add triggers to them. Bodies that are text are not searched.",
+             columns, and the partitions and inheritance children of declared tables, whose \
+             owners can add triggers to them. Bodies that are text are not searched.",
     why: "The owner of a routine can replace its body at any time, and the owner of a partition can \
           add triggers. The code runs with the privileges of the role that uses the object, and \
           in a policy it decides which rows are visible.",
