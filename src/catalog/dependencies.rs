@@ -443,11 +443,11 @@ pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<ObjectId> {
     found
 }
 
-/// Returns the rows of the catalogs of parts that depend on an object, and its indexes.
+/// Returns the rows of the catalogs of parts that depend on an object, its indexes, and the relation
+/// with the attributes of a composite type.
 fn parts_of(state: &State, reader: &Reader, object: (Oid, Oid)) -> HashSet<(Oid, Oid)> {
     let is_part = |edge: &Edge| {
-        let is_index = edge.from.0 == oids::PG_CLASS && edge.from.2 == 0;
-        CATALOGS.contains(&edge.from.0) || is_index && object.0 == oids::PG_CLASS
+        CATALOGS.contains(&edge.from.0) || edge.from.0 == oids::PG_CLASS && edge.from.2 == 0
     };
     reader.to(state, object).iter().filter(|edge| is_part(edge)).map(Edge::user).collect()
 }
@@ -960,6 +960,10 @@ impl Assembler<'_> {
     }
 
     fn relation(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        // The relation of a composite type depends on the type, which has no rows of its own.
+        for edge in edges.iter().filter(|e| e.from.2 == 0 && e.to.0 == oids::PG_TYPE) {
+            self.type_parts(edge.to.1, &[], found);
+        }
         let types = self.contained.get(&Holder::Relation(oid)).into_iter().flatten();
         let mut types: Vec<Use> =
             types.filter(|t| self.checked.contains(t)).map(|t| Use::Type(*t)).collect();

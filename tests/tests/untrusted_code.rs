@@ -52,7 +52,7 @@ const AUDIT: &str = "SELECT severity || ' ' || object || ': ' || detail FROM ops
     WHERE rule = 'untrusted_code' ORDER BY 1";
 
 /// Statements that attach code of `mallory`, and the part that the message names.
-const ATTACHED: [(&str, &str); 19] = [
+const ATTACHED: [(&str, &str); 21] = [
     (
         "CREATE TRIGGER s BEFORE INSERT ON app.t FOR EACH ROW EXECUTE FUNCTION mal.stamp()",
         "Trigger s on app.t executes function mal.stamp()",
@@ -79,6 +79,14 @@ const ATTACHED: [(&str, &str); 19] = [
         "CREATE TYPE app.span AS RANGE (subtype = int, subtype_diff = mal.apart);
          ALTER TABLE app.t ADD s app.span",
         "A column type of app.t executes function mal.apart(integer,integer)",
+    ),
+    (
+        "CREATE TYPE app.pair AS (a mal.number); ALTER TABLE app.t ADD p app.pair",
+        "A column type of app.t is type mal.number",
+    ),
+    (
+        "CREATE TYPE app.pair AS (a mal.number); ALTER TABLE app.t ADD p app.pair[]",
+        "A column type of app.t is type mal.number",
     ),
     ("ALTER TABLE app.t ALTER id TYPE mal.number", "A column type of app.t is type mal.number"),
     (

@@ -34,9 +34,9 @@ pub static RULE: Rule = Rule {
              the owners of the objects; so do the functions of event triggers, the types of \
              columns, and the partitions and inheritance children of declared tables, whose \
              owners can add triggers to them. Bodies that are text are not searched.",
-    why: "The owner of a routine can replace its body at any time, and the owner of a partition can \
-          add triggers. The code runs with the privileges of the role that uses the object, and \
-          in a policy it decides which rows are visible.",
+    why: "The owner of a routine can replace its body at any time, and the owner of a partition \
+          can add triggers. The code runs with the privileges of the role that uses the object, \
+          and in a policy it decides which rows are visible.",
     fix: "Read the code. Then change the owner to the role that runs migrations, or drop what \
           executes the code.",
     exempt: "A team that owns a routine of its own and is trusted with the table; declare its role \
