@@ -108,7 +108,7 @@ impl Uses {
             lost: reasons::lost(changed, states),
             widened: views::widened(changed, states),
             attached: inherited::attached(changed, states),
-            untrusted: untrusted::executed(changed, now),
+            untrusted: untrusted::executed(changed, states),
         }
     }
 

@@ -17,16 +17,16 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 
 /// Returns the objects of roles that the contract does not trust: the routines and types that have
-/// changed or that changed objects use, and the partitions and inheritance children that have
+/// another owner or that changed objects use, and the partitions and inheritance children that have
 /// changed.
-pub fn executed(changed: &[Changed], now: &State) -> Vec<ObjectId> {
+pub fn executed(changed: &[Changed], [then, now]: [&State; 2]) -> Vec<ObjectId> {
     let children = changed.iter().filter_map(|one| match *one {
         Changed::Relation(oid) if !catalog::ancestors(now, oid).is_empty() => Some(oid),
         _ => None,
     });
     let mut objects: Vec<ObjectId> = children.map(ObjectId::Relation).collect();
     if changed.contains(&Changed::Parts) {
-        objects.extend(executed_or_changed(changed, now));
+        objects.extend(used_or_given(changed, [then, now]));
     }
     objects.sort_unstable();
     objects.dedup();
@@ -56,8 +56,9 @@ fn without_trusted(mut objects: Vec<ObjectId>, now: &State) -> Vec<ObjectId> {
     objects
 }
 
-/// Returns the routines and types that have changed, and those that changed objects use.
-fn executed_or_changed(changed: &[Changed], now: &State) -> Vec<ObjectId> {
+/// Returns the routines and types that have another owner than before, and those that changed
+/// objects use. What uses a new one has changed as well.
+fn used_or_given(changed: &[Changed], [then, now]: [&State; 2]) -> Vec<ObjectId> {
     let (mut users, mut objects) = (Vec::new(), Vec::new());
     for one in changed {
         match *one {
@@ -76,15 +77,22 @@ fn executed_or_changed(changed: &[Changed], now: &State) -> Vec<ObjectId> {
             _ => {}
         }
     }
+    let is_given = |object: &ObjectId| {
+        let before = owner(then, *object);
+        before.is_some() && before != owner(now, *object)
+    };
+    objects.retain(is_given);
     objects.extend(catalog::executed_by(now, &users));
     objects
 }
 
-fn owner(now: &State, object: ObjectId) -> Option<Oid> {
+fn owner(state: &State, object: ObjectId) -> Option<Oid> {
     match object {
-        ObjectId::Routine(oid) => catalog::routine_owner(now, oid),
-        ObjectId::Relation(oid) => catalog::relation_owner(now, oid),
-        ObjectId::Type(oid) => catalog::place(now, catalog::PG_TYPE, oid).map(|place| place.owner),
+        ObjectId::Routine(oid) => catalog::routine_owner(state, oid),
+        ObjectId::Relation(oid) => catalog::relation_owner(state, oid),
+        ObjectId::Type(oid) => {
+            catalog::place(state, catalog::PG_TYPE, oid).map(|place| place.owner)
+        }
         _ => None,
     }
 }

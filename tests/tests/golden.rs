@@ -82,15 +82,15 @@ fn plan_can_be_tried_executed_and_reverted() {
     let mut run = |dry_run: bool| -> Vec<String> {
         client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(run(true), ["proposed 6", "tried 25"]);
+    assert_eq!(run(true), ["proposed 7", "tried 25"]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     assert_eq!(column(&mut other, WORSE_THAN_INFO), before, "nothing was changed");
     let undo = column(
         &mut other,
         "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
     );
-    assert_eq!(run(false), ["done 25", "proposed 6"]);
-    assert_eq!(run(false), ["proposed 6"], "applying it again does nothing");
+    assert_eq!(run(false), ["done 25", "proposed 7"]);
+    assert_eq!(run(false), ["proposed 7"], "applying it again does nothing");
     assert_eq!(
         column(&mut client, "SELECT statement FROM ops.golden_sql() ORDER BY step"),
         [
@@ -103,6 +103,9 @@ fn plan_can_be_tried_executed_and_reverted() {
              -- Role \"service_role\" also loses what it can do as the owner: grant it what it \
              needs.\n\
              -- ALTER TABLE ops.reaper_log OWNER TO postgres;",
+            "-- Read its body first: role \"service_role\" can have written it.\n\
+             -- ALTER ROUTINE lab.stamp() OWNER TO postgres;\n\
+             -- Or drop what executes it.",
             "-- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
              authenticated WITH CHECK (...);",
             "-- Declare role \"reporter\" if these privileges are intended. Otherwise:\n-- REVOKE \
