@@ -6,8 +6,8 @@ use super::toast::{TOAST, is_granted_toast, may_use_toast};
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap, OidSet, PG_CATALOG, Relation,
-    RelationKind, Schema, Snapshot,
+    CheckOption, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap, OidSet, PG_CATALOG,
+    Relation, RelationKind, Schema, Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -68,6 +68,10 @@ impl Columns {
     }
 
     fn relation(&self, row: &Row<'_>, kind: RelationKind) -> Relation {
+        let options = match kind {
+            RelationKind::View => row.texts(self.options),
+            _ => vec![],
+        };
         Relation {
             oid: row.oid(self.oid),
             name: row.name(self.name),
@@ -78,8 +82,9 @@ impl Columns {
             row_security: row.bool(self.row_security),
             force_row_security: row.bool(self.force_row_security),
             is_partition: row.bool(self.partition),
-            security_invoker: kind == RelationKind::View
-                && is_security_invoker(&row.texts(self.options)),
+            security_invoker: has_option(&options, "security_invoker"),
+            security_barrier: has_option(&options, "security_barrier"),
+            check_option: check_option(&options),
             columns: Vec::new(),
             column_names: [].into(),
             owned_by: None,
@@ -284,26 +289,35 @@ fn rules_of(state: &State, views: &[Oid]) -> OidMap<Vec<Oid>> {
     found
 }
 
-/// Whether the reloptions of a view contain a true `security_invoker`, parsed as the server parses
-/// a boolean (`parse_bool`).
-fn is_security_invoker(options: &[String]) -> bool {
-    options
-        .iter()
-        .rev()
-        .filter_map(|o| o.split_once('='))
-        .find(|(key, _)| *key == "security_invoker")
-        .is_some_and(|(_, value)| {
-            let value = value.to_ascii_lowercase();
-            value == "1"
-                || value == "on"
-                || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
-        })
+/// Whether the reloptions of a view contain a boolean option that is true, parsed as the server
+/// parses a boolean (`parse_bool`).
+fn has_option(options: &[String], name: &str) -> bool {
+    option(options, name).is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        value == "1"
+            || value == "on"
+            || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+    })
+}
+
+fn check_option(options: &[String]) -> CheckOption {
+    match option(options, "check_option") {
+        Some(value) if value.eq_ignore_ascii_case("local") => CheckOption::Local,
+        Some(value) if value.eq_ignore_ascii_case("cascaded") => CheckOption::Cascaded,
+        _ => CheckOption::None,
+    }
+}
+
+/// Returns the value of one of the reloptions.
+fn option<'o>(options: &'o [String], name: &str) -> Option<&'o str> {
+    let mut values = options.iter().rev().filter_map(|option| option.split_once('='));
+    values.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// Whether a view has the option `security_invoker`.
 pub fn runs_as_invoker(state: &State, view: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, view, "reloptions", |row, options| {
-        is_security_invoker(&row.texts(options))
+        has_option(&row.texts(options), "security_invoker")
     })
     .unwrap_or_default()
 }

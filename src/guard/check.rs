@@ -19,9 +19,9 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, Replaced, Shown,
-    Through, Widened, exposed, is_excused, is_regression, opened, renames_roles, replaced, shown,
-    through,
+    Change, Completion, Loosened, Opened, Opening, Regression, RejectedAt, Rejection, Replaced,
+    Shown, Through, Widened, exposed, is_excused, is_regression, loosened, opened, renames_roles,
+    replaced, shown, through,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -362,6 +362,7 @@ fn check(input: Input<'_>) -> Violations {
     found.extend(checked.regressions());
     found.extend(checked.opened_rows());
     found.extend(checked.replaced_views());
+    found.extend(checked.loosened_views());
     found.extend(checked.left_behind(&uses.lost));
     found.extend(checked.shown_by(&uses.widened));
     found.extend(checked.inherited_rows(&uses.attached));
@@ -519,6 +520,20 @@ impl Checked<'_, '_> {
             Found { action: new.guard_action(rejection.rule), rejection, is_settled: false }
         };
         replaced.iter().map(found).collect()
+    }
+
+    /// Warns about declared views that lose an option that clients depend on. A later statement may
+    /// still restore it.
+    fn loosened_views(&self) -> Vec<Found> {
+        let Self { old, new, exempt, tag, .. } = *self;
+        let mut loosened = loosened(old, new);
+        loosened.retain(|loosened| !exempt.finding(new, &loosened.finding(new)));
+        let found = |loosened: &Loosened<'_>| {
+            let rejection = Rejection::of_loosened(new, loosened, tag);
+            let action = new.guard_action(rejection.rule).min(GuardAction::Warn);
+            Found { rejection, action, is_settled: false }
+        };
+        loosened.iter().map(found).collect()
     }
 
     /// Checks whether views show clients rows that the contract does not permit these to read.

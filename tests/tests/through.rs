@@ -147,3 +147,34 @@ fn row_security_that_hides_or_shows_the_rows_of_a_view_is_a_warning() {
     let dropped = warnings(&mut client, "DROP POLICY own ON app.c");
     assert_eq!(dropped, [hidden("DROP POLICY", shared)]);
 }
+
+#[test]
+fn declared_view_that_loses_an_option_is_a_warning_for_the_clients_that_depend_on_it() {
+    let (_cluster, mut client) = application(HARDENED);
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; GRANT UPDATE ON api.of_owner TO n_user;
+             CREATE OR REPLACE VIEW api.of_owner WITH (security_barrier) AS
+                 SELECT id FROM app.c WHERE id < 3 WITH CHECK OPTION;
+             RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+    let lost = |tag: &str, option: &str| {
+        format!("{tag} removes {option} from view api.of_owner, which role \"n_user\" can use")
+    };
+    let replace = "CREATE OR REPLACE VIEW api.of_owner AS SELECT id FROM app.c WHERE id < 3";
+    assert_eq!(
+        warnings(&mut client, replace),
+        [lost("CREATE VIEW", "WITH CHECK OPTION"), lost("CREATE VIEW", "security_barrier")]
+    );
+    for option in ["security_barrier = true", "check_option = cascaded"] {
+        let restore = format!("ALTER VIEW api.of_owner SET ({option});");
+        assert_eq!(warnings(&mut client, &restore), [""; 0], "{restore}");
+    }
+    for (option, name) in
+        [("security_barrier", "security_barrier"), ("check_option", "WITH CHECK OPTION")]
+    {
+        let reset = format!("ALTER VIEW api.of_owner RESET ({option})");
+        assert_eq!(warnings(&mut client, &reset), [lost("ALTER VIEW", name)]);
+    }
+}

@@ -276,6 +276,10 @@ pub struct Relation {
     pub is_partition: bool,
     /// Whether the view has the option `security_invoker`.
     pub security_invoker: bool,
+    /// Whether the view has the option `security_barrier`.
+    pub security_barrier: bool,
+    /// The WITH CHECK OPTION of the view.
+    pub check_option: CheckOption,
     /// The stored column ACLs, by column name.
     pub columns: Vec<(String, Acl)>,
     /// The names of all columns, in their order.
@@ -287,6 +291,30 @@ pub struct Relation {
     /// For a view: the names of the tables with row security that it reads. Only read where the
     /// owner is not trusted.
     pub protected: Vec<String>,
+}
+
+/// Which conditions the server checks for rows that are written through a view, from none to all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CheckOption {
+    /// No condition.
+    #[default]
+    None,
+    /// That of the view.
+    Local,
+    /// That of the view and those of the views that it reads.
+    Cascaded,
+}
+
+impl CheckOption {
+    /// Returns the value of the option `check_option`; `None` where the view does not have it.
+    #[must_use]
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Local => Some("local"),
+            Self::Cascaded => Some("cascaded"),
+        }
+    }
 }
 
 impl Relation {

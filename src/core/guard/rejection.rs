@@ -4,6 +4,7 @@ use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
 use super::exposed::Exposed;
 use super::inherited::Inherited;
+use super::loosened::{Loosened, Lost};
 use super::opened::{Opened, Opening};
 use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
@@ -463,6 +464,43 @@ impl Rejection {
             detail: format!("{problem} {}", source(rule)),
             problem,
             hint: through_hint(cx, through),
+            remedy: None,
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a declared view that loses an option that clients depend on.
+    #[must_use]
+    pub fn of_loosened(cx: &Context<'_>, loosened: &Loosened<'_>, tag: &str) -> Self {
+        let rule = &view_privileges::RULE;
+        let view = cx.snapshot.relation_sql(loosened.view);
+        let clients = named_roles(&loosened.clients);
+        let (option, problem) = match loosened.lost {
+            Lost::SecurityBarrier => (
+                "security_barrier",
+                format!(
+                    "View {view} no longer has the option security_barrier: functions that \
+                     {clients} can use in a query may see rows that the condition of the view \
+                     excludes."
+                ),
+            ),
+            Lost::CheckOption(_) => (
+                "WITH CHECK OPTION",
+                format!(
+                    "View {view} no longer has the WITH CHECK OPTION that it had: {clients} can \
+                     write rows that the condition of the view excludes."
+                ),
+            ),
+        };
+        Self {
+            rule,
+            object: cx.snapshot.relation_identity(loosened.view),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} removes {option} from view {view}, which {clients} can use"),
+            detail: format!("{problem} {}", source(rule)),
+            problem,
+            hint: format!("If this is not intended, run: {}", loosened.restore(cx)),
             remedy: None,
             regression: None,
         }
