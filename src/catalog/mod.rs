@@ -27,6 +27,7 @@ mod texts;
 mod toast;
 mod type_name;
 mod types;
+mod updatable;
 
 pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read_changed as changed_bodies};
@@ -68,6 +69,7 @@ pub use texts::{code, named as objects_named, of as texts_of};
 pub use toast::is_granted_toast;
 pub use type_name::is_renamed as type_is_renamed;
 pub use types::{type_running_code, types_containing};
+pub use updatable::{Target, facts, target};
 
 /// The OIDs of catalogs.
 pub use oids::{

@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
 use super::through::Concerned;
-use super::{ended, enforce, reasons, transaction, untrusted, views};
+use super::{ended, enforce, reasons, transaction, untrusted, views, written};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -19,9 +19,9 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Loosened, Opened, Opening, Regression, RejectedAt, Rejection, Replaced,
-    Shown, Through, Widened, exposed, is_excused, is_regression, loosened, opened, renames_roles,
-    replaced, shown, through,
+    Change, Completion, Loosened, Opened, Opening, Redirected, Regression, RejectedAt, Rejection,
+    Replaced, Shown, Through, Widened, Written, exposed, is_excused, is_regression, loosened,
+    opened, redirected, renames_roles, replaced, shown, through,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -95,6 +95,8 @@ struct Uses {
     lost: HashSet<ObjectId>,
     /// The views that read more.
     widened: Vec<Widened>,
+    /// The views whose writes change a table by themselves.
+    written: Vec<Written>,
     /// The tables that have a new parent.
     attached: Vec<Attached>,
     /// The routines of roles that may not be trusted.
@@ -104,10 +106,14 @@ struct Uses {
 impl Uses {
     fn of(changed: &[Changed], now: &State) -> Self {
         let states = [&transaction::before(now), now];
+        let attached = inherited::attached(changed, states);
+        let mut widened = views::widened(changed, states);
+        widened.extend(views::widened_by(&attached, states));
         Self {
             lost: reasons::lost(changed, states),
-            widened: views::widened(changed, states),
-            attached: inherited::attached(changed, states),
+            widened,
+            written: written::written(changed, states),
+            attached,
             untrusted: untrusted::executed(changed, states),
         }
     }
@@ -115,6 +121,7 @@ impl Uses {
     fn differ(&self) -> bool {
         !(self.lost.is_empty()
             && self.widened.is_empty()
+            && self.written.is_empty()
             && self.attached.is_empty()
             && self.untrusted.is_empty())
     }
@@ -365,6 +372,7 @@ fn check(input: Input<'_>) -> Violations {
     found.extend(checked.loosened_views());
     found.extend(checked.left_behind(&uses.lost));
     found.extend(checked.shown_by(&uses.widened));
+    found.extend(checked.redirected_writes(&uses.written));
     found.extend(checked.inherited_rows(&uses.attached));
     found.extend(checked.untrusted_code(&uses.untrusted));
     found.extend(checked.accesses_through(moment));
@@ -542,10 +550,11 @@ impl Checked<'_, '_> {
             return vec![];
         }
         let Self { exempt, tag, .. } = *self;
-        let snapshot = views::with_views(self.states, widened, exempt.now);
+        let relations = widened.iter().flat_map(|one| one.reads.iter().copied().chain([one.view]));
+        let snapshot = views::with_relations(self.states, relations, exempt.now);
         let access = Access::new(&snapshot);
         let cx = &Context::new(&self.states.contract, &snapshot, &access, &interrupts);
-        let mut shown = shown(cx, widened);
+        let mut shown = shown(self.old, cx, widened);
         shown.retain(|shown| !exempt.finding(cx, &shown.finding(cx)));
         let found = |shown: &Shown<'_>| {
             let rejection = Rejection::of_shown(cx, shown, tag);
@@ -553,6 +562,27 @@ impl Checked<'_, '_> {
             Found { rejection, action, is_settled: shown.existed }
         };
         shown.iter().map(found).collect()
+    }
+
+    /// Warns about declared views through which clients change tables as the owner of the view,
+    /// which triggers or rules prevented before. A later statement may still create them again.
+    fn redirected_writes(&self, written: &[Written]) -> Vec<Found> {
+        if written.is_empty() {
+            return vec![];
+        }
+        let Self { exempt, tag, .. } = *self;
+        let relations = written.iter().flat_map(|one| [one.view, one.table]);
+        let snapshot = views::with_relations(self.states, relations, exempt.now);
+        let access = Access::new(&snapshot);
+        let cx = &Context::new(&self.states.contract, &snapshot, &access, &interrupts);
+        let mut redirected = redirected(cx, written);
+        redirected.retain(|redirected| !exempt.finding(cx, &redirected.finding(cx)));
+        let found = |redirected: &Redirected<'_>| {
+            let rejection = Rejection::of_redirected(cx, redirected, tag);
+            let action = cx.guard_action(rejection.rule).min(GuardAction::Warn);
+            Found { rejection, action, is_settled: false }
+        };
+        redirected.iter().map(found).collect()
     }
 
     /// Warns about declared views and routines that access less than before, or show more, because

@@ -13,9 +13,9 @@ use dragonfly_core::rules::Context;
 /// A table that existed before, with its ancestors then and now.
 #[derive(Debug)]
 pub struct Attached {
-    child: Oid,
-    earlier: Vec<Oid>,
-    later: Vec<Oid>,
+    pub(super) child: Oid,
+    pub(super) earlier: Vec<Oid>,
+    pub(super) later: Vec<Oid>,
 }
 
 /// Returns the tables among the changed ones that have a new parent.

@@ -29,6 +29,7 @@ mod transaction;
 mod untrusted;
 mod utility;
 mod views;
+mod written;
 
 pub use commands::check_as_if_committing;
 pub use hooks::install;

@@ -6,11 +6,12 @@ use super::exposed::Exposed;
 use super::inherited::Inherited;
 use super::loosened::{Loosened, Lost};
 use super::opened::{Opened, Opening};
+use super::redirected::Redirected;
 use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
-use super::widened::Shown;
+use super::widened::{Reading, Shown};
 use crate::catalog::{ObjectId, RelationKind, Role, Routine};
-use crate::contract::RoleKind;
+use crate::contract::{GuardAction, RoleKind};
 use crate::finding::Finding;
 use crate::fix::{Statement, Verb};
 use crate::rule::Rule;
@@ -359,11 +360,11 @@ impl Rejection {
         }
     }
 
-    /// Returns the rejection of a declared view that shows clients rows of another relation than
+    /// Returns the rejection of a view that shows clients rows of another relation than
     /// before.
     #[must_use]
     pub fn of_shown(cx: &Context<'_>, shown: &Shown<'_>, tag: &str) -> Self {
-        let rule = &view_privileges::RULE;
+        let rule = shown.rule();
         let (view, table) =
             (cx.snapshot.relation_sql(shown.view), cx.snapshot.relation_sql(shown.relation));
         let names: Vec<String> =
@@ -379,7 +380,7 @@ impl Rejection {
             "View {view} did not read table {table} before: it now shows its rows to {noun} \
              {clients}, {why}."
         );
-        let declare = if shown.is_declared {
+        let declare = if shown.is_declared || shown.at_most() != GuardAction::Block {
             String::new()
         } else {
             format!(
@@ -401,10 +402,51 @@ impl Rejection {
             problem,
             // With security_invoker, the roles would need SELECT on the table, which they may not
             // have.
+            hint: match shown.how {
+                Reading::Query => format!(
+                    "{declare}{} replace the query of view {view} by one that does not read table \
+                     {table}.",
+                    if declare.is_empty() { "If this is not intended," } else { "Otherwise" }
+                ),
+                Reading::Inheritance => format!(
+                    "If this is not intended, run ALTER TABLE ... NO INHERIT or DETACH PARTITION \
+                     for table {table}."
+                ),
+            },
+            remedy: None,
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a declared view whose writes change a table by themselves.
+    #[must_use]
+    pub fn of_redirected(cx: &Context<'_>, redirected: &Redirected<'_>, tag: &str) -> Self {
+        let rule = &view_privileges::RULE;
+        let [view, table] =
+            [redirected.view, redirected.table].map(|relation| cx.snapshot.relation_sql(relation));
+        let words: Vec<&str> = redirected.commands.iter().map(|c| c.as_str()).collect();
+        let (words, clients) = (listed(&words), named_roles(&redirected.clients));
+        let owner = cx.snapshot.role(redirected.view.owner).map_or("", |role| &role.name);
+        let problem = format!(
+            "{words} of {clients} on view {view} now changes table {table} with the privileges of \
+             role \"{}\", which owns the view: no INSTEAD OF trigger and no rule replaces it.",
+            printable(owner)
+        );
+        Self {
+            rule,
+            object: cx.snapshot.relation_identity(redirected.view),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} lets {clients} change table {table} through view {view}"),
+            detail: format!(
+                "{problem} Row security of the table applies as to that role. {}",
+                source(rule)
+            ),
+            problem,
             hint: format!(
-                "{declare}{} replace the query of view {view} by one that does not read table \
-                 {table}.",
-                if declare.is_empty() { "If this is not intended," } else { "Otherwise" }
+                "If this is not intended, create the INSTEAD OF trigger or the rule again, or \
+                 enable it with ALTER TABLE {view} ENABLE RULE. Otherwise revoke {words} on view \
+                 {view} from {clients}."
             ),
             remedy: None,
             regression: None,

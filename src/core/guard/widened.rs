@@ -1,10 +1,14 @@
-//! Declared views whose new query shows clients rows of a relation that the earlier one did not
-//! read: the contract declares no queries, so that only the two states show the difference.
+//! Views whose new query shows clients rows of a relation that the earlier one did not
+//! read, and views over a table that gets another child: the contract declares no queries, so that
+//! only the two states show the difference.
 
+use super::loosened::clients;
+use super::opened::earlier;
 use crate::catalog::{Oid, Privileges, Relation, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
-use crate::rules::{Context, view_privileges};
+use crate::rule::Rule;
+use crate::rules::{Context, undeclared_view_readable, view_privileges};
 
 /// A view with the relations that it reads, directly or through other views, and did not read
 /// before.
@@ -13,11 +17,21 @@ use crate::rules::{Context, view_privileges};
 pub struct Widened {
     pub view: Oid,
     pub reads: Vec<Oid>,
+    pub how: Reading,
     /// Whether it is the view that had its name before.
     pub existed: bool,
 }
 
-/// A relation that a declared view shows to clients which may not read it.
+/// How a view has come to read a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// By its query, or by that of a view that it reads.
+    Query,
+    /// The relation has become a child or partition of one that it reads.
+    Inheritance,
+}
+
+/// A relation that a view shows to clients which may not read it.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Shown<'a> {
@@ -26,25 +40,37 @@ pub struct Shown<'a> {
     pub clients: Vec<&'a Role>,
     /// Whether the contract declares the relation.
     pub is_declared: bool,
+    /// Whether the contract declares the view.
+    pub is_view_declared: bool,
+    pub how: Reading,
     pub existed: bool,
 }
 
 /// Returns what the views show to clients in addition to what the contract permits these to read. A
-/// view with `security_invoker` shows nothing more than its caller can read.
+/// view with `security_invoker` shows nothing more than its caller can read. Of a view that the
+/// contract does not declare, that clients read it is a finding, except for those that read it
+/// before.
 #[must_use]
-pub fn shown<'a>(cx: &Context<'a>, views: &[Widened]) -> Vec<Shown<'a>> {
+pub fn shown<'a>(before: &Context<'_>, cx: &Context<'a>, views: &[Widened]) -> Vec<Shown<'a>> {
     let mut found = Vec::new();
     for widened in views {
         cx.check_interrupts();
         let view = cx.snapshot.relation(widened.view).filter(|view| !view.security_invoker);
-        let Some(view) = view.filter(|view| is_declared_view(cx, view)) else { continue };
-        let reads = |client: &&Role| {
-            cx.has_privilege_on_a_column(client, view, Privileges::SELECT)
-                && cx.reaches(client, view)
+        let Some((view, schema)) = view.and_then(|view| Some((view, cx.governed(view.schema)?)))
+        else {
+            continue;
         };
-        let readers: Vec<&Role> = cx.clients.iter().copied().filter(reads).collect();
+        let is_view_declared = cx.contract.view(&schema.name, &view.name).is_some();
+        let mut readers = clients(cx, view, &[Privileges::SELECT]);
+        if !is_view_declared {
+            readers.retain(|client| could_read(before, cx, view, client));
+        }
+        let (how, existed) = (widened.how, widened.existed);
+        // A partition is read through its table.
+        let is_table =
+            |r: &&Relation| r.kind.is_table() && (how == Reading::Inheritance || !r.is_partition);
         let relations = widened.reads.iter().filter_map(|oid| cx.snapshot.relation(*oid));
-        for relation in relations.filter(|r| r.kind.is_table() && !r.is_partition) {
+        for relation in relations.filter(is_table) {
             let Some(schema) = cx.governed(relation.schema) else { continue };
             let mut clients = readers.clone();
             clients.retain(|client| {
@@ -53,26 +79,47 @@ pub fn shown<'a>(cx: &Context<'a>, views: &[Widened]) -> Vec<Shown<'a>> {
             });
             if !clients.is_empty() {
                 let is_declared = cx.contract.declares_relation(&schema.name, &relation.name);
-                let existed = widened.existed;
-                found.push(Shown { view, relation, clients, is_declared, existed });
+                found.push(Shown {
+                    view,
+                    relation,
+                    clients,
+                    is_declared,
+                    is_view_declared,
+                    how,
+                    existed,
+                });
             }
         }
     }
     found
 }
 
-fn is_declared_view(cx: &Context<'_>, view: &Relation) -> bool {
-    let schema = cx.governed(view.schema);
-    schema.is_some_and(|schema| cx.contract.view(&schema.name, &view.name).is_some())
+/// Whether a client could read a view before. The earlier state has those that have been changed:
+/// of others, the query of a view that they read is another one.
+fn could_read(before: &Context<'_>, cx: &Context<'_>, view: &Relation, client: &Role) -> bool {
+    earlier(before, cx, view).is_none_or(|earlier| {
+        before.snapshot.role(client.oid).is_some_and(|client| {
+            before.has_privilege_on_a_column(client, earlier, Privileges::SELECT)
+                && before.reaches(client, earlier)
+        })
+    })
 }
 
 impl Shown<'_> {
     /// Returns the strongest action about it. Views are what clients read declared tables through,
     /// and the contract does not say which ones. Of a table that it does not declare, it permits
-    /// clients nothing.
+    /// clients nothing; but that an undeclared view shows a table is no regression of the view, and
+    /// partitions are attached in the same way as other tables.
     #[must_use]
     pub fn at_most(&self) -> GuardAction {
-        if self.is_declared { GuardAction::Warn } else { GuardAction::Block }
+        let is_new_table = !self.is_declared && self.how == Reading::Query;
+        if is_new_table && self.is_view_declared { GuardAction::Block } else { GuardAction::Warn }
+    }
+
+    /// Returns the rule whose guard action and exemptions count.
+    #[must_use]
+    pub fn rule(&self) -> &'static Rule {
+        if self.is_view_declared { &view_privileges::RULE } else { &undeclared_view_readable::RULE }
     }
 
     /// Returns the finding about it, for exemptions.
@@ -81,7 +128,7 @@ impl Shown<'_> {
         let relation = cx.snapshot.relation_identity(self.relation);
         Draft::new(cx.relation_object(self.view), Severity::Error, String::new())
             .key(format!("shows {relation}"))
-            .finish(&view_privileges::RULE, cx.severity(&view_privileges::RULE))
+            .finish(self.rule(), cx.severity(self.rule()))
     }
 }
 
@@ -93,17 +140,21 @@ mod tests {
 
     /// Returns what the declared view v_judgment_pipeline shows if it also reads `table`.
     fn found(world: &World, table: &str) -> Vec<(GuardAction, Vec<String>)> {
+        found_by(Reading::Query, world, table)
+    }
+
+    fn found_by(how: Reading, world: &World, table: &str) -> Vec<(GuardAction, Vec<String>)> {
         let oid = |name: &str| {
             let relations = world.snapshot.relations.iter();
             relations.filter(|r| r.name == name).map(|r| r.oid).next().unwrap()
         };
-        let widened =
-            Widened { view: oid("v_judgment_pipeline"), reads: vec![oid(table)], existed: true };
+        let (view, reads) = (oid("v_judgment_pipeline"), vec![oid(table)]);
+        let widened = Widened { view, reads, how, existed: true };
         let snapshot = world.snapshot.clone().complete();
         let (access, contract) = (Access::new(&snapshot), world.contract.clone());
         let cx = Context::new(&contract, &snapshot, &access, &|| {});
         let names = |shown: &Shown<'_>| shown.clients.iter().map(|c| c.name.clone()).collect();
-        shown(&cx, &[widened]).iter().map(|one| (one.at_most(), names(one))).collect()
+        shown(&cx, &cx, &[widened]).iter().map(|one| (one.at_most(), names(one))).collect()
     }
 
     #[test]
@@ -113,11 +164,33 @@ mod tests {
         assert_eq!(found(&world, "judgments"), [(GuardAction::Warn, vec!["anon".into()])]);
         assert_eq!(found(&world, "job_queue"), [(GuardAction::Warn, both.clone())]);
         world.contract.tables.retain(|table| table.name != "job_queue");
-        assert_eq!(found(&world, "job_queue"), [(GuardAction::Block, both)]);
+        assert_eq!(found(&world, "job_queue"), [(GuardAction::Block, both.clone())]);
+        let attached = found_by(Reading::Inheritance, &world, "job_queue");
+        assert_eq!(attached, [(GuardAction::Warn, both.clone())]);
+        world.relation("public.job_queue").is_partition = true;
+        assert_eq!(found(&world, "job_queue"), [], "it is read through its table");
+        assert_eq!(found_by(Reading::Inheritance, &world, "job_queue"), attached);
+        world.relation("public.job_queue").is_partition = false;
         world.relation("public.v_judgment_pipeline").security_invoker = true;
         assert_eq!(found(&world, "job_queue"), []);
         world.relation("public.v_judgment_pipeline").security_invoker = false;
         world.contract.views.retain(|view| view.name != "v_judgment_pipeline");
-        assert_eq!(found(&world, "job_queue"), [], "rules about undeclared views report it");
+        assert_eq!(found(&world, "job_queue"), [(GuardAction::Warn, both)], "read before as well");
+    }
+
+    #[test]
+    fn undeclared_view_is_reported_for_clients_that_could_read_it_before() {
+        let mut after = World::conforming();
+        after.contract.views.retain(|view| view.name != "v_judgment_pipeline");
+        let mut before = after.clone();
+        before.relation("public.v_judgment_pipeline").acl = None;
+        let view = after.relation("public.v_judgment_pipeline").oid;
+        let reads = vec![after.relation("public.job_queue").oid];
+        let widened = [Widened { view, reads, how: Reading::Query, existed: true }];
+        let count = |before: &World| {
+            before.compared_with(&after, |old, new| shown(old, new, &widened).len())
+        };
+        assert_eq!(count(&before), 0, "the rule about undeclared views reports it");
+        assert_eq!(count(&after), 1);
     }
 }
