@@ -178,3 +178,89 @@ fn declared_view_that_loses_an_option_is_a_warning_for_the_clients_that_depend_o
         assert_eq!(warnings(&mut client, &reset), [lost("ALTER VIEW", name)]);
     }
 }
+
+#[test]
+fn view_whose_writes_nothing_replaces_any_longer_is_a_warning() {
+    let (_cluster, mut client) = application(HARDENED);
+    let create = "CREATE TRIGGER t INSTEAD OF UPDATE ON api.of_owner FOR EACH ROW
+                      EXECUTE FUNCTION app.checked()";
+    let rule = "CREATE RULE r AS ON DELETE TO api.of_owner DO INSTEAD NOTHING";
+    client
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; GRANT UPDATE, DELETE ON api.of_owner TO n_user;
+             CREATE FUNCTION app.checked() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN RAISE ''not allowed''; END';
+             REVOKE ALL ON FUNCTION app.checked() FROM PUBLIC;
+             {create}; {rule};
+             CREATE VIEW api.counted AS SELECT count(*) AS id FROM app.c;
+             GRANT UPDATE ON api.counted TO n_user; RESET dragonfly_guard.mode; {}",
+            CONTRACT.replace("1.0.1", "1.0.2").replace(
+                "infer_contract('{app,api}')",
+                "infer_contract('{app,api}', mode => 'as_is')"
+            )
+        ))
+        .unwrap();
+    let lets = |tag: &str, view: &str| {
+        [format!("{tag} lets role \"n_user\" change table app.c through view {view}")]
+    };
+    let of_owner = "api.of_owner";
+    assert_eq!(
+        warnings(&mut client, "DROP TRIGGER t ON api.of_owner"),
+        lets("DROP TRIGGER", of_owner)
+    );
+    assert_eq!(warnings(&mut client, create), [""; 0]);
+    let again = format!("BEGIN; DROP TRIGGER t ON api.of_owner; {create}; COMMIT");
+    assert_eq!(warnings(&mut client, &again), [""; 0], "it is there again at commit");
+    assert_eq!(warnings(&mut client, "DROP RULE r ON api.of_owner"), lets("DROP RULE", of_owner));
+    let updatable = "CREATE OR REPLACE VIEW api.counted AS SELECT id::bigint AS id, id AS plain
+                         FROM app.c";
+    assert_eq!(warnings(&mut client, updatable), lets("CREATE VIEW", "api.counted"));
+}
+
+#[test]
+fn table_that_a_view_shows_through_a_new_parent_is_a_warning() {
+    let (_cluster, mut client) = application(HARDENED);
+    client
+        .batch_execute(
+            "SET ROLE n_owner;
+             CREATE TABLE app.pay (id int, login text);
+             CREATE TABLE app.days (id int) PARTITION BY RANGE (id);
+             CREATE TABLE app.day (id int); RESET ROLE;
+             SET dragonfly_guard.mode = off; CREATE VIEW api.days AS SELECT id FROM app.days;
+             ALTER VIEW api.days OWNER TO n_owner; GRANT SELECT ON api.days TO n_user;
+             RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+    client.batch_execute(&CONTRACT.replace("1.0.1", "1.0.2")).unwrap();
+    let shows =
+        |table: &str| [format!("ALTER TABLE shows rows of table {table} to role \"n_user\"")];
+    assert_eq!(
+        warnings(&mut client, "ALTER TABLE app.pay INHERIT app.c"),
+        [shows("app.pay"), shows("app.pay")].concat(),
+        "two views show it"
+    );
+    let attach = "ALTER TABLE app.days ATTACH PARTITION app.day FOR VALUES FROM (1) TO (9)";
+    assert_eq!(warnings(&mut client, attach), shows("app.day"));
+    let new = "CREATE TABLE app.next PARTITION OF app.days FOR VALUES FROM (10) TO (19)";
+    assert_eq!(warnings(&mut client, new), [""; 0], "a new partition has no rows");
+}
+
+#[test]
+fn undeclared_view_that_shows_another_table_than_before_is_a_warning() {
+    let (_cluster, mut client) = application(HARDENED);
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE VIEW api.old AS SELECT 1 AS id;
+             ALTER VIEW api.old OWNER TO n_owner; GRANT SELECT ON api.old TO n_user;
+             CREATE VIEW api.closed AS SELECT 1 AS id; RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+    let shows = ["CREATE VIEW shows rows of table app.o to role \"n_user\""];
+    let replace = |view: &str| format!("CREATE OR REPLACE VIEW {view} AS SELECT id FROM app.o");
+    assert_eq!(warnings(&mut client, &replace("api.old")), shows);
+    assert_eq!(warnings(&mut client, &replace("api.closed")), [""; 0], "clients cannot read it");
+    let again = "BEGIN; DROP VIEW api.old; CREATE VIEW api.old AS SELECT id FROM app.c;
+                 ALTER VIEW api.old OWNER TO n_owner; GRANT SELECT ON api.old TO n_user; COMMIT";
+    let messages = warnings(&mut client, again);
+    assert_eq!(messages, ["COMMIT shows rows of table app.c to role \"n_user\""]);
+}

@@ -31,7 +31,7 @@ pub struct Cause {
     /// One sentence.
     pub problem: String,
     /// The statements that remove it, beyond those that fix the findings: ALTER DEFAULT PRIVILEGES
-    /// ... REVOKE, one for each type of objects.
+    /// ... REVOKE, one for each type of objects. For a schema: the statement that renames it back.
     pub statements: Vec<String>,
     /// The fingerprints of the findings that it explains.
     pub findings: HashSet<String>,
@@ -48,6 +48,18 @@ pub enum CauseKind {
     /// schema, and what the contract declares for its name stayed on it. Contains what it is now,
     /// with its type.
     Renamed(String),
+    /// The transaction has renamed a schema whose declared objects are missing under its earlier
+    /// name. Contains what it is now.
+    RenamedSchema(String),
+}
+
+impl Cause {
+    /// Whether it is a schema that has been renamed: creating what is missing would not replace
+    /// what is in it.
+    #[must_use]
+    pub fn is_renamed_schema(&self) -> bool {
+        matches!(self.kind, CauseKind::RenamedSchema(_))
+    }
 }
 
 /// Returns the causes of `regressions`. `before` and `after` are the catalog without and with the
@@ -68,10 +80,14 @@ pub fn causes(
 /// Returns what has another name than before the transaction, with the findings about it.
 fn renamings(before: &Context<'_>, after: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
     let cause = |(renamed, findings): (Renamed, HashSet<String>)| {
-        let Renamed { was, is, declared } = renamed;
+        let Renamed { was, is, declared, schema } = renamed;
         let number = counted(findings.len());
         let problem = format!("The cause of {number} is that {was} has become {is}: {declared}");
-        Cause { kind: CauseKind::Renamed(is), problem, statements: vec![], findings }
+        let (kind, statements) = match schema {
+            Some(back) => (CauseKind::RenamedSchema(is), back.into_iter().collect()),
+            None => (CauseKind::Renamed(is), vec![]),
+        };
+        Cause { kind, problem, statements, findings }
     };
     renamed(before, after, regressions).into_iter().map(cause).collect()
 }

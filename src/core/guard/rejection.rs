@@ -444,9 +444,8 @@ impl Rejection {
             ),
             problem,
             hint: format!(
-                "If this is not intended, create the INSTEAD OF trigger or the rule again, or \
-                 enable it with ALTER TABLE {view} ENABLE RULE. Otherwise revoke {words} on view \
-                 {view} from {clients}."
+                "If this is not intended, create the INSTEAD OF trigger or the rule again. \
+                 Otherwise revoke {words} on view {view} from {clients}."
             ),
             remedy: None,
             regression: None,
@@ -742,7 +741,8 @@ fn merged_hint(
     let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
     let is_moved = |r: &&Regression| {
         let explains = |c: &&Cause| c.findings.contains(&r.finding.fingerprint);
-        completion.causes.iter().filter(|c| new_name(c).is_some()).any(|c| explains(&c))
+        let moves = |c: &&Cause| new_name(c).is_some() || c.is_renamed_schema();
+        completion.causes.iter().filter(moves).any(|c| explains(&c))
     };
     let mut intended: Vec<&Regression> =
         regressions().filter(|r| may_be_intended(r) && !is_moved(r)).collect();
@@ -759,11 +759,22 @@ fn merged_hint(
             listed(&moved)
         ));
     }
+    let schemas: Vec<&Cause> =
+        completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
+    for cause in &schemas {
+        if let CauseKind::RenamedSchema(now) = &cause.kind {
+            add(format!(
+                "If {now} is meant to keep this name, load a contract that declares it under this \
+                 name with ops.load_contract() first."
+            ));
+        }
+    }
     let is_left =
         |r: &&Regression| r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint);
     regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
-    if !completion.statements.is_empty() {
-        let run = if intended.is_empty() && moved.is_empty() { "Run" } else { "Otherwise run" };
+    let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
+    if !completion.statements.is_empty() || schemas.iter().any(|c| !c.statements.is_empty()) {
+        let run = if is_first { "Run" } else { "Otherwise run" };
         let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
         parts.push(run_hint(run, regressions(), completion));
     }
@@ -976,6 +987,11 @@ fn exposed_hint(assessment: &Assessment) -> String {
                  these routines first.",
                 printable(schema)
             )
+        }
+        Some((ReasonCode::MissingSchema, ..)) => {
+            "Change the search_path of these routines in the same transaction, or leave the schema \
+             unchanged."
+                .to_owned()
         }
         _ => "Remove the schema from the search_path of these routines first, or leave the schema \
               unchanged."

@@ -1,11 +1,11 @@
-//! Relations, columns and roles that a transaction has renamed. The contract declares by name, and
+//! Schemas, relations, columns and roles that a transaction has renamed. The contract declares by name, and
 //! privileges stay on what is renamed: a later statement may give the name to another object, or
 //! give it back, so that only the commit shows what is wrong.
 
 use super::change::Regression;
-use crate::catalog::{Acl, ObjectId, Relation};
+use crate::catalog::{Acl, ObjectId, Relation, Schema};
 use crate::rules::Context;
-use crate::sql::printable;
+use crate::sql::{printable, safe_ident};
 use std::collections::{BTreeMap, HashSet};
 
 /// Returns what has another name than before, with the fingerprints of the findings about it, which
@@ -16,10 +16,14 @@ pub(super) fn renamed(
     regressions: &[&Regression],
 ) -> BTreeMap<Renamed, HashSet<String>> {
     let mut found: BTreeMap<Renamed, HashSet<String>> = BTreeMap::new();
-    for regression in regressions.iter().filter(|r| !r.is_missing) {
-        let renamed = role(before, after, regression)
-            .or_else(|| relation(before, after, regression))
-            .or_else(|| column(before, after, regression));
+    for regression in regressions {
+        let renamed = if regression.is_missing {
+            schema(before, after, regression)
+        } else {
+            role(before, after, regression)
+                .or_else(|| relation(before, after, regression))
+                .or_else(|| column(before, after, regression))
+        };
         if let Some(renamed) = renamed {
             found.entry(renamed).or_default().insert(regression.finding.fingerprint.clone());
         }
@@ -36,6 +40,34 @@ pub(super) struct Renamed {
     pub is: String,
     /// What the contract declares for it by name, and where that is now.
     pub declared: String,
+    /// For a schema: the statement that gives it its name back, where no other schema has it.
+    pub schema: Option<Option<String>>,
+}
+
+/// Returns the declared schema with the declared object that is missing, or the missing schema
+/// itself.
+fn schema(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> Option<Renamed> {
+    let of_name = |schema: &&Schema| {
+        let object = &regression.finding.object;
+        object.schema.as_ref().map_or_else(
+            || Context::schema_object(&schema.name).identity == object.identity,
+            |name| *name == schema.name,
+        )
+    };
+    let old = before.snapshot.schemas.iter().find(of_name)?;
+    let new = after.snapshot.schemas.iter().find(|schema| schema.oid == old.oid)?;
+    if old.name == new.name || after.contract.schema(&old.name).is_none() {
+        return None;
+    }
+    let (was, is) = (safe_ident(&old.name), safe_ident(&new.name));
+    let is_free = after.snapshot.schema_named(&old.name).is_none();
+    let back = is_free.then(|| format!("ALTER SCHEMA {is} RENAME TO {was};"));
+    Some(Renamed {
+        declared: format!("the contract declares schema {was} and its objects by name."),
+        was: format!("schema {was}"),
+        is: format!("schema {is}"),
+        schema: Some(back),
+    })
 }
 
 /// Returns the declared role that the findings are about: as grantee or as owner.
@@ -51,6 +83,7 @@ fn role(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> O
         declared: format!("the contract declares {was} by its name."),
         is: format!("role \"{}\"", printable(name)),
         was,
+        schema: None,
     })
 }
 
@@ -70,6 +103,7 @@ fn relation(before: &Context<'_>, after: &Context<'_>, regression: &Regression) 
     (name != now && after.contract.declares_relation(schema, &old.name)).then(|| Renamed {
         was: format!("{object_type} {name}"),
         is: format!("{object_type} {now}"),
+        schema: None,
         declared: format!(
             "the privileges and policies that the contract declares for {name} have stayed on it."
         ),
@@ -92,6 +126,7 @@ fn column(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
     stayed(had, has).then(|| Renamed {
         was: format!("column \"{}\" of {table}", printable(was)),
         is: format!("column \"{}\" of {table}", printable(column)),
+        schema: None,
         declared: format!(
             "the privileges that the contract declares for column \"{}\" have stayed on it.",
             printable(was)
@@ -118,7 +153,9 @@ mod tests {
     use crate::contract::{ColumnGrants, RoleKind};
     use crate::guard::{Change, causes};
     use crate::rules::testing::World;
-    use crate::rules::{column_privileges, object_ownership, table_privileges};
+    use crate::rules::{
+        column_privileges, object_ownership, required_object_missing, table_privileges,
+    };
 
     /// Returns the world in which the contract declares UPDATE on column "name" of a table, and the
     /// client has it on the column that now has the given name.
@@ -191,5 +228,34 @@ mod tests {
         let (settled, causes) = check(&before, &after, &object_ownership::RULE);
         assert!(!settled.is_empty() && settled.iter().all(|settled| !settled));
         assert_eq!(causes.len(), 1, "{causes:?}");
+    }
+
+    #[test]
+    fn renamed_schema_is_the_cause_of_what_is_missing_in_it() {
+        let before = World::conforming();
+        let mut after = before.clone();
+        after.schema("ops").name = "ops_v2".into();
+        let causes_of = |after: &World| {
+            before.compared_with(after, |old, new| {
+                let found = Change::new(old, new).regressions(&required_object_missing::RULE);
+                let all: Vec<&Regression> = found.iter().collect();
+                let found = causes(old, new, 1, &all);
+                assert!(
+                    found.iter().all(|c| c.is_renamed_schema() && c.findings.len() == all.len())
+                );
+                found.into_iter().map(|c| (c.problem, c.statements)).collect::<Vec<_>>()
+            })
+        };
+        let found = causes_of(&after);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let end = " is that schema ops has become schema ops_v2: the contract declares schema ops \
+                   and its objects by name.";
+        assert!(found[0].0.ends_with(end), "{found:?}");
+        assert_eq!(found[0].1, ["ALTER SCHEMA ops_v2 RENAME TO ops;"]);
+        let schema = Schema { oid: 9001, name: "ops".into(), ..after.schema("ops_v2").clone() };
+        after.snapshot.schemas.push(schema);
+        assert_eq!(causes_of(&after)[0].1, [""; 0], "another schema has the name");
+        after.snapshot.schemas.retain(|schema| !schema.name.starts_with("ops"));
+        assert_eq!(causes_of(&after), [], "dropped");
     }
 }

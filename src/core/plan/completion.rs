@@ -40,25 +40,35 @@ impl Completer<'_> {
     /// what is missing on new objects, so that these have no finding at all.
     #[must_use]
     pub fn complete(&self, regressions: &[&Regression]) -> Completion {
-        let findings: Vec<Finding> = regressions.iter().map(|r| r.finding.clone()).collect();
+        let causes = causes(self.before, self.after, self.runner, regressions);
+        let moved: HashSet<String> = causes
+            .iter()
+            .filter(|cause| cause.is_renamed_schema())
+            .flat_map(|cause| cause.findings.iter().cloned())
+            .collect();
+        let findings = regressions.iter().map(|r| r.finding.clone());
+        let findings: Vec<Finding> =
+            findings.filter(|finding| !moved.contains(&finding.fingerprint)).collect();
         let existed: HashSet<ObjectId> = objects(self.before.snapshot).collect();
         let new = objects(self.after.snapshot).filter(|id| !existed.contains(id)).collect();
-        let (chosen, left) = self.choose(findings.clone(), &new);
+        let (chosen, left) = self.choose(findings.clone(), &new, &moved);
         let left: HashSet<&str> = left.iter().map(|f| f.fingerprint.as_str()).collect();
         let fixed = findings.into_iter().map(|f| f.fingerprint);
         Completion {
             statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
-            fixes: fixed.filter(|f| !left.contains(f.as_str())).collect(),
-            causes: causes(self.before, self.after, self.runner, regressions),
+            fixes: fixed.filter(|f| !left.contains(f.as_str())).chain(moved).collect(),
+            causes,
         }
     }
 
-    /// Returns the statements that fix findings, and the findings that are left after them. Where
+    /// Returns the statements that fix findings, and the findings that are left after them, except
+    /// those about what has `moved` with its schema: renaming that back fixes them. Where
     /// something on the `new` objects is missing, which the guard allows, the statements add it.
     fn choose(
         &self,
         mut found: Vec<Finding>,
         new: &HashSet<ObjectId>,
+        moved: &HashSet<String>,
     ) -> (Vec<Wanted>, Vec<Finding>) {
         let mut chosen: Vec<Wanted> = Vec::new();
         found.extend(self.missing(self.after, new));
@@ -69,6 +79,7 @@ impl Completer<'_> {
             }
             chosen.extend(fresh);
             found = self.left_after(&chosen, new);
+            found.retain(|finding| !moved.contains(&finding.fingerprint));
         }
         let left: HashSet<&str> = found.iter().map(|f| f.fingerprint.as_str()).collect();
         chosen.retain(|w| w.findings.iter().any(|f| !left.contains(f.fingerprint.as_str())));
@@ -183,8 +194,11 @@ mod tests {
             interrupts: &|| {},
         };
         let completion = completer.complete(&found.iter().collect::<Vec<_>>());
-        let (_, left) =
-            completer.choose(found.iter().map(|r| r.finding.clone()).collect(), &HashSet::new());
+        let (_, left) = completer.choose(
+            found.iter().map(|r| r.finding.clone()).collect(),
+            &HashSet::new(),
+            &HashSet::new(),
+        );
         let rejections = found.iter().map(|r| Rejection::of_regression(r, "COMMIT")).collect();
         let rejection = merged(rejections, vec![], &completion, RejectedAt::Commit);
         Outcome { rejection, completion, left }
