@@ -80,13 +80,11 @@ pub fn causes(
 /// Returns what has another name than before the transaction, with the findings about it.
 fn renamings(before: &Context<'_>, after: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
     let cause = |(renamed, findings): (Renamed, HashSet<String>)| {
-        let Renamed { was, is, declared, schema } = renamed;
+        let Renamed { was, is, declared, is_schema, back } = renamed;
         let number = counted(findings.len());
         let problem = format!("The cause of {number} is that {was} has become {is}: {declared}");
-        let (kind, statements) = match schema {
-            Some(back) => (CauseKind::RenamedSchema(is), back.into_iter().collect()),
-            None => (CauseKind::Renamed(is), vec![]),
-        };
+        let kind = if is_schema { CauseKind::RenamedSchema(is) } else { CauseKind::Renamed(is) };
+        let statements = back.into_iter().collect();
         Cause { kind, problem, statements, findings }
     };
     renamed(before, after, regressions).into_iter().map(cause).collect()

@@ -40,8 +40,10 @@ pub(super) struct Renamed {
     pub is: String,
     /// What the contract declares for it by name, and where that is now.
     pub declared: String,
-    /// For a schema: the statement that gives it its name back, where no other schema has it.
-    pub schema: Option<Option<String>>,
+    /// Whether it is a schema.
+    pub is_schema: bool,
+    /// The statement that gives a schema its name back, where no other schema has it.
+    pub back: Option<String>,
 }
 
 /// Returns the declared schema with the declared object that is missing, or the missing schema
@@ -66,7 +68,8 @@ fn schema(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
         declared: format!("the contract declares schema {was} and its objects by name."),
         was: format!("schema {was}"),
         is: format!("schema {is}"),
-        schema: Some(back),
+        is_schema: true,
+        back,
     })
 }
 
@@ -83,7 +86,8 @@ fn role(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> O
         declared: format!("the contract declares {was} by its name."),
         is: format!("role \"{}\"", printable(name)),
         was,
-        schema: None,
+        is_schema: false,
+        back: None,
     })
 }
 
@@ -103,7 +107,8 @@ fn relation(before: &Context<'_>, after: &Context<'_>, regression: &Regression) 
     (name != now && after.contract.declares_relation(schema, &old.name)).then(|| Renamed {
         was: format!("{object_type} {name}"),
         is: format!("{object_type} {now}"),
-        schema: None,
+        is_schema: false,
+        back: None,
         declared: format!(
             "the privileges and policies that the contract declares for {name} have stayed on it."
         ),
@@ -126,7 +131,8 @@ fn column(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
     stayed(had, has).then(|| Renamed {
         was: format!("column \"{}\" of {table}", printable(was)),
         is: format!("column \"{}\" of {table}", printable(column)),
-        schema: None,
+        is_schema: false,
+        back: None,
         declared: format!(
             "the privileges that the contract declares for column \"{}\" have stayed on it.",
             printable(was)
