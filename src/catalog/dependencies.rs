@@ -759,8 +759,8 @@ impl Assembler<'_> {
         let of = |oid: Oid| {
             let place = super::place(self.state, oids::PG_TYPE, oid)?;
             let name = || type_name(self.state, oid);
-            let owner = place.owner;
-            (!is_superuser(owner)).then(|| (oid, TypeOwner { name: name(), owner }))
+            let super::Place { schema, owner } = place;
+            (!is_superuser(owner)).then(|| (oid, TypeOwner { name: name(), schema, owner }))
         };
         self.used_types().into_iter().filter_map(of).collect()
     }

@@ -108,6 +108,8 @@ pub struct Dependencies {
 pub struct TypeOwner {
     /// The qualified name, as SQL.
     pub name: String,
+    /// The schema.
+    pub schema: Oid,
     /// The owner.
     pub owner: Oid,
 }

@@ -134,11 +134,29 @@ fn draft(
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
     let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();
-    contract.managed.roles.retain(|pattern| !declared.iter().any(|name| matches(pattern, name)));
+    let is_of_another = of_another_platform(cx.snapshot);
+    contract.managed.roles.retain(|pattern| {
+        !declared.iter().any(|name| matches(pattern, name)) && !is_of_another(pattern)
+    });
     objects::declare(cx, roles, mode, failing, &mut contract);
     declare_usage(cx, roles, mode, &mut contract);
     needed::declare(cx, roles, failing, &mut contract);
     contract
+}
+
+/// Returns whether a pattern of managed roles is that of a platform to which the database does not
+/// belong, and matches no role: another role that is created with such a name later would be
+/// excused.
+fn of_another_platform(snapshot: &Snapshot) -> impl Fn(&str) -> bool + '_ {
+    let own = Platform::of(snapshot);
+    let others = Platform::ALL.into_iter().filter(move |platform| Some(*platform) != own);
+    let listed: Vec<String> = others.flat_map(|other| other.preset().managed.roles).collect();
+    let kept = own.map(|own| own.preset().managed.roles).unwrap_or_default();
+    move |pattern| {
+        listed.iter().any(|other| other == pattern)
+            && !kept.iter().any(|own| own == pattern)
+            && !snapshot.roles.iter().any(|role| matches(pattern, &role.name))
+    }
 }
 
 /// Returns the requirements on SECURITY DEFINER routines: the most frequent safe path and, where

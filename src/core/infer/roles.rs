@@ -19,6 +19,8 @@ enum Reason {
     OwnsDatabase,
     OwnsMost,
     OwnsObjects,
+    /// The seed lists it as a managed role.
+    IsManaged,
     BecomesClients,
     BypassesRowSecurity,
     CanLogIn,
@@ -32,9 +34,11 @@ impl Reason {
     fn kind(self) -> RoleKind {
         match self {
             Self::IsBecome | Self::CannotLogIn => RoleKind::Client,
-            Self::Trusted | Self::OwnsDatabase | Self::OwnsMost | Self::OwnsObjects => {
-                RoleKind::Owner
-            }
+            Self::Trusted
+            | Self::OwnsDatabase
+            | Self::OwnsMost
+            | Self::OwnsObjects
+            | Self::IsManaged => RoleKind::Owner,
             Self::BecomesClients => RoleKind::Login,
             Self::BypassesRowSecurity | Self::CanLogIn | Self::IsGroup => RoleKind::Worker,
         }
@@ -49,6 +53,9 @@ impl Reason {
             Self::OwnsObjects => {
                 "Owns objects, cannot log in, and requests cannot become it. It is not in \
                  trusted_roles."
+            }
+            Self::IsManaged => {
+                "A role of the platform that owns objects. It is not in trusted_roles."
             }
             Self::BecomesClients => {
                 "Can log in and become clients with SET ROLE: requests log in as it."
@@ -101,7 +108,7 @@ impl<'a> Roles<'a> {
     /// Returns the roles that own objects or have privileges in the governed schemas, except
     /// through PUBLIC, the login roles that become them, and those of the roles that the seed
     /// declares which this database uses: others may belong to another database of the cluster.
-    /// Roles of the platform are not declared.
+    /// Roles of the platform are not declared, unless they own what is.
     pub fn of(cx: &Context<'a>) -> Self {
         let found = Found::of(cx);
         let mut kinds = BTreeMap::new();
@@ -205,7 +212,9 @@ impl<'a> Roles<'a> {
     pub fn declarations(&self, cx: &Context<'_>) -> Vec<RoleDecl> {
         let mut declared: Vec<(&Classified<'_>, RoleDecl)> =
             self.kinds.values().map(|of| (of, of.declaration(cx))).collect();
-        declared.sort_by_key(|(of, _)| of.reason == Some(Reason::OwnsObjects));
+        declared.sort_by_key(|(of, _)| {
+            matches!(of.reason, Some(Reason::OwnsObjects | Reason::IsManaged))
+        });
         declared.into_iter().map(|(_, declaration)| declaration).collect()
     }
 }
@@ -254,6 +263,8 @@ struct Found<'c, 'a> {
     grantees: HashSet<Oid>,
     /// The owners in the governed schemas.
     owners: HashSet<Oid>,
+    /// The owners of what the contract will declare: not of members of extensions.
+    owners_of_declared: HashSet<Oid>,
     /// The role that owns most of the objects.
     owns_most: Option<Oid>,
     logins: HashSet<Oid>,
@@ -269,12 +280,15 @@ impl<'c, 'a> Found<'c, 'a> {
         let all: usize = owned.values().sum();
         // A person has to decide about other owners that can log in.
         let owns_most = owned.iter().find(|(_, count)| **count * 2 > all).map(|(owner, _)| *owner);
+        let owners_of_declared =
+            owned.iter().filter(|(_, count)| **count > 0).map(|(owner, _)| *owner).collect();
         let owners = owned.into_keys().collect();
         let mut found = Self {
             cx,
             present: present(cx, &grantees, &owners),
             grantees,
             owners,
+            owners_of_declared,
             owns_most,
             logins: HashSet::new(),
             usable: HashSet::new(),
@@ -314,9 +328,16 @@ impl<'c, 'a> Found<'c, 'a> {
         if cx.contract.trusted_roles.contains(&role.name) && self.is_used(role) {
             return Some(Reason::Trusted);
         }
-        // A contract declares no predefined and managed roles, and cannot restrict superusers.
-        if role.superuser || role.is_predefined() || cx.managed_role(role.oid).is_some() {
+        // A contract declares no predefined roles, and cannot restrict superusers.
+        if role.superuser || role.is_predefined() {
             return None;
+        }
+        if cx.managed_role(role.oid).is_some() {
+            // The owner of the database is accepted as the owner of what it has anyway.
+            let owns = role.oid != cx.snapshot.database.owner
+                && self.owners_of_declared.contains(&role.oid)
+                && !self.usable.contains(&role.oid);
+            return owns.then_some(Reason::IsManaged);
         }
         if role.oid == cx.snapshot.database.owner {
             return Some(Reason::OwnsDatabase);

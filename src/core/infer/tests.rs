@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::catalog::{Attribute, DefaultAcl, Policy};
-use crate::contract::{Examined, Severity, examine, granted_to};
+use crate::contract::{Examined, RoleKind, Severity, examine, granted_to};
 use crate::finding::Finding;
 use crate::rules::RULES;
 use crate::rules::testing::{World, edit};
@@ -636,6 +636,27 @@ fn roles_of_the_platform_and_roles_that_act_as_owners_are_not_declared() {
         assert_eq!(contract.role(role), None, "{role}");
     }
     assert_eq!(lines(&found), ["role_membership postgres alice"]);
+    assert!(contract.manages_role("pgbouncer", false), "the platform may create it later");
+
+    // It owns what the contract declares.
+    let storage = world.role("supabase_storage_admin").oid;
+    world.routine("get_ceo_metrics").owner = storage;
+    let (contract, found) = inferred(&world);
+    assert_eq!(contract.kind_of("supabase_storage_admin"), Some(RoleKind::Owner));
+    assert!(!contract.trusted_roles.contains(&"supabase_storage_admin".to_owned()));
+    assert_eq!(lines(&found), ["role_membership postgres alice"]);
+}
+
+#[test]
+fn names_of_roles_of_another_platform_are_not_managed() {
+    let mut world = strict_world();
+    world.add_role("dashboard_user");
+    let (contract, _) = inferred(&world);
+    assert!(contract.manages_role("dashboard_user", false), "it exists");
+    for name in ["pgbouncer", "cli_login_1"] {
+        assert!(world.contract.manages_role(name, true));
+        assert!(!contract.manages_role(name, true), "{name}");
+    }
 }
 
 #[test]

@@ -563,6 +563,12 @@ impl<'a> Context<'a> {
         self.contract.declares_relation(schema, &relation.name)
     }
 
+    /// Whether the contract names a routine.
+    pub(crate) fn declares_routine(&self, routine: &Routine) -> bool {
+        let schema = self.snapshot.schema_name(routine.schema);
+        self.contract.functions_named(schema, &routine.name).next().is_some()
+    }
+
     /// Returns a routine as the object of a finding.
     #[must_use]
     pub fn routine_object(&self, routine: &Routine) -> Object {
@@ -572,10 +578,7 @@ impl<'a> Context<'a> {
             identity: self.snapshot.routine_identity(routine),
             managed_by: self.routine_managed_by(routine).or_else(|| {
                 let extension = self.snapshot.routine_extension.get(&routine.oid);
-                let schema = self.snapshot.schema_name(routine.schema);
-                let declared =
-                    self.contract.functions_named(schema, &routine.name).next().is_some();
-                self.creating_extension(extension, routine.owner, declared)
+                self.creating_extension(extension, routine.owner, self.declares_routine(routine))
                     .filter(|_| !routine.security_definer)
             }),
             id: ObjectId::Routine(routine.oid),

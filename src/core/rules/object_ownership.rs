@@ -31,8 +31,8 @@ pub static RULE: Rule = Rule {
     section: "2",
     checks: "The database, and schemas, relations and routines of the governed schemas, belong to \
              trusted owners, not to client or worker roles; those that the contract declares do \
-             not belong to a role that it does not name either. Where the contract names an owner, \
-             the database with all that its owner owns is one finding.",
+             not belong to a role that it does not name either, managed or not. Where the contract \
+             names an owner, the database with all that its owner owns is one finding.",
     why: "An owner can grant itself any privilege, disable row security and replace the body of \
           a routine. No grant and no policy restricts it.",
     fix: "Change the owner to the role that runs migrations. An object that carries code or row \
@@ -62,7 +62,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         } else {
             continue;
         };
-        let owned = Owned { keyword: "SCHEMA".to_owned(), owner, code: None };
+        let owned = Owned { keyword: "SCHEMA".to_owned(), owner, is_declared: true, code: None };
         out.push(owned.draft(cx, &Target::of_schema(cx, schema), severity));
     }
     out.extend(of_database(cx));
@@ -74,6 +74,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let owned = Owned {
             keyword: relation.kind.object_type().to_uppercase(),
             owner: relation.owner,
+            is_declared: cx.declares_relation(relation),
             code: relation.carries_code(cx.snapshot).then_some(Carrier::Relation(relation)),
         };
         out.push(owned.draft(cx, &Target::of_relation(cx, relation), Severity::Error));
@@ -85,6 +86,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let owned = Owned {
             keyword: keyword.to_owned(),
             owner: routine.owner,
+            is_declared: cx.declares_routine(routine),
             code: Some(Carrier::Routine(routine)),
         };
         out.push(owned.draft(cx, &Target::of_routine(cx, routine), Severity::Error));
@@ -101,7 +103,8 @@ fn of_database(cx: &Context<'_>) -> Option<Draft> {
         (false, true) if declared == 0 => Severity::Warning,
         _ => Severity::Error,
     };
-    let owned = Owned { keyword: "DATABASE".to_owned(), owner, code: None };
+    let is_declared = declared > 0;
+    let owned = Owned { keyword: "DATABASE".to_owned(), owner, is_declared, code: None };
     let mut draft = owned.draft(cx, &Target::of_database(cx), severity);
     if declared > 0 && !cx.is_subject(owner) {
         let objects = if declared == 1 { "object" } else { "objects" };
@@ -116,6 +119,8 @@ struct Owned<'a> {
     /// The type of object as ALTER names it.
     keyword: String,
     owner: Oid,
+    /// Whether the contract declares it, or an object in it.
+    is_declared: bool,
     /// The code that the object carries.
     code: Option<Carrier<'a>>,
 }
@@ -150,7 +155,9 @@ impl Owned<'_> {
         if let Some((_, exposed)) = consequences {
             evidence["exposed_routines"] = exposed;
         }
-        let managed_by = target.object.managed_by.clone().or_else(|| cx.managed_role(self.owner));
+        // No name of an owner excuses a change of what the contract declares.
+        let of_platform = || cx.managed_role(self.owner).filter(|_| !self.is_declared);
+        let managed_by = target.object.managed_by.clone().or_else(of_platform);
         Draft::new(Object { managed_by, ..target.object.clone() }, severity, detail)
             .role(&owner)
             .evidence(evidence)
@@ -420,13 +427,32 @@ mod tests {
             "error function api.get_ceo_metrics() mallory: Function api.get_ceo_metrics() is owned \
              by role \"mallory\", which the contract does not name."
         );
-        assert!(found[1].starts_with("info function ops.complete_outbox_message"), "{found:?}");
+        // The name of a managed role excuses only what the contract does not declare.
+        assert!(found[1].starts_with("error function ops.complete_outbox_message"), "{found:?}");
         assert_eq!(
             found[2],
             "error table public.plaintiffs mallory: Table public.plaintiffs is owned by role \
              \"mallory\", which the contract does not name; 6 SECURITY DEFINER routines search its \
              schema. => ALTER TABLE public.plaintiffs OWNER TO postgres;"
         );
+    }
+
+    #[test]
+    fn managed_role_owns_no_governed_schema_and_may_own_an_undeclared_database() {
+        let mut world = World::conforming();
+        world.add_role("platform");
+        let platform = world.role("platform").oid;
+        world.contract.managed.roles = vec!["platform".into()];
+        world.schema("enforcement").owner = platform;
+        let found = world.found(&RULE);
+        assert!(found.len() == 1 && found[0].starts_with("warning schema enf"), "{found:?}");
+        world.schema("enforcement").owner = world.snapshot.database.owner;
+        world.snapshot.database.owner = platform;
+        let found = world.found(&RULE);
+        assert!(found.len() == 1 && found[0].starts_with("info database"), "{found:?}");
+        world.relation("public.plaintiffs").owner = platform;
+        let found = world.found(&RULE);
+        assert!(found.len() == 1 && found[0].starts_with("error database"), "{found:?}");
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub static RULE: Rule = Rule {
              role is a member of clients and workers only, and does not inherit their privileges. \
              A role that the contract does not declare and that can log in is not a member of an \
              owner, of a predefined role with which it can access all rows, files or programs, \
-             or, unless it can become clients as a login role does, of a worker.",
+             or, unless it can become clients as a login role does, of a worker. A managed role \
+             may be a member of these, but of an owner only if a pattern matches its name and \
+             superusers granted its memberships.",
     why: "A member can use SET ROLE or inherits the privileges of the role, so every request \
           can do what that role can do. NOINHERIT does not prevent SET ROLE. PostgreSQL fires \
           no event trigger for GRANT of a role, so only hardened mode blocks it.",
@@ -140,11 +142,18 @@ fn undeclared_members<'a>(cx: &Context<'a>) -> Vec<&'a Role> {
                 && cx.contract.role(&role.name).is_none()
                 && !cx.is_trusted_owner(role.oid)
                 && role.oid != cx.snapshot.database.owner
-                && cx.managed_role(role.oid).is_none()
+                && !is_managed_by_pattern(cx, role)
         })
         .collect();
     roles.sort_by(|a, b| a.name.cmp(&b.name));
     roles
+}
+
+/// Whether a pattern of the contract makes a role a managed one: a role of the platform that exists
+/// for a limited time, with memberships that superusers granted. Where the contract lists the name
+/// itself, nothing shows who created the role.
+fn is_managed_by_pattern(cx: &Context<'_>, role: &Role) -> bool {
+    cx.managed_role(role.oid).is_some() && !cx.contract.manages_role(&role.name, false)
 }
 
 /// The predefined roles that read or write all rows, or files of the server, or execute programs.
@@ -158,15 +167,18 @@ const WITH_DATA: [&str; 5] = [
 
 /// Returns the memberships by which an undeclared role can act as a role that the contract trusts:
 /// an owner, or a worker unless the role may be a login role; and those in predefined roles with
-/// which it can access all rows. It is not known what they are for.
+/// which it can access all rows. It is not known what they are for. A managed role needs most of
+/// them, but the platform does not act as an owner.
 fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
     let may_be_login = cx.contract.roles_of(RoleKind::Login).next().is_none()
         && requests::may_be_login(cx.access, member, &cx.declared_clients());
+    let is_managed = cx.managed_role(member.oid).is_some();
     let mut drafts = Vec::new();
     for role in reached(cx, member, &[Follow::Set, Follow::Privileges]) {
         let power = match cx.contract.kind_of(&role.name) {
             Some(RoleKind::Owner) => Power::Owner,
             _ if cx.contract.trusted_roles.contains(&role.name) => Power::Owner,
+            _ if is_managed => continue,
             Some(RoleKind::Worker) if !may_be_login => Power::Worker,
             _ if WITH_DATA.contains(&role.name.as_str()) => Power::Predefined,
             _ => continue,
@@ -608,5 +620,11 @@ mod tests {
         let grantor = world.role("anon").oid;
         world.snapshot.memberships.last_mut().unwrap().grantor = grantor;
         assert_eq!(world.findings(&RULE).len(), 2, "a superuser did not grant all of it");
+        world.contract.managed.roles = vec!["alice".into()];
+        let found = world.found(&RULE);
+        assert!(
+            found.len() == 1 && found[0].starts_with("warning role postgres alice"),
+            "a name excuses no membership in an owner: {found:?}"
+        );
     }
 }

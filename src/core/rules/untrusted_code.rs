@@ -33,7 +33,8 @@ pub static RULE: Rule = Rule {
              to trusted owners, as far as the objects themselves do, or to roles that can act as \
              the owners of the objects; so do the functions of event triggers, the types of \
              columns, and the partitions and inheritance children of declared tables, whose \
-             owners can add triggers to them. Bodies that are text are not searched.",
+             owners can add triggers to them. Code of a managed role is excused in a managed \
+             schema of a superuser only. Bodies that are text are not searched.",
     why: "The owner of a routine can replace its body at any time, and the owner of a partition \
           can add triggers. The code runs with the privileges of the role that uses the object, \
           and in a policy it decides which rows are visible.",
@@ -109,7 +110,6 @@ fn of_child(cx: &Context<'_>, table: &Relation, child: &Relation) -> Draft {
         problem(cx, child.owner)
     );
     let object = cx.relation_object(table);
-    let managed_by = object.managed_by.clone().or_else(|| cx.managed_role(child.owner));
     let identity = target.object.identity.as_str();
     let new = new_owner(cx);
     let proposal = format!(
@@ -118,7 +118,7 @@ fn of_child(cx: &Context<'_>, table: &Relation, child: &Relation) -> Draft {
         printable(&owner),
         target.sql
     );
-    Draft::new(Object { managed_by, ..object }, Severity::Error, detail)
+    Draft::new(object, Severity::Error, detail)
         .role(&owner)
         .key(identity)
         .evidence(json!({"owner": owner, "child": identity}))
@@ -161,6 +161,18 @@ impl Code<'_> {
             Self::Routine(routine) => routine.owner,
             Self::Type(_, of) => of.owner,
         }
+    }
+
+    /// Returns the managed role whose code this is, as far as the platform keeps it apart: in a
+    /// managed schema that belongs to a superuser, where nobody else has created it.
+    fn managed_by(self, cx: &Context<'_>) -> Option<String> {
+        let schema = match self {
+            Self::Routine(routine) => routine.schema,
+            Self::Type(_, of) => of.schema,
+        };
+        let schema = cx.snapshot.schema(schema)?;
+        let is_platforms = cx.access.is_superuser(schema.owner) && cx.manages_schema(schema);
+        cx.managed_role(self.owner()).filter(|_| is_platforms)
     }
 
     fn node(self) -> Node {
@@ -235,7 +247,7 @@ impl Root<'_> {
                 id: ObjectId::Named,
             },
         };
-        let managed_by = object.managed_by.clone().or_else(|| cx.managed_role(code.owner()));
+        let managed_by = object.managed_by.clone().or_else(|| code.managed_by(cx));
         Draft::new(Object { managed_by, ..object }, Severity::Error, detail)
             .role(&owner)
             .key(&identity)
@@ -383,7 +395,7 @@ impl<'c, 'a> Users<'c, 'a> {
     /// Returns the object if the contract declares it and its owner is trusted. Another owner has a
     /// finding by `object_ownership`.
     fn declared(&self, node: Node) -> Option<Declared<'a>> {
-        let (cx, contract) = (self.cx, self.cx.contract);
+        let cx = self.cx;
         match node {
             Node::Read(oid) | Node::Written(oid) => {
                 let relation = find_relation(cx, oid)?;
@@ -391,9 +403,7 @@ impl<'c, 'a> Users<'c, 'a> {
             }
             Node::Routine(oid) => {
                 let routine = find_routine(cx, oid)?;
-                let schema = cx.snapshot.schema_name(routine.schema);
-                let is_declared = contract.functions_named(schema, &routine.name).next().is_some();
-                (is_declared && !is_untrusted(cx, routine.owner))
+                (cx.declares_routine(routine) && !is_untrusted(cx, routine.owner))
                     .then_some(Declared::Routine(routine))
             }
             Node::Type(_) => None,
@@ -592,6 +602,28 @@ mod tests {
             ["error event trigger e mallory: Event trigger e executes function lab.stamp(), \
                  which is owned by role \"mallory\", which the contract does not name."]
         );
+    }
+
+    #[test]
+    fn code_of_a_managed_role_is_excused_in_a_managed_schema_of_a_superuser_only() {
+        let mut world = world("mallory");
+        world.contract.managed.roles = vec!["mallory".into()];
+        let table = world.relation("public.plaintiffs").oid;
+        let severity = |world: &mut World| {
+            let found = found(world, vec![trigger(table)], &[]);
+            found.iter().map(|finding| finding[..5].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(severity(&mut world), ["error"]);
+        world.contract.managed.schemas.push("lab".into());
+        assert_eq!(severity(&mut world), ["error"], "it may have made the schema itself");
+        world.schema("lab").owner = world.role("root").oid;
+        assert_eq!(severity(&mut world), ["info "]);
+        let parent = world.relation("public.plaintiffs").clone();
+        let owner = world.role("mallory").oid;
+        let child = Relation { oid: 9_011, name: "may".into(), owner, ..parent.clone() };
+        world.snapshot.relations.push(child);
+        let of_child = found(&mut world, vec![], &[(parent.oid, 9_011)]);
+        assert!(of_child.len() == 1 && of_child[0].starts_with("error table"), "{of_child:?}");
     }
 
     #[test]

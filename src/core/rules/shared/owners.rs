@@ -51,9 +51,7 @@ pub(crate) fn has_strange_owner(cx: &Context<'_>, relation: &Relation) -> bool {
 
 /// Whether a declared routine belongs to a role that it does not name.
 pub(crate) fn routine_has_strange_owner(cx: &Context<'_>, routine: &Routine) -> bool {
-    let schema = cx.snapshot.schema_name(routine.schema);
-    is_unnamed(cx, routine.owner)
-        && cx.contract.functions_named(schema, &routine.name).next().is_some()
+    is_unnamed(cx, routine.owner) && cx.declares_routine(routine)
 }
 
 /// Whether `object_ownership` reports everything that a role owns in a schema: then consequences
@@ -75,7 +73,6 @@ pub(crate) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
     };
     let routines = || cx.snapshot.routines.iter().filter(|r| is_owned(r.schema, r.owner));
     cx.governed(schema.oid).is_some()
-        && cx.managed_role(role.oid).is_none()
         && !owned(ContentKind::Operator)
         && !owned(ContentKind::Type)
         && owned(ContentKind::Relation) == relations().next().is_some()
