@@ -424,24 +424,26 @@ impl Checked<'_, '_> {
         by_commands.chain(by_row).collect()
     }
 
-    /// Checks the SECURITY DEFINER routines among `routines`. (Routines that no command has changed
-    /// are checked for changes of the schemas around them, see [`Self::exposed_routines`].)
+    /// Checks the SECURITY DEFINER routines among `routines`, and the settings of the others.
+    /// (Routines that no command has changed are checked for changes of the schemas around them,
+    /// see [`Self::exposed_routines`].)
     fn routines(&self, routines: &HashSet<Oid>) -> Vec<Found> {
         let Self { old, new, exempt, tag, .. } = *self;
         let Snapshots { before, after, .. } = self.states;
         let earlier: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
         let is_changed = |r: &Routine| !self.shows_more_than_changes() || routines.contains(&r.oid);
         let mut found = Vec::new();
-        for routine in after
-            .routines
-            .iter()
-            .filter(|r| r.security_definer && is_changed(r) && !is_excused(old, new, r))
-        {
+        for routine in after.routines.iter().filter(|r| is_changed(r) && !is_excused(old, new, r)) {
+            if !routine.security_definer {
+                let earlier = earlier.get(&routine.oid).copied();
+                found.extend(setting_checks(old, new, (routine, earlier), exempt));
+                continue;
+            }
             let earlier = earlier
                 .get(&routine.oid)
                 .copied()
                 .filter(|earlier| is_comparable(old, new, earlier, routine));
-            found.extend(setting_checks(new, routine, earlier, exempt));
+            found.extend(setting_checks(old, new, (routine, earlier), exempt));
             found.extend(caller_types_check(old, new, (routine, earlier), exempt));
             found.extend(
                 path_check(new, routine, earlier, tag).filter(|_| !exempt.path(new, routine)),
@@ -928,17 +930,19 @@ fn caller_types_check(
 
 /// Returns the rejections of settings that disable protection and are new in a routine.
 fn setting_checks(
+    old: &Context<'_>,
     cx: &Context<'_>,
-    routine: &Routine,
-    earlier: Option<&Routine>,
+    (routine, earlier): (&Routine, Option<&Routine>),
     exempt: &Exempt<'_>,
 ) -> Vec<Found> {
     let known: Vec<&str> = earlier
         .map(|earlier| {
-            security_definer_settings::suspect(&earlier.config).map(|(n, _)| n).collect()
+            let reported = security_definer_settings::reported(old, earlier);
+            reported.into_iter().map(|(name, _)| name).collect()
         })
         .unwrap_or_default();
-    security_definer_settings::suspect(&routine.config)
+    security_definer_settings::reported(cx, routine)
+        .into_iter()
         .filter(|(name, _)| !known.contains(name))
         .filter(|(name, value)| {
             !exempt.finding(cx, &security_definer_settings::finding(cx, routine, name, value))

@@ -385,6 +385,71 @@ fn supabase_is_recognised_and_its_roles_are_left_alone() {
     assert_eq!(unknown.message, "unrecognized preset \"other\"");
 }
 
+#[test]
+fn name_of_a_managed_role_excuses_no_owner_of_declared_objects() {
+    let (_cluster, mut client) = application(&[], "");
+    change_contract(&mut client, "jsonb_set(c, '{managed,roles}', '[\"pgbouncer\"]')");
+    client
+        .batch_execute(
+            "CREATE ROLE pgbouncer LOGIN; GRANT deployer TO pgbouncer;
+             CREATE SCHEMA lab AUTHORIZATION pgbouncer; SET ROLE pgbouncer;
+             CREATE FUNCTION lab.stamp() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN RETURN NEW; END';
+             RESET ROLE;",
+        )
+        .unwrap();
+    assert_eq!(findings(&mut client), ["warning role_membership deployer pgbouncer"]);
+    client.batch_execute("REVOKE deployer FROM pgbouncer").unwrap();
+    for (change, rule) in [
+        ("ALTER TABLE shop.goods OWNER TO pgbouncer", "object_ownership"),
+        ("ALTER FUNCTION shop.pre_request() OWNER TO pgbouncer", "object_ownership"),
+        (
+            "CREATE TRIGGER s BEFORE INSERT ON shop.goods FOR EACH ROW EXECUTE FUNCTION lab.stamp()",
+            "untrusted_code",
+        ),
+    ] {
+        let rejected = rejection(&mut client, change);
+        assert!(rejected.message.contains(rule), "{change}: {rejected:?}");
+    }
+    client.batch_execute("ALTER SCHEMA shop OWNER TO pgbouncer").unwrap();
+    assert_eq!(findings(&mut client), ["warning object_ownership shop pgbouncer"]);
+}
+
+#[test]
+fn inferred_contract_lists_no_managed_names_of_another_platform() {
+    let (_cluster, mut client) = application(&[], "CREATE ROLE dashboard_user");
+    let managed = "SELECT jsonb_array_elements_text(ops.contract()->'managed'->'roles')";
+    assert_eq!(column(&mut client, managed), ["dashboard_user"]);
+}
+
+#[test]
+fn role_that_a_routine_of_clients_sets_is_reported() {
+    let (cluster, mut client) = application(
+        &[],
+        "CREATE FUNCTION shop.count() RETURNS text LANGUAGE sql AS
+             'SELECT count(*)::text FROM shop.goods';
+         REVOKE EXECUTE ON FUNCTION shop.count() FROM PUBLIC;
+         GRANT EXECUTE ON FUNCTION shop.count() TO visitor; INSERT INTO shop.goods VALUES (-1)",
+    );
+    let mut login = cluster.connect("app", "authenticator");
+    login.batch_execute("SET ROLE visitor").unwrap();
+    assert_eq!(column(&mut login, "SELECT shop.count()"), ["0"]);
+    client.batch_execute("ALTER FUNCTION shop.count() SET role = 'backend'").unwrap();
+    assert_eq!(column(&mut login, "SELECT shop.count()"), ["1"], "as the worker");
+    assert_eq!(findings(&mut client), ["warning security_definer_settings shop.count()"]);
+    let fix = "ALTER ROUTINE shop.count() RESET role;";
+    assert_eq!(plan(&mut client), [fix]);
+    client.batch_execute(fix).unwrap();
+    let blocks = "jsonb_set(c, '{rules}',
+        '{\"security_definer_settings\": {\"guard\": \"block\"}}')";
+    change_contract(&mut client, blocks);
+    for setting in ["role = 'backend'", "session_authorization = 'backend'", "row_security = off"] {
+        let rejected = rejection(&mut client, &format!("ALTER FUNCTION shop.count() SET {setting}"));
+        assert!(rejected.message.contains("function shop.count() sets"), "{rejected:?}");
+    }
+    client.batch_execute("ALTER FUNCTION shop.count() SET work_mem = '1MB'").unwrap();
+}
+
 fn major(client: &mut Client) -> i32 {
     let version = "SELECT current_setting('server_version_num')::int / 10000";
     client.query_one(version, &[]).unwrap().get(0)

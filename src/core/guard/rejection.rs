@@ -167,9 +167,8 @@ impl Rejection {
         let rule = &security_definer_settings::RULE;
         let object = cx.snapshot.routine_identity(routine);
         let message = format!(
-            "SECURITY DEFINER {} {} sets {name} to \"{}\"",
-            routine.object_type(),
-            cx.snapshot.routine_message(routine),
+            "{} sets {name} to \"{}\"",
+            security_definer_settings::described(cx, routine),
             printable(value)
         );
         Self {
@@ -177,9 +176,13 @@ impl Rejection {
             key: format!("{object} {name}"),
             object,
             verdict: None,
-            problem: format!("{message}."),
+            problem: capitalized(&format!("{message}.")),
             message,
-            detail: format!("{} {}", security_definer_settings::effect(name), source(rule)),
+            detail: format!(
+                "{} {}",
+                security_definer_settings::effect(routine, name),
+                source(rule)
+            ),
             hint: format!(
                 "Omit SET {name}, or run: ALTER ROUTINE {} RESET {name};",
                 cx.snapshot.routine_sql(routine)
