@@ -423,6 +423,41 @@ fn inferred_contract_lists_no_managed_names_of_another_platform() {
 }
 
 #[test]
+fn login_role_that_can_no_longer_serve_requests_is_reported() {
+    for settings in [&[][..], HARDENED] {
+        let (cluster, mut client) = application(settings, "");
+        assert_eq!(findings(&mut client), [""; 0]);
+        for (change, undo, rule) in [
+            (
+                "ALTER ROLE authenticator NOLOGIN",
+                "ALTER ROLE authenticator LOGIN",
+                "role_attributes",
+            ),
+            (
+                "REVOKE CONNECT ON DATABASE app FROM PUBLIC",
+                "GRANT CONNECT ON DATABASE app TO authenticator",
+                "role_attributes",
+            ),
+            (
+                "REVOKE visitor, member FROM authenticator",
+                "GRANT visitor TO authenticator",
+                "role_membership",
+            ),
+        ] {
+            client.batch_execute(change).unwrap();
+            assert_eq!(
+                findings(&mut client),
+                [format!("warning {rule} authenticator authenticator")]
+            );
+            assert_eq!(plan(&mut client), [""; 0], "it may be intended");
+            client.batch_execute(undo).unwrap();
+            assert_eq!(findings(&mut client), [""; 0], "{undo}");
+        }
+        cluster.connect("app", "authenticator").batch_execute("SET ROLE visitor").unwrap();
+    }
+}
+
+#[test]
 fn role_that_a_routine_of_clients_sets_is_reported() {
     let (cluster, mut client) = application(
         &[],
@@ -444,7 +479,8 @@ fn role_that_a_routine_of_clients_sets_is_reported() {
         '{\"security_definer_settings\": {\"guard\": \"block\"}}')";
     change_contract(&mut client, blocks);
     for setting in ["role = 'backend'", "session_authorization = 'backend'", "row_security = off"] {
-        let rejected = rejection(&mut client, &format!("ALTER FUNCTION shop.count() SET {setting}"));
+        let rejected =
+            rejection(&mut client, &format!("ALTER FUNCTION shop.count() SET {setting}"));
         assert!(rejected.message.contains("function shop.count() sets"), "{rejected:?}");
     }
     client.batch_execute("ALTER FUNCTION shop.count() SET work_mem = '1MB'").unwrap();

@@ -1,7 +1,7 @@
 //! The attributes of a role differ from the contract.
 
 use super::context::Context;
-use crate::catalog::{Attribute, Object, ObjectId};
+use crate::catalog::{Attribute, Object, ObjectId, ObjectKind, Privileges, Role};
 use crate::contract::{GuardAction, RoleDecl, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement};
@@ -22,7 +22,8 @@ pub static RULE: Rule = Rule {
     section: "2",
     checks: "Each declared role has exactly the attributes that the contract declares for it: \
              SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION. A client or login role must \
-             have none of them even if its declaration omits them; CREATEDB is a warning then.",
+             have none of them even if its declaration omits them; CREATEDB is a warning then. A \
+             login role has LOGIN, and CONNECT on the database.",
     why: "SUPERUSER and BYPASSRLS bypass every policy; with CREATEROLE a role can give a password \
           to the owner, or grant itself memberships; with REPLICATION it can read all data. Every \
           request can use the attributes of its login role after RESET ROLE. PostgreSQL fires no \
@@ -40,6 +41,9 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for declared in &cx.contract.roles {
         let Some(role) = cx.snapshot.role_named(&declared.name) else { continue };
+        if declared.kind == RoleKind::Login {
+            out.extend(cannot_log_in(cx, role));
+        }
         for attribute in Attribute::ALL {
             let (actual, word) = (role.has(attribute), attribute.as_str());
             let stated = declared.attribute(attribute);
@@ -77,6 +81,45 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out.push(draft);
         }
     }
+}
+
+/// Returns what to report about a login role that cannot log in, or not to this database. Somebody
+/// may have intended it for a limited time.
+fn cannot_log_in(cx: &Context<'_>, role: &Role) -> Vec<Draft> {
+    let (database, name) = (&cx.snapshot.database, printable(&role.name));
+    let mut drafts = Vec::new();
+    if !role.can_login {
+        let detail = format!(
+            "Role \"{name}\" does not have attribute LOGIN: requests cannot log in as this login \
+             role."
+        );
+        let sql = format!("ALTER ROLE {} LOGIN;", safe_ident(&role.name));
+        drafts.push(missing(role, "LOGIN", detail, &sql));
+    }
+    let acl = database.acl.as_ref();
+    let held = cx.access.privileges(role.oid, database.owner, acl, ObjectKind::Database);
+    if !held.contains(Privileges::CONNECT) {
+        let detail = format!(
+            "Role \"{name}\" does not have CONNECT on database {}: requests cannot log in as this \
+             login role.",
+            safe_ident(&database.name)
+        );
+        let (database, login) = (safe_ident(&database.name), safe_ident(&role.name));
+        let sql = format!("GRANT CONNECT ON DATABASE {database} TO {login};");
+        drafts.push(missing(role, "CONNECT", detail, &sql));
+    }
+    drafts
+}
+
+/// Returns the finding about what a login role needs.
+fn missing(role: &Role, word: &str, detail: String, sql: &str) -> Draft {
+    let object = Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) };
+    Draft::new(object, Severity::Warning, detail)
+        .role(&role.name)
+        .key(word)
+        .evidence(json!({"attribute": word, "declared": true, "actual": false}))
+        .fix(Fix::Proposal(format!("If this is not intended:\n{sql}")))
+        .measure(Measure { is_missing: true, ..Measure::default() }.limited_to(GuardAction::Warn))
 }
 
 /// Returns what the kind of a role requires where its declaration omits an attribute. Each of them
@@ -138,6 +181,28 @@ mod tests {
         let gateway = world.contract.roles.iter_mut().find(|role| role.name == "gateway").unwrap();
         gateway.create_db = Some(true);
         assert_eq!(world.found(&RULE), [""; 0]);
+    }
+
+    #[test]
+    fn login_role_that_cannot_log_in_is_a_warning() {
+        let mut world = World::conforming();
+        for (name, kind) in [("gateway", RoleKind::Login), ("jobs", RoleKind::Worker)] {
+            world.add_role(name);
+            world.declare(name, kind);
+        }
+        assert_eq!(
+            world.found(&RULE),
+            ["warning role gateway gateway: Role \"gateway\" does not have attribute LOGIN: \
+              requests cannot log in as this login role."]
+        );
+        world.role("gateway").can_login = true;
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.snapshot.database.acl = Some(vec![].into());
+        assert_eq!(
+            world.found(&RULE),
+            ["warning role gateway gateway: Role \"gateway\" does not have CONNECT on database \
+              app: requests cannot log in as this login role."]
+        );
     }
 
     #[test]

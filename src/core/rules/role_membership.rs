@@ -25,7 +25,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "2",
     checks: "No client or worker role is a direct or indirect member of another role. A login \
-             role is a member of clients and workers only, and does not inherit their privileges. \
+             role is a member of clients and workers only, does not inherit their privileges, and \
+             can become a client. \
              A role that the contract does not declare and that can log in is not a member of an \
              owner, of a predefined role with which it can access all rows, files or programs, \
              or, unless it can become clients as a login role does, of a worker. A managed role \
@@ -49,7 +50,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let Some(member) = cx.snapshot.role_named(&declared.name) else { continue };
         match declared.kind {
             RoleKind::Client | RoleKind::Worker => out.extend(of_subject(cx, member)),
-            RoleKind::Login => out.extend(of_login(cx, member)),
+            RoleKind::Login => {
+                out.extend(of_login(cx, member));
+                out.extend(cut_off(cx, member));
+            }
             RoleKind::Owner => {}
         }
     }
@@ -128,6 +132,40 @@ fn of_login(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+/// Returns the finding about a login role that can become no client: requests fail. A login role
+/// of background jobs may become workers only, if another one becomes clients.
+fn cut_off(cx: &Context<'_>, member: &Role) -> Option<Draft> {
+    let clients = cx.declared_clients();
+    let becomes = |login: &Role, role: &Role| cx.access.can_set_role(login.oid, role.oid);
+    let becomes_client = |login: &Role| clients.iter().any(|client| becomes(login, client));
+    let is_of_jobs = || {
+        let mut workers = cx.workers.iter().filter(|worker| cx.is_worker(worker.oid));
+        workers.any(|worker| becomes(member, worker)) && cx.logins().into_iter().any(becomes_client)
+    };
+    if clients.is_empty() || becomes_client(member) || is_of_jobs() {
+        return None;
+    }
+    let detail = format!(
+        "Role \"{}\" can become no client of the contract: requests that log in as this role fail.",
+        printable(&member.name)
+    );
+    let names: Vec<_> = clients.iter().map(|client| safe_ident(&client.name)).collect();
+    let grant = format!(
+        "If requests log in as this role:\nGRANT {} TO {};",
+        names.join(", "),
+        safe_ident(&member.name)
+    );
+    let object = Object { id: ObjectId::Role(member.oid), ..Context::role_object(&member.name) };
+    Some(
+        Draft::new(object, Severity::Warning, detail)
+            .role(&member.name)
+            .key("no client")
+            .evidence(json!({"problem": "no client"}))
+            .fix(Fix::Proposal(grant))
+            .measure(Measure::missing("no client", vec![]).limited_to(GuardAction::Warn)),
+    )
 }
 
 /// Returns the undeclared roles that can log in and are members of other roles: people, services,
@@ -535,6 +573,22 @@ mod tests {
         for kind in [None, Some(RoleKind::Login)] {
             assert_eq!(world_with_login(kind).found(&RULE), [""; 0], "{kind:?}");
         }
+    }
+
+    #[test]
+    fn login_role_that_can_become_no_client_is_reported() {
+        let mut world = world_with_login(Some(RoleKind::Login));
+        let expected = "warning role gateway gateway: Role \"gateway\" can become no client of \
+                        the contract: requests that log in as this role fail.";
+        let worker = world.role("service_role").oid;
+        world.snapshot.memberships.retain(|m| m.role == worker);
+        assert_eq!(world.found(&RULE), [expected]);
+        world.add_login("web");
+        world.declare("web", RoleKind::Login);
+        world.grant_role_without_inherit("anon", "web");
+        assert_eq!(world.found(&RULE), [""; 0], "one becomes clients, the other workers");
+        world.snapshot.memberships.retain(|m| m.role != worker);
+        assert_eq!(world.found(&RULE), [expected]);
     }
 
     #[test]
