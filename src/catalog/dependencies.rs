@@ -443,8 +443,8 @@ pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<ObjectId> {
     found
 }
 
-/// Returns the rows of the catalogs of parts that depend on an object, its indexes, and the relation
-/// with the attributes of a composite type.
+/// Returns the rows of the catalogs of parts that depend on an object, its indexes, and the
+/// relation with the attributes of a composite type.
 fn parts_of(state: &State, reader: &Reader, object: (Oid, Oid)) -> HashSet<(Oid, Oid)> {
     let is_part = |edge: &Edge| {
         CATALOGS.contains(&edge.from.0) || edge.from.0 == oids::PG_CLASS && edge.from.2 == 0

@@ -404,7 +404,7 @@ fn name_of_a_managed_role_excuses_no_owner_of_declared_objects() {
         ("ALTER TABLE shop.goods OWNER TO pgbouncer", "object_ownership"),
         ("ALTER FUNCTION shop.pre_request() OWNER TO pgbouncer", "object_ownership"),
         (
-            "CREATE TRIGGER s BEFORE INSERT ON shop.goods FOR EACH ROW EXECUTE FUNCTION lab.stamp()",
+            "CREATE TRIGGER s BEFORE INSERT ON shop.goods EXECUTE FUNCTION lab.stamp()",
             "untrusted_code",
         ),
     ] {

@@ -83,7 +83,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Returns what to report about a login role that cannot log in, or not to this database. Somebody
+/// Returns what to report about a login role that cannot log in, or not to this database. A person
 /// may have intended it for a limited time.
 fn cannot_log_in(cx: &Context<'_>, role: &Role) -> Vec<Draft> {
     let (database, name) = (&cx.snapshot.database, printable(&role.name));

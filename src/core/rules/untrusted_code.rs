@@ -164,7 +164,7 @@ impl Code<'_> {
     }
 
     /// Returns the managed role whose code this is, as far as the platform keeps it apart: in a
-    /// managed schema that belongs to a superuser, where nobody else has created it.
+    /// managed schema that belongs to a superuser, which no other role has created.
     fn managed_by(self, cx: &Context<'_>) -> Option<String> {
         let schema = match self {
             Self::Routine(routine) => routine.schema,
