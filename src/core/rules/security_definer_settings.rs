@@ -188,7 +188,7 @@ mod tests {
             ["warning function api.get_ceo_metrics(): Function api.get_ceo_metrics() runs with \
               role set to \"service_role\". => ALTER ROUTINE api.get_ceo_metrics() RESET role;"]
         );
-        world.routine("get_ceo_metrics").acl = Some(vec![].into());
+        world.routine("get_ceo_metrics").acl = Some(vec![]);
         assert_eq!(world.found(&RULE), found, "the contract declares EXECUTE");
         for harmless in ["row_security=on", "session_replication_role=replica", "work_mem=1MB"] {
             world.routine("get_ceo_metrics").config = vec![harmless.into()];
