@@ -1,5 +1,5 @@
-//! Views whose writes change a table by themselves, and did not before: a trigger or a rule is gone,
-//! or the query is another one.
+//! Views whose writes change a table by themselves, and did not before: a trigger or a rule is
+//! gone, or the query is another one.
 
 use super::changes::Changed;
 use super::views::Earlier;

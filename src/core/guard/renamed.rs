@@ -1,6 +1,6 @@
-//! Schemas, relations, columns and roles that a transaction has renamed. The contract declares by name, and
-//! privileges stay on what is renamed: a later statement may give the name to another object, or
-//! give it back, so that only the commit shows what is wrong.
+//! Schemas, relations, columns and roles that a transaction has renamed. The contract declares by
+//! name, and privileges stay on what is renamed: a later statement may give the name to another
+//! object, or give it back, so that only the commit shows what is wrong.
 
 use super::change::Regression;
 use crate::catalog::{Acl, ObjectId, Relation, Schema};
