@@ -5,13 +5,12 @@
 use super::type_name::type_name;
 use super::{objects, oids, policies, routines};
 use crate::pg::heap::{ByOid, Column, Row, State, Table, interrupts, of_row};
-use crate::pg::text::from_server;
 use dragonfly_core::catalog::{
-    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, Snapshot, TypeOwner, Use,
+    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, RelationKind, Snapshot,
+    TypeOwner, Use,
 };
 use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::CStr;
 use std::rc::Rc;
 
 /// The maximum number of objects that are visited for the objects of one statement.
@@ -459,7 +458,7 @@ fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
     if object.0 == oids::PG_CLASS {
         // Only a type with a domain in it matters, which `containers` finds from the domain; and
         // the default of a domain that uses a sequence.
-        let is_sequence = relkind(object.1) == b'S';
+        let is_sequence = relkind(state, object.1) == b'S';
         edges.retain(|edge| edge.from.0 != oids::PG_TYPE || is_sequence);
         let mut parents = reader.from(state, object);
         parents.retain(|edge| edge.to.0 == oids::PG_CLASS);
@@ -494,7 +493,7 @@ fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> V
             let catalog = |i: &Info| if i.is_of_type { oids::PG_TYPE } else { oids::PG_CLASS };
             info.map(|info| (catalog(&info), info.on)).into_iter().collect()
         }
-        oids::PG_CLASS => match relkind(oid) {
+        oids::PG_CLASS => match relkind(state, oid) {
             b'i' | b'I' => table_of_index(oid).map(|oid| (class, oid)).into_iter().collect(),
             // A column with a domain: values of the row type contain the domain as well.
             kind if edge.to.0 == oids::PG_TYPE => {
@@ -570,6 +569,7 @@ impl Assembled {
             of_types: HashMap::new(),
             untrusted: HashMap::new(),
             operators: HashMap::new(),
+            columns: HashMap::new(),
         };
         assembler.find_types(edges);
         let types = std::mem::take(&mut assembler.types);
@@ -676,6 +676,8 @@ struct Assembler<'a> {
     untrusted: HashMap<Oid, bool>,
     /// The functions that an operator stands for.
     operators: HashMap<Oid, Vec<Oid>>,
+    /// The names of the columns of relations, by number.
+    columns: HashMap<Oid, HashMap<i16, String>>,
 }
 
 impl Assembler<'_> {
@@ -767,7 +769,9 @@ impl Assembler<'_> {
 
     /// Finds what the default of a domain uses, whose other functions are those of its base type.
     fn default_of_domain(&mut self, oid: Oid, edges: &[Edge]) {
-        if edges.iter().all(|edge| edge.to.0 == oids::PG_TYPE) || !is_domain(oid) {
+        // The type of the rows of a table depends on the table, internally.
+        let is_plain = |edge: &Edge| edge.to.0 == oids::PG_TYPE || edge.kind == b'i';
+        if edges.iter().all(is_plain) || !is_domain(oid) {
             return;
         }
         let text = self.stored(oids::TYPE_BY_OID, oid, &["typdefaultbin"]);
@@ -980,7 +984,7 @@ impl Assembler<'_> {
         let parents = edges
             .iter()
             .filter(|e| e.from.2 == 0 && e.to.0 == oids::PG_CLASS && matches!(e.kind, b'a' | b'n'));
-        let is_table = |oid: Oid| matches!(relkind(oid), b'r' | b'p' | b'f');
+        let is_table = |oid: Oid| matches!(self.relkind(oid), b'r' | b'p' | b'f');
         for parent in parents {
             if is_table(oid) && is_table(parent.to.1) {
                 found.children.push((parent.to.1, oid));
@@ -989,7 +993,7 @@ impl Assembler<'_> {
         if own.is_empty() {
             return;
         }
-        let (table, kind) = match relkind(oid) {
+        let (table, kind) = match self.relkind(oid) {
             b'i' | b'I' => (table_of_index(oid).unwrap_or_default(), PartKind::Index),
             b'p' => (oid, PartKind::PartitionKey),
             _ => return,
@@ -1071,8 +1075,8 @@ impl Assembler<'_> {
                 }
                 oids::PG_CLASS if oid != own && edge.kind != b'i' => {
                     uses.extend(if column > 0 && !reads_whole_rows {
-                        Some(Use::Column(oid, column_name(oid, column as i16)))
-                    } else if column > 0 || relkind(oid) == b'S' {
+                        Some(Use::Column(oid, self.column_name(oid, column as i16)))
+                    } else if column > 0 || self.relkind(oid) == b'S' {
                         Some(Use::Relation(oid))
                     } else {
                         // Otherwise it is a constant of type regclass.
@@ -1091,6 +1095,28 @@ impl Assembler<'_> {
             }
         }
         uses.into_iter().collect()
+    }
+
+    fn relkind(&self, relation: Oid) -> u8 {
+        match self.snapshot.relation(relation).map(|relation| relation.kind) {
+            Some(RelationKind::Table) => b'r',
+            Some(RelationKind::PartitionedTable) => b'p',
+            Some(RelationKind::ForeignTable) => b'f',
+            Some(RelationKind::View) => b'v',
+            Some(RelationKind::MaterializedView) => b'm',
+            Some(RelationKind::Sequence) => b'S',
+            None => relkind(self.state, relation),
+        }
+    }
+
+    /// Returns the name of a column; empty where it does not exist.
+    fn column_name(&mut self, relation: Oid, number: i16) -> String {
+        let state = self.state;
+        let names = self
+            .columns
+            .entry(relation)
+            .or_insert_with(|| objects::numbered_columns(state, relation).into_iter().collect());
+        names.get(&number).cloned().unwrap_or_default()
     }
 
     /// Returns the function of an operator, and that of its negator, which may replace it.
@@ -1132,9 +1158,11 @@ fn reads_without_columns(edges: &[Edge], own: Oid) -> bool {
             .any(|e| e.to.0 == oids::PG_CLASS && e.to.1 != own && e.to.2 == 0 && e.kind != b'i')
 }
 
-fn relkind(relation: Oid) -> u8 {
-    // SAFETY: a lookup in the system cache; 0 where there is no such relation.
-    unsafe { pg_sys::get_rel_relkind(relation.into()) as u8 }
+/// Returns `pg_class.relkind`; 0 where there is no such relation. Another session may have dropped
+/// it since the state, and the system cache remembers each relation that it does not find.
+fn relkind(state: &State, relation: Oid) -> u8 {
+    of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| row.char(kind))
+        .unwrap_or_default()
 }
 
 fn table_of_index(index: Oid) -> Option<Oid> {
@@ -1174,13 +1202,4 @@ fn described(state: &State, relation: Oid, number: i16) -> Option<ColumnInfo> {
         found.is_none()
     });
     found
-}
-
-fn column_name(relation: Oid, number: i16) -> String {
-    // SAFETY: a lookup in the system cache, which returns a C string, or null where there is no
-    // such column.
-    unsafe {
-        let name = pg_sys::get_attname(relation.into(), number, true);
-        if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) }
-    }
 }

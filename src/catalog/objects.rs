@@ -393,6 +393,11 @@ pub fn is_populated(state: &State, relation: Oid) -> bool {
 
 /// Returns the columns of a relation, in their order.
 pub fn columns(state: &State, relation: Oid) -> Vec<String> {
+    numbered_columns(state, relation).into_iter().map(|(_, name)| name).collect()
+}
+
+/// Returns the columns of a relation with their numbers, in this order.
+pub fn numbered_columns(state: &State, relation: Oid) -> Vec<(i16, String)> {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (owner, name) = (table.column("attrelid"), table.column("attname"));
     let (number, dropped) = (table.column("attnum"), table.column("attisdropped"));
@@ -404,7 +409,7 @@ pub fn columns(state: &State, relation: Oid) -> Vec<String> {
         }
     });
     found.sort();
-    found.into_iter().map(|(_, name)| name).collect()
+    found
 }
 
 /// Returns the columns that a statement can set to DEFAULT only: generated columns, and identity
