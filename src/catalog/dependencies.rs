@@ -508,8 +508,6 @@ fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> V
             let negator = column(oids::OPERATOR_BY_OID, "oprnegate");
             [Some(oid), negator].into_iter().flatten().map(|oid| (class, oid)).collect()
         }
-        // The functions of a base type are called without a check.
-        oids::PG_TYPE if edge.to.0 == oids::PG_PROC && !is_domain(oid) => vec![],
         _ => vec![(class, oid)],
     }
 }

@@ -127,6 +127,25 @@ fn code_of_an_undeclared_role_that_a_declared_object_executes_is_rejected_and_re
 }
 
 #[test]
+fn function_of_a_range_type_in_use_that_is_given_to_an_undeclared_role_is_rejected() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster);
+    client
+        .batch_execute(
+            "SET ROLE app_owner;
+             CREATE FUNCTION app.apart(int, int) RETURNS float8 IMMUTABLE LANGUAGE sql
+                 AS 'SELECT 1.0::float8';
+             CREATE TYPE app.span AS RANGE (subtype = int, subtype_diff = app.apart);
+             ALTER TABLE app.t ADD s app.span; RESET ROLE",
+        )
+        .unwrap();
+    let error =
+        attempt(&mut client, "ALTER FUNCTION app.apart(int, int) OWNER TO mallory").unwrap_err();
+    let expected = "A column type of app.t executes function app.apart(integer,integer)";
+    assert!(error.detail.contains(expected), "{error:?}");
+}
+
+#[test]
 fn trusted_code_is_attached_without_a_message() {
     let cluster = Cluster::start();
     let mut client = world(&cluster);
