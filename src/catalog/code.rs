@@ -4,7 +4,7 @@
 use super::{objects, oids};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use dragonfly_core::catalog::{Code, Oid, Relation, RelationKind, Snapshot};
-use dragonfly_core::contract::{Contract, RoleKind};
+use dragonfly_core::contract::Contract;
 use std::collections::{BTreeSet, HashSet};
 
 /// Adds to the relations whose owner is neither a superuser nor an owner role or a trusted role of
@@ -13,11 +13,7 @@ pub fn read(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
     let trusted: HashSet<Oid> = snapshot
         .roles
         .iter()
-        .filter(|role| {
-            role.superuser
-                || contract.trusted_roles.contains(&role.name)
-                || contract.roles_of(RoleKind::Owner).any(|owner| *owner == role.name)
-        })
+        .filter(|role| role.superuser || contract.trusts(&role.name))
         .map(|role| role.oid)
         .collect();
     for relation in snapshot.relations.iter_mut().filter(|r| !trusted.contains(&r.owner)) {

@@ -39,15 +39,27 @@ pub fn left_behind(
         return vec![];
     }
     let objects = with_inner(then, lost);
-    let before = around(then, &states.before, &objects);
-    let after = around(now, &states.after, &objects);
+    let mut concerned = rules.to_vec();
+    concerned.retain(|rule| matches!(rule.recheck, Recheck::ChangedObjects));
+    let mut regressions = regressions(states, &objects, [then, now], &concerned);
+    regressions.retain(|regression| !regression.is_missing);
+    regressions
+}
+
+/// Returns what `rules` report about objects and what needs them, and did not report before.
+pub(super) fn regressions(
+    states: &Snapshots,
+    objects: &[ObjectId],
+    [then, now]: [&State; 2],
+    rules: &[&'static Rule],
+) -> Vec<Regression> {
+    let before = around(then, &states.before, objects);
+    let after = around(now, &states.after, objects);
     let (old, new) = (Access::new(&before), Access::new(&after));
     let old = Context::new(&states.contract, &before, &old, &interrupts);
     let new = Context::new(&states.contract, &after, &new, &interrupts);
     let change = Change::new(&old, &new);
-    let concerned = rules.iter().filter(|rule| matches!(rule.recheck, Recheck::ChangedObjects));
-    let regressions = concerned.flat_map(|rule| change.regressions(rule));
-    regressions.filter(|regression| !regression.is_missing).collect()
+    rules.iter().flat_map(|rule| change.regressions(rule)).collect()
 }
 
 fn users_in(changed: &Changed) -> Option<Users> {

@@ -3,16 +3,14 @@
 //! rows of the objects do not show it.
 
 use super::changes::Changed;
-use super::reasons::around;
+use super::reasons;
 use super::snapshots::Snapshots;
 use crate::catalog::{self, Own, Users};
-use crate::pg::heap::{State, interrupts};
+use crate::pg::heap::State;
 use crate::store::contract;
-use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid};
-use dragonfly_core::contract::RoleKind;
-use dragonfly_core::guard::{Change, Regression};
-use dragonfly_core::rules::{Context, untrusted_code};
+use dragonfly_core::guard::Regression;
+use dragonfly_core::rules::untrusted_code;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
@@ -41,11 +39,8 @@ fn without_trusted(mut objects: Vec<ObjectId>, now: &State) -> Vec<ObjectId> {
     }
     let base = catalog::current_base();
     let contract = OnceCell::new();
-    let by_contract = |name: &String| {
-        let contract = contract.get_or_init(|| contract::in_force(now, &Own::find(now)));
-        contract.trusted_roles.contains(name)
-            || contract.roles_of(RoleKind::Owner).any(|owner| owner == name)
-    };
+    let by_contract =
+        |name: &str| contract.get_or_init(|| contract::in_force(now, &Own::find(now))).trusts(name);
     let mut known: HashMap<Oid, bool> = HashMap::new();
     let mut is_trusted = |owner: Oid| {
         *known.entry(owner).or_insert_with(|| {
@@ -99,18 +94,9 @@ fn owner(state: &State, object: ObjectId) -> Option<Oid> {
 
 /// Returns what the rule reports about declared objects that execute the code of `objects`, and did
 /// not report before.
-pub fn regressions(
-    states: &Snapshots,
-    objects: &[ObjectId],
-    [then, now]: [&State; 2],
-) -> Vec<Regression> {
+pub fn regressions(states: &Snapshots, objects: &[ObjectId], both: [&State; 2]) -> Vec<Regression> {
     if objects.is_empty() {
         return vec![];
     }
-    let before = around(then, &states.before, objects);
-    let after = around(now, &states.after, objects);
-    let (old, new) = (Access::new(&before), Access::new(&after));
-    let old = Context::new(&states.contract, &before, &old, &interrupts);
-    let new = Context::new(&states.contract, &after, &new, &interrupts);
-    Change::new(&old, &new).regressions(&untrusted_code::RULE)
+    reasons::regressions(states, objects, both, &[&untrusted_code::RULE])
 }

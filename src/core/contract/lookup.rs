@@ -17,6 +17,13 @@ impl Contract {
         self.roles.iter().filter(move |r| r.kind == kind).map(|r| r.name.as_str())
     }
 
+    /// Whether the contract trusts a role by its name: it is an owner or one of the trusted roles.
+    #[must_use]
+    pub fn trusts(&self, role: &str) -> bool {
+        self.trusted_roles.iter().any(|name| name == role)
+            || self.roles_of(RoleKind::Owner).any(|owner| owner == role)
+    }
+
     /// Returns the governed schema of this name.
     #[must_use]
     pub fn schema(&self, name: &str) -> Option<&SchemaDecl> {

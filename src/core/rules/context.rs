@@ -635,10 +635,7 @@ impl<'a> Context<'a> {
     /// Whether a role is a trusted owner: superusers, and the contract's owner and trusted roles.
     #[must_use]
     pub fn is_trusted_owner(&self, role: Oid) -> bool {
-        let name = self.snapshot.role_name(role);
-        self.access.is_superuser(role)
-            || self.contract.trusted_roles.contains(&name)
-            || self.contract.roles_of(RoleKind::Owner).any(|owner| owner == name)
+        self.access.is_superuser(role) || self.contract.trusts(&self.snapshot.role_name(role))
     }
 
     /// Returns a schema as the object of a finding.
