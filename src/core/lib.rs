@@ -31,6 +31,7 @@ pub mod finding;
 
 pub mod rules;
 
+pub mod declare;
 pub mod doctor;
 pub mod drift;
 pub mod exemptions;

@@ -338,7 +338,9 @@ pub enum PolicyCommand {
 }
 
 impl PolicyCommand {
-    fn commands(self) -> &'static [Command] {
+    /// Returns the commands that the name stands for.
+    #[must_use]
+    pub fn commands(self) -> &'static [Command] {
         match self {
             Self::All => &Command::ALL,
             Self::Select => &[Command::Select],
@@ -346,6 +348,20 @@ impl PolicyCommand {
             Self::Update => &[Command::Update],
             Self::Delete => &[Command::Delete],
         }
+    }
+
+    /// Returns the names of `commands`, in the order of [`Command::ALL`]: ALL for all of them.
+    #[must_use]
+    pub fn names_of(commands: &[Command]) -> Vec<Self> {
+        let named = |command: Command| match command {
+            Command::Select => Self::Select,
+            Command::Insert => Self::Insert,
+            Command::Update => Self::Update,
+            Command::Delete => Self::Delete,
+        };
+        let names: Vec<Self> =
+            Command::ALL.into_iter().filter(|c| commands.contains(c)).map(named).collect();
+        if names.len() == Command::ALL.len() { vec![Self::All] } else { names }
     }
 }
 

@@ -323,7 +323,7 @@ impl Objects<'_, '_> {
                 Command::ALL.into_iter().filter(|c| allowed.contains_key(c)).collect()
             };
             if !commands.is_empty() {
-                policies.insert(role.name.clone(), policy_commands(&commands));
+                policies.insert(role.name.clone(), PolicyCommand::names_of(&commands));
             }
         }
         policies
@@ -343,7 +343,8 @@ impl Objects<'_, '_> {
             let allowed = self.allowed_rows(relation, client);
             let mut commands = self.declared_commands(relation, client);
             commands.retain(|command| allowed.get(command) == Some(&Rows::All));
-            (!commands.is_empty()).then(|| (client.name.clone(), policy_commands(&commands)))
+            (!commands.is_empty())
+                .then(|| (client.name.clone(), PolicyCommand::names_of(&commands)))
         });
         Some(all_rows.collect())
     }
@@ -500,17 +501,4 @@ fn is_callable_by_public(routine: &Routine) -> bool {
 enum Rows {
     Some,
     All,
-}
-
-fn policy_commands(commands: &[Command]) -> Vec<PolicyCommand> {
-    if commands.len() == Command::ALL.len() {
-        return vec![PolicyCommand::All];
-    }
-    let declared = |command: &Command| match command {
-        Command::Select => PolicyCommand::Select,
-        Command::Insert => PolicyCommand::Insert,
-        Command::Update => PolicyCommand::Update,
-        Command::Delete => PolicyCommand::Delete,
-    };
-    commands.iter().map(declared).collect()
 }

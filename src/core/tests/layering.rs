@@ -19,6 +19,7 @@ const CORE: &[&str] = &[
     "rule",
     "finding",
     "rules",
+    "declare",
     "exemptions",
     "guard",
     "plan",

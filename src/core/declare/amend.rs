@@ -1,0 +1,392 @@
+//! Applies declarations to a contract.
+
+use super::objects::{Kind, Objects};
+use super::setting::set;
+use super::{Declaration, Grant, Name, On, PolicyHeader, RowSecurity, Target, Unfit, grants};
+use crate::catalog::{Attribute, Command, Snapshot};
+use crate::contract::{Contract, PolicyCommand, RoleDecl, RoleKind, SchemaDecl, TableDecl};
+use crate::sql::{printable, safe_ident};
+use std::collections::{BTreeMap, HashSet};
+
+/// Applies declarations to a contract, in their order, and returns the new contract. `existing` is
+/// the catalog: an object that a statement names and the contract does not declare is declared as
+/// it is there. `interrupts` is called for each declaration.
+///
+/// # Errors
+/// The number of the first declaration that does not fit, from 0, and the reason.
+pub fn amend(
+    contract: &Contract,
+    declarations: &[Declaration],
+    existing: Option<&Snapshot>,
+    interrupts: &dyn Fn(),
+) -> Result<Contract, (usize, Unfit)> {
+    let mut amendment = Amendment {
+        everything: grants::on_everything(declarations),
+        objects: Objects::of(contract.clone(), existing),
+    };
+    for (place, declaration) in declarations.iter().enumerate() {
+        interrupts();
+        amendment.apply(declaration).map_err(|reason| (place, reason))?;
+    }
+    Ok(amendment.objects.into_contract())
+}
+
+/// A contract that is being amended.
+pub(super) struct Amendment<'s> {
+    pub(super) objects: Objects<'s>,
+    /// The schemas and roles for which the statements grant (false) or revoke (true) ALL on all
+    /// tables, sequences and routines.
+    pub(super) everything: HashSet<(bool, String, String)>,
+}
+
+impl Amendment<'_> {
+    fn apply(&mut self, declaration: &Declaration) -> Result<(), Unfit> {
+        match declaration {
+            Declaration::ResetAll => self.objects.clear(),
+            Declaration::Set(path, values) => set(self.contract(), path, values)?,
+            Declaration::Create(target) => self.create(target)?,
+            Declaration::CreateView { name, is_materialized, security_invoker, definition } => {
+                self.require_schema(&name.schema)?;
+                let view = self.objects.view(name, *is_materialized)?;
+                view.security_invoker = *security_invoker;
+                view.definition.clone_from(definition);
+            }
+            Declaration::CreateFunction { function, security_definer } => {
+                self.require_schema(&function.name.schema)?;
+                self.objects.function(function).security_definer = *security_definer;
+            }
+            Declaration::Drop(target) => self.drop(target)?,
+            Declaration::Attributes(role, attributes) => {
+                let role = self.role(role)?;
+                for (attribute, on) in attributes {
+                    *attribute_of(role, *attribute) = Some(*on);
+                }
+            }
+            Declaration::Kind(role, kind) => self.role(role)?.kind = *kind,
+            Declaration::RowSecurity(table, change) => {
+                let table = self.table(table)?;
+                match change {
+                    RowSecurity::Enable => table.row_security = true,
+                    RowSecurity::Disable => table.row_security = false,
+                    RowSecurity::Force => table.force_row_security = true,
+                    RowSecurity::NoForce => table.force_row_security = false,
+                }
+            }
+            Declaration::AllRows(table, is_declared) => {
+                let table = self.table(table)?;
+                match is_declared {
+                    true => _ = table.all_rows.get_or_insert_default(),
+                    false => table.all_rows = None,
+                }
+            }
+            Declaration::SecurityInvoker(view, on) => {
+                self.require_schema(&view.schema)?;
+                self.objects.known_view(view)?.security_invoker = *on;
+            }
+            Declaration::SecurityDefiner(function, is_definer) => {
+                self.require_schema(&function.name.schema)?;
+                for declared in self.objects.known_functions(function)? {
+                    declared.security_definer = Some(*is_definer);
+                }
+            }
+            Declaration::Grant(grant) => self.grant(grant)?,
+            Declaration::Membership { role, member, is_revoke } => {
+                self.membership(role, member, *is_revoke)?;
+            }
+            Declaration::CreatePolicy(policy) => self.create_policy(policy)?,
+            Declaration::DropPolicy(policy) => {
+                let table = self.table(&policy.table)?;
+                for role in &policy.roles {
+                    remove_commands(&mut table.policies, role, &policy.commands);
+                    if let Some(all_rows) = &mut table.all_rows {
+                        remove_commands(all_rows, role, &policy.commands);
+                    }
+                }
+            }
+            Declaration::Comment(target, text) => self.comment(target, text)?,
+            Declaration::Nothing => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn contract(&mut self) -> &mut Contract {
+        self.objects.contract()
+    }
+
+    fn create(&mut self, target: &Target) -> Result<(), Unfit> {
+        match target {
+            Target::Role(name) => {
+                if self.contract().role(name).is_none() {
+                    self.contract().roles.push(new_role(name));
+                }
+            }
+            Target::Schema(name) => {
+                if self.contract().schema(name).is_none() {
+                    self.contract().schemas.push(new_schema(name));
+                }
+            }
+            Target::Table(name) => {
+                self.require_schema(&name.schema)?;
+                self.objects.new_table(name)?;
+            }
+            Target::Sequence(name) => {
+                self.require_schema(&name.schema)?;
+                self.objects.sequence(name)?;
+            }
+            Target::View(name) | Target::MaterializedView(name) => {
+                self.require_schema(&name.schema)?;
+                let is_materialized = matches!(target, Target::MaterializedView(_));
+                self.objects.view(name, is_materialized)?;
+            }
+            Target::Function(function) => {
+                self.require_schema(&function.name.schema)?;
+                self.objects.function(function);
+            }
+        }
+        Ok(())
+    }
+
+    fn drop(&mut self, target: &Target) -> Result<(), Unfit> {
+        match target {
+            Target::Role(name) => {
+                self.role(name)?;
+                self.forget_role(name);
+            }
+            Target::Schema(name) => {
+                self.require_schema(name)?;
+                self.contract().schemas.retain(|schema| schema.name != *name);
+                self.objects.remove_schema(name);
+            }
+            Target::Table(name) => self.objects.remove(name, Kind::Table)?,
+            Target::View(name) => self.objects.remove(name, Kind::View(false))?,
+            Target::MaterializedView(name) => self.objects.remove(name, Kind::View(true))?,
+            Target::Sequence(name) => self.objects.remove(name, Kind::Sequence)?,
+            Target::Function(function) => self.objects.remove_function(function)?,
+        }
+        Ok(())
+    }
+
+    fn forget_role(&mut self, name: &str) {
+        let contract = self.contract();
+        contract.roles.retain(|role| role.name != name);
+        contract.trusted_roles.retain(|role| role != name);
+        for schema in &mut contract.schemas {
+            for roles in
+                [&mut schema.usage, &mut schema.all_on_objects, &mut schema.execute_on_routines]
+            {
+                roles.retain(|role| role != name);
+            }
+        }
+        for table in &mut contract.tables {
+            table.grants.remove(name);
+            table.column_grants.remove(name);
+            table.policies.remove(name);
+            table.all_rows.iter_mut().for_each(|all_rows| _ = all_rows.remove(name));
+        }
+        for view in &mut contract.views {
+            view.grants.remove(name);
+            view.column_grants.remove(name);
+        }
+        contract.sequences.iter_mut().for_each(|sequence| _ = sequence.grants.remove(name));
+        contract.functions.iter_mut().for_each(|f| f.execute.retain(|role| role != name));
+    }
+
+    /// Says that a contract does not declare memberships, other than those of a login role in the
+    /// roles that its requests become, which are allowed anyway.
+    fn membership(&mut self, role: &str, member: &str, is_revoke: bool) -> Result<(), Unfit> {
+        let kind = |name: &str| self.objects.kind_of_role(name);
+        let is_purpose = kind(member) == Some(RoleKind::Login)
+            && matches!(kind(role), Some(RoleKind::Client | RoleKind::Worker));
+        if is_revoke || is_purpose {
+            return Ok(());
+        }
+        Err(Unfit::new(
+            "a contract does not declare memberships",
+            "Grant the privileges to the member itself. A membership of a login role in a client \
+             or worker needs no declaration.",
+        ))
+    }
+
+    fn create_policy(&mut self, policy: &PolicyHeader) -> Result<(), Unfit> {
+        for role in &policy.roles {
+            self.require_role(role)?;
+        }
+        // The field is about clients only.
+        let clients: HashSet<String> =
+            self.contract().roles_of(RoleKind::Client).map(str::to_owned).collect();
+        let table = self.table(&policy.table)?;
+        if !policy.all_rows.is_empty() && table.all_rows.is_none() {
+            // Without the field, all policies that are declared may allow every row.
+            let mut all_rows = table.policies.clone();
+            all_rows.retain(|role, _| clients.contains(role));
+            table.all_rows = Some(all_rows);
+        }
+        for role in &policy.roles {
+            add_commands(&mut table.policies, role, &policy.commands);
+            if let Some(all_rows) = table.all_rows.as_mut().filter(|_| clients.contains(role)) {
+                add_commands(all_rows, role, &policy.all_rows);
+            }
+        }
+        Ok(())
+    }
+
+    fn comment(&mut self, target: &Target, text: &str) -> Result<(), Unfit> {
+        let purpose = match target {
+            Target::Role(name) => &mut self.role(name)?.description,
+            Target::Schema(name) => {
+                self.require_schema(name)?;
+                let schemas = &mut self.contract().schemas;
+                let Some(schema) = schemas.iter_mut().find(|s| s.name == *name) else {
+                    return Ok(());
+                };
+                &mut schema.purpose
+            }
+            Target::Table(name) => &mut self.table(name)?.purpose,
+            Target::View(name) | Target::MaterializedView(name) => {
+                self.require_schema(&name.schema)?;
+                &mut self.objects.known_view(name)?.purpose
+            }
+            Target::Sequence(name) => {
+                self.require_schema(&name.schema)?;
+                &mut self.objects.known_sequence(name)?.purpose
+            }
+            Target::Function(function) => {
+                self.require_schema(&function.name.schema)?;
+                for declared in self.objects.known_functions(function)? {
+                    text.clone_into(&mut declared.purpose);
+                }
+                return Ok(());
+            }
+        };
+        text.clone_into(purpose);
+        Ok(())
+    }
+
+    /// Returns the declaration of a table; that of an undeclared one as it is in the catalog.
+    pub(super) fn table(&mut self, name: &Name) -> Result<&mut TableDecl, Unfit> {
+        self.require_schema(&name.schema)?;
+        self.objects.known_table(name)
+    }
+
+    fn role(&mut self, name: &str) -> Result<&mut RoleDecl, Unfit> {
+        self.require_role(name)?;
+        let role = self.contract().roles.iter_mut().find(|role| role.name == name);
+        role.ok_or_else(|| undeclared_role(name))
+    }
+
+    pub(super) fn require_role(&mut self, name: &str) -> Result<(), Unfit> {
+        let is_declared = self.contract().role(name).is_some();
+        if is_declared { Ok(()) } else { Err(undeclared_role(name)) }
+    }
+
+    pub(super) fn require_schema(&mut self, name: &str) -> Result<(), Unfit> {
+        if self.contract().schema(name).is_some() {
+            return Ok(());
+        }
+        Err(Unfit::new(
+            format!("schema \"{}\" is not declared", printable(name)),
+            format!("Put CREATE SCHEMA {}; before the statement.", safe_ident(name)),
+        ))
+    }
+
+    fn grant(&mut self, grant: &Grant) -> Result<(), Unfit> {
+        if grant.to_public && !grant.is_revoke {
+            return Err(Unfit::new(
+                "a contract does not grant to PUBLIC",
+                "Name the roles. PUBLIC may have what is declared for all of them.",
+            ));
+        }
+        for role in grant.roles.iter().filter(|_| !grant.is_revoke) {
+            self.require_role(role)?;
+        }
+        match &grant.on {
+            On::Schemas(names) => names.iter().try_for_each(|name| self.on_schema(grant, name)),
+            On::Tables(names) => names.iter().try_for_each(|name| self.on_relation(grant, name)),
+            On::Sequences(names) => names.iter().try_for_each(|name| self.on_sequence(grant, name)),
+            On::Functions(functions) => {
+                functions.iter().try_for_each(|function| self.on_function(grant, function))
+            }
+            On::AllTables(schemas) => {
+                schemas.iter().try_for_each(|schema| self.on_all_tables(grant, schema))
+            }
+            On::AllSequences(schemas) => {
+                schemas.iter().try_for_each(|schema| self.on_all_sequences(grant, schema))
+            }
+            On::AllFunctions(schemas) => {
+                schemas.iter().try_for_each(|schema| self.on_all_functions(grant, schema))
+            }
+        }
+    }
+}
+
+fn undeclared_role(name: &str) -> Unfit {
+    let role = safe_ident(name);
+    Unfit::new(
+        format!("role \"{}\" is not declared", printable(name)),
+        format!(
+            "Put CREATE ROLE {role}; before the statement, and ALTER ROLE {role} SET contract.kind \
+             = ...; where it is no client but a worker, owner or login."
+        ),
+    )
+}
+
+/// A role of which nothing else is said is a client: each of its privileges must be declared.
+fn new_role(name: &str) -> RoleDecl {
+    RoleDecl {
+        name: name.to_owned(),
+        kind: RoleKind::Client,
+        description: String::new(),
+        superuser: None,
+        bypass_rls: None,
+        create_role: None,
+        create_db: None,
+        replication: None,
+    }
+}
+
+fn new_schema(name: &str) -> SchemaDecl {
+    SchemaDecl {
+        name: name.to_owned(),
+        purpose: String::new(),
+        usage: vec![],
+        all_on_objects: vec![],
+        execute_on_routines: vec![],
+    }
+}
+
+fn attribute_of(role: &mut RoleDecl, attribute: Attribute) -> &mut Option<bool> {
+    match attribute {
+        Attribute::Superuser => &mut role.superuser,
+        Attribute::BypassRls => &mut role.bypass_rls,
+        Attribute::CreateRole => &mut role.create_role,
+        Attribute::CreateDb => &mut role.create_db,
+        Attribute::Replication => &mut role.replication,
+    }
+}
+
+type Policies = BTreeMap<String, Vec<PolicyCommand>>;
+
+fn add_commands(declared: &mut Policies, role: &str, commands: &[Command]) {
+    let mut all = covered(declared, role);
+    all.extend(commands);
+    replace(declared, role, &all);
+}
+
+fn remove_commands(declared: &mut Policies, role: &str, commands: &[Command]) {
+    let mut all = covered(declared, role);
+    all.retain(|command| !commands.contains(command));
+    replace(declared, role, &all);
+}
+
+fn covered(declared: &Policies, role: &str) -> Vec<Command> {
+    declared.get(role).into_iter().flatten().flat_map(|c| c.commands()).copied().collect()
+}
+
+fn replace(declared: &mut Policies, role: &str, commands: &[Command]) {
+    let names = PolicyCommand::names_of(commands);
+    if names.is_empty() {
+        declared.remove(role);
+    } else {
+        declared.insert(role.to_owned(), names);
+    }
+}

@@ -1,0 +1,311 @@
+//! GRANT and REVOKE on the objects of a contract.
+
+use super::amend::Amendment;
+use super::objects::Kind;
+use super::{Declaration, FunctionName, Grant, Granted, Name, On, Unfit};
+use crate::catalog::Privileges;
+use crate::contract::{
+    ByRole, ColumnGrants, ColumnGrantsByRole, GrantPrivilege, SchemaDecl, granted_to,
+};
+use crate::sql::{listed, printable, safe_qualified};
+use std::collections::{HashMap, HashSet};
+
+/// Returns the schemas and roles for which `declarations` grant (false) or revoke (true) ALL on all
+/// tables, all sequences and all routines: the contract declares that by one list of roles.
+pub(super) fn on_everything(declarations: &[Declaration]) -> HashSet<(bool, String, String)> {
+    let mut parts: HashMap<(bool, String, String), HashSet<u8>> = HashMap::new();
+    for declaration in declarations {
+        let Declaration::Grant(grant) = declaration else { continue };
+        let (part, schemas) = match &grant.on {
+            On::AllTables(schemas) => (0, schemas),
+            On::AllSequences(schemas) => (1, schemas),
+            On::AllFunctions(schemas) => (2, schemas),
+            _ => continue,
+        };
+        if !is_all(grant) {
+            continue;
+        }
+        for (schema, role) in schemas.iter().flat_map(|s| grant.roles.iter().map(move |r| (s, r))) {
+            let of = (grant.is_revoke, schema.clone(), role.clone());
+            parts.entry(of).or_default().insert(part);
+        }
+    }
+    parts.into_iter().filter(|(_, parts)| parts.len() == 3).map(|(of, _)| of).collect()
+}
+
+/// Whether ALL is granted or revoked, on whole objects.
+fn is_all(grant: &Grant) -> bool {
+    grant.privileges.iter().any(|p| p.privilege.is_none() && p.columns.is_empty())
+}
+
+impl Amendment<'_> {
+    pub(super) fn on_schema(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
+        self.require_schema(schema)?;
+        let named = whole(grant, Privileges::USAGE | Privileges::CREATE);
+        let only_create = grant.privileges.iter().any(|p| p.privilege == Some(Privileges::CREATE));
+        if only_create && !grant.is_revoke {
+            return Err(Unfit::new(
+                "a contract does not declare CREATE on a schema",
+                "Only the owner of a schema and trusted roles may create objects in it.",
+            ));
+        }
+        reject_others(grant, Privileges::USAGE | Privileges::CREATE, "schemas")?;
+        if let Some(declared) = schema_of(self, schema)
+            && named.contains(Privileges::USAGE)
+        {
+            change_list(&mut declared.usage, grant);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_relation(&mut self, grant: &Grant, name: &Name) -> Result<(), Unfit> {
+        self.require_schema(&name.schema)?;
+        let (kind, place) = self.objects.known(name)?;
+        if kind == Kind::Sequence {
+            return self.on_sequence(grant, name);
+        }
+        reject_others(grant, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN, "tables and views")?;
+        self.reject_part_of_everything(grant, name)?;
+        let roles = self.roles_to_change(grant, &name.schema);
+        let contract = self.contract();
+        let (grants, columns) = if kind == Kind::Table {
+            let table = &mut contract.tables[place];
+            (&mut table.grants, &mut table.column_grants)
+        } else {
+            let view = &mut contract.views[place];
+            (&mut view.grants, &mut view.column_grants)
+        };
+        let named = whole(grant, Privileges::ALL_ON_TABLE);
+        for role in &roles {
+            change(grants, role, named, grant.is_revoke);
+            change_columns(columns, role, grant, granted_to(grants, role))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_sequence(&mut self, grant: &Grant, name: &Name) -> Result<(), Unfit> {
+        self.require_schema(&name.schema)?;
+        reject_others(grant, Privileges::ALL_ON_SEQUENCE, "sequences")?;
+        self.reject_part_of_everything(grant, name)?;
+        let roles = self.roles_to_change(grant, &name.schema);
+        let sequence = self.objects.known_sequence(name)?;
+        let named = whole(grant, Privileges::ALL_ON_SEQUENCE);
+        for role in &roles {
+            change(&mut sequence.grants, role, named, grant.is_revoke);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_function(&mut self, grant: &Grant, on: &FunctionName) -> Result<(), Unfit> {
+        self.require_schema(&on.name.schema)?;
+        reject_others(grant, Privileges::EXECUTE, "functions and procedures")?;
+        self.reject_part_of_everything(grant, &on.name)?;
+        let mut roles = self.roles_to_change(grant, &on.name.schema);
+        if let Some(declared) = schema_of(self, &on.name.schema)
+            && !grant.is_revoke
+        {
+            roles.retain(|role| !declared.execute_on_routines.contains(role));
+        }
+        let of_roles = Grant { roles, ..grant.clone() };
+        for function in self.objects.known_functions(on)? {
+            change_list(&mut function.execute, &of_roles);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_all_tables(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
+        self.require_schema(schema)?;
+        self.change_everything(grant, schema);
+        let rest = self.without_everything(grant, schema);
+        if rest.roles.is_empty() {
+            return Ok(());
+        }
+        let names = self.objects.relations_in(schema, false);
+        names.iter().try_for_each(|name| self.on_relation(&rest, name))
+    }
+
+    pub(super) fn on_all_sequences(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
+        self.require_schema(schema)?;
+        self.change_everything(grant, schema);
+        let rest = self.without_everything(grant, schema);
+        if rest.roles.is_empty() {
+            return Ok(());
+        }
+        let names = self.objects.relations_in(schema, true);
+        names.iter().try_for_each(|name| self.on_sequence(&rest, name))
+    }
+
+    pub(super) fn on_all_functions(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
+        self.require_schema(schema)?;
+        reject_others(grant, Privileges::EXECUTE, "functions and procedures")?;
+        self.change_everything(grant, schema);
+        let rest = self.without_everything(grant, schema);
+        if let Some(declared) = schema_of(self, schema) {
+            change_list(&mut declared.execute_on_routines, &rest);
+        }
+        let functions = self.contract().functions.iter_mut();
+        // The list of the schema covers each of them.
+        for function in functions.filter(|function| function.schema == schema) {
+            function.execute.retain(|role| !rest.roles.contains(role));
+        }
+        Ok(())
+    }
+
+    /// Adds the roles to, or removes them from, those with all privileges on all objects of a
+    /// schema, where the statements say so.
+    fn change_everything(&mut self, grant: &Grant, schema: &str) {
+        let everything = self.everything.clone();
+        let is_meant = |role: &&String| {
+            everything.contains(&(grant.is_revoke, schema.to_owned(), (*role).clone()))
+        };
+        let roles: Vec<String> = grant.roles.iter().filter(is_meant).cloned().collect();
+        let of_roles = Grant { roles, ..grant.clone() };
+        if let Some(declared) = schema_of(self, schema) {
+            change_list(&mut declared.all_on_objects, &of_roles);
+        }
+    }
+
+    /// Returns the statement for the other roles only; a REVOKE for all of them.
+    fn without_everything(&self, grant: &Grant, schema: &str) -> Grant {
+        let mut rest = grant.clone();
+        rest.roles.retain(|role| {
+            grant.is_revoke || !self.everything.contains(&(false, schema.to_owned(), role.clone()))
+        });
+        rest
+    }
+
+    /// Returns the roles for which a declaration of the object changes: GRANT adds nothing for a
+    /// role with all privileges on the objects of the schema.
+    fn roles_to_change(&mut self, grant: &Grant, schema: &str) -> Vec<String> {
+        let mut roles = grant.roles.clone();
+        if let Some(declared) = schema_of(self, schema) {
+            roles.retain(|role| grant.is_revoke || !declared.all_on_objects.contains(role));
+        }
+        roles
+    }
+
+    fn reject_part_of_everything(&mut self, grant: &Grant, name: &Name) -> Result<(), Unfit> {
+        let Some(declared) = schema_of(self, &name.schema) else { return Ok(()) };
+        let is_covered = |role: &&String| declared.all_on_objects.contains(*role);
+        match grant.roles.iter().filter(|_| grant.is_revoke).find(is_covered) {
+            None => Ok(()),
+            Some(role) => Err(Unfit::new(
+                format!(
+                    "role \"{}\" has all privileges on every object in schema \"{}\"",
+                    printable(role),
+                    printable(&name.schema)
+                ),
+                format!(
+                    "REVOKE ALL on ALL TABLES, ALL SEQUENCES and ALL ROUTINES IN SCHEMA from it \
+                     first, and grant what remains object by object, except on {}.",
+                    safe_qualified(&name.schema, &name.name)
+                ),
+            )),
+        }
+    }
+}
+
+fn schema_of<'c>(amendment: &'c mut Amendment<'_>, name: &str) -> Option<&'c mut SchemaDecl> {
+    amendment.contract().schemas.iter_mut().find(|schema| schema.name == name)
+}
+
+/// Returns the privileges that a statement names for whole objects; `all` for ALL.
+fn whole(grant: &Grant, all: Privileges) -> Privileges {
+    let named = grant.privileges.iter().filter(|p| p.columns.is_empty());
+    named.fold(Privileges::NONE, |sum, p| sum | p.privilege.unwrap_or(all))
+}
+
+/// Fails where a statement names a privilege that such objects do not have.
+fn reject_others(grant: &Grant, known: Privileges, objects: &str) -> Result<(), Unfit> {
+    let named =
+        grant.privileges.iter().filter_map(|p| p.privilege).fold(Privileges::NONE, |a, b| a | b);
+    let others = named & !known;
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(Unfit::new(
+        format!("there is no privilege {} on {objects}", listed(&others.words())),
+        format!("Privileges on {objects}: {}.", listed(&known.words())),
+    ))
+}
+
+/// Adds the roles of a statement to a list, or removes them.
+fn change_list(roles: &mut Vec<String>, grant: &Grant) {
+    if grant.is_revoke {
+        roles.retain(|role| !grant.roles.contains(role));
+        return;
+    }
+    for role in &grant.roles {
+        if !roles.contains(role) {
+            roles.push(role.clone());
+        }
+    }
+}
+
+/// Adds privileges of a role, or removes them.
+fn change<P: GrantPrivilege>(
+    grants: &mut ByRole<P>,
+    role: &str,
+    privileges: Privileges,
+    is_revoke: bool,
+) {
+    let held = granted_to(grants, role);
+    let now = if is_revoke { held & !privileges } else { held | privileges };
+    let names = P::names_of(now);
+    if names.is_empty() {
+        grants.remove(role);
+    } else {
+        grants.insert(role.to_owned(), names);
+    }
+}
+
+/// Adds privileges on columns, or removes them. Those on the whole object include them, and REVOKE
+/// of these revokes them too, as on the server.
+fn change_columns(
+    declared: &mut ColumnGrantsByRole,
+    role: &str,
+    grant: &Grant,
+    on_whole: Privileges,
+) -> Result<(), Unfit> {
+    let mut columns = declared.remove(role).unwrap_or_default();
+    for granted in &grant.privileges {
+        let privileges = granted.privilege.unwrap_or(Privileges::ON_COLUMN);
+        if !granted.columns.is_empty() && !Privileges::ON_COLUMN.contains(privileges) {
+            return Err(Unfit::new(
+                format!("there is no privilege {} on columns", listed(&privileges.words())),
+                "Privileges on columns: SELECT, INSERT, UPDATE and REFERENCES.",
+            ));
+        }
+        change_one(&mut columns, granted, privileges, grant.is_revoke);
+    }
+    for (privilege, list) in lists(&mut columns) {
+        if on_whole.contains(privilege) {
+            list.clear();
+        }
+    }
+    if columns != ColumnGrants::default() {
+        declared.insert(role.to_owned(), columns);
+    }
+    Ok(())
+}
+
+fn change_one(columns: &mut ColumnGrants, granted: &Granted, privileges: Privileges, revoke: bool) {
+    if !revoke {
+        granted.columns.iter().for_each(|column| columns.add(privileges, column));
+        return;
+    }
+    for (privilege, list) in lists(columns) {
+        if privileges.contains(privilege) {
+            list.retain(|c| !granted.columns.is_empty() && !granted.columns.contains(c));
+        }
+    }
+}
+
+fn lists(columns: &mut ColumnGrants) -> [(Privileges, &mut Vec<String>); 4] {
+    [
+        (Privileges::SELECT, &mut columns.select),
+        (Privileges::INSERT, &mut columns.insert),
+        (Privileges::UPDATE, &mut columns.update),
+        (Privileges::REFERENCES, &mut columns.references),
+    ]
+}

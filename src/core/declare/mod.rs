@@ -1,0 +1,221 @@
+//! The contract in SQL: statements that amend it, such as GRANT, and the statements that describe
+//! it.
+//!
+//! The edge parses SQL into [`Declaration`]s with the server's parser, and [`amend`] applies them
+//! to a contract. [`statements`] describes a contract, and a declaration prints itself as SQL that
+//! the edge parses into the same declaration.
+
+mod amend;
+mod grants;
+mod objects;
+mod print;
+mod setting;
+mod statements;
+
+#[cfg(test)]
+mod tests;
+
+pub use amend::amend;
+pub use print::headed;
+pub use statements::{Section, statements};
+
+use crate::catalog::{Attribute, Command, Privileges};
+use crate::contract::RoleKind;
+
+/// The name of an object with its schema.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// The schema.
+    pub schema: String,
+    /// The name in the schema.
+    pub name: String,
+}
+
+impl Name {
+    /// Returns the name of an object.
+    #[must_use]
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { schema: schema.into(), name: name.into() }
+    }
+}
+
+/// What a statement creates, drops or comments on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A role.
+    Role(String),
+    /// A schema.
+    Schema(String),
+    /// A table.
+    Table(Name),
+    /// A view.
+    View(Name),
+    /// A materialized view.
+    MaterializedView(Name),
+    /// A sequence.
+    Sequence(Name),
+    /// A function or procedure.
+    Function(FunctionName),
+}
+
+/// A routine by name and types of its input arguments.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FunctionName {
+    /// The schema and the name.
+    pub name: Name,
+    /// The types of its input arguments, in the form of the contract; `None` for any arguments.
+    pub arguments: Option<String>,
+}
+
+/// A statement that changes whether row security applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowSecurity {
+    /// ENABLE ROW LEVEL SECURITY.
+    Enable,
+    /// DISABLE ROW LEVEL SECURITY.
+    Disable,
+    /// FORCE ROW LEVEL SECURITY.
+    Force,
+    /// NO FORCE ROW LEVEL SECURITY.
+    NoForce,
+}
+
+/// What GRANT and REVOKE name after ON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum On {
+    /// Schemas.
+    Schemas(Vec<String>),
+    /// Tables and views.
+    Tables(Vec<Name>),
+    /// Sequences.
+    Sequences(Vec<Name>),
+    /// Functions and procedures.
+    Functions(Vec<FunctionName>),
+    /// ALL TABLES IN SCHEMA.
+    AllTables(Vec<String>),
+    /// ALL SEQUENCES IN SCHEMA.
+    AllSequences(Vec<String>),
+    /// ALL FUNCTIONS, PROCEDURES or ROUTINES IN SCHEMA.
+    AllFunctions(Vec<String>),
+}
+
+/// One privilege of GRANT or REVOKE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The privilege; `None` for ALL.
+    pub privilege: Option<Privileges>,
+    /// The columns; empty for the whole object.
+    pub columns: Vec<String>,
+}
+
+/// GRANT or REVOKE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Whether it is REVOKE.
+    pub is_revoke: bool,
+    /// The privileges.
+    pub privileges: Vec<Granted>,
+    /// The objects.
+    pub on: On,
+    /// The grantees.
+    pub roles: Vec<String>,
+    /// Whether PUBLIC is a grantee as well.
+    pub to_public: bool,
+}
+
+/// A permissive policy: what CREATE POLICY says before the conditions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyHeader {
+    /// The name of the policy, which contracts do not contain.
+    pub name: String,
+    /// The table.
+    pub table: Name,
+    /// The commands; all four for FOR ALL.
+    pub commands: Vec<Command>,
+    /// The roles, without PUBLIC.
+    pub roles: Vec<String>,
+    /// The commands for which its condition is the constant true.
+    pub all_rows: Vec<Command>,
+}
+
+/// What one statement says about a contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Declaration {
+    /// RESET ALL: the statements after it describe the whole contract.
+    ResetAll,
+    /// `SET contract.<path> = ...`: a field of the contract that is no list of objects, by its
+    /// path. Without values, its default.
+    Set(Vec<String>, Vec<String>),
+    /// CREATE of a role, schema, table or sequence.
+    Create(Target),
+    /// CREATE VIEW or MATERIALIZED VIEW.
+    CreateView {
+        /// The view.
+        name: Name,
+        /// Whether it is a materialized view.
+        is_materialized: bool,
+        /// Whether it has the option security_invoker.
+        security_invoker: bool,
+        /// Its query; `None` where the contract does not have it.
+        definition: Option<String>,
+    },
+    /// CREATE FUNCTION or PROCEDURE.
+    CreateFunction {
+        /// The routine.
+        function: FunctionName,
+        /// SECURITY DEFINER (true) or INVOKER (false); `None` where the statement does not say.
+        security_definer: Option<bool>,
+    },
+    /// DROP.
+    Drop(Target),
+    /// ALTER ROLE, or the attributes of CREATE ROLE.
+    Attributes(String, Vec<(Attribute, bool)>),
+    /// `ALTER ROLE ... SET contract.kind = ...`.
+    Kind(String, RoleKind),
+    /// ALTER TABLE ... ROW LEVEL SECURITY.
+    RowSecurity(Name, RowSecurity),
+    /// `ALTER TABLE ... SET (contract.all_rows = declared)`: a policy of the table may allow a
+    /// client every row only where that is declared. False for RESET.
+    AllRows(Name, bool),
+    /// ALTER VIEW ... SET (`security_invoker` = ...).
+    SecurityInvoker(Name, bool),
+    /// ALTER FUNCTION ... SECURITY DEFINER (true) or INVOKER (false).
+    SecurityDefiner(FunctionName, bool),
+    /// GRANT or REVOKE on objects.
+    Grant(Grant),
+    /// GRANT or REVOKE of a role: contracts do not contain memberships.
+    Membership {
+        /// The role that is granted.
+        role: String,
+        /// Its member.
+        member: String,
+        /// Whether it is REVOKE.
+        is_revoke: bool,
+    },
+    /// CREATE POLICY.
+    CreatePolicy(PolicyHeader),
+    /// DROP POLICY, of a policy with this header.
+    DropPolicy(PolicyHeader),
+    /// COMMENT ON: the purpose of an object, or the description of a role.
+    Comment(Target, String),
+    /// A statement about which a contract says nothing, such as a restrictive policy.
+    Nothing,
+}
+
+/// Why a statement cannot amend a contract.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unfit {
+    /// The primary message: short, no period.
+    pub message: String,
+    /// What to do instead, in full sentences.
+    pub hint: String,
+}
+
+impl Unfit {
+    /// Returns the reason with what to do instead.
+    #[must_use]
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}

@@ -1,0 +1,231 @@
+//! Declarations as SQL.
+
+use super::statements::Section;
+use super::{
+    Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target,
+};
+use crate::catalog::{Command, Privileges};
+use crate::contract::PolicyCommand;
+use crate::sql::{quote_literal, safe_ident, safe_qualified};
+use std::fmt::{self, Display, Formatter};
+
+/// Returns the sections as one text: a heading in a comment, then the statements, one per line.
+#[must_use]
+pub fn headed(sections: &[Section]) -> String {
+    let text = |section: &Section| {
+        let lines: Vec<String> =
+            section.declarations.iter().map(|declaration| format!("{declaration};\n")).collect();
+        format!("-- {}\n{}", section.heading, lines.concat())
+    };
+    sections.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+impl Display for Name {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&safe_qualified(&self.schema, &self.name))
+    }
+}
+
+impl Display for FunctionName {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)?;
+        self.arguments.as_ref().map_or(Ok(()), |arguments| write!(f, "({arguments})"))
+    }
+}
+
+impl Display for Target {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Role(name) => write!(f, "ROLE {}", safe_ident(name)),
+            Self::Schema(name) => write!(f, "SCHEMA {}", safe_ident(name)),
+            Self::Table(name) => write!(f, "TABLE {name}"),
+            Self::View(name) => write!(f, "VIEW {name}"),
+            Self::MaterializedView(name) => write!(f, "MATERIALIZED VIEW {name}"),
+            Self::Sequence(name) => write!(f, "SEQUENCE {name}"),
+            Self::Function(function) => write!(f, "FUNCTION {function}"),
+        }
+    }
+}
+
+impl Display for RowSecurity {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let action = match self {
+            Self::Enable => "ENABLE",
+            Self::Disable => "DISABLE",
+            Self::Force => "FORCE",
+            Self::NoForce => "NO FORCE",
+        };
+        write!(f, "{action} ROW LEVEL SECURITY")
+    }
+}
+
+impl Display for On {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schemas(names) => write!(f, "SCHEMA {}", idents(names)),
+            Self::Tables(names) => write!(f, "TABLE {}", joined(names)),
+            Self::Sequences(names) => write!(f, "SEQUENCE {}", joined(names)),
+            Self::Functions(functions) => write!(f, "ROUTINE {}", joined(functions)),
+            Self::AllTables(schemas) => write!(f, "ALL TABLES IN SCHEMA {}", idents(schemas)),
+            Self::AllSequences(schemas) => {
+                write!(f, "ALL SEQUENCES IN SCHEMA {}", idents(schemas))
+            }
+            Self::AllFunctions(schemas) => {
+                write!(f, "ALL ROUTINES IN SCHEMA {}", idents(schemas))
+            }
+        }
+    }
+}
+
+impl Display for Granted {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let words = self.privilege.map_or_else(|| "ALL".to_owned(), privilege_words);
+        match self.columns.as_slice() {
+            [] => f.write_str(&words),
+            columns => write!(f, "{words} ({})", idents(columns)),
+        }
+    }
+}
+
+fn privilege_words(privilege: Privileges) -> String {
+    privilege.words().join(", ")
+}
+
+impl Display for Grant {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (verb, to) = if self.is_revoke { ("REVOKE", "FROM") } else { ("GRANT", "TO") };
+        let mut grantees: Vec<String> =
+            self.roles.iter().map(|role| safe_ident(role).into_owned()).collect();
+        grantees.extend(self.to_public.then(|| "PUBLIC".to_owned()));
+        write!(f, "{verb} {} ON {} {to} {}", joined(&self.privileges), self.on, grantees.join(", "))
+    }
+}
+
+impl PolicyHeader {
+    /// The word after FOR; empty where there is none, which means ALL.
+    fn command(&self) -> &'static str {
+        match PolicyCommand::names_of(&self.commands).as_slice() {
+            [PolicyCommand::Select] => "SELECT",
+            [PolicyCommand::Insert] => "INSERT",
+            [PolicyCommand::Update] => "UPDATE",
+            [PolicyCommand::Delete] => "DELETE",
+            _ => "ALL",
+        }
+    }
+
+    fn condition(&self) -> &'static str {
+        if self.all_rows.is_empty() {
+            ""
+        } else if self.commands == [Command::Insert] {
+            " WITH CHECK (true)"
+        } else {
+            " USING (true)"
+        }
+    }
+}
+
+impl Display for Declaration {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ResetAll => f.write_str("RESET ALL"),
+            Self::Set(path, values) if values.is_empty() => {
+                write!(f, "RESET contract.{}", idents_of_path(path))
+            }
+            Self::Set(path, values) => {
+                let values: Vec<String> = values.iter().map(|value| setting_value(value)).collect();
+                write!(f, "SET contract.{} = {}", idents_of_path(path), values.join(", "))
+            }
+            Self::Create(Target::Table(name)) => write!(f, "CREATE TABLE {name} ()"),
+            Self::Create(Target::View(name)) => write!(f, "CREATE VIEW {name} AS SELECT"),
+            Self::Create(Target::MaterializedView(name)) => {
+                write!(f, "CREATE MATERIALIZED VIEW {name} AS SELECT")
+            }
+            Self::Create(target) => write!(f, "CREATE {target}"),
+            Self::CreateView { name, is_materialized, security_invoker, definition } => {
+                let kind = if *is_materialized { "MATERIALIZED VIEW" } else { "VIEW" };
+                let option = if *security_invoker { " WITH (security_invoker = true)" } else { "" };
+                let query = definition.as_deref().unwrap_or("SELECT");
+                let query = query.trim().trim_end_matches(';');
+                write!(f, "CREATE {kind} {name}{option} AS {query}")
+            }
+            Self::CreateFunction { function, security_definer } => {
+                write!(f, "CREATE FUNCTION {function}{}", security(*security_definer))
+            }
+            Self::Drop(target) => write!(f, "DROP {target}"),
+            Self::Attributes(role, attributes) => {
+                write!(f, "ALTER ROLE {}", safe_ident(role))?;
+                for (attribute, on) in attributes {
+                    write!(f, " {}{}", if *on { "" } else { "NO" }, attribute.as_str())?;
+                }
+                Ok(())
+            }
+            Self::Kind(role, kind) => {
+                write!(f, "ALTER ROLE {} SET contract.kind = {}", safe_ident(role), kind.as_str())
+            }
+            Self::RowSecurity(table, change) => write!(f, "ALTER TABLE {table} {change}"),
+            Self::AllRows(table, true) => {
+                write!(f, "ALTER TABLE {table} SET (contract.all_rows = declared)")
+            }
+            Self::AllRows(table, false) => {
+                write!(f, "ALTER TABLE {table} RESET (contract.all_rows)")
+            }
+            Self::SecurityInvoker(view, on) => {
+                write!(f, "ALTER VIEW {view} SET (security_invoker = {on})")
+            }
+            Self::SecurityDefiner(function, is_definer) => {
+                write!(f, "ALTER FUNCTION {function}{}", security(Some(*is_definer)))
+            }
+            Self::Grant(grant) => grant.fmt(f),
+            Self::Membership { role, member, is_revoke } => {
+                let (verb, to) = if *is_revoke { ("REVOKE", "FROM") } else { ("GRANT", "TO") };
+                write!(f, "{verb} {} {to} {}", safe_ident(role), safe_ident(member))
+            }
+            Self::CreatePolicy(policy) => write!(
+                f,
+                "CREATE POLICY {} ON {} FOR {} TO {}{}",
+                safe_ident(&policy.name),
+                policy.table,
+                policy.command(),
+                idents(&policy.roles),
+                policy.condition()
+            ),
+            Self::DropPolicy(policy) => {
+                write!(f, "DROP POLICY {} ON {}", safe_ident(&policy.name), policy.table)
+            }
+            Self::Comment(target, text) => {
+                write!(f, "COMMENT ON {target} IS {}", quote_literal(text))
+            }
+            Self::Nothing => Ok(()),
+        }
+    }
+}
+
+fn security(security_definer: Option<bool>) -> &'static str {
+    match security_definer {
+        Some(true) => " SECURITY DEFINER",
+        Some(false) => " SECURITY INVOKER",
+        None => "",
+    }
+}
+
+/// A value of SET: a word without quotes where that reads as the same value.
+fn setting_value(value: &str) -> String {
+    let is_word = !value.is_empty() && value.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    if is_word && !matches!(value, "default" | "local" | "session") && safe_ident(value) == value {
+        value.to_owned()
+    } else {
+        quote_literal(value)
+    }
+}
+
+fn idents(names: &[String]) -> String {
+    names.iter().map(|name| safe_ident(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn idents_of_path(path: &[String]) -> String {
+    path.iter().map(|name| safe_ident(name)).collect::<Vec<_>>().join(".")
+}
+
+fn joined<T: Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}

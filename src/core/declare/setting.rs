@@ -1,0 +1,170 @@
+//! The fields of a contract that are no lists of objects, set by their paths:
+//! `SET contract.security_definer.accept = canonical`.
+
+use super::Unfit;
+use crate::contract::{Contract, schema};
+use crate::sql::{listed_as_alternatives, printable};
+use serde_json::{Map, Value};
+
+/// The fields whose elements have statements of their own.
+const OBJECTS: [&str; 6] = ["roles", "schemas", "tables", "views", "sequences", "functions"];
+
+/// The type of a field.
+enum Field {
+    Text,
+    Boolean,
+    Texts,
+}
+
+/// Sets a field of the contract; without values, to its default.
+///
+/// # Errors
+/// Where the contract has no such field, or the values are not of its type.
+pub(super) fn set(
+    contract: &mut Contract,
+    path: &[String],
+    values: &[String],
+) -> Result<(), Unfit> {
+    let field = field(path)?;
+    let value = match (field, values) {
+        (_, []) => None,
+        (Field::Texts, values) => Some(Value::from(values)),
+        (Field::Text, [value]) => Some(Value::from(value.as_str())),
+        (Field::Boolean, [value]) => Some(boolean(path, value)?.into()),
+        _ => {
+            return Err(Unfit::new(
+                format!("{} takes only one value", shown(path)),
+                "Specify one value.",
+            ));
+        }
+    };
+    let mut document = serde_json::to_value(&*contract).expect("a contract is JSON");
+    place(&mut document, path, value);
+    *contract = serde_json::from_value(document).map_err(|error| {
+        Unfit::new(
+            format!("invalid value for {}", shown(path)),
+            format!("{}.", crate::sql::capitalized(&printable(&error.to_string()))),
+        )
+    })?;
+    Ok(())
+}
+
+fn shown(path: &[String]) -> String {
+    format!("contract.{}", printable(&path.join(".")))
+}
+
+fn boolean(path: &[String], value: &str) -> Result<bool, Unfit> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => Ok(true),
+        "false" | "off" | "no" | "0" => Ok(false),
+        _ => Err(Unfit::new(format!("{} requires a Boolean value", shown(path)), "Use on or off.")),
+    }
+}
+
+/// Returns the type of the field at a path, from the JSON Schema.
+fn field(path: &[String]) -> Result<Field, Unfit> {
+    let mut at = schema();
+    for (depth, step) in path.iter().enumerate() {
+        let is_object = depth == 0 && OBJECTS.contains(&step.as_str());
+        let next = at["properties"].get(step).or_else(|| {
+            let names = at["propertyNames"]["enum"].as_array();
+            let is_known = names.is_some_and(|names| names.iter().any(|name| name == step));
+            Some(&at["additionalProperties"]).filter(|any| any.is_object() && is_known)
+        });
+        match next.filter(|_| !is_object) {
+            Some(next) => at = resolved(next),
+            None => return Err(unknown(&path[..=depth], at)),
+        }
+    }
+    let kind = at["type"].as_str().or_else(|| at["type"][0].as_str());
+    match kind {
+        Some("array") => Ok(Field::Texts),
+        Some("boolean") => Ok(Field::Boolean),
+        Some("object") => Err(unknown(path, at)),
+        _ => Ok(Field::Text),
+    }
+}
+
+fn resolved(at: &'static Value) -> &'static Value {
+    if let Some(reference) = at["$ref"].as_str() {
+        return schema().pointer(&reference[1..]).unwrap_or(at);
+    }
+    match at["anyOf"].as_array().and_then(|any| any.first()) {
+        Some(first) => resolved(first),
+        None => at,
+    }
+}
+
+fn unknown(path: &[String], at: &Value) -> Unfit {
+    let fields = at["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let names = at["propertyNames"]["enum"].as_array().into_iter().flatten();
+    let known: Vec<&str> = fields
+        .filter(|name| path.len() > 1 || !OBJECTS.contains(name))
+        .chain(names.filter_map(Value::as_str))
+        .collect();
+    Unfit::new(
+        format!("unrecognized field {} of the contract", shown(path)),
+        if known.is_empty() {
+            "See the reference of the contract.".to_owned()
+        } else {
+            format!("Use {}.", listed_as_alternatives(&known))
+        },
+    )
+}
+
+/// Sets or removes the value at a path.
+fn place(document: &mut Value, path: &[String], value: Option<Value>) {
+    let Some((last, parents)) = path.split_last() else { return };
+    let mut at = document;
+    for step in parents {
+        if !at[step].is_object() {
+            at[step] = Value::Object(Map::new());
+        }
+        at = &mut at[step];
+    }
+    let Some(fields) = at.as_object_mut() else { return };
+    match value {
+        Some(value) => _ = fields.insert(last.clone(), value),
+        None => _ = fields.remove(last),
+    }
+}
+
+/// Returns every field of the contract that is set and no list of objects, as paths and values.
+pub(super) fn settings(contract: &Contract) -> Vec<(Vec<String>, Vec<String>)> {
+    let mut bare = contract.clone();
+    bare.roles.clear();
+    bare.schemas.clear();
+    bare.tables.clear();
+    bare.views.clear();
+    bare.sequences.clear();
+    bare.functions.clear();
+    let document = serde_json::to_value(&bare).expect("a contract is JSON");
+    let order = schema()["properties"].as_object().expect("a contract has fields");
+    let mut found = Vec::new();
+    for name in order.keys().filter(|name| !OBJECTS.contains(&name.as_str())) {
+        if let Some(value) = document.get(name) {
+            flatten(&mut vec![name.clone()], value, &mut found);
+        }
+    }
+    found
+}
+
+fn flatten(path: &mut Vec<String>, value: &Value, found: &mut Vec<(Vec<String>, Vec<String>)>) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                path.push(name.clone());
+                flatten(path, value, found);
+                path.pop();
+            }
+        }
+        Value::Array(items) if items.is_empty() => {}
+        Value::Array(items) => found.push((path.clone(), items.iter().map(text).collect())),
+        plain => found.push((path.clone(), vec![text(plain)])),
+    }
+}
