@@ -218,6 +218,31 @@ COMMENT ON FUNCTION ops.rollback_contract(pg_catalog.text, pg_catalog.text) IS
   'Puts an earlier contract into force again: the given version, or (NULL) the one before the '
   'contract in force. Requires superuser, or EXECUTE granted on this function.';
 
+CREATE FUNCTION ops.contract_sql() RETURNS pg_catalog.text
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract_sql';
+COMMENT ON FUNCTION ops.contract_sql() IS
+  'Returns the contract in force as SQL statements in a stable order, which ops.declare() reads. '
+  'Best shown with psql -At.';
+
+CREATE FUNCTION ops.declare(statements pg_catalog.text, note pg_catalog.text,
+    run pg_catalog.bool DEFAULT false)
+  RETURNS TABLE (version pg_catalog.text, change pg_catalog.text)
+  LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_declare';
+COMMENT ON FUNCTION ops.declare(pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
+  'Amends the contract by SQL statements, such as GRANT SELECT ON app.plans TO web_user: puts its '
+  'next version into force, and returns the changes. run also executes the statements. Accepts '
+  'GRANT, REVOKE, CREATE, DROP and COMMENT on roles, schemas, tables, views, sequences, functions '
+  'and policies, ALTER TABLE ... ROW LEVEL SECURITY, ALTER ROLE, and SET contract.*; anything else '
+  'is an error. Requires superuser, or EXECUTE granted on this function.';
+
+CREATE FUNCTION ops.accept(fingerprint pg_catalog.text, note pg_catalog.text)
+  RETURNS TABLE (version pg_catalog.text, change pg_catalog.text)
+  LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_accept';
+COMMENT ON FUNCTION ops.accept(pg_catalog.text, pg_catalog.text) IS
+  'Amends the contract so that it allows a finding, by its fingerprint: what ops.declare() does '
+  'with the statements in the HINT of a rejection. An error where no contract can allow it. '
+  'Requires superuser, or EXECUTE granted on this function.';
+
 ---------------------------------------------------------------- the audits
 
 CREATE FUNCTION ops.audit_security(
@@ -747,8 +772,8 @@ DECLARE
   authors CONSTANT pg_catalog.name[] := ARRAY[
     'validate_contract', 'contract_schema', 'contract_preset', 'audit_contract',
     'infer_contract', 'infer_exemptions', 'try_migration',
-    'apply_golden_sql', 'load_contract', 'rollback_contract', 'exempt', 'unexempt', 'freeze_schema',
-    'unfreeze_schema'];
+    'apply_golden_sql', 'load_contract', 'rollback_contract', 'declare', 'accept', 'exempt',
+    'unexempt', 'freeze_schema', 'unfreeze_schema'];
 BEGIN
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,

@@ -23,6 +23,8 @@ mod query;
 
 mod access;
 
+mod declare;
+
 mod log;
 
 mod guard;

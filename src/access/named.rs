@@ -258,6 +258,13 @@ fn type_named(schema: &str, name: &str) -> Option<Oid> {
     subtransaction::rolled_back(work).ok().flatten()
 }
 
+/// Returns a type, as it is written for a routine in this schema, in the form of the contract;
+/// `None` where there is no such type.
+pub fn type_in_contract(schema: &str, written: &str) -> Option<String> {
+    let name = catalog::current_type_name(type_named(schema, written)?);
+    Some(name.strip_prefix("pg_catalog.").map_or(name.clone(), str::to_owned))
+}
+
 fn columns(relation: Oid, columns: Vec<String>) -> Found {
     let known = query::all_columns(relation);
     for column in &columns {

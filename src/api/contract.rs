@@ -124,7 +124,7 @@ fn load(call: Call, document: String) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
     }
-    put_into_force(call, &history, &contract, &document, note)
+    put_into_force(&history, &contract, &document, note.as_deref()).table(call)
 }
 
 sql_function!(
@@ -177,20 +177,41 @@ fn rollback(call: Call) -> pg_sys::Datum {
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     };
     let note = note.unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
-    put_into_force(call, &history, &contract, &document, Some(note))
+    put_into_force(&history, &contract, &document, Some(&note)).table(call)
 }
 
-/// Stores the contract, and reports and returns its effect on the findings.
-fn put_into_force(
-    call: Call,
+/// A contract that has just come into force.
+pub(super) struct Loaded {
+    version: String,
+    replaces: Option<String>,
+    findings: Counts,
+    /// The changes from the contract before.
+    pub changes: Vec<String>,
+}
+
+impl Loaded {
+    fn table(self, call: Call) -> pg_sys::Datum {
+        call.table([vec![
+            Value::Text(self.version),
+            Value::text(self.replaces),
+            Value::Int(self.findings.total as i64),
+            Value::Int(self.findings.added as i64),
+            Value::Int(self.findings.removed as i64),
+            Value::Texts(self.changes),
+        ]])
+    }
+}
+
+/// Stores a valid contract, and reports and returns its effect on the findings.
+pub(super) fn put_into_force(
     history: &History,
     contract: &Contract,
     document: &str,
-    note: Option<String>,
-) -> pg_sys::Datum {
+    note: Option<&str>,
+) -> Loaded {
     let earlier = history.past.last().and_then(|past| history.read(past));
     let earlier = earlier.as_ref().map(|(contract, _)| contract);
-    history.add(document, note.as_deref());
+    history.add(document, note);
     let found = |contract: &Contract| -> HashSet<String> {
         audit::reported_under(contract, &history.state, &history.own, Fixes::OfRules)
             .into_iter()
@@ -205,14 +226,12 @@ fn put_into_force(
     };
     let changes = earlier.map(|earlier| contract::changes(earlier, contract)).unwrap_or_default();
     report(contract, findings);
-    call.table([vec![
-        Value::Text(contract.version.clone()),
-        Value::text(earlier.map(|c| c.version.clone())),
-        Value::Int(findings.total as i64),
-        Value::Int(findings.added as i64),
-        Value::Int(findings.removed as i64),
-        Value::Texts(changes),
-    ]])
+    Loaded {
+        version: contract.version.clone(),
+        replaces: earlier.map(|c| c.version.clone()),
+        findings,
+        changes,
+    }
 }
 
 /// How many findings a contract has, and how many it adds and removes.

@@ -5,6 +5,7 @@ mod argument;
 mod audit;
 mod consistency;
 mod contract;
+mod declare;
 mod doctor;
 mod drift;
 mod exemptions;

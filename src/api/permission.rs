@@ -20,7 +20,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The functions that CREATE EXTENSION grants to no role but that of migrations (`authors` in
 /// sql/install.sql).
-const FOR_AUTHORS: [&str; 13] = [
+const FOR_AUTHORS: [&str; 15] = [
     "validate_contract",
     "contract_schema",
     "contract_preset",
@@ -30,6 +30,8 @@ const FOR_AUTHORS: [&str; 13] = [
     "apply_golden_sql",
     "load_contract",
     "rollback_contract",
+    "declare",
+    "accept",
     "exempt",
     "unexempt",
     "freeze_schema",

@@ -5,6 +5,7 @@
 //! to a contract. [`statements`] describes a contract, and a declaration prints itself as SQL that
 //! the edge parses into the same declaration.
 
+mod accept;
 mod amend;
 mod grants;
 mod objects;
@@ -15,6 +16,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 
+pub use accept::{Accepted, accepting, declare_call};
 pub use amend::amend;
 pub use print::headed;
 pub use statements::{Section, statements};

@@ -1,0 +1,224 @@
+//! The contract in SQL: `ops.declare()` amends it by statements, `ops.accept()` so that it allows a
+//! finding, and `ops.contract_sql()` returns it as statements.
+
+use super::contract::{Loaded, put_into_force, valid};
+use super::{argument, permission};
+use crate::audit;
+use crate::catalog;
+use crate::declare::{Statement, read};
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::write::text_datum;
+use crate::pg::heap::interrupts;
+use crate::pg::report::Report;
+use crate::pg::{statement, subtransaction};
+use crate::store::Installation;
+use crate::store::contract::{History, version};
+use dragonfly_core::catalog::Snapshot;
+use dragonfly_core::contract::Contract;
+use dragonfly_core::declare::{self, Declaration, Section, Target, Unfit, amend, headed};
+use dragonfly_core::sql::printable;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+sql_function!(
+    /// `ops.declare(statements text, note text, run bool DEFAULT false)
+    /// RETURNS TABLE (version text, change text)`
+    ops_declare => declare
+);
+fn declare(call: Call) -> pg_sys::Datum {
+    permission::check(call);
+    let sql = argument::text(call, 0, "statements");
+    let note = argument::text(call, 1, "note");
+    let run = argument::flag(call, 2, "run");
+    let history = History::open();
+    let existing = governed_with(&read(&sql, &Snapshot::default()));
+    let statements = read(&sql, &existing);
+    let declarations = accepted(&statements);
+    let contract = amended(&statements, &declarations, &existing);
+    let loaded = load(&history, contract, &note);
+    if run {
+        statements.iter().filter(|one| one.is_executable).for_each(execute);
+    }
+    rows(call, loaded)
+}
+
+/// Returns the catalog of the governed schemas and of those that the statements declare.
+fn governed_with(statements: &[Statement]) -> Snapshot {
+    let Installation { state, own, contract } = Installation::now();
+    let mut contract = (*contract).clone();
+    let declared = statements.iter().filter_map(|one| one.declared.as_ref().ok()).flatten();
+    let schemas: Vec<Declaration> = declared
+        .filter(|one| matches!(one, Declaration::Create(Target::Schema(_))))
+        .cloned()
+        .collect();
+    if let Ok(amended) = amend(&contract, &schemas, None, &interrupts) {
+        contract = amended;
+    }
+    catalog::full(&state, &contract, &own)
+}
+
+/// Returns what all statements declare. Raises an error for the first that a contract cannot
+/// express.
+fn accepted(statements: &[Statement]) -> Vec<(usize, Declaration)> {
+    let mut all = Vec::new();
+    for (place, statement) in statements.iter().enumerate() {
+        match &statement.declared {
+            Ok(declared) => all.extend(declared.iter().map(|one| (place, one.clone()))),
+            Err(reason) => reject(reason, statements, place),
+        }
+    }
+    all
+}
+
+/// Raises the error for a statement that does not fit.
+fn reject(reason: &Unfit, statements: &[Statement], place: usize) -> ! {
+    let text = printable(&statements[place].text).into_owned();
+    Report {
+        message: reason.message.clone(),
+        detail: match statements.len() {
+            1 => format!("Statement: {text}"),
+            _ => format!("Statement {}: {text}", place + 1),
+        },
+        hint: reason.hint.clone(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+}
+
+/// Returns the contract in force with the amendments. Raises an error where one does not fit.
+fn amended(
+    statements: &[Statement],
+    declarations: &[(usize, Declaration)],
+    existing: &Snapshot,
+) -> Contract {
+    let all: Vec<Declaration> = declarations.iter().map(|(_, one)| one.clone()).collect();
+    let contract = Installation::now().contract;
+    amend(&contract, &all, Some(existing), &interrupts)
+        .unwrap_or_else(|(at, reason)| reject(&reason, statements, declarations[at].0))
+}
+
+/// Puts an amended contract into force, as the next version. `None` where nothing has changed.
+fn load(history: &History, mut amended: Contract, note: &str) -> Option<(String, Loaded)> {
+    let contract = Installation::now().contract;
+    let next = next_version(history, &contract, &amended);
+    amended.version.clone_from(&contract.version);
+    if *contract == amended {
+        Report {
+            message: "the contract already declares this".into(),
+            ..Report::default()
+        }
+        .notice();
+        return None;
+    }
+    amended.version.clone_from(&next);
+    let document = serde_json::to_string(&amended).expect("a contract is JSON");
+    let loaded = put_into_force(history, &valid(&document), &document, Some(note));
+    Some((next, loaded))
+}
+
+/// Returns the version that the statements set, where it is higher than all earlier ones; otherwise
+/// the next minor version.
+fn next_version(history: &History, contract: &Contract, amended: &Contract) -> String {
+    let highest = history.highest().map(|past| past.version.clone());
+    let Some(highest) = highest else { return amended.version.clone() };
+    if amended.version != contract.version {
+        let wanted = semver::Version::parse(&amended.version);
+        if wanted.is_ok_and(|wanted| wanted.cmp_precedence(&highest).is_gt()) {
+            return amended.version.clone();
+        }
+    }
+    let current = version(contract).max(highest);
+    semver::Version::new(current.major, current.minor + 1, 0).to_string()
+}
+
+/// Executes one of the statements as the caller.
+fn execute(statement: &Statement) {
+    interrupts();
+    // An error of the statement is the caller's; the subtransaction lets SPI clean up.
+    match subtransaction::attempt(|| statement::run(&statement.text)) {
+        Ok(Ok(())) => {}
+        Ok(Err(rejected)) => Report {
+            message: format!(
+                "statement cannot be executed in a function: {}",
+                printable(&statement.text)
+            ),
+            detail: format!("{}.", rejected.code()),
+            hint: "Execute it by itself, after ops.declare() without run.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED),
+        Err(error) => error.rethrow(),
+    }
+}
+
+fn rows(call: Call, loaded: Option<(String, Loaded)>) -> pg_sys::Datum {
+    let (version, changes) = loaded.map(|(version, l)| (version, l.changes)).unwrap_or_default();
+    let row = |change| vec![Value::Text(version.clone()), Value::Text(change)];
+    call.table(changes.into_iter().map(row))
+}
+
+sql_function!(
+    /// `ops.accept(fingerprint text, note text) RETURNS TABLE (version text, change text)`
+    ops_accept => accept
+);
+fn accept(call: Call) -> pg_sys::Datum {
+    permission::check(call);
+    let fingerprint = argument::text(call, 0, "fingerprint");
+    let note = argument::text(call, 1, "note");
+    let amended = audit::with_findings(|cx, findings, _| {
+        let Some(finding) = findings.iter().find(|one| one.fingerprint == fingerprint) else {
+            Report {
+                message: format!("no finding has fingerprint \"{}\"", printable(&fingerprint)),
+                detail: String::new(),
+                hint: "SELECT fingerprint, rule, object, detail FROM ops.audit_security(); lists \
+                       the findings."
+                    .into(),
+            }
+            .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+        };
+        let Some(accepted) = declare::accepting(cx, &[finding]) else {
+            Report {
+                message: "no contract can allow this finding".into(),
+                detail: finding.detail.clone(),
+                hint: finding.fix.sql().map_or_else(
+                    || format!("{} Or exempt it with ops.exempt().", finding.rule.fix),
+                    |sql| format!("Fix it: {sql} Or exempt it with ops.exempt()."),
+                ),
+            }
+            .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+        };
+        accepted.contract
+    });
+    rows(call, load(&History::open(), amended, &note))
+}
+
+sql_function!(
+    /// `ops.contract_sql() RETURNS text`
+    ops_contract_sql => contract_sql
+);
+fn contract_sql(_: Call) -> pg_sys::Datum {
+    let contract = Installation::now().contract;
+    let mut sections = declare::statements(&contract);
+    sections.iter_mut().for_each(omit_unreadable);
+    text_datum(&headed(&sections))
+}
+
+/// Leaves out the query of a view where the statement would not be read as the same declaration:
+/// any text can be declared as one.
+fn omit_unreadable(section: &mut Section) {
+    let nothing = Snapshot::default();
+    for declaration in &mut section.declarations {
+        interrupts();
+        let text = declaration.to_string();
+        let is_same = || {
+            let read = subtransaction::rolled_back(|| {
+                let read = read(&text, &nothing);
+                matches!(read.as_slice(), [one] if one.declared.as_deref() == Ok(&[declaration.clone()]))
+            });
+            read.unwrap_or(false)
+        };
+        if matches!(declaration, Declaration::CreateView { definition: Some(_), .. })
+            && !is_same()
+            && let Declaration::CreateView { definition, .. } = declaration
+        {
+            *definition = None;
+        }
+    }
+}

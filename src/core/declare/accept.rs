@@ -1,0 +1,380 @@
+//! The declarations that make a contract allow findings: the contract says afterwards what the
+//! catalog has. Whether they do is tried on the contract, never assumed.
+
+use super::{
+    Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target, amend,
+};
+use crate::catalog::{Attribute, Command, ObjectId, Policy, Privileges, Relation, RelationKind};
+use crate::contract::{Contract, RoleKind, Severity, examine};
+use crate::finding::Finding;
+use crate::rules::{
+    Context, RULES, required_object_missing, rls_disabled, rls_not_forced, role_missing,
+};
+use crate::sql::{argument_types, safe_qualified};
+use serde_json::Value;
+use std::collections::HashSet;
+
+/// What makes a contract allow findings.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The declarations.
+    pub declarations: Vec<Declaration>,
+    /// The contract with them.
+    pub contract: Contract,
+}
+
+/// Returns declarations under which none of `findings` would be one, and no other finding would
+/// appear; `None` where there are none: no contract can allow them, or a person has to decide.
+#[must_use]
+pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
+    let mut declarations: Vec<Declaration> = Vec::new();
+    for finding in findings {
+        let candidates = Candidates { cx, finding }.all();
+        if candidates.is_empty() {
+            return None;
+        }
+        for one in candidates {
+            if !declarations.contains(&one) {
+                declarations.push(one);
+            }
+        }
+    }
+    let contract = amend(cx.contract, &declarations, Some(cx.snapshot), cx.interrupts).ok()?;
+    let document = serde_json::to_string(&contract).ok()?;
+    examine(&document).contract?;
+    let declared = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);
+    let before = reported(cx);
+    let after = reported(&declared);
+    let accepted: HashSet<&str> = findings.iter().map(|f| f.fingerprint.as_str()).collect();
+    let is_known = |found: &Finding| {
+        let abouts: HashSet<_> = before.iter().flat_map(Finding::about).collect();
+        found.about().all(|about| abouts.contains(&about))
+    };
+    let is_better = after
+        .iter()
+        .all(|found| !accepted.contains(found.fingerprint.as_str()) && is_known(found));
+    is_better.then_some(Accepted { declarations, contract })
+}
+
+fn reported(cx: &Context<'_>) -> Vec<Finding> {
+    let found = RULES.into_iter().flat_map(|rule| cx.run(rule));
+    found.filter(|finding| finding.severity > Severity::Info).collect()
+}
+
+/// The declarations about one finding.
+struct Candidates<'c, 'a> {
+    cx: &'c Context<'a>,
+    finding: &'c Finding,
+}
+
+impl Candidates<'_, '_> {
+    fn all(&self) -> Vec<Declaration> {
+        let about = match self.finding.object.id {
+            ObjectId::Relation(oid) => {
+                self.cx.snapshot.relation(oid).map(|relation| self.of_relation(relation))
+            }
+            ObjectId::Policy(oid) => {
+                self.cx.snapshot.policies.iter().find(|p| p.oid == oid).map(|p| self.of_policy(p))
+            }
+            ObjectId::Routine(_) => self.of_routine(),
+            ObjectId::Schema(oid) => {
+                self.cx.snapshot.schema(oid).and_then(|schema| self.of_schema(&schema.name))
+            }
+            ObjectId::Role(oid) => {
+                self.cx.snapshot.role(oid).and_then(|role| self.of_role(&role.name))
+            }
+            ObjectId::Named => self.of_missing(),
+            ObjectId::Type(_) => None,
+        };
+        let about = about.unwrap_or_default();
+        if about.is_empty() { about } else { [self.needed_first(), about].concat() }
+    }
+
+    /// The declarations of the schema and the object, where these are not declared.
+    fn needed_first(&self) -> Vec<Declaration> {
+        let mut first = Vec::new();
+        let contract = self.cx.contract;
+        let roles = self.finding.roles.iter().filter(|role| *role != "PUBLIC");
+        for role in roles.filter(|role| contract.role(role).is_none()) {
+            first.push(Declaration::Create(Target::Role(role.clone())));
+        }
+        if let Some(schema) = &self.finding.object.schema
+            && contract.schema(schema).is_none()
+        {
+            first.push(Declaration::Create(Target::Schema(schema.clone())));
+        }
+        if let Some(relation) = self.relation()
+            && let Some(name) = self.name_of(relation)
+            && !contract.declares_relation(&name.schema, &name.name)
+        {
+            first.extend(as_it_is(relation, &name));
+        }
+        first
+    }
+
+    /// The relation of the finding, or of its policy.
+    fn relation(&self) -> Option<&Relation> {
+        let snapshot = self.cx.snapshot;
+        match self.finding.object.id {
+            ObjectId::Relation(oid) => snapshot.relation(oid),
+            ObjectId::Policy(oid) => {
+                let policy = snapshot.policies.iter().find(|policy| policy.oid == oid)?;
+                snapshot.relation(policy.relation)
+            }
+            _ => None,
+        }
+    }
+
+    fn name_of(&self, relation: &Relation) -> Option<Name> {
+        let schema = self.cx.snapshot.schema(relation.schema)?;
+        Some(Name::new(&schema.name, &relation.name))
+    }
+
+    fn evidence(&self, key: &str) -> Vec<&str> {
+        match &self.finding.evidence[key] {
+            Value::String(one) => vec![one],
+            Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
+            _ => vec![],
+        }
+    }
+
+    fn privileges(&self) -> Privileges {
+        let named = self.evidence("privileges").into_iter();
+        named.filter_map(|name| name.parse().ok()).fold(Privileges::NONE, |all, one| all | one)
+    }
+
+    fn commands(&self) -> Vec<Command> {
+        let words = self.evidence("commands");
+        Command::ALL.into_iter().filter(|command| words.contains(&command.as_str())).collect()
+    }
+
+    /// The roles of the finding; for PUBLIC, all clients and workers, of which PUBLIC may have what
+    /// is declared for all.
+    fn roles(&self) -> Vec<String> {
+        let contract = self.cx.contract;
+        if self.finding.roles.iter().any(|role| role == "PUBLIC") {
+            let kinds = [RoleKind::Client, RoleKind::Worker].into_iter();
+            return kinds.flat_map(|kind| contract.roles_of(kind)).map(str::to_owned).collect();
+        }
+        self.finding.roles.clone()
+    }
+
+    fn is_missing(&self) -> bool {
+        self.finding.evidence["problem"] == "missing"
+    }
+
+    fn grant(&self, privileges: Privileges, on: On) -> Vec<Declaration> {
+        let roles = self.roles();
+        if roles.is_empty() || privileges.is_empty() {
+            return vec![];
+        }
+        let columns: Vec<String> = [self.evidence("column"), self.evidence("columns")]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let granted = privileges.each().into_iter();
+        vec![Declaration::Grant(Grant {
+            is_revoke: self.is_missing(),
+            privileges: granted
+                .map(|one| Granted { privilege: Some(one), columns: columns.clone() })
+                .collect(),
+            on,
+            roles,
+            to_public: false,
+        })]
+    }
+
+    fn of_relation(&self, relation: &Relation) -> Vec<Declaration> {
+        let Some(name) = self.name_of(relation) else { return vec![] };
+        let rule = self.finding.rule;
+        if *rule == rls_disabled::RULE {
+            return vec![Declaration::RowSecurity(name, RowSecurity::Disable)];
+        }
+        if *rule == rls_not_forced::RULE {
+            return vec![Declaration::RowSecurity(name, RowSecurity::NoForce)];
+        }
+        if !self.commands().is_empty() {
+            // The contract declares policies that do not exist.
+            return vec![Declaration::DropPolicy(self.header(name))];
+        }
+        if self.finding.evidence["property"] == "security_invoker" {
+            return vec![Declaration::SecurityInvoker(name, relation.security_invoker)];
+        }
+        let on = match relation.kind {
+            RelationKind::Sequence => On::Sequences(vec![name]),
+            _ => On::Tables(vec![name]),
+        };
+        let is_view = matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView);
+        match self.privileges() {
+            Privileges::NONE if is_view => self.grant(Privileges::SELECT, on),
+            privileges => self.grant(privileges, on),
+        }
+    }
+
+    fn header(&self, table: Name) -> PolicyHeader {
+        PolicyHeader {
+            name: self.evidence("policy").first().map_or("rows", |name| name).to_owned(),
+            table,
+            commands: self.commands(),
+            roles: self.roles(),
+            all_rows: vec![],
+        }
+    }
+
+    fn of_policy(&self, policy: &Policy) -> Vec<Declaration> {
+        let Some(table) = self.relation().and_then(|relation| self.name_of(relation)) else {
+            return vec![];
+        };
+        let commands = self.commands();
+        let header = self.header(table);
+        let open = |command: &Command| policy.is_for_all_rows(*command);
+        let all_rows: Vec<Command> = commands.iter().copied().filter(open).collect();
+        // One statement is for one command, or for all of them.
+        let parts: Vec<Vec<Command>> = if commands.len() == Command::ALL.len() {
+            vec![commands]
+        } else {
+            commands.into_iter().map(|command| vec![command]).collect()
+        };
+        parts
+            .into_iter()
+            .map(|commands| PolicyHeader {
+                name: policy.name.clone(),
+                all_rows: commands.iter().copied().filter(|c| all_rows.contains(c)).collect(),
+                commands,
+                ..header.clone()
+            })
+            .map(Declaration::CreatePolicy)
+            .collect()
+    }
+
+    fn of_routine(&self) -> Option<Vec<Declaration>> {
+        let ObjectId::Routine(oid) = self.finding.object.id else { return None };
+        let routine = self.cx.snapshot.routine(oid)?;
+        let schema = self.cx.snapshot.schema(routine.schema)?;
+        let identity = &self.finding.object.identity;
+        let types = identity.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'))?;
+        let arguments = argument_types(types).join(", ");
+        let name = Name::new(&schema.name, &routine.name);
+        let declared: Vec<_> =
+            self.cx.contract.functions_named(&name.schema, &name.name).collect();
+        let for_any = declared.iter().any(|function| function.arguments.is_none());
+        let arguments = (!for_any).then_some(arguments);
+        let function = FunctionName { name, arguments };
+        if self.finding.evidence["property"] == "security_definer" {
+            return Some(vec![Declaration::SecurityDefiner(function, routine.security_definer)]);
+        }
+        let privileges = match self.privileges() {
+            Privileges::NONE if self.finding.rule.id.contains("executable") => Privileges::EXECUTE,
+            privileges => privileges,
+        };
+        let grant = self.grant(privileges, On::Functions(vec![function.clone()]));
+        if grant.is_empty() {
+            return None;
+        }
+        let is_declared = declared.iter().any(|f| {
+            f.arguments.as_deref().map(argument_types)
+                == function.arguments.as_deref().map(argument_types)
+        });
+        let create = (!is_declared).then(|| Declaration::CreateFunction {
+            function,
+            security_definer: Some(true).filter(|_| routine.security_definer),
+        });
+        Some(create.into_iter().chain(grant).collect())
+    }
+
+    fn of_schema(&self, schema: &str) -> Option<Vec<Declaration>> {
+        let privileges = self.privileges();
+        (privileges == Privileges::USAGE)
+            .then(|| self.grant(privileges, On::Schemas(vec![schema.to_owned()])))
+    }
+
+    fn of_role(&self, role: &str) -> Option<Vec<Declaration>> {
+        let word = self.evidence("attribute").first().copied()?;
+        let attribute = Attribute::ALL.into_iter().find(|known| known.as_str() == word)?;
+        let actual = self.finding.evidence["actual"].as_bool()?;
+        Some(vec![Declaration::Attributes(role.to_owned(), vec![(attribute, actual)])])
+    }
+
+    /// What the contract declares and the catalog does not have is declared no longer.
+    fn of_missing(&self) -> Option<Vec<Declaration>> {
+        let contract = self.cx.contract;
+        let identity = &self.finding.object.identity;
+        if *self.finding.rule == role_missing::RULE {
+            let role = contract.roles.iter().find(|role| {
+                role.name == *identity || crate::sql::quote_ident(&role.name) == *identity
+            })?;
+            return Some(vec![Declaration::Drop(Target::Role(role.name.clone()))]);
+        }
+        if *self.finding.rule != required_object_missing::RULE {
+            return None;
+        }
+        let is_this = |schema: &str, name: &str| safe_qualified(schema, name) == *identity;
+        let of = |schema: &str, name: &str| Name::new(schema, name);
+        let table = contract.tables.iter().find(|t| is_this(&t.schema, &t.name));
+        let view = contract.views.iter().find(|v| is_this(&v.schema, &v.name));
+        let sequence = contract.sequences.iter().find(|s| is_this(&s.schema, &s.name));
+        let function = contract.functions.iter().find(|f| {
+            let types = f.arguments.as_deref().map(|list| argument_types(list).join(","));
+            let name = safe_qualified(&f.schema, &f.name);
+            *identity == format!("{name}({})", types.clone().unwrap_or_default())
+                || types.is_none() && *identity == name
+        });
+        let schema = contract.schemas.iter().find(|s| {
+            self.finding.object.object_type == "schema"
+                && crate::sql::quote_ident(&s.name) == *identity
+        });
+        let target = table
+            .map(|t| Target::Table(of(&t.schema, &t.name)))
+            .or_else(|| {
+                view.map(|v| {
+                    let name = of(&v.schema, &v.name);
+                    if v.materialized { Target::MaterializedView(name) } else { Target::View(name) }
+                })
+            })
+            .or_else(|| sequence.map(|s| Target::Sequence(of(&s.schema, &s.name))))
+            .or_else(|| {
+                function.map(|f| {
+                    Target::Function(FunctionName {
+                        name: of(&f.schema, &f.name),
+                        arguments: f.arguments.clone(),
+                    })
+                })
+            })
+            .or_else(|| schema.map(|s| Target::Schema(s.name.clone())))?;
+        Some(vec![Declaration::Drop(target)])
+    }
+}
+
+/// The declarations of a relation with the properties that it has.
+fn as_it_is(relation: &Relation, name: &Name) -> Vec<Declaration> {
+    match relation.kind {
+        RelationKind::View | RelationKind::MaterializedView => vec![Declaration::CreateView {
+            name: name.clone(),
+            is_materialized: relation.kind == RelationKind::MaterializedView,
+            security_invoker: relation.security_invoker,
+            definition: None,
+        }],
+        RelationKind::Sequence => vec![Declaration::Create(Target::Sequence(name.clone()))],
+        _ => {
+            let mut declared = vec![Declaration::Create(Target::Table(name.clone()))];
+            if relation.row_security {
+                declared.push(Declaration::RowSecurity(name.clone(), RowSecurity::Enable));
+            }
+            if relation.force_row_security {
+                declared.push(Declaration::RowSecurity(name.clone(), RowSecurity::Force));
+            }
+            declared
+        }
+    }
+}
+
+/// Returns the call of `ops.declare()` with these declarations, with a gap for the reason.
+#[must_use]
+pub fn declare_call(declarations: &[Declaration]) -> String {
+    let statements: Vec<String> = declarations.iter().map(ToString::to_string).collect();
+    format!(
+        "SELECT * FROM ops.declare({}, note => '...');",
+        crate::sql::quote_literal(&statements.join("; "))
+    )
+}
