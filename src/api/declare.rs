@@ -6,15 +6,16 @@ use super::{argument, permission};
 use crate::audit;
 use crate::catalog;
 use crate::declare::{Statement, read};
+use crate::guard;
 use crate::pg::call::{Call, Value, sql_function};
-use crate::pg::write::text_datum;
 use crate::pg::heap::interrupts;
 use crate::pg::report::Report;
-use crate::pg::{statement, subtransaction};
+use crate::pg::write::text_datum;
+use crate::pg::{setting, statement, subtransaction};
 use crate::store::Installation;
 use crate::store::contract::{History, version};
 use dragonfly_core::catalog::Snapshot;
-use dragonfly_core::contract::Contract;
+use dragonfly_core::contract::{Contract, changes};
 use dragonfly_core::declare::{self, Declaration, Section, Target, Unfit, amend, headed};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -36,7 +37,11 @@ fn declare(call: Call) -> pg_sys::Datum {
     let contract = amended(&statements, &declarations, &existing);
     let loaded = load(&history, contract, &note);
     if run {
-        statements.iter().filter(|one| one.is_executable).for_each(execute);
+        // Only the result of all statements counts: one may depend on a later one.
+        setting::under(&[(c"dragonfly_guard.check_at", c"commit")], || {
+            statements.iter().filter(|one| one.is_executable).for_each(execute);
+            guard::check_as_if_committing();
+        });
     }
     rows(call, loaded)
 }
@@ -100,12 +105,9 @@ fn load(history: &History, mut amended: Contract, note: &str) -> Option<(String,
     let contract = Installation::now().contract;
     let next = next_version(history, &contract, &amended);
     amended.version.clone_from(&contract.version);
-    if *contract == amended {
-        Report {
-            message: "the contract already declares this".into(),
-            ..Report::default()
-        }
-        .notice();
+    if changes(&contract, &amended).is_empty() {
+        Report { message: "the contract already declares this".into(), ..Report::default() }
+            .notice();
         return None;
     }
     amended.version.clone_from(&next);

@@ -1,8 +1,8 @@
 //! GRANT and REVOKE.
 
 use super::names::{function, grantees, qualified_relation, roles};
-use super::tree::Tree;
 use super::not_expressible;
+use super::tree::Tree;
 use dragonfly_core::catalog::Privileges;
 use dragonfly_core::declare::{Declaration, Grant, Granted, Name, On, Unfit};
 use pgrx::pg_sys;
@@ -59,10 +59,8 @@ fn objects(statement: Tree<pg_sys::GrantStmt>) -> Result<On, Unfit> {
     let relations = || -> Result<Vec<Name>, Unfit> {
         objects.iter().map(|name| qualified_relation(*name)).collect()
     };
-    let (is_object, is_schema) = (
-        statement.targtype == ACL_TARGET_OBJECT,
-        statement.targtype == ACL_TARGET_ALL_IN_SCHEMA,
-    );
+    let (is_object, is_schema) =
+        (statement.targtype == ACL_TARGET_OBJECT, statement.targtype == ACL_TARGET_ALL_IN_SCHEMA);
     match statement.objtype {
         OBJECT_TABLE if is_object => relations().map(On::Tables),
         OBJECT_TABLE if is_schema => Ok(On::AllTables(names())),

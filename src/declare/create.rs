@@ -1,8 +1,8 @@
 //! CREATE of roles, schemas, relations, functions and policies.
 
 use super::names::{created_function, grantees, query_of_view, relation};
-use super::tree::Tree;
 use super::not_expressible;
+use super::tree::Tree;
 use dragonfly_core::catalog::{Attribute, Command};
 use dragonfly_core::declare::{Declaration, PolicyHeader, Target, Unfit};
 use pgrx::pg_sys;

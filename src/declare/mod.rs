@@ -42,11 +42,7 @@ fn is_about_contract_alone(declared: &[Declaration]) -> bool {
     declared.iter().any(|d| matches!(d, ResetAll | Set(..) | Kind(..) | AllRows(..)))
 }
 
-fn declarations(
-    text: &str,
-    node: Tree,
-    existing: &Snapshot,
-) -> Result<Vec<Declaration>, Unfit> {
+fn declarations(text: &str, node: Tree, existing: &Snapshot) -> Result<Vec<Declaration>, Unfit> {
     if let Some(grant) = node.cast() {
         return acl::grant(grant);
     }

@@ -85,9 +85,8 @@ pub fn function(named: Tree<pg_sys::ObjectWithArgs>) -> Result<FunctionName, Unf
         let types = named.list(|named| named.objargs).into_iter();
         types.filter_map(|one| one.cast::<pg_sys::TypeName>())
     };
-    let arguments = (!named.args_unspecified).then(|| {
-        types().map(|one| type_name(&name.schema, one)).collect::<Vec<_>>().join(", ")
-    });
+    let arguments = (!named.args_unspecified)
+        .then(|| types().map(|one| type_name(&name.schema, one)).collect::<Vec<_>>().join(", "));
     Ok(FunctionName { name, arguments })
 }
 
@@ -96,9 +95,8 @@ pub fn created_function(
     statement: Tree<pg_sys::CreateFunctionStmt>,
 ) -> Result<FunctionName, Unfit> {
     let name = qualified(&statement.list(|statement| statement.funcname))?;
-    let is_input = |parameter: &Tree<pg_sys::FunctionParameter>| {
-        !matches!(parameter.mode as u8, b'o' | b't')
-    };
+    let is_input =
+        |parameter: &Tree<pg_sys::FunctionParameter>| !matches!(parameter.mode as u8, b'o' | b't');
     let arguments: Vec<String> = statement
         .list(|statement| statement.parameters)
         .into_iter()

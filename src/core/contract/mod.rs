@@ -27,4 +27,5 @@ pub use presets::{Platform, Preset};
 pub use problem::{Path, Problem};
 pub use schema::schema;
 pub use shipped::DEFAULT;
+pub(crate) use shipped::shipped_rules;
 pub use types::*;

@@ -19,7 +19,7 @@ struct Rules {
 ///
 /// # Panics
 /// Never: `default.json` is part of the library, and the tests read it.
-pub(super) fn shipped_rules() -> &'static BTreeMap<String, RuleDecl> {
+pub(crate) fn shipped_rules() -> &'static BTreeMap<String, RuleDecl> {
     static RULES: OnceLock<BTreeMap<String, RuleDecl>> = OnceLock::new();
     RULES.get_or_init(|| {
         serde_json::from_str::<Rules>(DEFAULT).expect("default.json lists the rules").rules

@@ -50,9 +50,8 @@ pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
         let abouts: HashSet<_> = before.iter().flat_map(Finding::about).collect();
         found.about().all(|about| abouts.contains(&about))
     };
-    let is_better = after
-        .iter()
-        .all(|found| !accepted.contains(found.fingerprint.as_str()) && is_known(found));
+    let is_better =
+        after.iter().all(|found| !accepted.contains(found.fingerprint.as_str()) && is_known(found));
     is_better.then_some(Accepted { declarations, contract })
 }
 
@@ -256,8 +255,7 @@ impl Candidates<'_, '_> {
         let types = identity.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'))?;
         let arguments = argument_types(types).join(", ");
         let name = Name::new(&schema.name, &routine.name);
-        let declared: Vec<_> =
-            self.cx.contract.functions_named(&name.schema, &name.name).collect();
+        let declared: Vec<_> = self.cx.contract.functions_named(&name.schema, &name.name).collect();
         let for_any = declared.iter().any(|function| function.arguments.is_none());
         let arguments = (!for_any).then_some(arguments);
         let function = FunctionName { name, arguments };

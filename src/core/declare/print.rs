@@ -211,7 +211,8 @@ fn security(security_definer: Option<bool>) -> &'static str {
 /// A value of SET: a word without quotes where that reads as the same value.
 fn setting_value(value: &str) -> String {
     let is_word = !value.is_empty() && value.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    if is_word && !matches!(value, "default" | "local" | "session") && safe_ident(value) == value {
+    let is_plain = matches!(value, "true" | "false") || safe_ident(value) == value;
+    if is_word && is_plain && !matches!(value, "default" | "local" | "session") {
         value.to_owned()
     } else {
         quote_literal(value)

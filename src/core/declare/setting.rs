@@ -2,7 +2,7 @@
 //! `SET contract.security_definer.accept = canonical`.
 
 use super::Unfit;
-use crate::contract::{Contract, schema};
+use crate::contract::{Contract, schema, shipped_rules};
 use crate::sql::{listed_as_alternatives, printable};
 use serde_json::{Map, Value};
 
@@ -132,6 +132,8 @@ fn place(document: &mut Value, path: &[String], value: Option<Value>) {
 /// Returns every field of the contract that is set and no list of objects, as paths and values.
 pub(super) fn settings(contract: &Contract) -> Vec<(Vec<String>, Vec<String>)> {
     let mut bare = contract.clone();
+    let defaults = shipped_rules();
+    bare.rules.retain(|id, rule| defaults.get(id) != Some(rule));
     bare.roles.clear();
     bare.schemas.clear();
     bare.tables.clear();
@@ -139,12 +141,15 @@ pub(super) fn settings(contract: &Contract) -> Vec<(Vec<String>, Vec<String>)> {
     bare.sequences.clear();
     bare.functions.clear();
     let document = serde_json::to_value(&bare).expect("a contract is JSON");
-    let order = schema()["properties"].as_object().expect("a contract has fields");
+    let mut fields: Vec<(&String, &Value)> = document.as_object().into_iter().flatten().collect();
+    let first = ["name", "version", "description"];
+    fields.sort_by_key(|(name, _)| {
+        let place = first.iter().position(|field| field == name).unwrap_or(first.len());
+        (place, *name)
+    });
     let mut found = Vec::new();
-    for name in order.keys().filter(|name| !OBJECTS.contains(&name.as_str())) {
-        if let Some(value) = document.get(name) {
-            flatten(&mut vec![name.clone()], value, &mut found);
-        }
+    for (name, value) in fields.into_iter().filter(|(name, _)| !OBJECTS.contains(&name.as_str())) {
+        flatten(&mut vec![name.clone()], value, &mut found);
     }
     found
 }

@@ -5,6 +5,7 @@
 use super::change::Regression;
 use super::renamed::{Renamed, renamed};
 use crate::catalog::{DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges};
+use crate::declare::{Declaration, accepting};
 use crate::finding::Finding;
 use crate::fix::{Change, Statement, Verb, alter_default_privileges, default_acl_objects};
 use crate::rules::{Context, default_privileges};
@@ -21,6 +22,29 @@ pub struct Completion {
     pub fixes: HashSet<String>,
     /// The causes of these findings.
     pub causes: Vec<Cause>,
+    /// The declarations under which the contract would allow what may be intended.
+    pub declared: Option<Declared>,
+}
+
+/// Declarations under which a contract would allow some findings.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// The fingerprints of the findings.
+    pub findings: HashSet<String>,
+    /// The declarations.
+    pub declarations: Vec<Declaration>,
+}
+
+impl Declared {
+    /// Returns the declarations for findings of regressions; `None` where no contract can allow
+    /// them. `cx` is the catalog with the changes of the transaction.
+    #[must_use]
+    pub fn of(cx: &Context<'_>, regressions: &[&Regression]) -> Option<Self> {
+        let findings: Vec<&Finding> = regressions.iter().map(|r| &r.finding).collect();
+        let accepted = accepting(cx, &findings).filter(|_| !findings.is_empty())?;
+        let findings = findings.iter().map(|finding| finding.fingerprint.clone()).collect();
+        Some(Self { findings, declarations: accepted.declarations })
+    }
 }
 
 /// What findings have in common.

@@ -17,7 +17,7 @@ mod through;
 mod widened;
 
 pub use change::{Change, Regression};
-pub use completion::{Cause, CauseKind, Completion, causes};
+pub use completion::{Cause, CauseKind, Completion, Declared, causes};
 pub use exposed::{Exposed, exposed, is_excused};
 pub use inherited::{Inherited, inherited};
 pub use loosened::{Loosened, Lost, loosened};
@@ -25,7 +25,7 @@ pub use names::renames_roles;
 pub use opened::{Opened, Opening, opened};
 pub use redirected::{Redirected, Written, redirected};
 pub use regression::is_regression;
-pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, merged};
+pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, intended, merged};
 pub use replaced::{Replaced, replaced};
 pub use through::{Changed, Through, Way, concerned, owners_differ, through};
 pub use widened::{Reading, Shown, Widened, shown};

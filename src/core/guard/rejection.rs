@@ -1,7 +1,7 @@
 //! The text of a rejection: what violates the contract, why it matters, and what to do next.
 
 use super::change::Regression;
-use super::completion::{Cause, CauseKind, Completion};
+use super::completion::{Cause, CauseKind, Completion, Declared};
 use super::exposed::Exposed;
 use super::inherited::Inherited;
 use super::loosened::{Loosened, Lost};
@@ -12,6 +12,7 @@ use super::through::{Changed, Through, Way};
 use super::widened::{Reading, Shown};
 use crate::catalog::{ObjectId, RelationKind, Role, Routine};
 use crate::contract::{GuardAction, RoleKind};
+use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
 use crate::finding::Finding;
 use crate::fix::{Statement, Verb};
 use crate::rule::Rule;
@@ -301,8 +302,8 @@ impl Rejection {
                      condition allowed it."
                 ),
                 format!(
-                    "Give the policy a condition. If this is intended, declare it in the contract \
-                     with ops.load_contract() first: \"all_rows\" of table {table}{}",
+                    "Give the policy a condition. If this is intended, declare it first: {}{}",
+                    declare_call(&[Declaration::CreatePolicy(header(cx, opened))]),
                     or_exempt(&opened.finding(cx))
                 ),
             ),
@@ -386,9 +387,11 @@ impl Rejection {
         let declare = if shown.is_declared || shown.at_most() != GuardAction::Block {
             String::new()
         } else {
+            let name =
+                Name::new(cx.snapshot.schema_name(shown.relation.schema), &shown.relation.name);
             format!(
-                "If this is intended, declare table {table} in the contract with \
-                 ops.load_contract() first{} ",
+                "If this is intended, declare the table first: {}{} ",
+                declare_call(&[Declaration::Create(Target::Table(name))]),
                 or_exempt(&shown.finding(cx))
             )
         };
@@ -576,7 +579,11 @@ impl Rejection {
             problem,
             hint: format!(
                 "Create the view with the columns that its clients read. If this is intended, \
-                 remove the view from the contract with ops.load_contract() first{}",
+                 remove the view from the contract first: {}{}",
+                declare_call(&[Declaration::Drop(Target::View(Name::new(
+                    cx.snapshot.schema_name(replaced.view.schema),
+                    &replaced.view.name
+                )))]),
                 or_exempt(&replaced.finding(cx))
             ),
             remedy: None,
@@ -619,10 +626,22 @@ impl Rejection {
             "leaves a privilege that nothing declared needs",
             1,
         );
-        self.hint = accept_hint(&[regression], false);
+        self.hint = accept_hint(&[regression], false, Allowing::Unknown);
         if let Some(sql) = regression.finding.fix.sql() {
             self.hint = format!("If it is needed no longer, revoke it: {sql} {}", self.hint);
         }
+    }
+}
+
+/// Returns the header of a policy that opens rows to a client.
+fn header(cx: &Context<'_>, opened: &Opened<'_>) -> PolicyHeader {
+    let relation = opened.relation;
+    PolicyHeader {
+        name: opened.policy.name.clone(),
+        table: Name::new(cx.snapshot.schema_name(relation.schema), &relation.name),
+        commands: opened.commands.clone(),
+        roles: vec![opened.client.name.clone()],
+        all_rows: opened.commands.clone(),
     }
 }
 
@@ -742,18 +761,10 @@ fn merged_hint(
     }
     let regressions = || all().filter(|r| !is_about_guard(r));
     let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
-    let is_moved = |r: &&Regression| {
-        let explains = |c: &&Cause| c.findings.contains(&r.finding.fingerprint);
-        let moves = |c: &&Cause| new_name(c).is_some() || c.is_renamed_schema();
-        completion.causes.iter().filter(moves).any(|c| explains(&c))
-    };
-    let mut intended: Vec<&Regression> =
-        regressions().filter(|r| may_be_intended(r) && !is_moved(r)).collect();
+    let intended = intended(regressions(), &completion.causes);
+    let declared = Allowing::Known(completion.declared.as_ref());
     if !intended.is_empty() {
-        // An exemption of the privileges leaves what is reported with them.
-        intended = regressions().filter(|r| !r.is_missing || !r.can_be_completed).collect();
-        intended.retain(|r| !is_moved(r));
-        add(accept_hint(&intended, at == RejectedAt::Statement));
+        add(accept_hint(&intended, at == RejectedAt::Statement, declared));
     }
     if !moved.is_empty() {
         add(format!(
@@ -784,6 +795,32 @@ fn merged_hint(
     joined(&parts)
 }
 
+/// Returns the regressions that may be intended: what they are about can be declared or exempted.
+/// Those that are explained by another name of something are not among them.
+#[must_use]
+pub fn intended<'r>(
+    regressions: impl Iterator<Item = &'r Regression> + Clone,
+    causes: &[Cause],
+) -> Vec<&'r Regression> {
+    let is_moved = |r: &&Regression| {
+        let explains = |c: &&Cause| c.findings.contains(&r.finding.fingerprint);
+        let moves = |c: &&Cause| new_name(c).is_some() || c.is_renamed_schema();
+        causes.iter().filter(moves).any(|c| explains(&c))
+    };
+    let about_rows = regressions.filter(|r| !is_about_guard(r) && !is_moved(r));
+    if !about_rows.clone().any(may_be_intended) {
+        return vec![];
+    }
+    // An exemption of the privileges leaves what is reported with them.
+    about_rows.filter(|r| !r.is_missing || !r.can_be_completed || is_gone(r)).collect()
+}
+
+/// Whether something that the contract declares no longer exists.
+fn is_gone(regression: &Regression) -> bool {
+    let finding = &regression.finding;
+    *finding.rule == required_object_missing::RULE && finding.object.id == ObjectId::Named
+}
+
 /// Joins the parts of a HINT: with a space, or with a newline after a part of several lines.
 fn joined(parts: &[String]) -> String {
     let mut text = String::new();
@@ -810,6 +847,7 @@ fn may_be_intended(regression: &Regression) -> bool {
         Statement::Ddl(_) => false,
     };
     !regression.can_be_completed
+        || is_gone(regression)
         || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoke)
 }
 
@@ -905,27 +943,57 @@ fn regression_hint(regression: &Regression) -> String {
             |sql| format!("Run: {}", sql.replace('\n', " ")),
         );
     }
-    accept_hint(&[regression], true)
+    accept_hint(&[regression], true, Allowing::Unknown)
+}
+
+/// What is known about declarations under which a contract would allow regressions.
+#[derive(Clone, Copy)]
+enum Allowing<'d> {
+    /// It has not been tried.
+    Unknown,
+    /// These; or none.
+    Known(Option<&'d Declared>),
 }
 
 /// Returns how regressions can be declared or exempted. `is_at_statement`: the statement has just
-/// ended, so that a later one may still revert it.
-fn accept_hint(regressions: &[&Regression], is_at_statement: bool) -> String {
+/// ended, so that a later one may still revert it. `declared`: what a contract would say that
+/// allows them, where it is known.
+fn accept_hint(
+    regressions: &[&Regression],
+    is_at_statement: bool,
+    declared: Allowing<'_>,
+) -> String {
+    let is_covered = |declared: &&Declared| {
+        regressions.iter().all(|r| declared.findings.contains(&r.finding.fingerprint))
+    };
     // A contract does not declare settings.
     let is_declarable = regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE);
-    let mut hint = if is_declarable {
-        "If this is intended, declare it in the contract with ops.load_contract() first".to_owned()
-    } else {
-        "If this is intended".to_owned()
+    let mut hint = match declared {
+        Allowing::Known(Some(declared)) if is_covered(&declared) => {
+            format!(
+                "If this is intended, declare it first: {}",
+                declare_call(&declared.declarations)
+            )
+        }
+        Allowing::Unknown if is_declarable => {
+            "If this is intended, declare it with ops.declare() first".to_owned()
+        }
+        _ => "If this is intended".to_owned(),
     };
+    let is_declarable = hint != "If this is intended";
     let calls: Option<BTreeSet<String>> =
         regressions.iter().map(|regression| exempt_statement(regression)).collect();
     let calls: Vec<String> = calls.into_iter().flatten().collect();
-    let or = if is_declarable { ", or" } else { "," };
+    let or = match hint.as_str() {
+        call if call.ends_with(';') => " Or",
+        _ if is_declarable => ", or",
+        _ => ",",
+    };
     // What a new object allows can be revoked at once, which the rest of the HINT is about.
     let are_new = regressions.iter().all(|regression| regression.can_be_completed);
     match calls.as_slice() {
         [] if !is_declarable => hint += ", exempt it with ops.exempt().",
+        [] if hint.ends_with(';') => {}
         [] => hint.push('.'),
         _ if are_new => hint += &format!("{or} exempt it with ops.exempt()."),
         [call] => hint += &format!("{or} exempt it: {call}"),
@@ -951,10 +1019,10 @@ fn exempt_statement(regression: &Regression) -> Option<String> {
     if is_new_routine { None } else { exempt_call(finding) }
 }
 
-/// Returns the end of a sentence about declaring something: the call that exempts it, if there is
-/// one.
+/// Returns the sentence after a call that declares something: the call that exempts it, if there
+/// is one.
 fn or_exempt(finding: &Finding) -> String {
-    exempt_call(finding).map_or(".".to_owned(), |call| format!(", or exempt it: {call}"))
+    exempt_call(finding).map_or(String::new(), |call| format!(" Or exempt it: {call}"))
 }
 
 /// Returns the call that exempts the object of a finding from its rule, with a gap for the reason.

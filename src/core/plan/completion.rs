@@ -58,6 +58,7 @@ impl Completer<'_> {
             statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
             fixes: fixed.filter(|f| !left.contains(f.as_str())).chain(moved).collect(),
             causes,
+            declared: None,
         }
     }
 

@@ -32,8 +32,10 @@ const CORE: &[&str] = &[
 ];
 
 /// The modules of the edge, each importing only from those before it. Nothing imports `api`.
-const EDGE: &[&str] =
-    &["pg", "settings", "catalog", "store", "audit", "query", "access", "declare", "log", "guard", "api"];
+const EDGE: &[&str] = &[
+    "pg", "settings", "catalog", "store", "audit", "query", "access", "declare", "log", "guard",
+    "api",
+];
 
 #[test]
 fn core_imports_only_downwards() {
