@@ -19,9 +19,9 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Declared, Loosened, Opened, Opening, Redirected, Regression, RejectedAt,
-    Rejection, Replaced, Shown, Through, Widened, Written, exposed, intended, is_excused,
-    is_regression, loosened, opened, redirected, renames_roles, replaced, shown, through,
+    Change, Completion, Loosened, Opened, Opening, Redirected, Regression, RejectedAt, Rejection,
+    Replaced, Shown, Through, Widened, Written, exposed, is_excused, is_regression, loosened,
+    opened, redirected, renames_roles, replaced, shown, through,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -706,7 +706,10 @@ impl Checked<'_, '_> {
         let after = needs.unwrap_or(&self.states.after);
         let access = Access::new(after);
         let after = Context::new(&self.states.contract, after, &access, &interrupts);
-        let mut completion = Completer {
+        let rejected = found.iter().filter(|found| found.is_rejected_at(moment));
+        let rejected: Vec<&Regression> =
+            rejected.filter_map(|found| found.rejection.regression.as_ref()).collect();
+        Completer {
             before: self.old,
             after: &after,
             rules: &self.rules(),
@@ -718,11 +721,7 @@ impl Checked<'_, '_> {
             runner: unsafe { pg_sys::GetUserId() }.to_u32(),
             interrupts: &interrupts,
         }
-        .complete(&offered);
-        let rejected = found.iter().filter(|found| found.is_rejected_at(moment));
-        let rejected = rejected.filter_map(|found| found.rejection.regression.as_ref());
-        completion.declared = Declared::of(&after, &intended(rejected, &completion.causes));
-        completion
+        .complete(&offered, &rejected)
     }
 }
 

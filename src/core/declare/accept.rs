@@ -33,11 +33,7 @@ pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
         if candidates.is_empty() {
             return None;
         }
-        for one in candidates {
-            if !declarations.contains(&one) {
-                declarations.push(one);
-            }
-        }
+        candidates.into_iter().for_each(|one| add(&mut declarations, one));
     }
     let contract = amend(cx.contract, &declarations, Some(cx.snapshot), cx.interrupts).ok()?;
     let document = serde_json::to_string(&contract).ok()?;
@@ -53,6 +49,28 @@ pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
     let is_better =
         after.iter().all(|found| !accepted.contains(found.fingerprint.as_str()) && is_known(found));
     is_better.then_some(Accepted { declarations, contract })
+}
+
+/// Adds a declaration that is not there yet. Privileges on the same objects for the same roles are
+/// one GRANT.
+fn add(declarations: &mut Vec<Declaration>, one: Declaration) {
+    if declarations.contains(&one) {
+        return;
+    }
+    if let Declaration::Grant(grant) = &one {
+        for known in declarations.iter_mut() {
+            if let Declaration::Grant(known) = known
+                && (&known.on, &known.roles) == (&grant.on, &grant.roles)
+                && known.is_revoke == grant.is_revoke
+            {
+                let more = grant.privileges.iter().filter(|p| !known.privileges.contains(p));
+                let more: Vec<Granted> = more.cloned().collect();
+                known.privileges.extend(more);
+                return;
+            }
+        }
+    }
+    declarations.push(one);
 }
 
 fn reported(cx: &Context<'_>) -> Vec<Finding> {

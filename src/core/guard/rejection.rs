@@ -70,6 +70,9 @@ const MOST_TEXTS: usize = 5;
 const MOST_STATEMENTS: usize = 40;
 const LONGEST_STATEMENTS: usize = 6_000;
 
+/// How many bytes a call of ops.declare() in a HINT has.
+const LONGEST_DECLARE_CALL: usize = 600;
+
 /// When a transaction is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectedAt {
@@ -968,14 +971,17 @@ fn accept_hint(
     };
     // A contract does not declare settings.
     let is_declarable = regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE);
+    let declared_by = |declared: &Declared| declare_call(&declared.declarations);
     let mut hint = match declared {
-        Allowing::Known(Some(declared)) if is_covered(&declared) => {
+        Allowing::Known(Some(declared))
+            if is_covered(&declared) && declared_by(declared).len() <= LONGEST_DECLARE_CALL =>
+        {
             format!(
                 "If this is intended, declare it first: {}",
                 declare_call(&declared.declarations)
             )
         }
-        Allowing::Unknown if is_declarable => {
+        Allowing::Unknown | Allowing::Known(Some(_)) if is_declarable => {
             "If this is intended, declare it with ops.declare() first".to_owned()
         }
         _ => "If this is intended".to_owned(),
@@ -1194,8 +1200,7 @@ mod tests {
         );
         assert_eq!(
             rejection.hint,
-            "If this is intended, declare it in the contract with ops.load_contract() first, or \
-             exempt it: SELECT ops.exempt(rule => 'table_privileges', object => \
+            "If this is intended, declare it with ops.declare() first, or exempt it: SELECT ops.exempt(rule => 'table_privileges', object => \
              'public.judgments', reason => '...', expires_at => now() + interval \
              '30 days'); If a later statement of \
              the transaction reverts it, run SET LOCAL dragonfly_guard.check_at = commit first."

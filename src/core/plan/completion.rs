@@ -7,7 +7,7 @@ use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{Finding, Problem};
-use crate::guard::{Change, Completion, Regression, causes};
+use crate::guard::{Change, Completion, Declared, Regression, causes, intended};
 use crate::rule::Rule;
 use crate::rules::Context;
 use std::collections::HashSet;
@@ -39,7 +39,7 @@ impl Completer<'_> {
     /// Returns the statements that fix `regressions`, and what these have in common. They also add
     /// what is missing on new objects, so that these have no finding at all.
     #[must_use]
-    pub fn complete(&self, regressions: &[&Regression]) -> Completion {
+    pub fn complete(&self, regressions: &[&Regression], rejected: &[&Regression]) -> Completion {
         let causes = causes(self.before, self.after, self.runner, regressions);
         let moved: HashSet<String> = causes
             .iter()
@@ -54,11 +54,12 @@ impl Completer<'_> {
         let (chosen, left) = self.choose(findings.clone(), &new, &moved);
         let left: HashSet<&str> = left.iter().map(|f| f.fingerprint.as_str()).collect();
         let fixed = findings.into_iter().map(|f| f.fingerprint);
+        let intended = intended(rejected.iter().copied(), &causes);
         Completion {
+            declared: Declared::of(self.after, &intended),
             statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
             fixes: fixed.filter(|f| !left.contains(f.as_str())).chain(moved).collect(),
             causes,
-            declared: None,
         }
     }
 
@@ -194,7 +195,8 @@ mod tests {
             runner: new.snapshot.role_named("root").unwrap().oid,
             interrupts: &|| {},
         };
-        let completion = completer.complete(&found.iter().collect::<Vec<_>>());
+        let all: Vec<_> = found.iter().collect();
+        let completion = completer.complete(&all, &all);
         let (_, left) = completer.choose(
             found.iter().map(|r| r.finding.clone()).collect(),
             &HashSet::new(),
@@ -259,8 +261,7 @@ mod tests {
         assert_eq!(completion.causes.len(), 1);
         assert_eq!(
             rejection.hint,
-            "If this is intended, declare it in the contract with ops.load_contract() first, or \
-             exempt it with ops.exempt(). Otherwise run in the same transaction:\n\
+            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction:\n\
              REVOKE ALL ON TABLE public.notes FROM anon, authenticated;\n\
              REVOKE ALL ON SEQUENCE public.notes_id_seq FROM anon, authenticated;\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
@@ -296,8 +297,8 @@ mod tests {
         assert_eq!((left, completion.causes), (vec![], vec![]));
         assert_eq!(
             rejection.unwrap().hint,
-            "If this is intended, declare it in the contract with ops.load_contract() first, or \
-             exempt it with ops.exempt(). Otherwise run in the same transaction:\n\
+            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same \
+             transaction:\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
              REVOKE ALL ON TABLE public.notes FROM PUBLIC;"
         );
@@ -316,8 +317,7 @@ mod tests {
         assert_eq!(left, []);
         assert_eq!(
             rejection.unwrap().hint,
-            "If this is intended, declare it in the contract with ops.load_contract() first, or \
-             exempt it with ops.exempt(). Otherwise run in the same transaction \
+            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction \
              the 200 statements that this query lists before COMMIT:\nSELECT statement FROM \
              ops.golden_sql(schemas => ARRAY['public']::name[]);"
         );
@@ -340,8 +340,8 @@ mod tests {
         assert_eq!(
             rejection.unwrap().hint,
             format!(
-                "If this is intended, declare it in the contract with ops.load_contract() first, \
-                 or exempt it:\n{}\n{}\nOtherwise run in the same transaction: REVOKE SELECT, \
+                "If this is intended, declare it first: SELECT * FROM ops.declare('GRANT SELECT, \
+                 INSERT ON TABLE public.judgments TO anon', note => '...'); Or exempt it:\n{}\n{}\nOtherwise run in the same transaction: REVOKE SELECT, \
                  INSERT ON TABLE public.judgments FROM anon;",
                 exempt("direct_write"),
                 exempt("table_privileges")
