@@ -126,10 +126,11 @@ SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.contract'::pg_catalo
 INSERT INTO dragonfly_guard.contract (id, document, shipped, note)
   VALUES (1, dragonfly_guard.default_contract(), true, 'Initial security contract');
 
-CREATE FUNCTION ops.contract() RETURNS pg_catalog.jsonb
+CREATE FUNCTION ops.contract(version pg_catalog.text DEFAULT NULL) RETURNS pg_catalog.jsonb
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract';
-COMMENT ON FUNCTION ops.contract() IS
-  'Returns the security contract in force. ops.contract_history lists all contracts.';
+COMMENT ON FUNCTION ops.contract(pg_catalog.text) IS
+  'Returns the security contract of that version, or (NULL) the one in force. '
+  'ops.contract_history lists the versions.';
 
 -- For jsonb and for text: jsonb keeps only one of two fields with the same name, and a person who
 -- reviewed the text may have read the other one.
@@ -171,21 +172,30 @@ COMMENT ON FUNCTION ops.contract_changes(pg_catalog.jsonb, pg_catalog.jsonb) IS
   'Returns the differences between two contracts, one per line: + added, - removed, ~ changed.';
 
 CREATE VIEW ops.contract_history AS
-  SELECT c.id,
-         c.document OPERATOR(pg_catalog.->>) 'version'::pg_catalog.text AS version,
-         c.id OPERATOR(pg_catalog.=) pg_catalog.max(c.id) OVER () AS in_force,
-         c.loaded_at,
-         c.loaded_by,
-         c.note,
-         CASE WHEN pg_catalog.lag(c.document) OVER (ORDER BY c.id) IS NOT NULL
-           THEN ops.contract_changes(pg_catalog.lag(c.document) OVER (ORDER BY c.id), c.document)
-         END AS changes,
-         c.document AS contract
-    FROM dragonfly_guard.contract AS c
-   ORDER BY c.id;
+  SELECT h.id, h.version, h.in_force, h.loaded_at, h.loaded_by, h.note,
+         CASE WHEN pg_catalog.cardinality(h.changes) OPERATOR(pg_catalog.>) 10
+           THEN pg_catalog.concat_ws(E'\n',
+             pg_catalog.array_to_string(h.changes[1:10], E'\n'),
+             pg_catalog.format('... and %s more',
+               pg_catalog.cardinality(h.changes) OPERATOR(pg_catalog.-) 10))
+           ELSE pg_catalog.array_to_string(h.changes, E'\n')
+         END AS changes
+    FROM (SELECT c.id,
+                 c.document OPERATOR(pg_catalog.->>) 'version'::pg_catalog.text AS version,
+                 c.id OPERATOR(pg_catalog.=) pg_catalog.max(c.id) OVER () AS in_force,
+                 c.loaded_at,
+                 c.loaded_by,
+                 c.note,
+                 CASE WHEN pg_catalog.lag(c.document) OVER (ORDER BY c.id) IS NOT NULL
+                   THEN ops.contract_changes(
+                     pg_catalog.lag(c.document) OVER (ORDER BY c.id), c.document)
+                 END AS changes
+            FROM dragonfly_guard.contract AS c) AS h
+   ORDER BY h.id;
 COMMENT ON VIEW ops.contract_history IS
-  'Every contract that has been in force, oldest first: time, user, note, and the changes from '
-  'the one before.';
+  'Every contract that has been in force, oldest first: time, user, note, and the first ten '
+  'changes from the one before, one per line. ops.contract(version) returns the contract itself, '
+  'and ops.contract_changes() all changes between two.';
 
 CREATE FUNCTION ops.load_contract(contract pg_catalog.jsonb, note pg_catalog.text DEFAULT NULL)
   RETURNS TABLE (
@@ -264,6 +274,13 @@ COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_
   'fix is SQL that runs as it stands; what ops.golden_sql() only proposes is a comment in it (not '
   'where the catalog has more than 4,000 relations and routines: there, ask ops.golden_sql()). It '
   'is NULL where a person has to decide. fingerprint is the same after dump and restore.';
+
+CREATE FUNCTION ops.findings(min_severity pg_catalog.text DEFAULT 'warning')
+  RETURNS TABLE (severity pg_catalog.text, object pg_catalog.text, finding pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_findings';
+COMMENT ON FUNCTION ops.findings(pg_catalog.text) IS
+  'Returns the findings of ops.audit_security() to read on a terminal: wrapped to 120 columns, with '
+  'the rule before the sentence. Programs use ops.audit_security().';
 
 -- One function for each area, with the same columns.
 DO $areas$
@@ -378,8 +395,8 @@ CREATE FUNCTION ops.role_matrix()
     conforms pg_catalog.bool)
   LANGUAGE c STABLE ROWS 15 AS 'MODULE_PATHNAME', 'ops_role_matrix';
 COMMENT ON FUNCTION ops.role_matrix() IS
-  'Returns the role matrix (contract section 2): the privileges of each role in each governed '
-  'schema, declared and actual. actual is NULL where the role or the schema does not exist.';
+  'Returns the role matrix: the privileges of each role in each governed schema, declared and '
+  'actual. actual is NULL where the role or the schema does not exist.';
 
 CREATE FUNCTION ops.rls_coverage()
   RETURNS TABLE (
@@ -390,7 +407,7 @@ CREATE FUNCTION ops.rls_coverage()
     policies pg_catalog.jsonb, conforms pg_catalog.bool)
   LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_rls_coverage';
 COMMENT ON FUNCTION ops.rls_coverage() IS
-  'Returns the row security of every governed table (contract section 7): whether it is enabled, '
+  'Returns the row security of every governed table: whether it is enabled, '
   'and the commands that policies permit to each role, declared and actual. row_security is NULL '
   'where a declared table does not exist.';
 

@@ -9,6 +9,7 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::orientation;
 use dragonfly_core::plan::Planner;
 use dragonfly_core::report::shared_causes;
 use dragonfly_core::rule::{Area, Rule};
@@ -93,6 +94,7 @@ pub fn reported_under(contract: &Contract, state: &State, own: &Own, fixes: Fixe
 
 /// Returns findings as the audit reports them: those that have one cause are one.
 fn reported(cx: &Context<'_>, found: Vec<Finding>, current: &Current<'_>) -> Vec<Finding> {
+    let found = orientation::merged(cx, found);
     let of_defaults = || current.apply(cx.run(&default_privileges::RULE), false);
     shared_causes::merged(cx, found, of_defaults)
 }
@@ -312,9 +314,13 @@ fn restate(cx: &Context<'_>, found: &mut [Finding], (state, current): (&State, &
     }
 }
 
-/// Returns the findings of some rules under the contract in force, exempt ones omitted.
+/// Returns the findings of some rules under the contract in force, one for each object, exempt ones
+/// omitted.
 pub fn findings_of(rules: &[&'static Rule]) -> Vec<Finding> {
-    findings(&Filter::new(rules.to_vec(), Severity::Info), Fixes::OfRules)
+    let Installation { state, own, contract } = Installation::now();
+    under(&contract, &state, &own, |cx| {
+        visible(cx, rules, &Current::read(&state, &own, Freshness::Fresh), false)
+    })
 }
 
 fn all(cx: &Context<'_>, rules: &[&'static Rule]) -> Vec<Finding> {

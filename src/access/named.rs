@@ -9,7 +9,8 @@ use crate::query;
 use dragonfly_core::catalog::{Oid, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::explain::{Named, Noun, arguments, bare_type, types_of_argument};
-use dragonfly_core::sql::{listed_as_alternatives, printable, safe_ident};
+use dragonfly_core::sql::similar::did_you_mean;
+use dragonfly_core::sql::{capitalized, listed_as_alternatives, printable, safe_ident};
 use pgrx::PgSqlErrorCode;
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -30,8 +31,10 @@ pub struct Nothing {
     pub schema: Option<Oid>,
     /// The object as messages name it.
     pub object: String,
-    /// Objects that may be meant, as messages name them.
+    /// Objects with the same name in other schemas, as messages name them.
     pub existing: Vec<String>,
+    /// A question about the name that was probably meant.
+    pub similar: Option<String>,
 }
 
 /// Where names are looked up.
@@ -58,6 +61,7 @@ impl Names<'_> {
                     Some(oid) => Found::Schema(oid),
                     None if named.noun.is_some() => Found::Nothing(Nothing {
                         object: format!("schema {}", safe_ident(schema)),
+                        similar: self.schema_meant(schema),
                         ..Nothing::default()
                     }),
                     None => self.reject_unqualified(schema, named),
@@ -77,6 +81,7 @@ impl Names<'_> {
                         schema: oid,
                         object: format!("table {}.{}", safe_ident(schema), safe_ident(table)),
                         existing: self.named_alike(table),
+                        similar: oid.and_then(|oid| self.object_meant(oid, table)),
                     }),
                 }
             }
@@ -93,7 +98,20 @@ impl Names<'_> {
             schema: None,
             object: format!("schema {}", safe_ident(schema)),
             existing: self.named_alike(name),
+            similar: self.schema_meant(schema),
         })
+    }
+
+    /// Asks whether a schema with a similar name is meant.
+    fn schema_meant(&self, name: &str) -> Option<String> {
+        let schemas = self.base.schemas.iter().filter(|schema| !schema.is_of_server());
+        question(name, schemas.map(|schema| schema.name.as_str()))
+    }
+
+    /// Asks whether a relation or routine of a schema with a similar name is meant.
+    fn object_meant(&self, schema: Oid, name: &str) -> Option<String> {
+        let names = catalog::names_in(self.state, schema);
+        question(name, names.iter().map(String::as_str))
     }
 
     fn in_schema(&self, schema: NamedSchema<'_>, name: &str, named: &Named) -> Found {
@@ -103,7 +121,8 @@ impl Names<'_> {
             let kind = if list.is_empty() { "object" } else { "function" };
             let object = format!("{kind} {}.{}{list}", safe_ident(schema.name), safe_ident(name));
             let existing = self.named_alike(name);
-            Found::Nothing(Nothing { schema: Some(schema.oid), object, existing })
+            let similar = self.object_meant(schema.oid, name);
+            Found::Nothing(Nothing { schema: Some(schema.oid), object, existing, similar })
         };
         if named.noun == Some(Noun::Relation) && relation.is_none() {
             return nothing("");
@@ -206,7 +225,9 @@ impl Names<'_> {
         } else {
             format!("\"{}\" has no schema", printable(name))
         };
+        let meant = self.schema_meant(name).filter(|_| is_schema);
         let hint = match existing.as_slice() {
+            [] if meant.is_some() => meant.unwrap_or_default(),
             [] => "Specify schema.name, schema.table.column, or schema.function(types).".to_owned(),
             names => format!("Specify {}.", printable(&listed_as_alternatives(names))),
         };
@@ -219,6 +240,12 @@ impl Names<'_> {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME)
     }
+}
+
+/// Asks whether the known name that is most similar is meant.
+fn question<'n>(given: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    let others = known.into_iter().filter(|name| *name != given);
+    did_you_mean(given, others).map(|question| capitalized(&question))
 }
 
 /// The arguments as messages name them: with the names of types that exist, otherwise as they

@@ -2,22 +2,27 @@
 
 use super::argument;
 use crate::audit::{self, Filter, Fixes, with_context};
-use crate::catalog;
+use crate::catalog::{self, Own};
 use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::commit;
+use crate::pg::heap::State;
 use crate::pg::report::{Report, unknown_argument};
+use crate::settings::{self, Preload};
 use crate::store::Installation;
 use dragonfly_core::catalog::Routine;
-use dragonfly_core::contract::Severity;
+use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::orientation::Orientation;
+use dragonfly_core::report::NarrowFinding;
 use dragonfly_core::rule::Area;
 use dragonfly_core::rules::RULES;
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::search_path::Verdict;
-use dragonfly_core::sql::{listed, printable};
+use dragonfly_core::sql::{listed, printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// Returns the columns of a finding, as every audit returns them.
-pub fn row(finding: Finding) -> Vec<Value> {
+/// Returns the columns of a finding under a contract, as every audit returns them.
+pub fn row(finding: Finding, contract: &Contract) -> Vec<Value> {
     let role = finding.role().map(str::to_owned);
     vec![
         Value::Text(finding.rule.id.into()),
@@ -29,7 +34,7 @@ pub fn row(finding: Finding) -> Vec<Value> {
         Value::Text(finding.detail),
         Value::Json(finding.evidence),
         Value::text(finding.fix.sql()),
-        Value::Text(finding.rule.section.into()),
+        Value::text(contract.section(finding.rule.id)),
         Value::Text(finding.fingerprint),
     ]
 }
@@ -64,7 +69,9 @@ pub fn lines<'f>(findings: impl ExactSizeIterator<Item = &'f Finding>, limit: us
 }
 
 fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
-    call.table(audit::findings(filter, Fixes::OfPlan).into_iter().map(row))
+    let Installation { contract, .. } = Installation::now();
+    let found = audit::findings(filter, Fixes::OfPlan);
+    call.table(found.into_iter().map(|finding| row(finding, &contract)))
 }
 
 sql_function!(
@@ -77,6 +84,24 @@ sql_function!(
 );
 fn audit_security(call: Call) -> pg_sys::Datum {
     rows(call, &filter(call))
+}
+
+sql_function!(
+    /// `ops.findings(min_severity text DEFAULT 'warning') RETURNS TABLE (severity text,
+    /// object text, finding text)`
+    ops_findings => narrow_findings
+);
+fn narrow_findings(call: Call) -> pg_sys::Datum {
+    let min_severity = severity(&argument::text(call, 0, "min_severity"));
+    let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity), Fixes::OfRules);
+    call.table(found.iter().map(|finding| {
+        let NarrowFinding { object, finding: sentence } = NarrowFinding::of(finding);
+        vec![
+            Value::Text(finding.severity.as_str().into()),
+            Value::Text(object),
+            Value::Text(sentence),
+        ]
+    }))
 }
 
 /// Declares the audits of one area each. They have the columns of `ops.audit_security()`.
@@ -120,17 +145,19 @@ fn assert_security(call: Call) -> pg_sys::Datum {
     if !found.is_empty() {
         let (findings, them) =
             if found.len() == 1 { ("finding", "it") } else { ("findings", "them") };
+        let list = format!(
+            "SELECT * FROM ops.audit_security(min_severity => '{}') lists {them} with the SQL that \
+             fixes {them}.",
+            min_severity.as_str()
+        );
+        let orientation = with_context(Orientation::of).map(|orientation| orientation.hint());
         Report {
             message: format!(
                 "database does not conform to its security contract: {} {findings}",
                 found.len()
             ),
             detail: lines(found.iter(), SHOWN),
-            hint: format!(
-                "SELECT * FROM ops.audit_security(min_severity => '{}') lists {them} with the SQL \
-                 that fixes {them}.",
-                min_severity.as_str()
-            ),
+            hint: orientation.into_iter().chain([list]).collect::<Vec<_>>().join("\n"),
         }
         .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
     }
@@ -176,7 +203,7 @@ fn security_rules(call: Call) -> pg_sys::Datum {
             Value::Text(severity.as_str().into()),
             Value::Text(guard.as_str().into()),
             Value::Text(rule.sqlstate.code().into()),
-            Value::Text(rule.section.into()),
+            Value::text(contract.section(rule.id)),
             Value::Text(rule.checks.into()),
             Value::Text(rule.why.into()),
             Value::Text(rule.fix.into()),
@@ -187,11 +214,59 @@ fn security_rules(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `dragonfly_guard.announce() RETURNS void`: one WARNING about the SECURITY DEFINER routines
-    /// that CREATE EXTENSION finds in the database.
+    /// `dragonfly_guard.announce() RETURNS void`: what CREATE EXTENSION says about the database. A
+    /// NOTICE where the contract does not describe it, a NOTICE where hardened mode is off, and a
+    /// WARNING about existing SECURITY DEFINER routines.
     guard_announce => announce
 );
 fn announce(_: Call) -> pg_sys::Datum {
+    // While the script of an extension runs, the server suppresses messages below WARNING. When the
+    // transaction commits, a migration may also have created what the contract declares.
+    commit::before_commit(introduce);
+    announce_definers();
+    pg_sys::Datum::null()
+}
+
+/// Says what CREATE EXTENSION has installed: whether the contract describes the database, and
+/// whether hardened mode is on. Says nothing in a session that restores a dump, which loads its own
+/// contract later.
+fn introduce() {
+    if settings::is_restoring_a_dump() || !Own::is_there(&State::now()) {
+        return;
+    }
+    with_context(|cx| {
+        if let Some(orientation) = Orientation::of(cx) {
+            Report {
+                message: orientation.message(),
+                detail: orientation.detail(),
+                hint: orientation.hint(),
+            }
+            .notice();
+        }
+        if settings::preload() == Preload::No {
+            hardened_mode_is_off(&cx.snapshot.database.name);
+        }
+    });
+}
+
+/// Says that hardened mode is off, and how to turn it on.
+fn hardened_mode_is_off(database: &str) {
+    Report {
+        message: "hardened mode is off: statements that fire no event trigger are not checked"
+            .into(),
+        detail: String::new(),
+        hint: format!(
+            "Add dragonfly_guard to shared_preload_libraries and restart the server; or, for new \
+             sessions of this database: ALTER DATABASE {} SET session_preload_libraries = \
+             'dragonfly_guard';",
+            safe_ident(database)
+        ),
+    }
+    .notice();
+}
+
+/// Warns about existing SECURITY DEFINER routines without a safe search_path.
+fn announce_definers() {
     let names: Vec<String> = with_context(|cx| {
         let unsafe_path = |r: &&Routine| {
             cx.routine_managed_by(r).is_none()
@@ -205,7 +280,7 @@ fn announce(_: Call) -> pg_sys::Datum {
             .collect()
     });
     if names.is_empty() {
-        return pg_sys::Datum::null();
+        return;
     }
     let message = match names.len() {
         1 => "1 existing SECURITY DEFINER routine has no safe search_path".to_owned(),
@@ -226,5 +301,4 @@ fn announce(_: Call) -> pg_sys::Datum {
             .into(),
     }
     .warning(PgSqlErrorCode::ERRCODE_WARNING);
-    pg_sys::Datum::null()
 }

@@ -9,7 +9,7 @@ use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
-use crate::store::contract::{History, Past, document_in_force, version};
+use crate::store::contract::{History, Past, document_in_force, document_of, version, versions};
 use dragonfly_core::contract::{
     self, Contract, Examined, Platform, Problem, Severity, examine_interruptibly,
 };
@@ -18,12 +18,20 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
 
 sql_function!(
-    /// `ops.contract() RETURNS jsonb`
-    ops_contract => contract_in_force
+    /// `ops.contract(version text DEFAULT NULL) RETURNS jsonb`
+    ops_contract => contract_of_version
 );
-fn contract_in_force(_: Call) -> pg_sys::Datum {
+fn contract_of_version(call: Call) -> pg_sys::Datum {
     let state = State::now();
-    let text = document_in_force(&state, &Own::find(&state));
+    let own = Own::find(&state);
+    let text = match argument::optional_text(call, 0, "version") {
+        None => document_in_force(&state, &own),
+        Some(version) => document_of(&state, &own, &version).unwrap_or_else(|| {
+            let known = versions(&state, &own);
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            unknown_argument("contract version", &version, &known)
+        }),
+    };
     let json = serde_json::from_str(&text)
         .unwrap_or_else(|e| pgrx::error!("jsonb_out returned invalid JSON: {e}"));
     json_datum(&json)
@@ -328,5 +336,5 @@ fn audit_contract(call: Call) -> pg_sys::Datum {
     let contract = valid(&argument::required(call.json_text(0), "contract"));
     let state = State::now();
     let findings = audit::reported_under(&contract, &state, &Own::find(&state), Fixes::OfRules);
-    call.table(findings.into_iter().map(row))
+    call.table(findings.into_iter().map(|finding| row(finding, &contract)))
 }

@@ -13,6 +13,7 @@ use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
 use dragonfly_core::exemptions::{Accepted, Exemption, Status};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::orientation::Orientation;
 use dragonfly_core::report::shared_causes;
 use dragonfly_core::rules::{self, RULES};
 use dragonfly_core::sql::printable;
@@ -171,6 +172,10 @@ impl Wanted {
             steps.into_iter().find_map(among)
         });
         let Some((object, found)) = found else {
+            let orientation = audit::with_context(Orientation::of);
+            if let Some(it) = orientation.filter(|it| it.fingerprint() == fingerprint) {
+                reject("this finding cannot be exempted", &it.detail(), &it.hint())
+            }
             reject(
                 &format!("finding with fingerprint \"{}\" does not exist", printable(fingerprint)),
                 "",

@@ -101,11 +101,14 @@ fn answer(
             let variants = required.forms.iter().map(variant).collect();
             Subject::Relation(Attempt { texts, ..attempt(&required.plain) }, variants)
         }),
-        Found::Nothing(Nothing { schema, object, existing }) => Some(Subject::Missing(Missing {
-            schema: schema.and_then(|schema| snapshot.schema(schema)),
-            object: object.clone(),
-            existing: existing.clone(),
-        })),
+        Found::Nothing(Nothing { schema, object, existing, similar }) => {
+            Some(Subject::Missing(Missing {
+                schema: schema.and_then(|schema| snapshot.schema(schema)),
+                object: object.clone(),
+                existing: existing.clone(),
+                similar: similar.clone(),
+            }))
+        }
     };
     // The snapshot has no temporary objects: for other sessions they do not exist.
     let subject = subject.unwrap_or_else(|| {

@@ -12,6 +12,7 @@ use crate::store::Installation;
 use crate::store::exemptions::Current;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::finding::Finding;
+use dragonfly_core::orientation::Orientation;
 use dragonfly_core::plan::{Plan, Planner, Risk, Step};
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -145,19 +146,27 @@ fn plan(filter: &Filter) -> Planned {
     let current = Current::read(&state, &own, Freshness::Fresh);
     let snapshot = catalog::full(&state, &contract, &own);
     filter.check_schemas(&contract, &snapshot);
+    let orientation = audit::in_context(&contract, &snapshot, Orientation::of);
+    let is_left_out = |finding: &Finding| {
+        Orientation::stands_for(finding) && orientation.as_ref().is_some_and(|o| !o.is_planned())
+    };
     // SAFETY: reads a variable of the backend.
     let runner = unsafe { pg_sys::GetUserId() }.to_u32();
     let planner = Planner {
         contract: &contract,
         audit: &|snapshot| audit::visible_in(&contract, snapshot, &current),
-        wants: &|finding| filter.wants(finding),
+        wants: &|finding| filter.wants(finding) && !is_left_out(finding),
         policy_sql: &|policy| catalog::policy_definition(&state, policy),
         code: &|| catalog::code(&state),
         runner,
         interrupts: &interrupts,
     };
     let before = (planner.audit)(&snapshot);
-    let plan = planner.plan(&snapshot, &before);
+    let mut plan = planner.plan(&snapshot, &before);
+    let wanted: Vec<Finding> = before.iter().filter(|f| filter.wants(f)).cloned().collect();
+    if let Some(first) = orientation.and_then(|orientation| orientation.of_plan(&wanted)) {
+        plan.begin_with(&first);
+    }
     Planned { before, snapshot, plan }
 }
 

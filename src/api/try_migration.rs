@@ -9,6 +9,8 @@ use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
 use crate::pg::statement::{self, NotExecuted};
 use crate::pg::subtransaction;
+use crate::store::Installation;
+use dragonfly_core::contract::Contract;
 use dragonfly_core::finding::Finding;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -24,26 +26,27 @@ sql_function!(
 );
 fn try_migration(call: Call) -> pg_sys::Datum {
     let sql = argument::text(call, 0, "sql");
+    let Installation { contract, .. } = Installation::now();
     let before = audit::findings_now();
     let earlier = guard::before_trial();
     let result = subtransaction::rolled_back(|| run(&sql));
     guard::after_trial(earlier);
     let rows = match result {
-        Ok(Ok(after)) => differences(before, after),
-        Ok(Err(reason)) => vec![reason.failure().row()],
-        Err(error) => vec![Failure::of(&error).row()],
+        Ok(Ok(after)) => differences(before, after, &contract),
+        Ok(Err(reason)) => vec![reason.failure().row(&contract)],
+        Err(error) => vec![Failure::of(&error).row(&contract)],
     };
     call.table(rows)
 }
 
 /// Returns a row for each finding that exists only after the migration, or only before it.
-fn differences(before: Vec<Finding>, after: Vec<Finding>) -> Vec<Vec<Value>> {
+fn differences(before: Vec<Finding>, after: Vec<Finding>, contract: &Contract) -> Vec<Vec<Value>> {
     let known = |findings: &[Finding]| {
         findings.iter().map(|f| f.fingerprint.clone()).collect::<HashSet<_>>()
     };
     let (old, new) = (known(&before), known(&after));
     let row = |outcome: &str, finding| {
-        let mut row = super::audit::row(finding);
+        let mut row = super::audit::row(finding, contract);
         row.insert(0, Value::Text(outcome.to_owned()));
         row
     };
@@ -171,7 +174,7 @@ impl Failure {
     }
 
     /// Returns the columns of a finding of severity `error` about no object.
-    fn row(self) -> Vec<Value> {
+    fn row(self, contract: &Contract) -> Vec<Value> {
         let rule =
             if let Outcome::Rejected(rejection) = self.outcome { rejection.rule() } else { None };
         let code = self.code as i32;
@@ -191,7 +194,7 @@ impl Failure {
             Value::Text(self.message),
             Value::Json(evidence),
             Value::Null,
-            Value::text(rule.map(|rule| rule.section)),
+            Value::text(rule.and_then(|rule| contract.section(rule.id))),
             Value::Null,
         ]
     }

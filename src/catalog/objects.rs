@@ -330,6 +330,29 @@ pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
         .filter(|oid| *oid != 0)
 }
 
+/// Returns the names of the relations and routines in a schema, for an error message.
+pub fn names_in(state: &State, schema: Oid) -> Vec<String> {
+    let mut names = Vec::new();
+    let class = Table::open(oids::PG_CLASS);
+    let (of, name, kind) =
+        (class.column("relnamespace"), class.column("relname"), class.column("relkind"));
+    class.scan(state, |row| {
+        if row.oid(of) == schema && RelationKind::from_relkind(row.char(kind)).is_some() {
+            names.push(row.name(name));
+        }
+    });
+    let routines = Table::open(oids::PG_PROC);
+    let (of, name) = (routines.column("pronamespace"), routines.column("proname"));
+    routines.scan(state, |row| {
+        if row.oid(of) == schema {
+            names.push(row.name(name));
+        }
+    });
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// Returns the kind of a relation, where contracts cover it.
 pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
     of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| {

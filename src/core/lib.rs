@@ -32,6 +32,9 @@ pub mod finding;
 pub mod rules;
 
 pub mod declare;
+
+pub mod orientation;
+
 pub mod doctor;
 pub mod drift;
 pub mod exemptions;

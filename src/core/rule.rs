@@ -129,8 +129,6 @@ pub struct Rule {
     /// Whether its errors mean that something declared does not work or protects nothing, which
     /// `ops.doctor()` reports. Other rules find privileges beyond those declared.
     pub breaks_declared: bool,
-    /// The section of the contract document.
-    pub section: &'static str,
     /// What it checks: one or two sentences.
     pub checks: &'static str,
     /// Why it matters: what goes wrong where the database violates it.

@@ -79,6 +79,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     });
     transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
     enforce::act(
+        &states.contract,
         at_once.into_iter().map(|found| (found.rejection, found.action)).collect(),
         &completion,
         moment.into(),
@@ -255,8 +256,9 @@ pub fn server_setting(parameter: &str, value: &str, tag: &str) {
     found.retain(|regression| !exempt.finding(&new, &regression.audited));
     // No later statement of a transaction can revert it.
     found.iter_mut().for_each(|regression| regression.settled = false);
-    let found = found.iter().map(|r| (Rejection::of_regression(r, tag), r.action)).collect();
-    enforce::act(found, &Completion::default(), RejectedAt::Statement, tag);
+    let found =
+        found.iter().map(|r| (Rejection::of_regression(&contract, r, tag), r.action)).collect();
+    enforce::act(&contract, found, &Completion::default(), RejectedAt::Statement, tag);
 }
 
 /// Whether checks of other transactions may depend on these changes: changes of schemas, of
@@ -642,7 +644,7 @@ impl Checked<'_, '_> {
     fn left_behind(&self, lost: &HashSet<ObjectId>) -> Vec<Found> {
         let (then, now) = (&transaction::before(self.exempt.now), self.exempt.now);
         let warning = |worse: Regression| {
-            let mut rejection = Rejection::of_regression(&worse, self.tag);
+            let mut rejection = Rejection::of_regression(&self.states.contract, &worse, self.tag);
             rejection.left_behind(&worse);
             Found { rejection, action: worse.action.min(GuardAction::Warn), is_settled: true }
         };
@@ -681,7 +683,7 @@ impl Checked<'_, '_> {
     /// Returns the regressions that are not exempt.
     fn found(&self, new: &Context<'_>, worse: Vec<Regression>) -> Vec<Found> {
         let found = |worse: Regression| Found {
-            rejection: Rejection::of_regression(&worse, self.tag),
+            rejection: Rejection::of_regression(&self.states.contract, &worse, self.tag),
             action: worse.action,
             is_settled: worse.settled,
         };
@@ -776,7 +778,8 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
                 .any(|object| is_protected(cx, object))
         {
             let description = catalog::description(object.0.into(), object.1.into());
-            let rejection = Rejection::of_temporary_dependency(&description, calls_definer);
+            let rejection =
+                Rejection::of_temporary_dependency(cx.contract, &description, calls_definer);
             found.push(Found { rejection, action: GuardAction::Block, is_settled: true });
         }
     }
@@ -878,8 +881,10 @@ fn reject_impostors(changed: &[Changed], tag: &str) {
     for one in changed {
         let Changed::Routine(oid) = one else { continue };
         if let Some(identity) = catalog::impostor(*oid) {
-            let found = vec![(Rejection::of_impostor(&identity), GuardAction::Block)];
-            enforce::act(found, &Completion::default(), RejectedAt::Statement, tag);
+            let now = State::now();
+            let contract = contract::in_force(&now, &Own::find(&now));
+            let found = vec![(Rejection::of_impostor(&contract, &identity), GuardAction::Block)];
+            enforce::act(&contract, found, &Completion::default(), RejectedAt::Statement, tag);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::store::exemptions::Current;
 use dragonfly_core::catalog::ObjectId;
 use dragonfly_core::exemptions::{Exemption, Status, object_name, renewal};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::sql::printable;
+use dragonfly_core::sql::{capitalized, printable};
 use pgrx::PgSqlErrorCode;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -76,12 +76,33 @@ fn applied(exemption: &Exemption, finding: &Finding, then: &State) -> bool {
 
 /// Raises the warnings that this transaction has not raised yet.
 pub fn raise(warnings: Vec<Warning>) {
-    for Warning { id, report } in warnings {
-        if transaction::report_once(&format!("ended exemption {id}")) {
+    let new = warnings.into_iter().filter(|Warning { id, report }| {
+        let is_new = transaction::report_once(&format!("ended exemption {id}"));
+        if is_new {
             log::write(Event::Warned, &transaction::subject(), About::message(&report.message));
-            report.warning(PgSqlErrorCode::ERRCODE_WARNING);
         }
+        is_new
+    });
+    let reports: Vec<Report> = new.map(|warning| warning.report).collect();
+    if let Some(report) = collapsed(reports) {
+        report.warning(PgSqlErrorCode::ERRCODE_WARNING);
     }
+}
+
+/// Returns one report of all: where there are several, each in a line of DETAIL and HINT. `None`
+/// where there is none.
+fn collapsed(mut reports: Vec<Report>) -> Option<Report> {
+    if reports.len() <= 1 {
+        return reports.pop();
+    }
+    let lines = |line: &dyn Fn(&Report) -> String| {
+        reports.iter().map(line).collect::<Vec<String>>().join("\n")
+    };
+    Some(Report {
+        message: format!("{} exemptions no longer apply", reports.len()),
+        detail: lines(&|report| format!("{}. {}", capitalized(&report.message), report.detail)),
+        hint: lines(&|report| report.hint.clone()),
+    })
 }
 
 /// Whether a changed object that an exemption can be based on existed in an earlier state.

@@ -5,7 +5,7 @@ use super::transaction;
 use crate::log::{self, About, Event};
 use crate::pg::report::Report;
 use crate::settings::{self, Mode, mode};
-use dragonfly_core::contract::GuardAction;
+use dragonfly_core::contract::{Contract, GuardAction};
 use dragonfly_core::guard::{Completion, RUN_ANYWAY, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::rules::guard_tampered;
@@ -15,8 +15,9 @@ use std::cell::Cell;
 
 /// Enforces the guard actions of the contract in the current mode: raises one error if there are
 /// blocked rejections, whose DETAIL lists all of them and whose HINT contains `completion`, or a
-/// warning for each rejection. `tag` is the command tag.
+/// warning for the rejections of each rule. `contract` is in force; `tag` is the command tag.
 pub fn act(
+    contract: &Contract,
     found: Vec<(Rejection, GuardAction)>,
     completion: &Completion,
     at: RejectedAt,
@@ -35,19 +36,69 @@ pub fn act(
             .take(MOST_LOGGED)
             .for_each(|(rejection, _)| log::write(Event::Rejected, tag, rejection.into()));
         let (blocked, warned) = (rejections(blocked).collect(), rejections(warned).collect());
-        if let Some(rejection) = merged(blocked, warned, completion, at) {
+        if let Some(rejection) = merged(contract, blocked, warned, completion, at) {
             let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
             report(rejection).error_from(rule, code);
         }
         return;
     }
-    for (rejection, action) in warned {
-        if transaction::report_once(&known_as(&rejection, action)) {
-            log::write(Event::Warned, tag, (&rejection).into());
-            let code = sqlstate(rejection.rule);
-            report(rejection).warning(code);
+    let new = warned.into_iter().filter(|(rejection, action)| {
+        let is_new = transaction::report_once(&known_as(rejection, *action));
+        if is_new {
+            log::write(Event::Warned, tag, rejection.into());
+        }
+        is_new
+    });
+    warn(new.map(|(rejection, _)| rejection).collect());
+}
+
+/// Raises one warning for all rejections of one rule, in the order of the first of each.
+fn warn(rejections: Vec<Rejection>) {
+    let mut by_rule: Vec<Vec<Rejection>> = Vec::new();
+    for rejection in rejections {
+        match by_rule.iter_mut().find(|known| known[0].rule == rejection.rule) {
+            Some(known) => known.push(rejection),
+            None => by_rule.push(vec![rejection]),
         }
     }
+    for rejections in by_rule {
+        let code = sqlstate(rejections[0].rule);
+        collapsed(rejections).warning(code);
+    }
+}
+
+/// The most violations that a warning lists, and the most hints that it has.
+const MOST_LISTED: usize = 20;
+const MOST_HINTS: usize = 5;
+
+/// Returns one report of rejections of one rule: each in a line of the DETAIL.
+fn collapsed(mut rejections: Vec<Rejection>) -> Report {
+    if rejections.len() == 1 {
+        return report(rejections.remove(0));
+    }
+    let count = rejections.len();
+    let mut problems: Vec<&str> = rejections.iter().skip(1).map(|r| &*r.problem).collect();
+    problems.insert(0, &rejections[0].detail);
+    let mut hints: Vec<&str> = Vec::new();
+    for rejection in &rejections {
+        if !rejection.hint.is_empty() && !hints.contains(&&*rejection.hint) {
+            hints.push(&rejection.hint);
+        }
+    }
+    Report {
+        message: format!("{} (and {} more)", rejections[0].message, count - 1),
+        detail: first_lines(&problems, MOST_LISTED),
+        hint: first_lines(&hints, MOST_HINTS),
+    }
+}
+
+/// Returns the first lines, and how many more there are.
+fn first_lines(lines: &[&str], most: usize) -> String {
+    let mut shown: Vec<String> = lines.iter().take(most).map(|line| (*line).to_owned()).collect();
+    if lines.len() > most {
+        shown.push(format!("... and {} more.", lines.len() - most));
+    }
+    shown.join("\n")
 }
 
 /// A rejection with the guard action in the contract.
@@ -148,10 +199,8 @@ pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
             format!("{statement} violates the security contract: {parameter} = replica"),
             format!(
                 "In new sessions, ordinary triggers and foreign keys would not fire. Neither would \
-                 an event trigger of the security guard if it were not ENABLE ALWAYS. Rule {}, \
-                 contract section {}.",
-                guard_tampered::RULE.id,
-                guard_tampered::RULE.section
+                 an event trigger of the security guard if it were not ENABLE ALWAYS. Rule {}.",
+                guard_tampered::RULE.id
             ),
         )
     } else {

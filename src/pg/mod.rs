@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod clock;
+pub mod commit;
 pub mod heap;
 pub mod inert;
 mod jsonb;

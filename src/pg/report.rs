@@ -2,6 +2,8 @@
 //! a period, DETAIL is a full sentence, HINT is the next command or action.
 
 use super::text::for_message;
+use dragonfly_core::sql::similar::did_you_mean;
+use dragonfly_core::sql::{capitalized, printable};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ffi::{CString, c_char, c_int};
@@ -94,13 +96,16 @@ pub fn to_server_log(line: &str) {
     }
 }
 
-/// Raises the error for an argument with an unknown name. The HINT lists the valid ones.
+/// Raises the error for an argument with an unknown name. The HINT names the valid one that was
+/// probably meant, and lists them.
 pub fn unknown_argument(kind: &str, given: &str, valid: &[&str]) -> ! {
-    let given = dragonfly_core::sql::printable(given);
+    let meant = did_you_mean(given, valid.iter().copied());
+    let meant = meant.map(|question| format!("{} ", capitalized(&question))).unwrap_or_default();
+    let given = printable(given);
     Report {
         message: format!("unrecognized {kind} \"{given}\""),
         detail: String::new(),
-        hint: format!("Valid: {}.", valid.join(", ")),
+        hint: format!("{meant}Valid: {}.", valid.join(", ")),
     }
     .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }

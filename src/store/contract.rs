@@ -55,6 +55,27 @@ pub fn document_in_force(state: &State, own: &Own) -> String {
     contracts.newest_row(state, |row| contracts.text(row)).unwrap_or_else(|| none_in_force())
 }
 
+/// Returns the document of the contract that was the last with this version, as JSON text; `None`
+/// where none had it.
+pub fn document_of(state: &State, own: &Own, version: &str) -> Option<String> {
+    let contracts = Contracts::open(own);
+    let past = contracts.past(state);
+    let found = past.iter().rev().find(|past| past.version.to_string() == version)?;
+    contracts.row(found.id, state, |row| contracts.text(row))
+}
+
+/// Returns the versions of all contracts, each once, the earliest first.
+pub fn versions(state: &State, own: &Own) -> Vec<String> {
+    let mut versions: Vec<String> = Vec::new();
+    for past in Contracts::open(own).past(state) {
+        let version = past.version.to_string();
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    versions
+}
+
 /// Returns the highest version of all contracts; 0.0.0 where there is none.
 pub fn highest_version(state: &State, own: &Own) -> Version {
     let past = Contracts::open(own).past(state);

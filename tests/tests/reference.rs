@@ -223,6 +223,7 @@ const TASKS: [(&str, &[&str]); 9] = [
     (
         "Audit",
         &[
+            "findings",
             "audit_security",
             "audit_roles",
             "audit_objects",

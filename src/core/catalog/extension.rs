@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 50] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 51] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -54,7 +54,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 50] = [
         false,
     ),
     ("ops", "compare_schema", "pg_catalog.jsonb", Some("ops_compare_schema"), false),
-    ("ops", "contract", "", Some("ops_contract"), false),
+    ("ops", "contract", "pg_catalog.text", Some("ops_contract"), false),
     (
         "ops",
         "contract_changes",
@@ -79,6 +79,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 50] = [
         Some("ops_explain_access"),
         false,
     ),
+    ("ops", "findings", "pg_catalog.text", Some("ops_findings"), false),
     ("ops", "fix_schema_cache", "pg_catalog.name", Some("ops_fix_schema_cache"), false),
     (
         "ops",

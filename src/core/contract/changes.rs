@@ -18,6 +18,7 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
             let declared = contract.rules.entry(id.clone()).or_default();
             declared.severity = declared.severity.or(default.severity);
             declared.guard = declared.guard.or(default.guard);
+            declared.section = None;
         }
         // ALL equals the list of all privileges.
         let tables = contract.tables.iter_mut().map(|t| &mut t.grants);
@@ -34,7 +35,19 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
     };
     let mut lines = Vec::new();
     compare("", &document(earlier), &document(later), &mut lines);
+    lines.extend(changed_sections(earlier, later));
     lines
+}
+
+/// Returns one line about all rules that come from another section of a document than before. A
+/// contract of its own usually has no sections, or other ones.
+fn changed_sections(earlier: &Contract, later: &Contract) -> Option<String> {
+    let is_changed = |rule: &&String| earlier.section(rule) != later.section(rule);
+    match shipped_rules().keys().filter(is_changed).count() {
+        0 => None,
+        1 => Some("~ rules: the section of 1 rule".to_owned()),
+        count => Some(format!("~ rules: the sections of {count} rules")),
+    }
 }
 
 /// Removes duplicate privileges and puts the rest in a fixed order.
@@ -206,8 +219,8 @@ mod tests {
         assert_eq!(changes_after(|_| {}), [""; 0]);
         assert_eq!(
             changes_after(|j| j["rules"] = json!({})),
-            [""; 0],
-            "an omitted rule equals its default"
+            ["~ rules: the sections of 32 rules"],
+            "the severity and guard action of an omitted rule equal its defaults"
         );
         assert_eq!(
             changes_after(|j| {
@@ -223,7 +236,7 @@ mod tests {
                 j["views"].as_array_mut().unwrap().swap(0, 1);
                 j["functions"].as_array_mut().unwrap().truncate(5);
                 j["security_definer"]["search_path"] = json!(["pg_catalog", "public", "pg_temp"]);
-                j["rules"]["rls_not_forced"] = json!({"severity": "warning"});
+                j["rules"]["rls_not_forced"] = json!({"severity": "warning", "section": "8"});
                 j["roles"][0].as_object_mut().unwrap().remove("bypass_rls");
             }),
             [
@@ -237,6 +250,7 @@ mod tests {
                 "~ tables[public.judgments].grants.anon: +SELECT",
                 "~ tables[public.judgments].grants.authenticated: +UPDATE",
                 "~ version: 1.0.0 -> 1.1.0",
+                "~ rules: the section of 1 rule",
             ]
         );
     }

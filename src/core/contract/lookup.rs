@@ -5,6 +5,7 @@ use super::types::{
     ColumnGrants, ColumnGrantsByRole, Contract, FunctionDecl, RoleDecl, RoleKind, SchemaDecl,
     SequenceDecl, TableDecl, ViewDecl,
 };
+use crate::sql::printable;
 
 /// Whether a declared name of the platform matches `name`. A `*` at its end matches any suffix.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
@@ -12,6 +13,31 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 }
 
 impl Contract {
+    /// Returns the name and the version for a sentence: `contract "shop" 1.0.0`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("contract \"{}\" {}", printable(&self.name), self.version)
+    }
+
+    /// Returns the section of a document that a rule comes from, where the contract names one.
+    #[must_use]
+    pub fn section(&self, rule: &str) -> Option<&str> {
+        self.rules.get(rule)?.section.as_deref().filter(|section| !section.trim().is_empty())
+    }
+
+    /// Returns the contract and the section that a rule comes from, for a sentence:
+    /// `contract shop 1.0.0, section 7`.
+    #[must_use]
+    pub fn source_of(&self, rule: &str) -> String {
+        let section = self.section(rule).map(|section| format!(", section {}", printable(section)));
+        format!(
+            "contract {} {}{}",
+            printable(&self.name),
+            self.version,
+            section.unwrap_or_default()
+        )
+    }
+
     /// Returns the names of the roles of one kind, in declared order.
     pub fn roles_of(&self, kind: RoleKind) -> impl Iterator<Item = &str> {
         self.roles.iter().filter(move |r| r.kind == kind).map(|r| r.name.as_str())
@@ -173,6 +199,17 @@ mod tests {
         assert!(contract.manages_role("pgsodium_keyholder", true));
         assert!(!contract.manages_role("pgsodium_keyholder", false));
         assert!(!contract.manages_role("other", true));
+    }
+
+    #[test]
+    fn rule_comes_from_a_section_of_the_contract_where_the_contract_names_one() {
+        let mut contract = Contract::from_json(DEFAULT).unwrap();
+        assert_eq!(contract.source_of("rls_disabled"), "contract dragonfly_civil 1.0.0, section 7");
+        contract.name = "shop\u{1b}[2J".into();
+        contract.rules.get_mut("rls_disabled").unwrap().section = None;
+        assert_eq!(contract.source_of("rls_disabled"), "contract shop\\u001B[2J 1.0.0");
+        contract.rules.clear();
+        assert_eq!(contract.section("rls_disabled"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The contract that the extension ships, with the default severity and guard action of each rule.
 
-use super::types::RuleDecl;
+use super::types::{Contract, RuleDecl};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -14,8 +14,8 @@ struct Rules {
     rules: BTreeMap<String, RuleDecl>,
 }
 
-/// Returns the id of every rule with its default severity and guard action, as the shipped contract
-/// declares them. A test in `rules` checks that they equal the metadata of the rules.
+/// Returns the id of every rule with its default severity, guard action and section, as the shipped
+/// contract declares them. A test in `rules` checks that they equal the metadata of the rules.
 ///
 /// # Panics
 /// Never: `default.json` is part of the library, and the tests read it.
@@ -24,4 +24,13 @@ pub(crate) fn shipped_rules() -> &'static BTreeMap<String, RuleDecl> {
     RULES.get_or_init(|| {
         serde_json::from_str::<Rules>(DEFAULT).expect("default.json lists the rules").rules
     })
+}
+
+impl Contract {
+    /// Whether it is the contract that the extension ships.
+    #[must_use]
+    pub fn is_shipped(&self) -> bool {
+        static SHIPPED: OnceLock<Option<Contract>> = OnceLock::new();
+        SHIPPED.get_or_init(|| Self::from_json(DEFAULT).ok()).as_ref() == Some(self)
+    }
 }

@@ -65,7 +65,8 @@ pub struct Contract {
     /// and are never blocked.
     #[serde(default)]
     pub managed: ManagedDecl,
-    /// The severity and guard action of each rule. A rule that is omitted keeps its defaults.
+    /// The severity and guard action of each rule, and the section of a document that it comes
+    /// from. A rule that is omitted keeps its defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, RuleDecl>,
     /// The index for lookups by name. It is not part of the document.
@@ -640,7 +641,7 @@ impl GuardAction {
     }
 }
 
-/// The severity and guard action of one rule.
+/// The severity and guard action of one rule, and where it comes from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleDecl {
@@ -650,4 +651,8 @@ pub struct RuleDecl {
     /// What the guard does with a statement that violates the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardAction>,
+    /// The section of a document that the rule comes from, such as `7` or `4.2`. Findings and
+    /// messages name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<String>,
 }

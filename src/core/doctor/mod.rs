@@ -1,6 +1,6 @@
 //! The daily check, section 9 of the contract document: whether every declared object exists, has
 //! the declared kind, works, and is accessible to the roles it is declared for. Passing checks are
-//! reported as well.
+//! reported as well. Where hardly anything exists that the contract declares, one check says so.
 //!
 //! The problems are findings of the rules. Undeclared privileges are reported by the audit and not
 //! here.
@@ -19,6 +19,7 @@ use check::{Identified, Problems};
 
 use crate::contract::{RoleDecl, Severity};
 use crate::finding::Finding;
+use crate::orientation::Orientation;
 use crate::postgrest;
 use crate::rule::Area;
 use crate::rules::Context;
@@ -32,17 +33,37 @@ pub fn examine(
     authenticator: &str,
     probes: &Probes<'_>,
 ) -> Vec<Check> {
-    let problems = Problems::of(findings);
-    let mut checks = roles(cx, &problems);
-    checks.extend(objects::schemas(cx, &problems));
-    checks.extend(objects::tables(cx, &problems, probes));
-    checks.extend(objects::views(cx, &problems, probes));
-    checks.extend(objects::sequences(cx, &problems, probes));
-    checks.extend(objects::functions(cx, &problems, probes));
+    let orientation = Orientation::of(cx);
+    let mut checks = match &orientation {
+        Some(orientation) => vec![contract(orientation)],
+        None => declared_objects(cx, &Problems::of(findings), probes),
+    };
     checks.push(guard(findings));
     checks.extend(postgrest(cx, authenticator));
-    checks.push(audit(findings));
+    checks.push(audit(findings, orientation.is_some()));
     checks
+}
+
+/// Checks the roles and objects that the contract declares.
+fn declared_objects(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<'_>) -> Vec<Check> {
+    let mut checks = roles(cx, problems);
+    checks.extend(objects::schemas(cx, problems));
+    checks.extend(objects::tables(cx, problems, probes));
+    checks.extend(objects::views(cx, problems, probes));
+    checks.extend(objects::sequences(cx, problems, probes));
+    checks.extend(objects::functions(cx, problems, probes));
+    checks
+}
+
+/// Says in place of the checks of all declared roles and objects that hardly anything exists.
+fn contract(orientation: &Orientation) -> Check {
+    Check {
+        area: "contract",
+        object: "ops.contract()".into(),
+        ok: false,
+        detail: format!("{} {}", orientation.detail(), orientation.hint()),
+        fix: orientation.fix().map(str::to_owned),
+    }
 }
 
 fn roles(cx: &Context<'_>, problems: &Problems<'_>) -> Vec<Check> {
@@ -88,7 +109,8 @@ fn postgrest(cx: &Context<'_>, authenticator: &str) -> Vec<Check> {
     postgrest::checks(cx, authenticator).into_iter().map(check).collect()
 }
 
-fn audit(findings: &[Finding]) -> Check {
+/// `is_led`: another contract comes first, and not the plan.
+fn audit(findings: &[Finding], is_led: bool) -> Check {
     let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
@@ -105,7 +127,7 @@ fn audit(findings: &[Finding]) -> Check {
                 if errors + warnings == 1 { "it" } else { "them" }
             ),
         },
-        fix: (errors > 0).then(|| "SELECT * FROM ops.apply_golden_sql();".to_owned()),
+        fix: (errors > 0 && !is_led).then(|| "SELECT * FROM ops.apply_golden_sql();".to_owned()),
     }
 }
 

@@ -89,6 +89,25 @@ fn doctor_reports_passing_checks() {
 }
 
 #[test]
+fn one_check_stands_for_all_objects_where_none_exists() {
+    let mut world = conforming();
+    world.snapshot.relations.clear();
+    world.snapshot.policies.clear();
+    world.snapshot.routines.clear();
+    let lines = examined(&world, &all_working());
+    let wrong: Vec<&String> = lines.iter().filter(|line| line.starts_with("NO ")).collect();
+    assert_eq!(
+        wrong[0],
+        "NO contract ops.contract(): None of the 12 tables, 9 views and 6 functions that contract \
+         \"dragonfly_civil\" 1.0.0 declares exists: the database has no objects yet. Run the \
+         migrations that create them. For another application, run its migrations, and then \
+         SELECT * FROM ops.adopt();"
+    );
+    assert!(wrong[1].starts_with("NO audit ops.audit_security(): "), "{wrong:#?}");
+    assert_eq!(wrong.len(), 2, "{wrong:#?}");
+}
+
+#[test]
 fn doctor_reports_problems_with_their_fixes() {
     let mut world = conforming();
     let judgments = world.relation("public.judgments").oid;

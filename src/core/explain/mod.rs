@@ -32,7 +32,8 @@ use schema::{privilege_on_schema, usage};
 
 use crate::catalog::{ObjectKind, Privileges, Role, Routine, Schema};
 use crate::rules::Context;
-use crate::sql::{listed, printable, safe_ident};
+use crate::sql::similar::did_you_mean;
+use crate::sql::{capitalized, listed, printable, safe_ident};
 use chain::Granted;
 use grant::{Grant, On};
 
@@ -118,6 +119,9 @@ fn access(
                 schema.iter().map(|schema| usage(cx, role, Some(schema), verdict)).collect();
             let why = format!("{} does not exist", printable(&missing.object));
             let mut link = Link::failed("object", &why, None);
+            if let Some(question) = &missing.similar {
+                link.detail += &format!(" {question}");
+            }
             if !missing.existing.is_empty() {
                 link.detail += &format!(" There is {}.", printable(&listed(&missing.existing)));
             }
@@ -374,6 +378,12 @@ fn denied_call(
     Some(link)
 }
 
+/// Returns the names of all roles but those of the server.
+fn known_roles<'a>(cx: &Context<'a>) -> impl Iterator<Item = &'a str> {
+    let names = cx.snapshot.roles.iter().map(|role| role.name.as_str());
+    names.filter(|name| !name.starts_with("pg_"))
+}
+
 fn exists(cx: &Context<'_>, name: &str, role: Option<&Role>) -> Link {
     let step = format!("role {}", safe_ident(name));
     let shown = printable(name);
@@ -384,6 +394,8 @@ fn exists(cx: &Context<'_>, name: &str, role: Option<&Role>) -> Link {
             link.fix = Some(format!("CREATE ROLE {} NOLOGIN;", safe_ident(name)));
         } else if name.eq_ignore_ascii_case("public") {
             link.detail += " PUBLIC stands for every role: ask about one of them.";
+        } else if let Some(question) = did_you_mean(name, known_roles(cx)) {
+            link.detail += &format!(" {}", capitalized(&question));
         } else if !declared.is_empty() {
             // It is probably misspelled.
             let names: Vec<String> =

@@ -46,6 +46,8 @@ pub struct Missing<'a> {
     pub object: String,
     /// The objects with this name that exist, as messages name them.
     pub existing: Vec<String>,
+    /// A question about the name that was probably meant.
+    pub similar: Option<String>,
 }
 
 /// A form of a statement that needs more than the plain statement.

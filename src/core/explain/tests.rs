@@ -46,7 +46,7 @@ fn lines(
         (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),
         (None, None, schema) => {
             let object = format!("object {name}");
-            Subject::Missing(Missing { schema, object, existing: vec![] })
+            Subject::Missing(Missing { schema, object, ..Missing::default() })
         }
     };
     let line = |link: Link| {

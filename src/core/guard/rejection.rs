@@ -11,7 +11,7 @@ use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
 use super::widened::{Reading, Shown};
 use crate::catalog::{ObjectId, RelationKind, Role, Routine};
-use crate::contract::{GuardAction, RoleKind};
+use crate::contract::{Contract, GuardAction, RoleKind};
 use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
 use crate::finding::Finding;
 use crate::fix::{Statement, Verb};
@@ -119,7 +119,7 @@ impl Rejection {
             verdict: Some(assessment.verdict),
             problem: format!("{message}."),
             message,
-            detail: format!("{detail} {}", source(rule)),
+            detail: format!("{detail} {}", source(cx.contract, rule)),
             hint: search_path_hint(cx, routine, assessment, tag),
             remedy: None,
             regression: None,
@@ -158,7 +158,7 @@ impl Rejection {
             verdict: cx.paths.caller_types(routine).map(|reason| reason.verdict),
             problem: finding.detail.clone(),
             message,
-            detail: format!("{} {}", finding.detail, source(rule)),
+            detail: format!("{} {}", finding.detail, source(cx.contract, rule)),
             hint: format!("{declare}{exempt}"),
             remedy: None,
             regression: None,
@@ -185,7 +185,7 @@ impl Rejection {
             detail: format!(
                 "{} {}",
                 security_definer_settings::effect(routine, name),
-                source(rule)
+                source(cx.contract, rule)
             ),
             hint: format!(
                 "Omit SET {name}, or run: ALTER ROUTINE {} RESET {name};",
@@ -199,7 +199,7 @@ impl Rejection {
     /// Returns the rejection of a routine that calls of one of the extension's functions could
     /// execute instead; `identity` is the routine's.
     #[must_use]
-    pub fn of_impostor(identity: &str) -> Self {
+    pub fn of_impostor(contract: &Contract, identity: &str) -> Self {
         let rule = &guard_tampered::RULE;
         let message = format!(
             "routine {} would conflict with a function of extension dragonfly_guard",
@@ -215,7 +215,7 @@ impl Rejection {
             detail: format!(
                 "A call of the extension's function with other argument types could execute this \
                  routine instead, with the privileges of the caller. {}",
-                source(rule)
+                source(contract, rule)
             ),
             hint: "Use another name or another schema.".to_owned(),
             remedy: None,
@@ -226,7 +226,11 @@ impl Rejection {
     /// Returns the rejection of a permanent object that depends on a temporary one; `description`
     /// is the permanent object's. `calls_definer`: it calls a temporary SECURITY DEFINER routine.
     #[must_use]
-    pub fn of_temporary_dependency(description: &str, calls_definer: bool) -> Self {
+    pub fn of_temporary_dependency(
+        contract: &Contract,
+        description: &str,
+        calls_definer: bool,
+    ) -> Self {
         let rule = &required_object_missing::RULE;
         let message = format!("{} depends on a temporary object", printable(description));
         let consequence = if calls_definer {
@@ -243,7 +247,7 @@ impl Rejection {
             verdict: None,
             problem: format!("{message}."),
             message,
-            detail: format!("{consequence} {}", source(rule)),
+            detail: format!("{consequence} {}", source(contract, rule)),
             hint: "Create it without the temporary table, type or function.".to_owned(),
             remedy: None,
             regression: None,
@@ -280,7 +284,7 @@ impl Rejection {
                 cx.snapshot.routine_message(first.routine),
                 first.assessment.verdict.as_str(),
                 first.assessment.describe(),
-                source(rule)
+                source(cx.contract, rule)
             ),
             hint: exposed_hint(&first.assessment),
             remedy: None,
@@ -326,7 +330,7 @@ impl Rejection {
             key: problem.clone(),
             verdict: None,
             message: format!("{tag} opens rows of table {table} to role \"{client}\""),
-            detail: format!("{problem} {}", source(rule)),
+            detail: format!("{problem} {}", source(cx.contract, rule)),
             problem,
             hint,
             remedy: None,
@@ -357,7 +361,7 @@ impl Rejection {
             key: problem.clone(),
             verdict: None,
             message: format!("{tag} opens rows of table {table} to {clients}"),
-            detail: format!("{problem} {}", source(rule)),
+            detail: format!("{problem} {}", source(cx.contract, rule)),
             problem,
             hint: "If this is not intended, run ALTER TABLE ... NO INHERIT or DETACH PARTITION in \
                    the same transaction."
@@ -406,7 +410,7 @@ impl Rejection {
             message: format!("{tag} shows rows of table {table} to {noun} {clients}"),
             detail: format!(
                 "{problem} The view runs with the privileges of its owner. {}",
-                source(rule)
+                source(cx.contract, rule)
             ),
             problem,
             // With security_invoker, the roles would need SELECT on the table, which they may not
@@ -449,7 +453,7 @@ impl Rejection {
             message: format!("{tag} lets {clients} change table {table} through view {view}"),
             detail: format!(
                 "{problem} Row security of the table applies as to that role. {}",
-                source(rule)
+                source(cx.contract, rule)
             ),
             problem,
             hint: format!(
@@ -511,7 +515,7 @@ impl Rejection {
             key: problem.clone(),
             verdict: None,
             message,
-            detail: format!("{problem} {}", source(rule)),
+            detail: format!("{problem} {}", source(cx.contract, rule)),
             problem,
             hint: through_hint(cx, through),
             remedy: None,
@@ -548,7 +552,7 @@ impl Rejection {
             key: problem.clone(),
             verdict: None,
             message: format!("{tag} removes {option} from view {view}, which {clients} can use"),
-            detail: format!("{problem} {}", source(rule)),
+            detail: format!("{problem} {}", source(cx.contract, rule)),
             problem,
             hint: format!("If this is not intended, run: {}", loosened.restore(cx)),
             remedy: None,
@@ -578,7 +582,10 @@ impl Rejection {
             key: problem.clone(),
             verdict: None,
             message: format!("{tag} replaces view {view} by another one"),
-            detail: format!("{problem} Clients that read them would get errors. {}", source(rule)),
+            detail: format!(
+                "{problem} Clients that read them would get errors. {}",
+                source(cx.contract, rule)
+            ),
             problem,
             hint: format!(
                 "Create the view with the columns that its clients read. If this is intended, \
@@ -596,7 +603,7 @@ impl Rejection {
 
     /// Returns the rejection of any other regression.
     #[must_use]
-    pub fn of_regression(regression: &Regression, tag: &str) -> Self {
+    pub fn of_regression(contract: &Contract, regression: &Regression, tag: &str) -> Self {
         let finding = &regression.finding;
         let (rule, object) = (finding.rule, &finding.object);
         let remedy = loses_invoker(regression).then(|| remedy_for_invoker(tag)).flatten();
@@ -612,7 +619,7 @@ impl Rejection {
                 printable(&object.identity)
             ),
             problem: finding.detail.clone(),
-            detail: format!("{} {} {}", finding.detail, rule.why, source(rule)),
+            detail: format!("{} {} {}", finding.detail, rule.why, source(contract, rule)),
             hint: joined(
                 &remedy.iter().cloned().chain([regression_hint(regression)]).collect::<Vec<_>>(),
             ),
@@ -707,18 +714,24 @@ fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
 /// blocked.
 #[must_use]
 pub fn merged(
+    contract: &Contract,
     blocked: Vec<Rejection>,
     warned: Vec<Rejection>,
     completion: &Completion,
     at: RejectedAt,
 ) -> Option<Rejection> {
     let hint = merged_hint(&blocked, &warned, completion, at);
-    let detail = merged_detail(&blocked, &warned, completion);
+    let detail = merged_detail(contract, &blocked, &warned, completion);
     let first = blocked.into_iter().next()?;
     Some(Rejection { detail, hint, ..first })
 }
 
-fn merged_detail(blocked: &[Rejection], warned: &[Rejection], completion: &Completion) -> String {
+fn merged_detail(
+    contract: &Contract,
+    blocked: &[Rejection],
+    warned: &[Rejection],
+    completion: &Completion,
+) -> String {
     let mut lines: Vec<String> = completion.causes.iter().map(|c| c.problem.clone()).collect();
     let causes = lines.len();
     let mut known: HashSet<&str> = HashSet::new();
@@ -729,7 +742,7 @@ fn merged_detail(blocked: &[Rejection], warned: &[Rejection], completion: &Compl
         if place == 0 {
             lines.push(rejection.detail.clone());
         } else {
-            lines.push(format!("{} {}", rejection.problem, source(rejection.rule)));
+            lines.push(format!("{} {}", rejection.problem, source(contract, rejection.rule)));
         }
     }
     let most = causes + MOST_PROBLEMS;
@@ -920,9 +933,9 @@ fn remedy_for_invoker(tag: &str) -> Option<String> {
     })
 }
 
-/// Returns where the rule is documented.
-fn source(rule: &Rule) -> String {
-    format!("Rule {}, contract section {}.", rule.id, rule.section)
+/// Returns where the rule is declared.
+fn source(contract: &Contract, rule: &Rule) -> String {
+    format!("Rule {}, {}.", rule.id, contract.source_of(rule.id))
 }
 
 /// Whether a regression is about the guard itself, which is neither declared nor exempted.
@@ -1176,7 +1189,7 @@ mod tests {
         let old = Context::new(&before.contract, &old, &old_access, &|| {});
         let new = Context::new(&after.contract, &new, &new_access, &|| {});
         let regressions = Change::new(&old, &new).regressions(rule);
-        Rejection::of_regression(&regressions[0], tag)
+        Rejection::of_regression(&after.contract, &regressions[0], tag)
     }
 
     #[test]
@@ -1194,7 +1207,7 @@ mod tests {
             rejection.detail,
             format!(
                 "Role \"anon\" has SELECT on table public.judgments, which the contract does not \
-                 declare. {} Rule table_privileges, contract section 2.",
+                 declare. {} Rule table_privileges, contract dragonfly_civil 1.0.0, section 2.",
                 rule.why
             )
         );
@@ -1238,8 +1251,13 @@ mod tests {
             let rule =
                 if is_declared { &view_privileges::RULE } else { &undeclared_view_readable::RULE };
             let rejection = reject(&before, &after, rule, tag);
-            let merged =
-                merged(vec![rejection.clone()], vec![], &Completion::default(), RejectedAt::Commit);
+            let merged = merged(
+                &before.contract,
+                vec![rejection.clone()],
+                vec![],
+                &Completion::default(),
+                RejectedAt::Commit,
+            );
             [rejection.hint, merged.unwrap().hint]
         };
         let repeat = "CREATE OR REPLACE VIEW removes the options that it does not repeat: add \

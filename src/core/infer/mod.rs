@@ -29,7 +29,9 @@ pub use roles::ToConfirm;
 
 use crate::access::Access;
 use crate::catalog::{Privileges, Role, Schema, Snapshot};
-use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
+use crate::contract::{
+    Accept, Contract, Platform, RuleDecl, SchemaDecl, SecurityDefinerDecl, matches,
+};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use failing::Failing;
@@ -129,8 +131,10 @@ fn draft(
         declared.severity =
             declared.severity.filter(|severity| own.is_none_or(|rule| rule.severity != *severity));
         declared.guard = declared.guard.filter(|guard| own.is_none_or(|rule| rule.guard != *guard));
+        // The sections of the shipped contract are those of another document.
+        declared.section = declared.section.take().filter(|_| !seed.is_shipped());
     }
-    contract.rules.retain(|_, declared| declared.severity.is_some() || declared.guard.is_some());
+    contract.rules.retain(|_, declared| *declared != RuleDecl::default());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
     let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();

@@ -202,8 +202,9 @@ mod tests {
             &HashSet::new(),
             &HashSet::new(),
         );
-        let rejections = found.iter().map(|r| Rejection::of_regression(r, "COMMIT")).collect();
-        let rejection = merged(rejections, vec![], &completion, RejectedAt::Commit);
+        let rejections =
+            found.iter().map(|r| Rejection::of_regression(new.contract, r, "COMMIT")).collect();
+        let rejection = merged(new.contract, rejections, vec![], &completion, RejectedAt::Commit);
         Outcome { rejection, completion, left }
     }
 
@@ -281,7 +282,7 @@ mod tests {
         assert_eq!(lines.len(), 5, "{lines:?}");
         assert!(lines.contains(
             &"Row security is disabled on table public.notes, which role \"anon\" can access. Rule \
-              rls_disabled, contract section 7."
+              rls_disabled, contract dragonfly_civil 1.0.0, section 7."
         ));
     }
 

@@ -48,6 +48,13 @@ pub struct Plan {
     chosen: Vec<crate::fix::Statement>,
 }
 
+impl Plan {
+    /// Puts the proposal that a finding consists of before all other steps.
+    pub fn begin_with(&mut self, finding: &Finding) {
+        self.steps.insert(0, Step::proposal(finding, None));
+    }
+}
+
 impl Planner<'_> {
     /// Returns the plan for a catalog; `before` contains its findings.
     #[must_use]

@@ -1,7 +1,9 @@
 //! Reports: the contract compared with the database, and the documentation of the rules.
 
+mod narrow;
 pub mod overview;
 mod rule_page;
 pub mod shared_causes;
 
+pub use narrow::NarrowFinding;
 pub use rule_page::{rule_index, rule_page};

@@ -1,5 +1,6 @@
 //! The documentation page of a rule, as Markdown, generated from its metadata.
 
+use crate::contract::shipped_rules;
 use crate::rule::{Example, Rule};
 use crate::rules::RULES;
 use std::fmt::Write;
@@ -11,11 +12,13 @@ const WIDTH: usize = 100;
 #[must_use]
 pub fn rule_page(rule: &Rule) -> String {
     let Example { violating, correct } = rule.example;
+    let section = shipped_rules().get(rule.id).and_then(|declared| declared.section.as_deref());
     let mut page = format!(
         "# {id}\n\n{title}.\n\n\
          | area | severity | guard action | SQLSTATE | contract section |\n|---|---|---|---|---|\n\
          | {area} | {severity} | {guard} | {code} `{condition}` | {section} |\n\n\
-         Severity and guard action are the defaults; a contract can set others. \
+         Severity, guard action and section are those of the shipped contract; a contract can \
+         set others. \
          [Concepts](../concepts.md) explains the terms.\n\n\
          ## What it checks\n\n{checks}\n\n\
          ## Why it matters\n\n{why}\n\n\
@@ -30,7 +33,7 @@ pub fn rule_page(rule: &Rule) -> String {
         guard = rule.guard.as_str(),
         code = rule.sqlstate.code(),
         condition = rule.sqlstate.condition(),
-        section = rule.section,
+        section = section.unwrap_or_default(),
         checks = rule.checks,
         why = rule.why,
         fix = rule.fix,

@@ -18,7 +18,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "Client and worker roles have exactly the privileges on columns that the contract \
              declares in column_grants, or for the whole table or view.",
     why: "A privilege on a column opens the table for that column, and is easily overlooked \

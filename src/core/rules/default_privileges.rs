@@ -20,7 +20,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "8",
     checks: "No default privileges grant a client role, a group of one or PUBLIC privileges on \
              objects created later, beyond what the contract declares. Those of managed roles are \
              the platform's, and only information.",

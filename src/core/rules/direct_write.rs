@@ -18,7 +18,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "5",
     checks: "Client roles and PUBLIC have INSERT, UPDATE, DELETE and TRUNCATE only where the \
              contract declares them. Undeclared REFERENCES and TRIGGER of a role with undeclared \
              TRUNCATE are part of the finding.",

@@ -28,7 +28,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::ReservedName,
     recheck: Recheck::OwnObjects,
     breaks_declared: false,
-    section: "9",
     checks: "The extension's event triggers, functions, tables and views are as CREATE EXTENSION \
              created them, belong to a superuser, and are not accessible to PUBLIC or clients. No \
              stored setting and no grant on a parameter disables the guard.",

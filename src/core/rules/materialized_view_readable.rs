@@ -17,7 +17,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "4",
     checks: "Client roles and PUBLIC have SELECT only on declared materialized views.",
     why: "A materialized view is a copy of rows and cannot have row security: a role that can \
           read it reads all of it.",

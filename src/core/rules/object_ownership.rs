@@ -28,7 +28,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: true,
-    section: "2",
     checks: "The database, and schemas, relations and routines of the governed schemas, belong to \
              trusted owners, not to client or worker roles; those that the contract declares do \
              not belong to a role that it does not name either, managed or not. Where the contract \

@@ -17,7 +17,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "7",
     checks: "Row security is enabled on every table of the governed schemas that has policies.",
     why: "The policies have no effect until row security is enabled.",
     fix: "Run ALTER TABLE ... ENABLE ROW LEVEL SECURITY after creating the policies that the \

@@ -22,7 +22,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::DependentObjectsStillExist,
     recheck: Recheck::Names,
     breaks_declared: true,
-    section: "3",
     checks: "Every schema, table, view, sequence and function that the contract declares \
              exists, is of the declared kind and, for a function, has the declared argument \
              types and SECURITY DEFINER. Columns that column_grants names exist.",

@@ -20,7 +20,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: true,
-    section: "7",
     checks: "Row security is enabled on every table for which the contract declares it, and on \
              every other table of a governed schema that a client can reach (warning).",
     why: "Without row security, policies are ignored, and a privilege on the table applies to \

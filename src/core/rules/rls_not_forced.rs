@@ -18,7 +18,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: true,
-    section: "7",
     checks: "FORCE ROW LEVEL SECURITY is set where the contract declares it. Elsewhere its \
              absence is reported as information.",
     why: "Without FORCE the owner bypasses its own policies, and so does every view and \

@@ -16,7 +16,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "7",
     checks: "No permissive policy whose condition is constantly true applies to a client role \
              for a command that the contract does not declare, for which a policy with a \
              condition also applies to it, or that all_rows of the table omits. On a table where \

@@ -20,7 +20,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: true,
-    section: "7",
     checks: "For every command that the contract declares for a role on a table with row \
              security, a permissive policy applies. Policies whose condition is never true, such \
              as USING (false), do not count, and no restrictive policy of this kind applies.",

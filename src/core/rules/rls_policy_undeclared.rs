@@ -16,7 +16,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "7",
     checks: "No permissive policy applies to a client role for a command that the contract does \
              not declare. A policy for PUBLIC counts only for roles that have the privilege, and \
              one that requires an authenticated caller not for the role of anonymous requests. On \

@@ -19,7 +19,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::Roles,
     breaks_declared: true,
-    section: "2",
     checks: "Each declared role has exactly the attributes that the contract declares for it: \
              SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION. A client or login role must \
              have none of them even if its declaration omits them; CREATEDB is a warning then. A \

@@ -23,7 +23,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::Roles,
     breaks_declared: false,
-    section: "2",
     checks: "No client or worker role is a direct or indirect member of another role. A login \
              role is a member of clients and workers only, does not inherit their privileges, and \
              can become a client. \

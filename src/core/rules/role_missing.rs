@@ -18,7 +18,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::DependentObjectsStillExist,
     recheck: Recheck::Roles,
     breaks_declared: true,
-    section: "2",
     checks: "Every role that the contract declares exists.",
     why: "Grants and policies that name a missing role protect nothing. A role created later \
           under that name gets every privilege that the application then grants to it.",

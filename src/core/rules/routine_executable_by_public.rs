@@ -18,7 +18,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "PUBLIC has no EXECUTE on routines of the governed schemas, neither granted nor by \
              PostgreSQL's built-in default.",
     why: "With explicit grants only, the routines that clients can call are those that the \

@@ -19,7 +19,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "8",
     checks: "Client and worker roles have EXECUTE on exactly the routines that the contract \
              declares for them. Routines that declared access calls, for example in policies, are \
              permitted as well.",

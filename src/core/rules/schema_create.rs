@@ -22,7 +22,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::Schemas,
     breaks_declared: false,
-    section: "6",
     checks: "Only trusted owners have CREATE on governed schemas and on the database, and only \
              superusers on pg_catalog and information_schema.",
     why: "A role with CREATE on a schema can create objects that a SECURITY DEFINER routine finds \

@@ -19,7 +19,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::Schemas,
     breaks_declared: false,
-    section: "2",
     checks: "Client and worker roles have USAGE on exactly the schemas that the contract \
              declares for them.",
     why: "Without USAGE no privilege on an object of the schema can be used; with it, every one \

@@ -19,7 +19,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "Client roles and PUBLIC have EXECUTE on SECURITY DEFINER routines of the governed \
              schemas only where the contract declares it, or something declared calls the routine. \
              The latter is reported as information, with what calls it.",

@@ -24,7 +24,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::Routines,
     breaks_declared: true,
-    section: "6",
     checks: "The search_path of every SECURITY DEFINER routine is set, ends with pg_temp, and \
              names only existing schemas in which no untrusted role can create objects or owns \
              code; and no untrusted role can pass it a value of a type of its own (polymorphic \

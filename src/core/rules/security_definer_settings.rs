@@ -21,7 +21,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::Routines,
     breaks_declared: false,
-    section: "6",
     checks: "No SECURITY DEFINER routine has session_replication_role, row_security = off, \
              role, session_authorization, event_triggers or dragonfly_guard.mode in its SET \
              clauses. No other routine of a governed schema that clients can execute, or for \

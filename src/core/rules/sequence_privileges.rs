@@ -17,7 +17,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "Client and worker roles have the declared privileges on each sequence. USAGE is \
              allowed, not required, on the sequence of a table into which the contract lets the \
              role insert.",

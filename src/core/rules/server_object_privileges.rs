@@ -26,7 +26,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "Clients, login roles and PUBLIC have no other privileges than those that initdb, or \
              CREATE EXTENSION, has granted (pg_init_privs) on relations, columns and functions of \
              pg_catalog and information_schema, on languages, foreign-data wrappers, foreign \

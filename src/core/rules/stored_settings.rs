@@ -20,7 +20,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::OwnObjects,
     breaks_declared: false,
-    section: "2",
     checks: "No setting that is stored for roles, for the database or for the server has \
              lo_compat_privileges or allow_system_table_mods on, loads libraries from outside of \
              the server\'s own folder with session_preload_libraries, or has extensions created \

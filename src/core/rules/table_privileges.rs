@@ -19,7 +19,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "Client and worker roles have exactly the declared privileges on each table of the \
              governed schemas, apart from client writes and what rule direct_write reports with \
              them.",

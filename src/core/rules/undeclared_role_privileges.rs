@@ -23,7 +23,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "Only roles that the contract declares have privileges on governed schemas and the \
              objects in them. Not counted are PUBLIC, superusers, predefined and managed roles, \
              and roles that can act as the owner of the object. An undeclared role that a login \

@@ -17,7 +17,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "4",
     checks: "Client roles and PUBLIC have SELECT only on declared views. A view with \
              security_invoker is reported as information.",
     why: "A view runs with the privileges of its owner and so bypasses row security: it shows \

@@ -27,7 +27,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "2",
     checks: "Client roles use only schemas that the contract governs, those of the server and of \
              the platform, and schemas that contain nothing but members of extensions. Views over \
              governed tables are named first. Routines count if they are SECURITY DEFINER.",

@@ -27,7 +27,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::Uses,
     breaks_declared: false,
-    section: "2",
     checks: "The routines that the triggers, policies, constraints, defaults, generated columns, \
              indexes, rules, queries, domains and parsed bodies of declared objects execute belong \
              to trusted owners, as far as the objects themselves do, or to roles that can act as \

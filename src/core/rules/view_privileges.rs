@@ -20,7 +20,6 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    section: "4",
     checks: "Client and worker roles have exactly the declared privileges on each declared view, \
              and a view that the contract declares with security_invoker has that option.",
     why: "Clients read through the declared views: a missing grant is an outage, an additional \

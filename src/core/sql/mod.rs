@@ -8,6 +8,7 @@ pub mod cursor_use;
 pub mod identifiers;
 mod keywords;
 pub mod secrets;
+pub mod similar;
 
 use identifiers::{quoted_end, unquote};
 use std::borrow::Cow;

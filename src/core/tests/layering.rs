@@ -20,6 +20,7 @@ const CORE: &[&str] = &[
     "finding",
     "rules",
     "declare",
+    "orientation",
     "exemptions",
     "guard",
     "plan",
