@@ -126,11 +126,16 @@ SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.contract'::pg_catalo
 INSERT INTO dragonfly_guard.contract (id, document, shipped, note)
   VALUES (1, dragonfly_guard.default_contract(), true, 'Initial security contract');
 
-CREATE FUNCTION ops.contract(version pg_catalog.text DEFAULT NULL) RETURNS pg_catalog.jsonb
+CREATE FUNCTION ops.contract() RETURNS pg_catalog.jsonb
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract';
+COMMENT ON FUNCTION ops.contract() IS
+  'Returns the security contract in force. ops.contract_history lists all contracts.';
+
+CREATE FUNCTION ops.contract(version pg_catalog.text) RETURNS pg_catalog.jsonb
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract_of_version';
 COMMENT ON FUNCTION ops.contract(pg_catalog.text) IS
-  'Returns the security contract of that version, or (NULL) the one in force. '
-  'ops.contract_history lists the versions.';
+  'Returns the security contract of that version, in force or earlier. ops.contract_history lists '
+  'the versions.';
 
 -- For jsonb and for text: jsonb keeps only one of two fields with the same name, and a person who
 -- reviewed the text may have read the other one.

@@ -18,21 +18,33 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
 
 sql_function!(
-    /// `ops.contract(version text DEFAULT NULL) RETURNS jsonb`
-    ops_contract => contract_of_version
+    /// `ops.contract() RETURNS jsonb`
+    ops_contract => contract_in_force
+);
+fn contract_in_force(_: Call) -> pg_sys::Datum {
+    let state = State::now();
+    stored(&document_in_force(&state, &Own::find(&state)))
+}
+
+sql_function!(
+    /// `ops.contract(version text) RETURNS jsonb`
+    ops_contract_of_version => contract_of_version
 );
 fn contract_of_version(call: Call) -> pg_sys::Datum {
+    let version = argument::text(call, 0, "version");
     let state = State::now();
     let own = Own::find(&state);
-    let text = match argument::optional_text(call, 0, "version") {
-        None => document_in_force(&state, &own),
-        Some(version) => document_of(&state, &own, &version).unwrap_or_else(|| {
-            let known = versions(&state, &own);
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            unknown_argument("contract version", &version, &known)
-        }),
-    };
-    let json = serde_json::from_str(&text)
+    let text = document_of(&state, &own, &version).unwrap_or_else(|| {
+        let known = versions(&state, &own);
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        unknown_argument("contract version", &version, &known)
+    });
+    stored(&text)
+}
+
+/// Returns a document of the table of contracts as jsonb.
+fn stored(text: &str) -> pg_sys::Datum {
+    let json = serde_json::from_str(text)
         .unwrap_or_else(|e| pgrx::error!("jsonb_out returned invalid JSON: {e}"));
     json_datum(&json)
 }

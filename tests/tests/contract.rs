@@ -43,9 +43,9 @@ fn contract_is_changed_and_rolled_back() {
         column(&mut client, history),
         [
             "1.0.0 false root_su Initial security contract",
-            "1.1.0 true root_su Invoices {\"+ tables[public.invoices]\",\"+ \
-             tables[public.invoices].row_security: true\",\"~ version: 1.0.0 -> \
-             1.1.0\"}"
+            "1.1.0 true root_su Invoices + tables[public.invoices]\n\
+             + tables[public.invoices].row_security: true\n\
+             ~ version: 1.0.0 -> 1.1.0"
         ]
     );
 

@@ -1019,7 +1019,8 @@ fn rejection_names_problem_reason_and_next_action() {
         rejected.detail.starts_with(
             "The function would be exploitable: no search_path is set, so names in \
                           its body are looked up in the caller's search_path. Rule \
-                          security_definer_search_path, contract section 6."
+                          security_definer_search_path, contract \
+                          dragonfly_civil 1.0.0, section 6."
         ),
         "{}",
         rejected.detail

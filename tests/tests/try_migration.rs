@@ -262,7 +262,7 @@ fn imitated_rejection_is_reported_as_failed() {
              '{code}'; END $d$"
         )
     };
-    let rule = "Rule table_privileges, contract section 4.";
+    let rule = "Rule table_privileges, contract dragonfly_civil 1.0.0, section 4.";
     assert_eq!(
         outcome(&imitated("COMMIT violates the security contract", rule, "0LP01")),
         "failed 0LP01"

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 51] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 52] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -54,7 +54,8 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 51] = [
         false,
     ),
     ("ops", "compare_schema", "pg_catalog.jsonb", Some("ops_compare_schema"), false),
-    ("ops", "contract", "pg_catalog.text", Some("ops_contract"), false),
+    ("ops", "contract", "", Some("ops_contract"), false),
+    ("ops", "contract", "pg_catalog.text", Some("ops_contract_of_version"), false),
     (
         "ops",
         "contract_changes",
