@@ -284,8 +284,8 @@ CREATE FUNCTION ops.findings(min_severity pg_catalog.text DEFAULT 'warning')
   RETURNS TABLE (severity pg_catalog.text, object pg_catalog.text, finding pg_catalog.text)
   LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_findings';
 COMMENT ON FUNCTION ops.findings(pg_catalog.text) IS
-  'Returns the findings of ops.audit_security() to read on a terminal: wrapped to 120 columns, with '
-  'the rule before the sentence. Programs use ops.audit_security().';
+  'Returns the findings of ops.audit_security() to read on a terminal: wrapped to 120 columns, '
+  'with the rule before the sentence. Programs use ops.audit_security().';
 
 -- One function for each area, with the same columns.
 DO $areas$
