@@ -195,7 +195,7 @@ fn security_rules(call: Call) -> pg_sys::Datum {
     call.table(RULES.iter().map(|rule| {
         let declared = contract.rules.get(rule.id);
         let severity = declared.and_then(|d| d.severity).unwrap_or(rule.severity);
-        let guard = declared.and_then(|d| d.guard).unwrap_or(rule.guard);
+        let guard = rule.action(&contract);
         vec![
             Value::Text(rule.id.into()),
             Value::Text(rule.title.into()),

@@ -11,7 +11,7 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::store::contract::{History, Past, document_in_force, document_of, version, versions};
 use dragonfly_core::contract::{
-    self, Contract, Examined, Platform, Problem, Severity, examine_interruptibly,
+    self, Contract, Enforcement, Examined, Platform, Problem, Severity, examine_interruptibly,
 };
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -269,7 +269,10 @@ fn report(contract: &Contract, Counts { total, added, removed }: Counts) {
             "contract {} is in force: {total} {findings}, {added} added and {removed} removed",
             contract.version
         ),
-        detail: String::new(),
+        detail: match contract.enforcement {
+            Enforcement::Block => String::new(),
+            other => format!("Its enforcement is {}: {}.", other.as_str(), other.effect()),
+        },
         hint: match added {
             0 => String::new(),
             _ => format!(

@@ -2,12 +2,17 @@
 //! results from it, and how to close that gap.
 
 use crate::audit::with_context;
+use crate::catalog::Own;
 use crate::log::queue;
 use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::heap::State;
 use crate::settings::{self, Mode, Preload};
+use crate::store::contract::next_version;
+use dragonfly_core::contract::Enforcement;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::fix::Fix;
 use dragonfly_core::rules::{Context, guard_tampered};
+use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
 
 /// One component of the guard. A component without a gap has no fix.
@@ -122,16 +127,27 @@ fn mode(findings: &[Finding]) -> Component {
 }
 
 fn contract(cx: &Context<'_>) -> Component {
+    let enforcement = cx.contract.enforcement;
+    let active = enforcement == Enforcement::Block;
     Component {
         name: "contract",
-        active: true,
+        active,
         detail: format!(
-            "Contract \"{}\" {} is in force.",
-            dragonfly_core::sql::printable(&cx.contract.name),
-            cx.contract.version
+            "Contract \"{}\" {} is in force. Its enforcement is {}: {}.",
+            printable(&cx.contract.name),
+            cx.contract.version,
+            enforcement.as_str(),
+            enforcement.effect()
         ),
-        gap: None,
-        fix: None,
+        gap: (!active).then_some("Statements that violate the contract are not rejected."),
+        fix: (!active).then(|| {
+            let state = State::now();
+            let version = next_version(&state, &Own::find(&state));
+            format!(
+                "SELECT * FROM ops.load_contract(ops.contract() || \
+                 '{{\"version\": \"{version}\", \"enforcement\": \"block\"}}');"
+            )
+        }),
     }
 }
 

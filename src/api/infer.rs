@@ -11,7 +11,7 @@ use crate::pg::heap::interrupts;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::utc;
 use crate::store::Installation;
-use crate::store::contract::highest_version;
+use crate::store::contract::next_version;
 use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
@@ -26,7 +26,6 @@ use dragonfly_core::infer::{
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use semver::Version;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -46,12 +45,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let seed = seed(&base, &schemas);
     let snapshot = catalog::full(&state, &seed, &own);
     let access = Access::new(&snapshot);
-    let highest = highest_version(&state, &own);
-    let next = if highest.minor < u64::from(u32::MAX) {
-        Version::new(highest.major, highest.minor + 1, 0)
-    } else {
-        Version::new(highest.major + 1, 0, 0)
-    };
+    let next = next_version(&state, &own);
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let ask = |cx: &Context<'_>, accesses| {
         declared::outcomes(cx, &state, accesses, &LockTimeout::default())

@@ -1,6 +1,6 @@
 //! The metadata of a rule: name, defaults and documentation. Its check is in [`crate::rules`].
 
-use crate::contract::{GuardAction, Severity};
+use crate::contract::{Contract, GuardAction, Severity};
 use std::fmt;
 
 /// The part of an audit that a rule belongs to.
@@ -144,6 +144,22 @@ pub struct Rule {
     pub example: Example,
     /// Descriptions of the same problem elsewhere: splinter lints, the CIS benchmark, CWE.
     pub references: &'static [&'static str],
+}
+
+impl Rule {
+    /// Returns the most that the guard does about a violation under a contract: its enforcement,
+    /// which does not limit the protection of the guard itself.
+    #[must_use]
+    pub fn limit(&self, contract: &Contract) -> GuardAction {
+        if self.area == Area::Guard { GuardAction::Block } else { contract.enforcement.action() }
+    }
+
+    /// Returns what the guard does about a violation under a contract.
+    #[must_use]
+    pub fn action(&self, contract: &Contract) -> GuardAction {
+        let declared = contract.rules.get(self.id).and_then(|rule| rule.guard);
+        declared.unwrap_or(self.guard).min(self.limit(contract))
+    }
 }
 
 impl fmt::Debug for Rule {

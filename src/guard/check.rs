@@ -2,6 +2,7 @@
 //! rules of the audit.
 
 use super::changes::{self, Changed};
+use super::enforce::Violation;
 use super::inherited::{self, Attached};
 use super::plan::Plan;
 use super::scope::Scope;
@@ -16,7 +17,7 @@ use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
-use dragonfly_core::contract::GuardAction;
+use dragonfly_core::contract::{Enforcement, GuardAction};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
     Change, Completion, Loosened, Opened, Opening, Redirected, Regression, RejectedAt, Rejection,
@@ -80,7 +81,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
     enforce::act(
         &states.contract,
-        at_once.into_iter().map(|found| (found.rejection, found.action)).collect(),
+        at_once.into_iter().map(|found| found.violation).collect(),
         &completion,
         moment.into(),
         tag,
@@ -171,13 +172,14 @@ pub fn before_commit(is_prepared: bool) {
     cache_hashes_of_exempt(&changed, &now, &own);
     lock::acquire_commit_lock(&own);
     let fresh = State::now();
-    if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
+    let contract = contract::in_force(&fresh, &own);
+    if !transaction::is_settled(&fresh.committed(), &contract) {
         run(&changes::all(), Moment::Commit, &transaction::subject());
     }
     ended::raise(ended);
     if is_prepared || drops_permanent_objects(&changed, &fresh) {
         if affects_other_transactions(&changed, &fresh) {
-            enforce::cannot_release_commit_lock(is_prepared);
+            enforce::cannot_release_commit_lock(is_prepared, contract.enforcement);
         }
         lock::release_commit_lock(&own);
     }
@@ -256,9 +258,19 @@ pub fn server_setting(parameter: &str, value: &str, tag: &str) {
     found.retain(|regression| !exempt.finding(&new, &regression.audited));
     // No later statement of a transaction can revert it.
     found.iter_mut().for_each(|regression| regression.settled = false);
-    let found =
-        found.iter().map(|r| (Rejection::of_regression(&contract, r, tag), r.action)).collect();
-    enforce::act(&contract, found, &Completion::default(), RejectedAt::Statement, tag);
+    let found = found.iter().map(|r| {
+        let rejection = Rejection::of_regression(&contract, r, tag);
+        let limit = rejection.rule.limit(&contract);
+        Violation { rejection, action: r.action, limit }
+    });
+    let none = Completion::default();
+    enforce::act(&contract, found.collect(), &none, RejectedAt::Statement, tag);
+}
+
+/// Whether the guard rejects violations in this session, under the contract in force.
+pub fn is_blocking(now: &State) -> bool {
+    let blocks = || contract::in_force(now, &Own::find(now)).enforcement == Enforcement::Block;
+    settings::mode() == Mode::block && (!Own::is_there(now) || blocks())
 }
 
 /// Whether checks of other transactions may depend on these changes: changes of schemas, of
@@ -296,31 +308,41 @@ pub fn log_dropping_guard() {
     }
 }
 
-/// A violation.
+/// A violation, and when it is reported.
 struct Found {
-    rejection: Rejection,
-    /// The guard action in the contract.
-    action: GuardAction,
+    violation: Violation,
     /// Whether no later statement is expected to correct it.
     is_settled: bool,
 }
 
 impl Found {
+    /// Returns a violation with the guard action of its rule in the contract, or a milder one.
+    fn new(cx: &Context<'_>, rejection: Rejection, action: GuardAction, is_settled: bool) -> Self {
+        let limit = rejection.rule.limit(cx.contract);
+        Self { violation: Violation { rejection, action, limit }, is_settled }
+    }
+
+    /// Returns a violation that would disable the guard, which is blocked whatever the contract
+    /// says: the guard could report nothing after it.
+    fn of_guard(rejection: Rejection) -> Self {
+        let violation =
+            Violation { rejection, action: GuardAction::Block, limit: GuardAction::Block };
+        Self { violation, is_settled: true }
+    }
+
     /// Whether it is reported now, and not at commit.
     fn is_due_at(&self, moment: Moment) -> bool {
-        moment == Moment::Commit || self.is_settled && self.action == GuardAction::Block
+        moment == Moment::Commit || self.is_settled && self.violation.action == GuardAction::Block
     }
 
     /// Whether the guard rejects the statement or the transaction because of it.
     fn is_rejected_at(&self, moment: Moment) -> bool {
-        self.is_due_at(moment)
-            && self.action == GuardAction::Block
-            && settings::mode() == Mode::block
+        self.is_due_at(moment) && self.violation.enforced() == GuardAction::Block
     }
 
     /// Whether it would be reported at commit because a new object allows too much.
     fn is_addition(&self) -> bool {
-        let regression = self.rejection.regression.as_ref();
+        let regression = self.violation.rejection.regression.as_ref();
         regression.is_some_and(|r| r.can_be_completed && !r.is_missing)
     }
 }
@@ -468,7 +490,7 @@ impl Checked<'_, '_> {
                 .any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
         let action = new.guard_action(&search_path::RULE);
         let rejection = Rejection::of_exposed(new, &exposed, tag)?;
-        Some(Found { rejection, action, is_settled })
+        Some(Found::new(new, rejection, action, is_settled))
     }
 
     /// Checks unchanged SECURITY DEFINER routines whose callers choose a type: a role can create
@@ -500,7 +522,7 @@ impl Checked<'_, '_> {
                 Opening::AlwaysTrue { existed } => (by_contract, existed),
                 Opening::NoLongerRestricted => (by_contract.min(GuardAction::Warn), false),
             };
-            Found { rejection, action, is_settled }
+            Found::new(new, rejection, action, is_settled)
         };
         let mut opened = opened(old, new);
         opened.retain(|opened| !exempt.finding(new, &opened.finding(new)));
@@ -513,7 +535,7 @@ impl Checked<'_, '_> {
         let states = [&transaction::before(self.exempt.now), self.exempt.now];
         let found = |rejection: Rejection| {
             let action = self.new.guard_action(rejection.rule).min(GuardAction::Warn);
-            Found { rejection, action, is_settled: true }
+            Found::new(self.new, rejection, action, true)
         };
         inherited::rejections(self.states, attached, states, self.tag)
             .into_iter()
@@ -529,7 +551,8 @@ impl Checked<'_, '_> {
         let found = |replaced: &Replaced<'_>| {
             let rejection = Rejection::of_replaced(new, replaced, tag);
             // A later statement may still drop it and create it again.
-            Found { action: new.guard_action(rejection.rule), rejection, is_settled: false }
+            let action = new.guard_action(rejection.rule);
+            Found::new(new, rejection, action, false)
         };
         replaced.iter().map(found).collect()
     }
@@ -543,7 +566,7 @@ impl Checked<'_, '_> {
         let found = |loosened: &Loosened<'_>| {
             let rejection = Rejection::of_loosened(new, loosened, tag);
             let action = new.guard_action(rejection.rule).min(GuardAction::Warn);
-            Found { rejection, action, is_settled: false }
+            Found::new(new, rejection, action, false)
         };
         loosened.iter().map(found).collect()
     }
@@ -563,7 +586,7 @@ impl Checked<'_, '_> {
         let found = |shown: &Shown<'_>| {
             let rejection = Rejection::of_shown(cx, shown, tag);
             let action = cx.guard_action(rejection.rule).min(shown.at_most());
-            Found { rejection, action, is_settled: shown.existed }
+            Found::new(cx, rejection, action, shown.existed)
         };
         shown.iter().map(found).collect()
     }
@@ -584,7 +607,7 @@ impl Checked<'_, '_> {
         let found = |redirected: &Redirected<'_>| {
             let rejection = Rejection::of_redirected(cx, redirected, tag);
             let action = cx.guard_action(rejection.rule).min(GuardAction::Warn);
-            Found { rejection, action, is_settled: false }
+            Found::new(cx, rejection, action, false)
         };
         redirected.iter().map(found).collect()
     }
@@ -610,7 +633,7 @@ impl Checked<'_, '_> {
         let found = |through: &Through<'_>| {
             let rejection = Rejection::of_through(&new, through, tag);
             let action = new.guard_action(rejection.rule).min(GuardAction::Warn);
-            Found { rejection, action, is_settled: false }
+            Found::new(&new, rejection, action, false)
         };
         through.iter().map(found).collect()
     }
@@ -646,7 +669,7 @@ impl Checked<'_, '_> {
         let warning = |worse: Regression| {
             let mut rejection = Rejection::of_regression(&self.states.contract, &worse, self.tag);
             rejection.left_behind(&worse);
-            Found { rejection, action: worse.action.min(GuardAction::Warn), is_settled: true }
+            Found::new(self.new, rejection, worse.action.min(GuardAction::Warn), true)
         };
         reasons::left_behind(self.states, lost, [then, now], &self.rules())
             .into_iter()
@@ -682,10 +705,9 @@ impl Checked<'_, '_> {
 
     /// Returns the regressions that are not exempt.
     fn found(&self, new: &Context<'_>, worse: Vec<Regression>) -> Vec<Found> {
-        let found = |worse: Regression| Found {
-            rejection: Rejection::of_regression(&self.states.contract, &worse, self.tag),
-            action: worse.action,
-            is_settled: worse.settled,
+        let found = |worse: Regression| {
+            let rejection = Rejection::of_regression(&self.states.contract, &worse, self.tag);
+            Found::new(new, rejection, worse.action, worse.settled)
         };
         worse
             .into_iter()
@@ -702,7 +724,8 @@ impl Checked<'_, '_> {
             return Completion::default();
         }
         let is_offered = |r: &Regression| moment == Moment::Commit || r.can_be_completed;
-        let regressions = found.iter().filter_map(|found| found.rejection.regression.as_ref());
+        let rejections = found.iter().map(|found| &found.violation.rejection);
+        let regressions = rejections.filter_map(|rejection| rejection.regression.as_ref());
         let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
         let needs = self.needs.get().and_then(Option::as_ref);
         let after = needs.unwrap_or(&self.states.after);
@@ -710,7 +733,7 @@ impl Checked<'_, '_> {
         let after = Context::new(&self.states.contract, after, &access, &interrupts);
         let rejected = found.iter().filter(|found| found.is_rejected_at(moment));
         let rejected: Vec<&Regression> =
-            rejected.filter_map(|found| found.rejection.regression.as_ref()).collect();
+            rejected.filter_map(|found| found.violation.rejection.regression.as_ref()).collect();
         Completer {
             before: self.old,
             after: &after,
@@ -772,15 +795,16 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
             continue;
         }
         let calls_definer = dependency == TemporaryDependency::TemporaryDefiner;
-        if calls_definer
-            || temporary::dropped_with(now, object)
-                .into_iter()
-                .any(|object| is_protected(cx, object))
-        {
+        let dropped = || temporary::dropped_with(now, object).into_iter();
+        if calls_definer || dropped().any(|object| is_protected(cx, object)) {
             let description = catalog::description(object.0.into(), object.1.into());
             let rejection =
                 Rejection::of_temporary_dependency(cx.contract, &description, calls_definer);
-            found.push(Found { rejection, action: GuardAction::Block, is_settled: true });
+            found.push(if dropped().any(|object| is_guard(cx, object)) {
+                Found::of_guard(rejection)
+            } else {
+                Found::new(cx, rejection, GuardAction::Block, true)
+            });
         }
     }
     found
@@ -811,7 +835,7 @@ fn permanent_objects(changed: &[Changed], now: &State) -> Vec<Address> {
 /// Whether the contract protects an object: one that it declares, a policy, or the guard itself.
 fn is_protected(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
     if catalog == catalog::PG_EXTENSION {
-        return cx.snapshot.extensions.get(&oid).is_some_and(|(name, _)| name == "dragonfly_guard");
+        return is_guard(cx, (catalog, oid));
     }
     if catalog == catalog::PG_POLICY {
         return true;
@@ -819,6 +843,12 @@ fn is_protected(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
     let Some((schema, name)) = catalog::name(catalog, oid) else { return false };
     cx.contract.declares_relation(&schema, &name)
         || cx.contract.functions_named(&schema, &name).next().is_some()
+}
+
+/// Whether an object is the extension itself.
+fn is_guard(cx: &Context<'_>, (catalog, oid): Address) -> bool {
+    let is_own = |(name, _): &(String, Oid)| name == "dragonfly_guard";
+    catalog == catalog::PG_EXTENSION && cx.snapshot.extensions.get(&oid).is_some_and(is_own)
 }
 
 /// Whether a rule is checked after these changes. Rules about routines are checked separately, for
@@ -883,7 +913,8 @@ fn reject_impostors(changed: &[Changed], tag: &str) {
         if let Some(identity) = catalog::impostor(*oid) {
             let now = State::now();
             let contract = contract::in_force(&now, &Own::find(&now));
-            let found = vec![(Rejection::of_impostor(&contract, &identity), GuardAction::Block)];
+            let rejection = Rejection::of_impostor(&contract, &identity);
+            let found = vec![Found::of_guard(rejection).violation];
             enforce::act(&contract, found, &Completion::default(), RejectedAt::Statement, tag);
         }
     }
@@ -906,10 +937,9 @@ fn path_check(
     } else {
         !definer_path::accepts_empty(cx, &after) && is_regression(before.as_deref(), &after)
     };
-    worse.then(|| Found {
-        rejection: Rejection::of_routine(cx, routine, &after, tag),
-        action: cx.guard_action(&search_path::RULE),
-        is_settled: true,
+    worse.then(|| {
+        let rejection = Rejection::of_routine(cx, routine, &after, tag);
+        Found::new(cx, rejection, cx.guard_action(&search_path::RULE), true)
     })
 }
 
@@ -930,11 +960,9 @@ fn caller_types_check(
     }
     let at_most =
         if verdict == Verdict::Exploitable { GuardAction::Block } else { GuardAction::Warn };
-    Some(Found {
-        rejection: Rejection::of_caller_types(new, routine, &finding),
-        action: new.guard_action(&search_path::RULE).min(at_most),
-        is_settled: earlier.is_some(),
-    })
+    let rejection = Rejection::of_caller_types(new, routine, &finding);
+    let action = new.guard_action(&search_path::RULE).min(at_most);
+    Some(Found::new(new, rejection, action, earlier.is_some()))
 }
 
 /// Returns the rejections of settings that disable protection and are new in a routine.
@@ -957,17 +985,11 @@ fn setting_checks(
             !exempt.finding(cx, &security_definer_settings::finding(cx, routine, name, value))
         })
         .map(|(name, value)| {
-            // A setting that disables the guard is blocked in any case: the guard could report
-            // nothing after it.
-            let action = match name {
-                "dragonfly_guard.mode" => GuardAction::Block,
-                _ => cx.guard_action(&security_definer_settings::RULE),
-            };
-            Found {
-                rejection: Rejection::of_setting(cx, routine, name, value),
-                action,
-                is_settled: true,
+            let rejection = Rejection::of_setting(cx, routine, name, value);
+            if name == "dragonfly_guard.mode" {
+                return Found::of_guard(rejection);
             }
+            Found::new(cx, rejection, cx.guard_action(&security_definer_settings::RULE), true)
         })
         .collect()
 }

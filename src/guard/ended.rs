@@ -11,6 +11,7 @@ use crate::pg::report::Report;
 use crate::store::contract;
 use crate::store::exemptions::Current;
 use dragonfly_core::catalog::ObjectId;
+use dragonfly_core::contract::Enforcement;
 use dragonfly_core::exemptions::{Exemption, Status, object_name, renewal};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::sql::{capitalized, printable};
@@ -22,6 +23,8 @@ use std::rc::Rc;
 pub struct Warning {
     id: i32,
     report: Report,
+    /// Whether it is only logged, because the contract only observes.
+    is_observed: bool,
 }
 
 /// Returns a WARNING for each exemption that applied before the transaction and applies no longer.
@@ -59,7 +62,8 @@ pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> 
         let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, &then);
         ended.retain(|_, ended| found.iter().any(|one| applied(ended.exemption, one, &then)));
     }
-    ended.into_values().filter_map(|ended| ended.warning()).collect()
+    let is_observed = contract.enforcement == Enforcement::Observe;
+    ended.into_values().filter_map(|ended| ended.warning(is_observed)).collect()
 }
 
 /// Whether an exemption applied to a finding of an earlier state of the catalogs, as far as that is
@@ -76,12 +80,13 @@ fn applied(exemption: &Exemption, finding: &Finding, then: &State) -> bool {
 
 /// Raises the warnings that this transaction has not raised yet.
 pub fn raise(warnings: Vec<Warning>) {
-    let new = warnings.into_iter().filter(|Warning { id, report }| {
+    let new = warnings.into_iter().filter(|Warning { id, report, is_observed }| {
         let is_new = transaction::report_once(&format!("ended exemption {id}"));
         if is_new {
-            log::write(Event::Warned, &transaction::subject(), About::message(&report.message));
+            let event = if *is_observed { Event::Observed } else { Event::Warned };
+            log::write(event, &transaction::subject(), About::message(&report.message));
         }
-        is_new
+        is_new && !is_observed
     });
     let reports: Vec<Report> = new.map(|warning| warning.report).collect();
     if let Some(report) = collapsed(reports) {
@@ -181,7 +186,7 @@ fn ended<'a>(
 }
 
 impl Ended<'_> {
-    fn warning(&self) -> Option<Warning> {
+    fn warning(&self, is_observed: bool) -> Option<Warning> {
         let Self { exemption, findings, earlier } = self;
         let finding = findings.first()?;
         let (object_type, object) = (finding.object.type_in_message(), &finding.object.identity);
@@ -211,6 +216,6 @@ impl Ended<'_> {
                 renewal(exemption, findings).join(" ")
             ),
         };
-        Some(Warning { id: exemption.id, report })
+        Some(Warning { id: exemption.id, report, is_observed })
     }
 }

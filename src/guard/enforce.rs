@@ -5,7 +5,7 @@ use super::transaction;
 use crate::log::{self, About, Event};
 use crate::pg::report::Report;
 use crate::settings::{self, Mode, mode};
-use dragonfly_core::contract::{Contract, GuardAction};
+use dragonfly_core::contract::{Contract, Enforcement, GuardAction};
 use dragonfly_core::guard::{Completion, RUN_ANYWAY, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::rules::guard_tampered;
@@ -13,43 +13,80 @@ use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
+/// A violation, and what the contract says about it.
+pub struct Violation {
+    /// What the guard says about it.
+    pub rejection: Rejection,
+    /// The guard action of its rule.
+    pub action: GuardAction,
+    /// The most that the guard does, whatever the action.
+    pub limit: GuardAction,
+}
+
+impl Violation {
+    /// Returns what the guard does about it in this session: the mildest of the guard action, the
+    /// limit and the mode.
+    pub fn enforced(&self) -> GuardAction {
+        enforced(self.action.min(self.limit))
+    }
+}
+
+/// Returns what remains of a guard action in the mode of this session.
+fn enforced(action: GuardAction) -> GuardAction {
+    match mode() {
+        Mode::block => action,
+        Mode::warn | Mode::off => action.min(GuardAction::Warn),
+    }
+}
+
 /// Enforces the guard actions of the contract in the current mode: raises one error if there are
 /// blocked rejections, whose DETAIL lists all of them and whose HINT contains `completion`, or a
-/// warning for the rejections of each rule. `contract` is in force; `tag` is the command tag.
+/// warning for the rejections of each rule, or only logs them. `contract` is in force; `tag` is the
+/// command tag.
 pub fn act(
     contract: &Contract,
-    found: Vec<(Rejection, GuardAction)>,
+    found: Vec<Violation>,
     completion: &Completion,
     at: RejectedAt,
     tag: &str,
 ) {
-    let (blocked, warned): (Vec<Enforced>, Vec<Enforced>) = found
-        .into_iter()
-        .filter(|(rejection, action)| {
-            *action > GuardAction::Audit && !transaction::is_reported(&known_as(rejection, *action))
-        })
-        .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
-    let rejections = |found: Vec<Enforced>| found.into_iter().map(|(rejection, _)| rejection);
+    let new = found.into_iter().filter(|one| !transaction::is_reported(&known_as(one)));
+    let (mut blocked, mut warned, mut observed) = (vec![], vec![], vec![]);
+    for violation in new {
+        match violation.enforced() {
+            GuardAction::Block => blocked.push(violation),
+            GuardAction::Warn => warned.push(violation),
+            GuardAction::Observe => observed.push(violation),
+            GuardAction::Audit => {}
+        }
+    }
     if !blocked.is_empty() {
         blocked
             .iter()
             .take(MOST_LOGGED)
-            .for_each(|(rejection, _)| log::write(Event::Rejected, tag, rejection.into()));
-        let (blocked, warned) = (rejections(blocked).collect(), rejections(warned).collect());
+            .for_each(|one| log::write(Event::Rejected, tag, (&one.rejection).into()));
+        let rejections =
+            |found: Vec<Violation>| found.into_iter().map(|one| one.rejection).collect();
+        let (blocked, warned) = (rejections(blocked), rejections(warned));
         if let Some(rejection) = merged(contract, blocked, warned, completion, at) {
             let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
             report(rejection).error_from(rule, code);
         }
         return;
     }
-    let new = warned.into_iter().filter(|(rejection, action)| {
-        let is_new = transaction::report_once(&known_as(rejection, *action));
+    for violation in observed {
+        if transaction::report_once(&known_as(&violation)) {
+            log::write(Event::Observed, tag, (&violation.rejection).into());
+        }
+    }
+    let new = warned.into_iter().filter(|violation| {
+        let is_new = transaction::report_once(&known_as(violation));
         if is_new {
-            log::write(Event::Warned, tag, rejection.into());
+            log::write(Event::Warned, tag, (&violation.rejection).into());
         }
         is_new
     });
-    warn(new.map(|(rejection, _)| rejection).collect());
+    warn(new.map(|violation| violation.rejection).collect());
 }
 
 /// Raises one warning for all rejections of one rule, in the order of the first of each.
@@ -101,15 +138,12 @@ fn first_lines(lines: &[&str], most: usize) -> String {
     shown.join("\n")
 }
 
-/// A rejection with the guard action in the contract.
-type Enforced = (Rejection, GuardAction);
-
 /// Returns what a warning is remembered by. A warning in place of an error stands for exactly what
 /// it says: the same violation later in the transaction passes, and one that has grown does not.
-fn known_as(rejection: &Rejection, action: GuardAction) -> String {
+fn known_as(Violation { rejection, action, .. }: &Violation) -> String {
     match action {
         GuardAction::Block => format!("{}\n{}", rejection.key, rejection.detail),
-        GuardAction::Warn | GuardAction::Audit => rejection.key.clone(),
+        GuardAction::Warn | GuardAction::Observe | GuardAction::Audit => rejection.key.clone(),
     }
 }
 
@@ -232,8 +266,9 @@ pub fn dropped_at_commit(what: &str) -> ! {
 }
 
 /// Rejects a transaction whose changes other transactions could not be checked against, or that
-/// would make them wait.
-pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
+/// would make them wait. Where the contract blocks nothing, the transaction is only logged, or
+/// warned about.
+pub fn cannot_release_commit_lock(is_prepared: bool, enforcement: Enforcement) {
     let what = "a transaction that has changed a schema or a SECURITY DEFINER routine";
     let (message, detail, hint) = if is_prepared {
         (
@@ -252,7 +287,18 @@ pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
     };
     let report = Report { message, detail: detail.into(), hint: hint.into() };
     let command = if is_prepared { "PREPARE TRANSACTION" } else { "COMMIT" };
-    reject(report, command, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+    match enforcement {
+        Enforcement::Block => {
+            reject(report, command, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+        }
+        Enforcement::Warn => {
+            log::write(Event::Warned, command, About::message(&report.message));
+            report.warning(PgSqlErrorCode::ERRCODE_WARNING);
+        }
+        Enforcement::Observe => {
+            log::write(Event::Observed, command, About::message(&report.message));
+        }
+    }
 }
 
 /// Rejects a transaction that has dropped the extension, by a dependency or, where the guard is

@@ -9,7 +9,7 @@
 //! that checking them has no effect.
 
 use super::changes::{self, Changed};
-use super::{commands, enforce, grants, transaction, utility};
+use super::{check, commands, enforce, grants, transaction, utility};
 use crate::catalog;
 use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
@@ -167,6 +167,7 @@ unsafe extern "C-unwind" fn object_changed(
             catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY
         )
         && catalog::temporary::is_permanent(&State::now(), (class.to_u32(), object.to_u32()))
+        && (class.to_u32() == catalog::PG_EXTENSION || check::is_blocking(&State::now()))
     {
         enforce::dropped_at_commit(&catalog::description(class, object));
     }

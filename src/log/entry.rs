@@ -17,6 +17,8 @@ use std::fmt::Write;
 pub enum Event {
     Rejected,
     Warned,
+    /// A violation that was allowed without a message, because the contract only observes.
+    Observed,
     /// A command was not checked because the mode is off.
     Unchecked,
     /// A session restores a dump and is not checked.

@@ -25,6 +25,7 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
         tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(normalize);
         contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(normalize);
         let mut document = serde_json::to_value(&contract).expect("a contract is JSON");
+        document["enforcement"] = contract.enforcement.as_str().into();
         // Unlike other fields, all_rows says something where it is empty.
         let tables = document["tables"].as_array_mut().into_iter().flatten();
         for all_rows in tables.filter_map(|table| table.get_mut("all_rows")).filter(|r| is_empty(r))
@@ -271,6 +272,15 @@ mod tests {
                 "~ tables[public.judgments].column_grants.anon.\"SELECT\": +name",
                 "~ tables[public.judgments].column_grants.authenticated.\"UPDATE\": -status",
             ]
+        );
+    }
+
+    #[test]
+    fn enforcement_that_is_omitted_equals_block() {
+        assert_eq!(changes_after(|j| j["enforcement"] = json!("block")), [""; 0]);
+        assert_eq!(
+            changes_after(|j| j["enforcement"] = json!("observe")),
+            ["~ enforcement: block -> observe"]
         );
     }
 

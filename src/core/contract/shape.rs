@@ -241,7 +241,8 @@ mod tests {
             [
                 "$.roles[0].kind: \"king\" is not allowed; allowed: client, worker, owner, login",
                 "$.roles[1].superuser: text is not allowed; allowed: true or false",
-                "$.rules.rls_disabled.guard: number is not allowed; allowed: audit, warn, block",
+                "$.rules.rls_disabled.guard: number is not allowed; allowed: audit, observe, warn, \
+                 block",
                 "$.security_definer.search_path: text is not allowed; allowed: a list of: text",
                 "$.tables[0].colour: unknown field; allowed: all_rows, column_grants, \
                  force_row_security, grants, name, policies, purpose, row_security, schema",

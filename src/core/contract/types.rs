@@ -65,6 +65,10 @@ pub struct Contract {
     /// and are never blocked.
     #[serde(default)]
     pub managed: ManagedDecl,
+    /// The most that the guard does about a violation of any rule, except those that protect the
+    /// guard itself. The audit does not depend on it.
+    #[serde(default, skip_serializing_if = "Enforcement::is_default")]
+    pub enforcement: Enforcement,
     /// The severity and guard action of each rule, and the section of a document that it comes
     /// from. A rule that is omitted keeps its defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -623,6 +627,8 @@ impl FromStr for Severity {
 pub enum GuardAction {
     /// Allow the statement. The audit reports the finding.
     Audit,
+    /// Allow the statement and write a line to the log.
+    Observe,
     /// Allow the statement with a WARNING.
     Warn,
     /// Reject the statement.
@@ -636,7 +642,54 @@ impl GuardAction {
         match self {
             Self::Block => "block",
             Self::Warn => "warn",
+            Self::Observe => "observe",
             Self::Audit => "audit",
+        }
+    }
+}
+
+/// The most that the guard does about a violation of a contract, from the mildest to the strictest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcement {
+    /// Allow the statement and write a line to the log.
+    Observe,
+    /// Allow the statement with a WARNING.
+    Warn,
+    /// Reject the statement.
+    #[default]
+    Block,
+}
+
+impl Enforcement {
+    /// Returns the name in JSON and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.action().as_str()
+    }
+
+    /// Returns what happens to statements that violate the contract, for the end of a sentence.
+    #[must_use]
+    pub fn effect(self) -> &'static str {
+        match self {
+            Self::Observe => "statements that violate it are allowed and logged",
+            Self::Warn => "statements that violate it are allowed with a WARNING",
+            Self::Block => "statements that violate it are rejected",
+        }
+    }
+
+    /// Whether this is the value of a contract that does not say.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns the strictest guard action that it permits.
+    #[must_use]
+    pub fn action(self) -> GuardAction {
+        match self {
+            Self::Observe => GuardAction::Observe,
+            Self::Warn => GuardAction::Warn,
+            Self::Block => GuardAction::Block,
         }
     }
 }

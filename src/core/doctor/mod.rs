@@ -17,7 +17,7 @@ pub use declared::{
 
 use check::{Identified, Problems};
 
-use crate::contract::{RoleDecl, Severity};
+use crate::contract::{Enforcement, RoleDecl, Severity};
 use crate::finding::Finding;
 use crate::orientation::Orientation;
 use crate::postgrest;
@@ -38,7 +38,7 @@ pub fn examine(
         Some(orientation) => vec![contract(orientation)],
         None => declared_objects(cx, &Problems::of(findings), probes),
     };
-    checks.push(guard(findings));
+    checks.push(guard(cx.contract.enforcement, findings));
     checks.extend(postgrest(cx, authenticator));
     checks.push(audit(findings, orientation.is_some()));
     checks
@@ -78,7 +78,7 @@ fn roles(cx: &Context<'_>, problems: &Problems<'_>) -> Vec<Check> {
     cx.contract.roles.iter().map(check).collect()
 }
 
-fn guard(findings: &[Finding]) -> Check {
+fn guard(enforcement: Enforcement, findings: &[Finding]) -> Check {
     let found: Vec<&Finding> = findings.iter().filter(|f| f.rule.area == Area::Guard).collect();
     let fixes: Vec<String> = found.iter().filter_map(|f| f.fix.sql()).collect();
     Check {
@@ -86,9 +86,12 @@ fn guard(findings: &[Finding]) -> Check {
         object: "dragonfly_guard".into(),
         ok: found.is_empty(),
         detail: match found.as_slice() {
-            [] => "Its event triggers are enabled, and no stored setting disables them. See \
-                   ops.guard_status()."
-                .into(),
+            [] => format!(
+                "Its event triggers are enabled, and no stored setting disables them. The \
+                 contract's enforcement is {}: {}. See ops.guard_status().",
+                enforcement.as_str(),
+                enforcement.effect()
+            ),
             [only] => only.detail.clone(),
             [first, others @ ..] => {
                 format!("{} And {} more: ops.audit_guard().", first.detail, others.len())

@@ -78,7 +78,8 @@ fn doctor_reports_passing_checks() {
         "ok function api.get_call_queue(): Exists and its body is valid, SECURITY DEFINER with a \
          safe search_path, for \"anon\", \"authenticated\" and \"service_role\".",
         "ok guard dragonfly_guard: Its event triggers are enabled, and no stored setting disables \
-         them. See ops.guard_status().",
+         them. The contract's enforcement is block: statements that violate it are rejected. See \
+         ops.guard_status().",
         "ok postgrest SET ROLE anon: Role \"authenticator\" can become \"anon\".",
         "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from \
          its own configuration.",

@@ -133,6 +133,7 @@ impl Context<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::{Enforcement, GuardAction};
     use std::collections::HashSet;
 
     #[test]
@@ -143,6 +144,22 @@ mod tests {
             assert!(rule.id.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", rule.id);
             for text in [rule.title, rule.checks, rule.why, rule.fix, rule.exempt] {
                 assert!(!text.is_empty(), "{}", rule.id);
+            }
+        }
+    }
+
+    #[test]
+    fn enforcement_limits_every_action_except_the_protection_of_the_guard() {
+        let mut contract = crate::contract::Contract::from_json(crate::contract::DEFAULT).unwrap();
+        assert!(RULES.iter().all(|rule| rule.action(&contract) == rule.guard));
+        for (enforcement, most) in
+            [(Enforcement::Warn, GuardAction::Warn), (Enforcement::Observe, GuardAction::Observe)]
+        {
+            contract.enforcement = enforcement;
+            for rule in RULES {
+                let is_guard = rule == &guard_tampered::RULE;
+                let expected = if is_guard { rule.guard } else { rule.guard.min(most) };
+                assert_eq!(rule.action(&contract), expected, "{}", rule.id);
             }
         }
     }
