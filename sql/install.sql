@@ -71,14 +71,6 @@ BEGIN
       EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA ops FROM %s', reader);
     END LOOP;
   END IF;
-  -- The roles that can read the audits need USAGE: workers, monitoring, the role of migrations.
-  FOR reader IN
-    SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_authid AS r
-     WHERE r.rolname OPERATOR(pg_catalog.=)
-       ANY ('{service_role,pg_monitor,postgres}'::pg_catalog.name[])
-  LOOP
-    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA ops TO %s', reader);
-  END LOOP;
 END
 $ops$;
 
@@ -776,8 +768,9 @@ COMMENT ON EVENT TRIGGER zz_dragonfly_guard_end IS
 
 ---------------------------------------------------------------- privileges
 
--- PUBLIC has no privileges, and no role has any by default privileges set for these schemas.
--- Workers, monitoring and the role of migrations can read.
+-- PUBLIC has no privileges, and no role has any by default privileges set for these schemas. The
+-- readers and deployers of the shipped contract can read. Loading a contract that names other ones
+-- changes the grants (src/api/readers.rs).
 CREATE FUNCTION dragonfly_guard.announce() RETURNS pg_catalog.void LANGUAGE c
   AS 'MODULE_PATHNAME', 'guard_announce';
 COMMENT ON FUNCTION dragonfly_guard.announce() IS
@@ -787,6 +780,14 @@ DO $privileges$
 DECLARE
   object record;
   reader pg_catalog.name;
+  readers CONSTANT pg_catalog.name[] := ARRAY(
+    SELECT role.name FROM pg_catalog.jsonb_array_elements_text(
+      dragonfly_guard.default_contract() OPERATOR(pg_catalog.->) 'readers'::pg_catalog.text)
+      AS role(name));
+  deployers CONSTANT pg_catalog.name[] := ARRAY(
+    SELECT role.name FROM pg_catalog.jsonb_array_elements_text(
+      dragonfly_guard.default_contract() OPERATOR(pg_catalog.->) 'deployers'::pg_catalog.text)
+      AS role(name));
   -- Only superusers, and roles to which they grant it, draft contracts, load them and exempt
   -- findings. The role of migrations has EXECUTE on every function here all the same, because
   -- otherwise its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; the functions
@@ -797,6 +798,13 @@ DECLARE
     'apply_golden_sql', 'load_contract', 'rollback_contract', 'declare', 'accept', 'exempt',
     'unexempt', 'freeze_schema', 'unfreeze_schema'];
 BEGIN
+  -- Both need USAGE on the schema.
+  FOR reader IN
+    SELECT r.rolname FROM pg_catalog.pg_authid AS r
+     WHERE r.rolname OPERATOR(pg_catalog.=) ANY (readers OPERATOR(pg_catalog.||) deployers)
+  LOOP
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA ops TO %I', reader);
+  END LOOP;
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,
            CASE WHEN p.oid IS NOT NULL
@@ -840,10 +848,8 @@ BEGIN
     IF object.for_readers THEN
       FOR reader IN
         SELECT r.rolname FROM pg_catalog.pg_authid AS r
-         WHERE r.rolname OPERATOR(pg_catalog.=)
-           ANY ('{service_role,pg_monitor,postgres}'::pg_catalog.name[])
-           AND (NOT object.for_authors
-             OR r.rolname OPERATOR(pg_catalog.=) 'postgres'::pg_catalog.name)
+         WHERE r.rolname OPERATOR(pg_catalog.=) ANY (deployers)
+            OR r.rolname OPERATOR(pg_catalog.=) ANY (readers) AND NOT object.for_authors
       LOOP
         EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %I',
           CASE object.kind WHEN 'FUNCTION' THEN 'EXECUTE'

@@ -3,7 +3,7 @@
 
 use super::argument;
 use super::audit::row;
-use super::permission;
+use super::{permission, readers};
 use crate::audit::{self, Fixes};
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
@@ -231,7 +231,18 @@ pub(super) fn put_into_force(
 ) -> Loaded {
     let earlier = history.past.last().and_then(|past| history.read(past));
     let earlier = earlier.as_ref().map(|(contract, _)| contract);
+    // Where the earlier contract is not valid, CREATE EXTENSION is known to have granted this.
+    let shipped;
+    let before = match earlier {
+        Some(earlier) => earlier,
+        None => {
+            shipped = valid(contract::DEFAULT);
+            &shipped
+        }
+    };
+    readers::check(before, contract);
     history.add(document, note);
+    readers::apply(&history.own, before, contract);
     let found = |contract: &Contract| -> HashSet<String> {
         audit::reported_under(contract, &history.state, &history.own, Fixes::OfRules)
             .into_iter()

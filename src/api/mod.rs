@@ -16,5 +16,6 @@ mod overview;
 mod permission;
 mod plan;
 mod postgrest;
+mod readers;
 mod search_path;
 mod try_migration;

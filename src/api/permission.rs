@@ -12,20 +12,19 @@ use crate::catalog::{self, Own};
 use crate::pg::call::Call;
 use crate::pg::heap::State;
 use crate::pg::report::Report;
-use crate::pg::text::from_server;
 use dragonfly_core::access::{Access, Follow};
 use dragonfly_core::catalog::{AclItem, Oid, Privileges};
 use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// The functions that CREATE EXTENSION grants to no role but that of migrations (`authors` in
-/// sql/install.sql).
-const FOR_AUTHORS: [&str; 15] = [
+/// The functions that CREATE EXTENSION grants to deployers only (`authors` in sql/install.sql).
+pub(super) const FOR_AUTHORS: [&str; 16] = [
     "validate_contract",
     "contract_schema",
     "contract_preset",
     "audit_contract",
     "infer_contract",
+    "infer_exemptions",
     "try_migration",
     "apply_golden_sql",
     "load_contract",
@@ -84,13 +83,7 @@ fn acls_for_authors(state: &State) -> Vec<Vec<AclItem>> {
 }
 
 fn reject(caller: &str, call: Call) -> ! {
-    // SAFETY: returns a C string; the function exists, because it is being called.
-    let signature = unsafe {
-        from_server(
-            std::ffi::CStr::from_ptr(pg_sys::format_procedure_qualified(call.function().into()))
-                .to_bytes(),
-        )
-    };
+    let signature = catalog::signature(call.function());
     Report {
         message: "permission denied to change security contract settings".into(),
         detail: format!(

@@ -40,14 +40,14 @@ pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
-pub use name::{description, identity, name, qualified_name};
+pub use name::{description, identity, name, qualified_name, signature};
 pub use object_hash::{
     Freshness, behind_view, cache as cache_hashes, earlier_hash, hash_differs, is_redefined,
     object_hash, products, relations_of_body,
 };
 pub use objects::{
     columns, computed_columns, has_row_security, has_rules, is_populated, is_view, is_written,
-    members, members_of_extensions, names_in, owner as relation_owner, relation_kind,
+    members, members_of_extensions, names_in, owner as relation_owner, relation_acl, relation_kind,
     relation_named, schema_named, unique_key, views_among, views_over,
 };
 pub use policies::relations_with_call as relations_with_policy_that_calls;

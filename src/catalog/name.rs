@@ -30,6 +30,16 @@ pub fn name(class: Oid, object: Oid) -> Option<(String, String)> {
     }
 }
 
+/// Returns the name of a routine that exists with its argument types, everything qualified, as
+/// GRANT names it.
+pub fn signature(routine: Oid) -> String {
+    // SAFETY: returns a C string for every OID.
+    unsafe {
+        let text = pg_sys::format_procedure_qualified(routine.into());
+        from_server(CStr::from_ptr(text).to_bytes())
+    }
+}
+
 /// Returns the server's description of an object, such as `view public.v`.
 pub fn description(class: pg_sys::Oid, object: pg_sys::Oid) -> String {
     let address = pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };

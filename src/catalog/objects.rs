@@ -6,8 +6,8 @@ use super::toast::{TOAST, is_granted_toast, may_use_toast};
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    CheckOption, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap, OidSet, PG_CATALOG,
-    Relation, RelationKind, Schema, Snapshot,
+    Acl, CheckOption, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap, OidSet,
+    PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -665,6 +665,13 @@ pub fn is_written(state: &State, object: ObjectId) -> bool {
         _ => return false,
     };
     of_row(state, by_oid, oid, "oid", |row, _| row.is_own()).unwrap_or_default()
+}
+
+/// Returns the ACL of a relation; empty where it is null.
+pub fn relation_acl(state: &State, relation: Oid) -> Acl {
+    of_row(state, oids::CLASS_BY_OID, relation, "relacl", |row, acl| row.acl(acl))
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// Returns the owner of a relation.

@@ -1,6 +1,7 @@
 //! Compares two contracts for a review: one line for each change, with objects by their names
 //! instead of their indexes.
 
+use super::readers::OpsAccess;
 use super::shipped::shipped_rules;
 use super::types::{ByRole, Contract, GrantPrivilege};
 use crate::catalog::Privileges;
@@ -26,6 +27,7 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
         contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(normalize);
         let mut document = serde_json::to_value(&contract).expect("a contract is JSON");
         document["enforcement"] = contract.enforcement.as_str().into();
+        (document["readers"], document["deployers"]) = readers(&contract);
         // Unlike other fields, all_rows says something where it is empty.
         let tables = document["tables"].as_array_mut().into_iter().flatten();
         for all_rows in tables.filter_map(|table| table.get_mut("all_rows")).filter(|r| is_empty(r))
@@ -49,6 +51,15 @@ fn changed_sections(earlier: &Contract, later: &Contract) -> Option<String> {
         1 => Some("~ rules: the section of 1 rule".to_owned()),
         count => Some(format!("~ rules: the sections of {count} rules")),
     }
+}
+
+/// Returns the names of the readers and of the deployers, also where the contract does not say.
+fn readers(contract: &Contract) -> (Value, Value) {
+    let roles = contract.ops_roles();
+    let with = |wanted: OpsAccess| {
+        roles.iter().filter(|(_, access)| **access == wanted).map(|(role, _)| *role).collect()
+    };
+    (with(OpsAccess::Read), with(OpsAccess::Deploy))
 }
 
 /// Removes duplicate privileges and puts the rest in a fixed order.
@@ -281,6 +292,22 @@ mod tests {
         assert_eq!(
             changes_after(|j| j["enforcement"] = json!("observe")),
             ["~ enforcement: block -> observe"]
+        );
+    }
+
+    #[test]
+    fn readers_that_are_omitted_equal_those_of_the_shipped_contract() {
+        let without = |j: &mut Value| {
+            j.as_object_mut().unwrap().remove("readers");
+            j.as_object_mut().unwrap().remove("deployers");
+        };
+        assert_eq!(changes_after(without), [""; 0]);
+        assert_eq!(
+            changes_after(|j| {
+                j["readers"] = json!(["grafana", "pg_monitor"]);
+                j["deployers"] = json!([]);
+            }),
+            ["~ deployers: -postgres", "~ readers: +grafana -service_role"]
         );
     }
 

@@ -28,6 +28,7 @@ impl Contract {
         check.functions(self);
         check.search_path(self);
         check.managed_roles(self);
+        check.readers(self);
         check.rules(self);
     }
 }
@@ -143,11 +144,7 @@ impl<'c> Check<'c, '_, '_> {
         let list = Path::Root.field("roles");
         for (i, role) in contract.roles.iter().enumerate() {
             let at = list.item(i);
-            self.name(&at.field("name"), &role.name);
-            if matches!(role.name.as_str(), "public" | "none") {
-                let problem = format!("role name \"{}\" is reserved", role.name);
-                self.problems.error(&at.field("name"), problem, "another name".to_owned());
-            }
+            self.role_name(&at.field("name"), &role.name);
             if !self.roles.names.insert(&role.name) {
                 self.duplicate(&at.field("name"), "role", &role.name);
             }
@@ -172,6 +169,26 @@ impl<'c> Check<'c, '_, '_> {
             } else {
                 self.name(&at, name);
             }
+        }
+    }
+
+    /// Readers and deployers need not be declared: pg_monitor, for example, is the server's role.
+    fn readers(&mut self, contract: &Contract) {
+        let lists = [("readers", &contract.readers), ("deployers", &contract.deployers)];
+        for (field, roles) in lists {
+            let list = Path::Root.field(field);
+            for (i, role) in roles.iter().flatten().enumerate() {
+                self.role_name(&list.item(i), role);
+            }
+        }
+    }
+
+    /// Checks that a name can be that of a role.
+    fn role_name(&mut self, path: &Path<'_>, name: &str) {
+        self.name(path, name);
+        if matches!(name, "public" | "none") {
+            let problem = format!("role name \"{name}\" is reserved");
+            self.problems.error(path, problem, "another name".to_owned());
         }
     }
 

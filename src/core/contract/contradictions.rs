@@ -34,6 +34,7 @@ impl Contract {
             problems,
         };
         search.trusted_roles();
+        search.readers();
         search.role_attributes();
         search.login_roles();
         search.schemas();
@@ -115,6 +116,27 @@ impl Search<'_, '_, '_> {
                         format!("trusted {} is not declared: it is not checked", role(name));
                     self.warn(&list.item(i), problem, allowed);
                 }
+            }
+        }
+    }
+
+    /// The audits show what is wrong, and the log shows statements of other roles.
+    fn readers(&mut self) {
+        let lists = [("readers", &self.contract.readers), ("deployers", &self.contract.deployers)];
+        for (field, roles) in lists {
+            let list = Path::Root.field(field);
+            for (i, name) in roles.iter().flatten().enumerate() {
+                let kind = match self.kind(name) {
+                    Some(RoleKind::Client) => "client",
+                    Some(RoleKind::Login) => "login role",
+                    _ => continue,
+                };
+                let problem = format!("{} is a {kind}: requests would read the audits", role(name));
+                self.problems.error(
+                    &list.item(i),
+                    problem,
+                    "roles that no request uses".to_owned(),
+                );
             }
         }
     }
@@ -576,6 +598,21 @@ mod tests {
                 "warning $.trusted_roles[3]: trusted role \"a_dba\" is not declared: it is not \
                  checked"
                     .to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn role_of_requests_among_the_readers_is_an_error() {
+        assert_eq!(
+            new_problems(|j| {
+                j["readers"] = json!(["grafana", "anon"]);
+                j["deployers"] = json!(["authenticated", "service_role", "postgres"]);
+            }),
+            [
+                "error $.readers[1]: role \"anon\" is a client: requests would read the audits",
+                "error $.deployers[0]: role \"authenticated\" is a client: requests would read \
+                 the audits",
             ]
         );
     }

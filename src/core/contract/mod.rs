@@ -3,8 +3,9 @@
 //! [`types`] are the structs of the document, and [`schema`] generates its JSON Schema from them.
 //! [`examine`] checks a document: [`read`] parses it, [`shape`] compares it with the schema,
 //! [`check`] resolves names, and [`contradictions`] finds declarations that contradict each other.
-//! [`presets`] are the usual declarations of a platform. [`lookup`] finds declarations by name, and
-//! [`changes`] compares two contracts.
+//! [`presets`] are the usual declarations of a platform. [`lookup`] finds declarations by name,
+//! [`readers`] are the roles that may use the extension's functions, and [`changes`] compares two
+//! contracts.
 
 mod changes;
 mod check;
@@ -15,6 +16,7 @@ mod lookup;
 mod presets;
 mod problem;
 mod read;
+mod readers;
 mod schema;
 mod shape;
 mod shipped;
@@ -25,6 +27,7 @@ pub use examine::{ContractError, Examined, examine, examine_interruptibly};
 pub(crate) use lookup::matches;
 pub use presets::{Platform, Preset};
 pub use problem::{Path, Problem};
+pub use readers::{OpsAccess, OpsRoles};
 pub use schema::schema;
 pub use shipped::DEFAULT;
 pub(crate) use shipped::shipped_rules;

@@ -14,6 +14,22 @@ struct Rules {
     rules: BTreeMap<String, RuleDecl>,
 }
 
+/// The part of the shipped contract that names the roles which may use the extension's functions.
+#[derive(Deserialize)]
+pub(super) struct Readers {
+    pub readers: Vec<String>,
+    pub deployers: Vec<String>,
+}
+
+/// Returns the roles that may read the audits and deploy where a contract does not say.
+///
+/// # Panics
+/// Never: `default.json` is part of the library, and the tests read it.
+pub(super) fn shipped_readers() -> &'static Readers {
+    static READERS: OnceLock<Readers> = OnceLock::new();
+    READERS.get_or_init(|| serde_json::from_str(DEFAULT).expect("default.json lists the readers"))
+}
+
 /// Returns the id of every rule with its default severity, guard action and section, as the shipped
 /// contract declares them. A test in `rules` checks that they equal the metadata of the rules.
 ///

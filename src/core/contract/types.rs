@@ -65,6 +65,14 @@ pub struct Contract {
     /// and are never blocked.
     #[serde(default)]
     pub managed: ManagedDecl,
+    /// The roles that may read the audits: the views in schema `ops`, and the functions there that
+    /// are not for authors of contracts. Omitted: `service_role` and `pg_monitor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readers: Option<Vec<String>>,
+    /// The roles that run migrations: readers that may also execute the functions for authors of
+    /// contracts. Changing the contract still requires a grant of a superuser. Omitted: `postgres`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployers: Option<Vec<String>>,
     /// The most that the guard does about a violation of any rule, except those that protect the
     /// guard itself. The audit does not depend on it.
     #[serde(default, skip_serializing_if = "Enforcement::is_default")]

@@ -133,7 +133,13 @@ fn place(document: &mut Value, path: &[String], value: Option<Value>) {
 pub(super) fn settings(contract: &Contract) -> Vec<(Vec<String>, Vec<String>)> {
     let mut bare = contract.clone();
     let defaults = shipped_rules();
-    bare.rules.retain(|id, rule| defaults.get(id) != Some(rule));
+    for (id, rule) in &mut bare.rules {
+        // A rule keeps the defaults that it does not change. It has no section by default.
+        if let Some(default) = defaults.get(id) {
+            rule.severity = rule.severity.filter(|_| rule.severity != default.severity);
+            rule.guard = rule.guard.filter(|_| rule.guard != default.guard);
+        }
+    }
     bare.roles.clear();
     bare.schemas.clear();
     bare.tables.clear();

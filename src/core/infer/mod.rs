@@ -51,6 +51,7 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
         execute_on_routines: vec![],
     };
     let mut seed = base.clone();
+    seed.omit_shipped_readers();
     seed.schemas = schemas.iter().map(empty).collect();
     (seed.tables, seed.views, seed.sequences, seed.functions) = (vec![], vec![], vec![], vec![]);
     seed

@@ -225,6 +225,16 @@ impl<'a> Context<'a> {
         self.contract.rules.get(rule.id).and_then(|r| r.guard).unwrap_or(rule.guard)
     }
 
+    /// Returns the privilege on a schema that a role needs for the audits, if the contract says that
+    /// it may read them.
+    pub(crate) fn usage_for_audits(&self, schema: &Schema, role: &str) -> Privileges {
+        if schema.name == extension::API_SCHEMA && self.contract.names_in_ops(role) {
+            Privileges::USAGE
+        } else {
+            Privileges::NONE
+        }
+    }
+
     /// Returns the governed schemas that exist, with their declarations, in order of name.
     pub(crate) fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
         self.snapshot

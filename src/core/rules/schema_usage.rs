@@ -1,6 +1,7 @@
 //! USAGE on a governed schema differs from the contract.
 
 use super::context::Context;
+use super::shared::privileges::{Allowed, Mask};
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role, Schema};
 use crate::contract::{GuardAction, Severity};
@@ -39,9 +40,12 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let usage = |role: &Role| {
             if declared.usage.contains(&role.name) { Privileges::USAGE } else { Privileges::NONE }
         };
+        let permitted = |role: &Role| usage(role) | cx.usage_for_audits(schema, &role.name);
         let target = Target::of_schema(cx, schema);
         let first = out.len();
-        target.report_undeclared(cx, &cx.subjects, &usage, Privileges::USAGE, Severity::Error, out);
+        let allowed = Allowed { declared: &usage, permitted: &permitted };
+        let mask = Mask::Of(Privileges::USAGE);
+        target.report_beyond(cx, &cx.subjects, allowed, mask, Severity::Error, out);
         if contains_extension_routines(cx, schema) {
             for draft in out[first..].iter_mut().filter(|draft| draft.is_to_public) {
                 draft.fix = Fix::Proposal(format!(
@@ -72,6 +76,20 @@ mod tests {
     use crate::catalog::{PUBLIC, Privileges};
     use crate::contract::RoleKind;
     use crate::fix::Fix;
+
+    #[test]
+    fn reader_of_the_audits_may_use_their_schema_and_no_other() {
+        let mut world = World::conforming();
+        world.add_role("collector");
+        world.declare("collector", RoleKind::Worker);
+        let collector = world.role("collector").oid;
+        for schema in ["ops", "enforcement"] {
+            world.grant_schema(schema, collector, Privileges::USAGE);
+        }
+        assert_eq!(world.found(&RULE).len(), 2);
+        world.contract.readers = Some(vec!["collector".into()]);
+        assert_eq!(world.fixes(&RULE), ["REVOKE USAGE ON SCHEMA enforcement FROM collector;"]);
+    }
 
     #[test]
     fn owner_of_a_definer_keeps_usage_that_public_loses() {

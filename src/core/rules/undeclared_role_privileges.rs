@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::shared::holdings::{Holdings, Kind, Revoked};
 use super::shared::target::Target;
-use crate::catalog::{ObjectId, ObjectKind, Oid, PUBLIC};
+use crate::catalog::{ObjectId, ObjectKind, Oid, PUBLIC, Privileges};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Fix, Grantee};
@@ -96,10 +96,13 @@ impl Found<'_, '_> {
         if target.object.managed_by.is_some() {
             return;
         }
-        let mut privileges: BTreeMap<Oid, crate::catalog::Privileges> = BTreeMap::new();
+        let mut privileges: BTreeMap<Oid, Privileges> = BTreeMap::new();
         for item in target.acl.into_iter().flatten() {
             if self.is_checked(item.grantee) && !acts_as(cx, item.grantee, target.owner) {
-                *privileges.entry(item.grantee).or_default() |= item.privileges;
+                let beyond = item.privileges & !permitted(cx, kind, schema, item.grantee);
+                if !beyond.is_empty() {
+                    *privileges.entry(item.grantee).or_default() |= beyond;
+                }
             }
         }
         if privileges.is_empty() {
@@ -133,6 +136,17 @@ pub(crate) fn is_checked(cx: &Context<'_>, role: Oid) -> bool {
         && !cx.is_client(role)
         && cx.managed_role(role).is_none()
         && role != cx.snapshot.database.owner
+}
+
+/// Returns the privileges that the contract permits an undeclared role, which is one that may read
+/// the audits.
+fn permitted(cx: &Context<'_>, kind: Kind, schema: Oid, role: Oid) -> Privileges {
+    match cx.snapshot.schema(schema) {
+        Some(schema) if kind == Kind::Schema => {
+            cx.usage_for_audits(schema, &cx.snapshot.role_name(role))
+        }
+        _ => Privileges::NONE,
+    }
 }
 
 /// Whether a role has the privileges of the owner, whatever is granted to it.
@@ -192,6 +206,24 @@ mod tests {
             ]
         );
         assert_eq!(world.fixes(&RULE), [""; 0], "it is not known what they are for");
+    }
+
+    #[test]
+    fn reader_of_the_audits_may_use_their_schema_only() {
+        let mut world = World::conforming();
+        world.add_role("grafana");
+        let grafana = world.role("grafana").oid;
+        world.grant_schema("ops", grafana, Privileges::USAGE);
+        assert_eq!(world.found(&RULE).len(), 1);
+        world.contract.readers = Some(vec!["grafana".into()]);
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.grant_schema("ops", grafana, Privileges::CREATE);
+        world.grant("ops.event_log", grafana, Privileges::SELECT);
+        assert_eq!(
+            world.found(&RULE),
+            ["warning schema ops grafana: Role \"grafana\", which the contract does not declare, \
+              has CREATE and SELECT on 1 relation in schema ops."]
+        );
     }
 
     #[test]
