@@ -5,6 +5,7 @@ use super::oids;
 use crate::pg::heap::{State, Table};
 use crate::pg::report::Report;
 use dragonfly_core::catalog::Oid;
+use dragonfly_core::guard::RUNBOOK;
 use pgrx::PgSqlErrorCode;
 
 /// The extension's name.
@@ -29,10 +30,10 @@ impl Own {
             Report {
                 message: message.into(),
                 detail: String::new(),
-                hint:
+                hint: format!(
                     "As a superuser, run SET dragonfly_guard.mode = off; and then create extension \
-                       dragonfly_guard again."
-                        .into(),
+                     dragonfly_guard again. {RUNBOOK}"
+                ),
             }
             .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
         };

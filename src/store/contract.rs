@@ -9,6 +9,7 @@ use crate::pg::report::Report;
 use crate::pg::scratch::Scratch;
 use crate::pg::write::{as_owner, next_id, text_datum};
 use dragonfly_core::contract::Contract;
+use dragonfly_core::guard::RUNBOOK;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use semver::Version;
 use std::cell::RefCell;
@@ -36,9 +37,11 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
             Report {
                 message: "the security contract in force is not valid".into(),
                 detail: format!("{e}."),
-                hint: "Load a valid contract with ops.load_contract(). Until then, run SET \
-                       dragonfly_guard.mode = off; as a superuser to work without the guard."
-                    .into(),
+                hint: format!(
+                    "Load a valid contract with ops.load_contract(). Until then, run SET \
+                     dragonfly_guard.mode = off; as a superuser to work without the guard. \
+                     {RUNBOOK}"
+                ),
             }
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
         }));
@@ -96,10 +99,10 @@ fn none_in_force() -> ! {
     Report {
         message: "no security contract is in force".into(),
         detail: "Table dragonfly_guard.contract has no row with a document.".into(),
-        hint:
+        hint: format!(
             "SELECT ops.load_contract(dragonfly_guard.default_contract()); loads the contract that \
-               the extension ships."
-                .into(),
+             the extension ships. {RUNBOOK}"
+        ),
     }
     .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }

@@ -1,6 +1,7 @@
 //! Errors that reading or changing any of the extension's tables can raise.
 
 use crate::pg::report::Report;
+use dragonfly_core::guard::RUNBOOK;
 use pgrx::PgSqlErrorCode;
 
 /// The contents of a table, and the view that shows them, for messages.
@@ -30,7 +31,7 @@ pub fn table_changed(table: &str, detail: impl Into<String>, hint: &str) -> ! {
     Report {
         message: format!("table dragonfly_guard.{table} has been altered"),
         detail: detail.into(),
-        hint: hint.into(),
+        hint: format!("{hint} {RUNBOOK}"),
     }
     .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }

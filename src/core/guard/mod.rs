@@ -16,6 +16,9 @@ mod replaced;
 mod through;
 mod widened;
 
+/// Where a message about the guard leads that its HINT cannot resolve alone.
+pub const RUNBOOK: &str = "See docs/how-to/runbook.md.";
+
 pub use change::{Change, Regression};
 pub use completion::{Cause, CauseKind, Completion, Declared, causes};
 pub use exposed::{Exposed, exposed, is_excused};
