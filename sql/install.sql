@@ -738,8 +738,8 @@ COMMENT ON VIEW ops.v_guard_log IS
   'What the guard did, oldest first. event is rejected, warned, observed (allowed without a '
   'message), unchecked (the mode was off), restoring (a dump) or changed (the guard itself was '
   'changed). Rejections are listed here only if the library is in shared_preload_libraries, all '
-  'other entries always; the server log has all entries. repeated is the number of equal entries of '
-  'the same session that followed, last_at the time of the last one.';
+  'other entries always; the server log has all entries. repeated is the number of equal entries '
+  'of the same session that followed, last_at the time of the last one.';
 
 CREATE FUNCTION dragonfly_guard.ddl_command_start() RETURNS pg_catalog.event_trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_start';

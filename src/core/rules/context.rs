@@ -225,8 +225,8 @@ impl<'a> Context<'a> {
         self.contract.rules.get(rule.id).and_then(|r| r.guard).unwrap_or(rule.guard)
     }
 
-    /// Returns the privilege on a schema that a role needs for the audits, if the contract says that
-    /// it may read them.
+    /// Returns the privilege on a schema that a role needs for the audits, if the contract says
+    /// that it may read them.
     pub(crate) fn usage_for_audits(&self, schema: &Schema, role: &str) -> Privileges {
         if schema.name == extension::API_SCHEMA && self.contract.names_in_ops(role) {
             Privileges::USAGE
