@@ -129,6 +129,14 @@ COMMENT ON FUNCTION ops.contract(pg_catalog.text) IS
   'Returns the security contract of that version, in force or earlier. ops.contract_history lists '
   'the versions.';
 
+CREATE FUNCTION ops.contract_json(contract pg_catalog.jsonb DEFAULT NULL)
+  RETURNS pg_catalog.text
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract_json';
+COMMENT ON FUNCTION ops.contract_json(pg_catalog.jsonb) IS
+  'Returns a contract, or (NULL) the contract in force, as JSON text to read, edit and keep in '
+  'version control: declarations sorted by schema and name, one per line where it fits, without '
+  'fields that have their default.';
+
 -- For jsonb and for text: jsonb keeps only one of two fields with the same name, and a person who
 -- reviewed the text may have read the other one.
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.jsonb)

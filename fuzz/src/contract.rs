@@ -2,7 +2,7 @@
 //! written is read again.
 
 use super::input::text;
-use dragonfly_core::contract::{Contract, Severity, changes, examine};
+use dragonfly_core::contract::{Contract, Severity, changes, examine, write};
 use dragonfly_core::sql::is_unprintable;
 
 /// The longest text of a problem, in bytes. A path has up to a dozen names of limited length, and
@@ -28,6 +28,10 @@ pub fn check(input: &[u8]) {
     let written = serde_json::to_string(&contract).expect("a contract is JSON");
     assert_eq!(Contract::from_json(&written).as_ref(), Ok(&contract), "{written}");
     assert_eq!(changes(&contract, &contract), [] as [String; 0]);
+    let written = write(&contract);
+    let read = Contract::from_json(&written);
+    assert_eq!(read.as_ref(), Ok(&contract.sorted()), "{written}");
+    assert_eq!(read.map(|read| write(&read)).as_ref(), Ok(&written));
 }
 
 /// Executes the functions on a text of any size.
@@ -35,7 +39,7 @@ pub fn read(text: &str) {
     let examined = examine(text);
     let _ = Contract::from_stored(text);
     if let Some(contract) = examined.contract {
-        let _ = changes(&contract, &contract);
+        let _ = (changes(&contract, &contract), write(&contract));
     }
     // The text as names of everything that has a name.
     let name = serde_json::Value::from(text);

@@ -9,13 +9,17 @@ use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
-use crate::store::contract::{History, Past, document_in_force, document_of, version, versions};
+use crate::pg::write::text_datum;
+use crate::store::contract::{
+    History, Past, document_in_force, document_of, in_force, version, versions,
+};
 use dragonfly_core::contract::{
     self, Contract, Enforcement, Examined, Platform, Problem, Severity, examine_interruptibly,
 };
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
+use std::rc::Rc;
 
 sql_function!(
     /// `ops.contract() RETURNS jsonb`
@@ -47,6 +51,22 @@ fn stored(text: &str) -> pg_sys::Datum {
     let json = serde_json::from_str(text)
         .unwrap_or_else(|e| pgrx::error!("jsonb_out returned invalid JSON: {e}"));
     json_datum(&json)
+}
+
+sql_function!(
+    /// `ops.contract_json(contract jsonb DEFAULT NULL) RETURNS text`
+    ops_contract_json => contract_json
+);
+fn contract_json(call: Call) -> pg_sys::Datum {
+    let given = call.json_text(0);
+    let contract = given.map_or_else(
+        || {
+            let state = State::now();
+            in_force(&state, &Own::find(&state))
+        },
+        |text| Rc::new(valid(&text)),
+    );
+    text_datum(&contract::write(&contract))
 }
 
 sql_function!(

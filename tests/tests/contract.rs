@@ -115,6 +115,37 @@ fn contract_is_changed_and_rolled_back() {
 }
 
 #[test]
+fn contract_as_text_is_sorted_and_loads_again() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let text = |client: &mut Client, contract: &str| {
+        let sql = format!("SELECT ops.contract_json({contract})");
+        client.query_one(&sql, &[]).unwrap().get::<_, String>(0)
+    };
+    let in_force = text(&mut client, "");
+    let lines: Vec<&str> = in_force.lines().collect();
+    assert_eq!(lines[..3], ["{", "  \"name\": \"dragonfly_civil\",", "  \"version\": \"1.0.0\","]);
+    let lines_with = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+    assert_eq!(lines_with("{\"name\": \"postgres\", \"kind\": \"owner\""), 1, "{in_force}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{in_force}");
+    // Neither the order of the document nor the format of jsonb changes the text.
+    assert_eq!(text(&mut client, "ops.contract()"), in_force);
+    let shuffled = "jsonb_set(ops.contract(), '{tables}', (SELECT jsonb_agg(t ORDER BY t->>'name' \
+        DESC) FROM jsonb_array_elements(ops.contract()->'tables') AS t))";
+    assert_eq!(text(&mut client, shuffled), in_force);
+    // The text is a contract without differences.
+    let changes = client
+        .query_one("SELECT ops.contract_changes(ops.contract(), $1::text::jsonb)", &[&in_force])
+        .unwrap();
+    assert_eq!(changes.get::<_, Vec<String>>(0), [""; 0]);
+    let next = in_force.replace("\"1.0.0\"", "\"1.1.0\"");
+    client.execute("SELECT ops.load_contract($1::text)", &[&next]).unwrap();
+    assert_eq!(text(&mut client, ""), next);
+    let error = attempt(&mut client, "SELECT ops.contract_json('{}')").unwrap_err();
+    assert_eq!(error.message, "not a valid security contract");
+}
+
+#[test]
 fn contract_stricter_than_the_database_loads_and_is_enforced() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
@@ -351,8 +382,10 @@ const CALLS: [&str; 15] = [
 ];
 
 /// Calls that monitoring roles may execute.
-const READING: [&str; 4] = [
+const READING: [&str; 6] = [
     "SELECT ops.contract()",
+    "SELECT ops.contract_json()",
+    "SELECT ops.contract_json(ops.contract())",
     "SELECT * FROM ops.contract_history",
     "SELECT * FROM ops.v_exemptions",
     "SELECT ops.contract_changes(ops.contract(), ops.contract())",

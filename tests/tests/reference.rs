@@ -246,6 +246,7 @@ const TASKS: [(&str, &[&str]); 9] = [
         "Contract",
         &[
             "contract",
+            "contract_json",
             "contract_history",
             "validate_contract",
             "contract_schema",

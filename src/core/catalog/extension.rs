@@ -15,13 +15,14 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 52] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 56] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
     (SCHEMA, "default_contract", "", Some("guard_default_contract"), true),
     (SCHEMA, "exemptions", "", Some("guard_exemptions"), false),
     (SCHEMA, "is_contract", "pg_catalog.jsonb", Some("guard_is_contract"), true),
+    ("ops", "accept", "pg_catalog.text,pg_catalog.text", Some("ops_accept"), false),
     (
         "ops",
         "apply_golden_sql",
@@ -63,8 +64,11 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 52] = [
         Some("ops_contract_changes"),
         false,
     ),
+    ("ops", "contract_json", "pg_catalog.jsonb", Some("ops_contract_json"), false),
     ("ops", "contract_preset", "pg_catalog.text", Some("ops_contract_preset"), false),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
+    ("ops", "contract_sql", "", Some("ops_contract_sql"), false),
+    ("ops", "declare", "pg_catalog.text,pg_catalog.text,boolean", Some("ops_declare"), false),
     ("ops", "doctor", "pg_catalog.name", Some("ops_doctor"), false),
     (
         "ops",
@@ -91,14 +95,6 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 52] = [
     ),
     ("ops", "golden_sql", "pg_catalog.name[],pg_catalog.text[]", Some("ops_golden_sql"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
-    ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), false),
-    (
-        "ops",
-        "judge_search_path",
-        "pg_catalog.text,pg_catalog.regrole",
-        Some("ops_judge_search_path_of_owner"),
-        false,
-    ),
     (
         "ops",
         "infer_contract",
@@ -107,6 +103,14 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 52] = [
         false,
     ),
     ("ops", "infer_exemptions", "pg_catalog.jsonb,interval", Some("ops_infer_exemptions"), false),
+    ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), false),
+    (
+        "ops",
+        "judge_search_path",
+        "pg_catalog.text,pg_catalog.regrole",
+        Some("ops_judge_search_path_of_owner"),
+        false,
+    ),
     ("ops", "load_contract", "pg_catalog.jsonb,pg_catalog.text", Some("ops_load_contract"), false),
     (
         "ops",

@@ -4,8 +4,8 @@
 //! [`examine`] checks a document: [`read`] parses it, [`shape`] compares it with the schema,
 //! [`check`] resolves names, and [`contradictions`] finds declarations that contradict each other.
 //! [`presets`] are the usual declarations of a platform. [`lookup`] finds declarations by name,
-//! [`readers`] are the roles that may use the extension's functions, and [`changes`] compares two
-//! contracts.
+//! [`readers`] are the roles that may use the extension's functions, [`changes`] compares two
+//! contracts, and [`write`] writes one for people, in the order of [`order`].
 
 mod changes;
 mod check;
@@ -13,6 +13,7 @@ mod contradictions;
 mod examine;
 mod index;
 mod lookup;
+mod order;
 mod presets;
 mod problem;
 mod read;
@@ -21,6 +22,7 @@ mod schema;
 mod shape;
 mod shipped;
 mod types;
+mod write;
 
 pub use changes::changes;
 pub use examine::{ContractError, Examined, examine, examine_interruptibly};
@@ -32,3 +34,4 @@ pub use schema::schema;
 pub use shipped::DEFAULT;
 pub(crate) use shipped::shipped_rules;
 pub use types::*;
+pub use write::write;

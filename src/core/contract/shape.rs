@@ -119,14 +119,14 @@ impl Walk<'_, '_> {
 }
 
 /// A part of the schema without references.
-struct Resolved {
-    schema: &'static Value,
+pub(super) struct Resolved {
+    pub schema: &'static Value,
     /// Whether null is allowed.
-    is_optional: bool,
+    pub is_optional: bool,
 }
 
 /// Follows the references in a part of the schema.
-fn resolve(at: &'static Value) -> Resolved {
+pub(super) fn resolve(at: &'static Value) -> Resolved {
     if let Some(reference) = at["$ref"].as_str() {
         let schema = schema().pointer(&reference[1..]).unwrap_or(at);
         return Resolved { schema, is_optional: false };

@@ -339,7 +339,9 @@ impl ColumnGrants {
 pub type ColumnGrantsByRole = BTreeMap<String, ColumnGrants>;
 
 /// The command of a policy, as in CREATE POLICY.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum PolicyCommand {
