@@ -121,7 +121,8 @@ INSERT INTO dragonfly_guard.contract (id, document, shipped, note)
 CREATE FUNCTION ops.contract() RETURNS pg_catalog.jsonb
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract';
 COMMENT ON FUNCTION ops.contract() IS
-  'Returns the security contract in force. ops.contract_history lists all contracts.';
+  'Returns the security contract in force. ops.contract_json() prints it for a file; '
+  'ops.contract_history lists all contracts.';
 
 CREATE FUNCTION ops.contract(version pg_catalog.text) RETURNS pg_catalog.jsonb
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract_of_version';
@@ -140,22 +141,22 @@ COMMENT ON FUNCTION ops.contract_json(pg_catalog.jsonb) IS
 -- For jsonb and for text: jsonb keeps only one of two fields with the same name, and a person who
 -- reviewed the text may have read the other one.
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.jsonb)
-  RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text,
-    allowed pg_catalog.text)
+  RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, object pg_catalog.text,
+    line pg_catalog.int4, problem pg_catalog.text, hint pg_catalog.text, allowed pg_catalog.text)
   LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.jsonb) IS
   'Returns every problem of a contract: errors, which prevent loading it, and warnings, where '
-  'it contradicts itself. path is a jsonpath into the document; allowed lists the values that are '
-  'valid there.';
+  'it contradicts itself. path is a jsonpath into the document, object the declaration there; hint '
+  'says what was probably meant, and allowed lists the values that are valid there.';
 
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.text)
-  RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text,
-    allowed pg_catalog.text)
+  RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, object pg_catalog.text,
+    line pg_catalog.int4, problem pg_catalog.text, hint pg_catalog.text, allowed pg_catalog.text)
   LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10
     AS 'MODULE_PATHNAME', 'ops_validate_contract_text';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.text) IS
-  'Like ops.validate_contract(jsonb), for a contract given as text: invalid JSON is reported '
-  'with line and column, and a duplicate field is an error.';
+  'Like ops.validate_contract(jsonb), for a contract given as text: each problem has the line where '
+  'it is, invalid JSON is reported with line and column, and a duplicate field is an error.';
 
 CREATE FUNCTION ops.contract_schema() RETURNS pg_catalog.jsonb
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_schema';
@@ -352,7 +353,7 @@ COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[], pg_catalog.text) IS
   'the server, the platform or the extension. mode strict declares least privileges, as_is '
   'declares what exists. What a contract should not permit is omitted and counted in a notice; '
   'ops.audit_contract() of the result lists it. Access that fails is omitted and listed in a '
-  'notice.';
+  'notice. ops.contract_json() prints the result for a file.';
 
 CREATE FUNCTION ops.infer_exemptions(contract pg_catalog.jsonb DEFAULT NULL,
     expires_in pg_catalog.interval DEFAULT '90 days')

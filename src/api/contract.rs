@@ -15,8 +15,9 @@ use crate::store::contract::{
 };
 use dragonfly_core::contract::{
     self, Contract, Enforcement, Examined, Platform, Problem, Severity, examine_interruptibly,
+    examine_lines,
 };
-use dragonfly_core::sql::printable;
+use dragonfly_core::sql::{capitalized, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -91,31 +92,66 @@ fn is_contract(call: Call) -> pg_sys::Datum {
 
 /// Reads the contract in a document. Raises an error where the document is not a valid contract.
 pub(super) fn valid(text: &str) -> Contract {
-    let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
+    contract_in(examine_interruptibly(text, &interrupts))
+}
+
+/// Returns the contract that was read. Raises an error where the document is not a valid contract.
+fn contract_in(Examined { contract, problems }: Examined) -> Contract {
     contract.unwrap_or_else(|| {
-        let errors: Vec<String> = problems
-            .iter()
-            .filter(|p| p.severity == Severity::Error)
-            .map(ToString::to_string)
-            .collect();
-        let shown = errors.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
-        let more = errors.len().saturating_sub(SHOWN);
-        Report {
-            message: "not a valid security contract".into(),
-            detail: if more > 0 {
-                format!("{shown}\n... and {more} more.")
-            } else {
-                format!("{shown}.")
-            },
-            hint: "SELECT * FROM ops.validate_contract(...) lists all problems; ops.contract() \
-                   returns a valid contract."
-                .into(),
-        }
-        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+        let errors: Vec<&Problem> =
+            problems.iter().filter(|p| p.severity == Severity::Error).collect();
+        let (detail, hint) = match errors.as_slice() {
+            [Problem { path, problem, hint: Some(hint), .. }] if path == "$" => {
+                (format!("{}.", capitalized(problem)), format!("{}.", capitalized(hint)))
+            }
+            errors => (
+                ended(first(errors)),
+                "SELECT * FROM ops.validate_contract(...) lists all problems; ops.contract() \
+                 returns a valid contract."
+                    .into(),
+            ),
+        };
+        Report { message: "not a valid security contract".into(), detail, hint }
+            .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     })
 }
 
-/// The number of problems that an error lists.
+/// Reports the warnings about a valid contract that say what was probably meant.
+fn report_mistakes(Examined { contract, problems }: &Examined) {
+    let is_mistake = |p: &&Problem| p.severity == Severity::Warning && p.hint.is_some();
+    let mistakes: Vec<&Problem> = problems.iter().filter(is_mistake).collect();
+    if contract.is_some() && !mistakes.is_empty() {
+        Report {
+            message: match mistakes.len() {
+                1 => "the contract has a probable mistake".into(),
+                n => format!("the contract has {n} probable mistakes"),
+            },
+            detail: ended(first(&mistakes)),
+            hint: "SELECT * FROM ops.validate_contract(...) lists all problems.".into(),
+        }
+        .notice();
+    }
+}
+
+/// Returns the first lines.
+fn first<T: ToString>(lines: &[T]) -> String {
+    let shown: Vec<String> = lines.iter().take(SHOWN).map(ToString::to_string).collect();
+    let shown = shown.join("\n");
+    match lines.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}\n... and {more} more"),
+    }
+}
+
+/// Returns the text with a period, unless it ends with a question.
+fn ended(mut text: String) -> String {
+    if !text.ends_with('?') {
+        text.push('.');
+    }
+    text
+}
+
+/// The number of problems or changes that a message lists.
 const SHOWN: usize = 10;
 
 sql_function!(
@@ -125,7 +161,8 @@ sql_function!(
     ops_load_contract => load_jsonb
 );
 fn load_jsonb(call: Call) -> pg_sys::Datum {
-    load(call, argument::required(call.json_text(0), "contract"))
+    let document = argument::required(call.json_text(0), "contract");
+    load(call, &document, examine_interruptibly)
 }
 
 sql_function!(
@@ -133,13 +170,21 @@ sql_function!(
     ops_load_contract_text => load_text
 );
 fn load_text(call: Call) -> pg_sys::Datum {
-    load(call, argument::text(call, 0, "contract"))
+    let document = argument::required(call.text(0), "contract");
+    load(call, &document, examine_lines)
 }
 
-fn load(call: Call, document: String) -> pg_sys::Datum {
+/// Examines a document.
+type Examine = fn(&str, &dyn Fn()) -> Examined;
+
+fn load(call: Call, document: &str, examine: Examine) -> pg_sys::Datum {
     permission::check(call);
     let note = argument::optional_text(call, 1, "note");
-    let contract = valid(&document);
+    // Some editors write a byte order mark at the beginning of a file.
+    let document = document.trim_start_matches('\u{feff}');
+    let examined = examine(document, &interrupts);
+    report_mistakes(&examined);
+    let contract = contract_in(examined);
     let history = History::open();
     if let Some(highest) = history.highest()
         && version(&contract).cmp_precedence(&highest.version).is_le()
@@ -316,12 +361,13 @@ fn report(contract: &Contract, Counts { total, added, removed }: Counts) {
 }
 
 sql_function!(
-    /// `ops.validate_contract(contract jsonb)
-    /// RETURNS TABLE (severity text, path text, problem text, allowed text)`
+    /// `ops.validate_contract(contract jsonb) RETURNS TABLE (severity text, path text, object text,
+    /// line int4, problem text, hint text, allowed text)`
     ops_validate_contract => validate_jsonb
 );
 fn validate_jsonb(call: Call) -> pg_sys::Datum {
-    problems(call, &argument::required(call.json_text(0), "contract"))
+    let document = argument::required(call.json_text(0), "contract");
+    list(call, examine_interruptibly(&document, &interrupts).problems)
 }
 
 sql_function!(
@@ -329,17 +375,20 @@ sql_function!(
     ops_validate_contract_text => validate_text
 );
 fn validate_text(call: Call) -> pg_sys::Datum {
-    problems(call, &argument::text(call, 0, "contract"))
+    let document = argument::required(call.text(0), "contract");
+    list(call, examine_lines(&document, &interrupts).problems)
 }
 
-fn problems(call: Call, document: &str) -> pg_sys::Datum {
-    let problems = examine_interruptibly(document, &interrupts).problems;
-    call.table(problems.into_iter().map(|Problem { severity, path, problem, allowed }| {
+fn list(call: Call, problems: Vec<Problem>) -> pg_sys::Datum {
+    call.table(problems.into_iter().map(|p| {
         vec![
-            Value::Text(severity.as_str().into()),
-            Value::Text(path),
-            Value::Text(problem),
-            Value::text(allowed),
+            Value::Text(p.severity.as_str().into()),
+            Value::Text(p.path),
+            Value::text(p.object),
+            p.line.map_or(Value::Null, |line| Value::Int4(line as i32)),
+            Value::Text(p.problem),
+            Value::text(p.hint),
+            Value::text(p.allowed),
         ]
     }))
 }
@@ -379,7 +428,10 @@ sql_function!(
     ops_audit_contract => audit_contract
 );
 fn audit_contract(call: Call) -> pg_sys::Datum {
-    let contract = valid(&argument::required(call.json_text(0), "contract"));
+    let document = argument::required(call.json_text(0), "contract");
+    let examined = examine_interruptibly(&document, &interrupts);
+    report_mistakes(&examined);
+    let contract = contract_in(examined);
     let state = State::now();
     let findings = audit::reported_under(&contract, &state, &Own::find(&state), Fixes::OfRules);
     call.table(findings.into_iter().map(|finding| row(finding, &contract)))

@@ -1,13 +1,14 @@
 //! Compares two contracts for a review: one line for each change, with objects by their names
 //! instead of their indexes.
 
+use super::place::declared_name;
 use super::readers::OpsAccess;
 use super::shipped::shipped_rules;
 use super::types::{ByRole, Contract, GrantPrivilege};
 use crate::catalog::Privileges;
-use crate::sql::{argument_types, printable, safe_ident, safe_qualified};
+use crate::sql::{argument_types, printable, safe_ident};
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the changes from `earlier` to `later`: `+` added, `-` removed, `~` changed. An omitted
 /// field equals its default.
@@ -187,21 +188,9 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// Returns the declarations by their names: `public.judgments`, `api.queue_job(uuid)`.
-fn by_name(declarations: &[Value]) -> std::collections::BTreeMap<String, &Value> {
-    let name = |declaration: &Value| {
-        let text = |field: &str| declaration[field].as_str().unwrap_or_default();
-        let name = match declaration["schema"].as_str() {
-            Some(schema) => safe_qualified(schema, text("name")),
-            None => safe_ident(text("name")).into_owned(),
-        };
-        match declaration["arguments"].as_str() {
-            Some(arguments) => {
-                format!("{name}({})", printable(&argument_types(arguments).join(", ")))
-            }
-            None => name,
-        }
-    };
-    declarations.iter().map(|declaration| (name(declaration), declaration)).collect()
+fn by_name(declarations: &[Value]) -> BTreeMap<String, &Value> {
+    let named = |declaration| (declared_name(declaration).unwrap_or_default(), declaration);
+    declarations.iter().map(named).collect()
 }
 
 /// Returns a plain value as readable text.

@@ -3,6 +3,7 @@
 use super::problem::{Path, Problems};
 use super::shipped::shipped_rules;
 use super::types::{ByRole, ColumnGrantsByRole, Contract};
+use crate::sql::similar::did_you_mean;
 use crate::sql::{argument_types, printable};
 use std::collections::HashSet;
 
@@ -51,6 +52,11 @@ impl Names<'_> {
         names.truncate(Self::LISTED);
         self.allowed = (!names.is_empty()).then(|| names.join(", "));
     }
+
+    /// Asks whether the nearest declared name is meant.
+    fn nearest(&self, given: &str) -> Option<String> {
+        did_you_mean(given, self.names.iter().copied())
+    }
 }
 
 struct Check<'c, 'p, 'i> {
@@ -79,7 +85,12 @@ impl<'c> Check<'c, '_, '_> {
         let ids: Vec<&str> = known.keys().map(String::as_str).collect();
         for rule in contract.rules.keys().filter(|rule| !known.contains_key(*rule)) {
             let path = Path::Root.field("rules");
-            self.problems.error(&path.field(rule), "rule does not exist", ids.join(", "));
+            self.problems.error_with_hint(
+                &path.field(rule),
+                "rule does not exist",
+                ids.join(", "),
+                did_you_mean(rule, ids.iter().copied()),
+            );
         }
     }
 
@@ -105,14 +116,16 @@ impl<'c> Check<'c, '_, '_> {
         self.problems.check_interrupts();
         if !self.roles.names.contains(role) && !self.incomplete.roles {
             let problem = format!("role \"{}\" is not declared in $.roles", printable(role));
-            self.problems.error(path, problem, self.roles.allowed.clone());
+            let hint = self.roles.nearest(role);
+            self.problems.error_with_hint(path, problem, self.roles.allowed.clone(), hint);
         }
     }
 
     fn schema(&mut self, path: &Path<'_>, schema: &str) {
         if !self.schemas.names.contains(schema) && !self.incomplete.schemas {
             let problem = format!("schema \"{}\" is not declared in $.schemas", printable(schema));
-            self.problems.error(path, problem, self.schemas.allowed.clone());
+            let hint = self.schemas.nearest(schema);
+            self.problems.error_with_hint(path, problem, self.schemas.allowed.clone(), hint);
         }
     }
 

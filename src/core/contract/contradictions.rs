@@ -10,9 +10,10 @@ use super::lookup::matches;
 use super::problem::{Path, Problems};
 use super::types::{
     Accept, ByRole, ColumnGrants, ColumnGrantsByRole, Contract, GrantPrivilege, RoleDecl, RoleKind,
-    SchemaDecl, TableDecl, TablePrivilege, granted_to,
+    SchemaDecl, Severity, TableDecl, TablePrivilege, granted_to,
 };
 use crate::catalog::{Command, Privileges};
+use crate::sql::similar::did_you_mean;
 use crate::sql::{listed, printable, safe_ident, safe_qualified};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -114,7 +115,9 @@ impl Search<'_, '_, '_> {
                 None => {
                     let problem =
                         format!("trusted {} is not declared: it is not checked", role(name));
-                    self.warn(&list.item(i), problem, allowed);
+                    let hint = did_you_mean(name, self.roles.keys().copied());
+                    let (at, allowed) = (list.item(i), Some(allowed.to_owned()));
+                    self.problems.add(Severity::Warning, &at, problem, allowed, hint);
                 }
             }
         }

@@ -1,10 +1,12 @@
 //! Checks whether JSON text is a contract: the entry points of this module.
 
 use super::check::Incomplete;
-use super::problem::{Path, Problem, Problems};
+use super::not_json::Diagnosis;
+use super::problem::{Found, Path, Problem, Problems, Step};
 use super::types::{Contract, Severity};
-use super::{read, shape};
+use super::{not_json, place, read, shape};
 use crate::sql::printable;
+use serde_json::Value;
 
 /// The maximum length of a document, in bytes. A contract with a hundred thousand objects is
 /// shorter.
@@ -53,22 +55,67 @@ pub fn examine(text: &str) -> Examined {
 /// Does the same and calls `interrupts` repeatedly, which may unwind.
 #[must_use]
 pub fn examine_interruptibly(text: &str, interrupts: &dyn Fn()) -> Examined {
+    examine_document(text, false, interrupts)
+}
+
+/// Does the same for text that a person has written: each problem also has its line.
+#[must_use]
+pub fn examine_lines(text: &str, interrupts: &dyn Fn()) -> Examined {
+    examine_document(text, true, interrupts)
+}
+
+fn examine_document(text: &str, with_lines: bool, interrupts: &dyn Fn()) -> Examined {
+    // Some editors write a byte order mark at the beginning of a file.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut problems = Problems::new(interrupts);
-    let contract = read_contract(text, &mut problems);
-    let problems = problems.into_vec();
+    let read = is_within_limits(text, &mut problems).then(|| read::read(text, &mut problems));
+    let contract = match &read {
+        Some(Ok(document)) => contract_in(document, &mut problems),
+        Some(Err(error)) => {
+            not_json(text, error, &mut problems);
+            None
+        }
+        None => None,
+    };
+    let mut found = problems.into_vec();
+    match read {
+        Some(Ok(document)) => {
+            for Found { problem, steps } in &mut found {
+                problem.object = place::object(&document, steps);
+            }
+            if with_lines && !found.is_empty() {
+                add_lines(&mut found, text, interrupts);
+            }
+        }
+        Some(Err(error)) if with_lines => {
+            for found in found.iter_mut().filter(|found| found.steps.is_empty()) {
+                found.problem.line = Some(error.line().max(1));
+            }
+        }
+        _ => {}
+    }
+    let problems: Vec<Problem> = found.into_iter().map(|found| found.problem).collect();
     let is_valid = problems.iter().all(|p| p.severity != Severity::Error);
     Examined { contract: contract.filter(|_| is_valid), problems }
 }
 
-/// Returns the parts of a contract that can be read from the text.
-fn read_contract(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
+fn add_lines(found: &mut [Found], text: &str, interrupts: &dyn Fn()) {
+    let paths: Vec<&[Step]> = found.iter().map(|found| found.steps.as_slice()).collect();
+    let lines = place::lines(text, &paths, interrupts);
+    for (found, line) in found.iter_mut().zip(lines) {
+        found.problem.line = Some(line);
+    }
+}
+
+/// Whether a text is short enough to be read. Reports an error otherwise.
+fn is_within_limits(text: &str, problems: &mut Problems<'_>) -> bool {
     if text.len() > MAX_LENGTH {
         problems.error(
             &Path::Root,
             format!("document is {} MB long", text.len() >> 20),
             format!("at most {} MB", MAX_LENGTH >> 20),
         );
-        return None;
+        return false;
     }
     let objects = text.bytes().filter(|byte| *byte == b'{').count();
     if objects > MAX_OBJECTS {
@@ -77,21 +124,35 @@ fn read_contract(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
             format!("document has {objects} JSON objects"),
             format!("at most {MAX_OBJECTS}"),
         );
+        return false;
+    }
+    true
+}
+
+/// Reports that a text is not JSON.
+fn not_json(text: &str, error: &serde_json::Error, problems: &mut Problems<'_>) {
+    let (problem, hint) = match not_json::diagnose(text) {
+        Some(Diagnosis { problem, hint }) => (problem, Some(hint)),
+        None => (
+            format!("not valid JSON: {}", printable(&error.to_string())),
+            not_json::at_error(text, error.line(), error.column()).map(str::to_owned),
+        ),
+    };
+    problems.error_with_hint(&Path::Root, problem, None, hint);
+}
+
+/// Returns the parts of a contract that can be read from a document.
+fn contract_in(document: &Value, problems: &mut Problems<'_>) -> Option<Contract> {
+    // A text in JSON, such as the name of a file.
+    if let Some(Diagnosis { problem, hint }) = document.as_str().and_then(not_json::diagnose) {
+        problems.error_with_hint(&Path::Root, problem, None, hint);
         return None;
     }
-    let document = match read::read(text, problems) {
-        Ok(document) => document,
-        Err(e) => {
-            let problem = format!("not valid JSON: {}", printable(&e.to_string()));
-            problems.error(&Path::Root, problem, None);
-            return None;
-        }
-    };
     let mut shape_problems = problems.new_list();
     let read = |shaped: shape::Shaped| {
         Some((serde_json::from_value::<Contract>(shaped.document).ok()?, shaped.is_complete))
     };
-    let shaped = shape::examine(&document, &mut shape_problems);
+    let shaped = shape::examine(document, &mut shape_problems);
     let Some((contract, is_complete)) = shaped.and_then(read) else {
         problems.append(shape_problems);
         return None;
@@ -106,6 +167,7 @@ fn read_contract(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
     if is_complete {
         contract.contradictions(&mut other_problems);
     }
+    contract.mistakes(&mut other_problems);
     other_problems.remove_within(&shape_problems);
     problems.append(shape_problems);
     problems.append(other_problems);
@@ -179,21 +241,24 @@ mod tests {
         assert_eq!(
             found,
             [
-                "$.tables[0].colour: unknown field; allowed: all_rows, column_grants, \
-                 force_row_security, grants, name, policies, purpose, row_security, schema",
+                "$.tables[0].colour (public.judgments): unknown field; allowed: all_rows, \
+                 column_grants, force_row_security, grants, name, policies, purpose, row_security, \
+                 schema",
                 "$.version: not a semantic version; allowed: a version such as 1.0.0",
                 &format!(
-                    "$.schemas[0].usage[0]: role \"missing\" is not declared in $.roles; {roles}"
+                    "$.schemas[0].usage[0] (public): role \"missing\" is not declared in $.roles; \
+                     {roles}"
                 ),
                 &format!(
-                    "$.tables[0].policies.ghost: role \"ghost\" is not declared in $.roles; {roles}"
+                    "$.tables[0].policies.ghost (public.judgments): role \"ghost\" is not \
+                     declared in $.roles; {roles}"
                 ),
-                "$.tables[1].schema: schema \"nowhere\" is not declared in $.schemas; allowed: \
-                 api, enforcement, intake, ops, public",
-                "$.tables[2].name: relation \"judgments\" is declared more than once; allowed: one \
-                 declaration",
-                "$.functions[1].name: function \"get_dashboard_stats\" is declared more than once; \
-                 allowed: one declaration",
+                "$.tables[1].schema (nowhere.plaintiffs): schema \"nowhere\" is not declared in \
+                 $.schemas; allowed: api, enforcement, intake, ops, public",
+                "$.tables[2].name (public.judgments): relation \"judgments\" is declared more than \
+                 once; allowed: one declaration",
+                "$.functions[1].name (api.get_dashboard_stats()): function \"get_dashboard_stats\" \
+                 is declared more than once; allowed: one declaration",
                 "$.security_definer.search_path[1]: not a valid name; allowed: a name of 1 to 63 \
                  characters",
                 "$.security_definer.search_path: last schema is not pg_temp; allowed: a path that \
@@ -220,8 +285,9 @@ mod tests {
         });
         assert_eq!(
             found,
-            ["$.views[1].security_invoker: a materialized view has no security_invoker; allowed: \
-              false for a materialized view, which no caller executes"]
+            ["$.views[1].security_invoker (public.v_judgment_pipeline): a materialized view has \
+                 no security_invoker; allowed: false for a materialized view, which no caller \
+                 executes"]
         );
     }
 
@@ -239,20 +305,20 @@ mod tests {
         assert_eq!(
             found,
             [
-                "$.tables[0].column_grants.anon.INSERT: list is empty; allowed: one or more \
-                 elements",
-                "$.tables[0].column_grants.authenticated.DELETE: unknown field; allowed: INSERT, \
-                 REFERENCES, SELECT, UPDATE",
-                "$.tables[0].column_grants.service_role: object is empty; allowed: INSERT, \
-                 REFERENCES, SELECT, UPDATE",
-                "$.views[0].column_grants.anon: list is not allowed; allowed: an object with the \
-                 fields INSERT, REFERENCES, SELECT, UPDATE",
-                "$.tables[0].column_grants.anon.UPDATE[1]: column \"name\" is declared more than \
-                 once; allowed: one declaration",
-                "$.tables[0].column_grants.anon.UPDATE[2]: not a valid name; allowed: a name of 1 \
-                 to 63 characters",
-                "$.tables[0].column_grants.ghost: role \"ghost\" is not declared in $.roles; \
-                 allowed: anon, authenticated, postgres, service_role",
+                "$.tables[0].column_grants.anon.INSERT (public.judgments): list is empty; allowed: \
+                 one or more elements",
+                "$.tables[0].column_grants.authenticated.DELETE (public.judgments): unknown field; \
+                 allowed: INSERT, REFERENCES, SELECT, UPDATE",
+                "$.tables[0].column_grants.service_role (public.judgments): object is empty; \
+                 allowed: INSERT, REFERENCES, SELECT, UPDATE",
+                "$.views[0].column_grants.anon (public.v_plaintiffs_overview): list is not \
+                 allowed; allowed: an object with the fields INSERT, REFERENCES, SELECT, UPDATE",
+                "$.tables[0].column_grants.anon.UPDATE[1] (public.judgments): column \"name\" is \
+                 declared more than once; allowed: one declaration",
+                "$.tables[0].column_grants.anon.UPDATE[2] (public.judgments): not a valid name; \
+                 allowed: a name of 1 to 63 characters",
+                "$.tables[0].column_grants.ghost (public.judgments): role \"ghost\" is not \
+                 declared in $.roles; allowed: anon, authenticated, postgres, service_role",
             ]
         );
     }
@@ -287,10 +353,49 @@ mod tests {
             j["tables"][1]["policies"]["ghost"] = serde_json::json!(["SELECT"]);
         });
         assert!(
-            found[1].starts_with("$.tables[1].policies.ghost: role \"ghost\" is not declared"),
+            found[1].starts_with("$.tables[1].policies.ghost (public.plaintiffs): role \"ghost\""),
             "{found:?}"
         );
         assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn problem_of_a_text_has_its_line_and_what_was_meant() {
+        let text = DEFAULT
+            .replace("\"kind\": \"worker\"", "\"kind\": \"workr\"")
+            .replace("\"rules\": {", "\"rules\": {\n\n\"rls_disable\": {},");
+        let line = |wanted: &str| 1 + text.lines().position(|line| line.contains(wanted)).unwrap();
+        let examined = examine_lines(&format!("\u{feff}{text}"), &|| {});
+        let found: Vec<(String, Option<usize>)> =
+            examined.problems.iter().take(2).map(|p| (p.to_string(), p.line)).collect();
+        let (kind, rule) = (line("workr"), line("rls_disable"));
+        assert_eq!(
+            found,
+            [
+                (
+                    format!(
+                        "$.roles[2].kind (service_role), line {kind}: \"workr\" is not allowed; \
+                         did you mean \"worker\"?"
+                    ),
+                    Some(kind)
+                ),
+                (
+                    format!(
+                        "$.rules.rls_disable, line {rule}: rule does not exist; did you mean \
+                         \"rls_disabled\"?"
+                    ),
+                    Some(rule)
+                ),
+            ]
+        );
+        assert!(examine(&text).problems.iter().all(|p| p.line.is_none()));
+        let invalid = examine_lines("{\n\"a\": 'b'}", &|| {}).problems;
+        assert_eq!(invalid[0].line, Some(2));
+        assert_eq!(
+            invalid[0].to_string(),
+            "$: not valid JSON: expected value at line 2 column 6; JSON has \"double quotes\" \
+             around names and texts"
+        );
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! [`types`] are the structs of the document, and [`schema`] generates its JSON Schema from them.
 //! [`examine`] checks a document: [`read`] parses it, [`shape`] compares it with the schema,
-//! [`check`] resolves names, and [`contradictions`] finds declarations that contradict each other.
-//! [`presets`] are the usual declarations of a platform. [`lookup`] finds declarations by name,
+//! [`check`] resolves names, [`contradictions`] finds declarations that contradict each other, and
+//! [`mistakes`] what is written as in SQL. [`not_json`] says what a text is that cannot be parsed,
+//! and [`place`] names the declaration and the line of each problem. [`presets`] are the usual
+//! declarations of a platform. [`lookup`] finds declarations by name,
 //! [`readers`] are the roles that may use the extension's functions, [`changes`] compares two
 //! contracts, and [`write`] writes one for people, in the order of [`order`].
 
@@ -13,7 +15,10 @@ mod contradictions;
 mod examine;
 mod index;
 mod lookup;
+mod mistakes;
+mod not_json;
 mod order;
+mod place;
 mod presets;
 mod problem;
 mod read;
@@ -25,7 +30,7 @@ mod types;
 mod write;
 
 pub use changes::changes;
-pub use examine::{ContractError, Examined, examine, examine_interruptibly};
+pub use examine::{ContractError, Examined, examine, examine_interruptibly, examine_lines};
 pub(crate) use lookup::matches;
 pub use presets::{Platform, Preset};
 pub use problem::{Path, Problem};

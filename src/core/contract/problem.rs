@@ -30,6 +30,42 @@ impl<'p> Path<'p> {
     pub fn item(&'p self, i: usize) -> Self {
         Self::Item(self, i)
     }
+
+    /// Returns the steps from the document to this place.
+    fn steps(&self) -> Vec<Step> {
+        let (mut steps, mut at) = (Vec::new(), self);
+        loop {
+            at = match at {
+                Self::Root => break,
+                Self::Field(of, name) => {
+                    steps.push(Step::field(name));
+                    of
+                }
+                Self::Item(of, i) => {
+                    steps.push(Step::Item(*i));
+                    of
+                }
+            };
+        }
+        steps.reverse();
+        steps
+    }
+}
+
+/// A step of a path that outlives the walk.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// A field of an object. Only the beginning of a long name is kept.
+    Field(String),
+    /// An element of an array.
+    Item(usize),
+}
+
+impl Step {
+    /// Returns the step to a field.
+    pub fn field(name: &str) -> Self {
+        Self::Field(shown(name).into_owned())
+    }
 }
 
 impl fmt::Display for Path<'_> {
@@ -55,8 +91,8 @@ impl fmt::Display for Path<'_> {
 /// and a thousand errors below it.
 const LONGEST_NAME: usize = 300;
 
-/// Returns the beginning of a name that is too long to be shown.
-fn shown(name: &str) -> Cow<'_, str> {
+/// Returns the name, or the beginning of one that is too long to be shown.
+pub(super) fn shown(name: &str) -> Cow<'_, str> {
     if name.len() <= LONGEST_NAME {
         return Cow::Borrowed(name);
     }
@@ -77,28 +113,86 @@ fn quoted(name: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// [`Severity::Error`]: the document is not a contract. [`Severity::Warning`]: the contract
-    /// contradicts itself. [`Severity::Info`]: a declaration has no effect now, and opens nothing.
+    /// contradicts itself, or is probably not what is meant. [`Severity::Info`]: a declaration has
+    /// no effect now, and opens nothing, or could be written in a better way.
     pub severity: Severity,
     /// The path of the problem, as `jsonpath`.
     pub path: String,
+    /// The declaration at or above the path, by its name: `app.plans`, `api.f(bigint)`, `anon`.
+    pub object: Option<String>,
+    /// The line of the path, from 1, where the document is a text that has lines.
+    pub line: Option<usize>,
     /// What is wrong, in printable characters.
     pub problem: String,
     /// What is allowed at the path.
     pub allowed: Option<String>,
+    /// What was probably meant, or what to write or do instead.
+    pub hint: Option<String>,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.problem)?;
-        self.allowed.as_ref().map_or(Ok(()), |allowed| write!(f, "; allowed: {allowed}"))
+        f.write_str(&self.path)?;
+        if let Some(object) = &self.object {
+            write!(f, " ({object})")?;
+        }
+        if let Some(line) = self.line
+            && self.path != "$"
+        {
+            write!(f, ", line {line}")?;
+        }
+        write!(f, ": {}", self.problem)?;
+        // Who is told what to write does not need everything that is allowed.
+        match (&self.hint, &self.allowed) {
+            (Some(hint), _) => write!(f, "; {hint}"),
+            (None, Some(allowed)) => write!(f, "; allowed: {allowed}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// A problem that was found, with its place.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub problem: Problem,
+    /// The steps of the path.
+    pub steps: Vec<Step>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+impl Found {
+    fn new(
+        severity: Severity,
+        path: &Path<'_>,
+        problem: String,
+        allowed: Option<String>,
+        hint: Option<String>,
+    ) -> Self {
+        Self {
+            problem: Problem {
+                severity,
+                path: path.to_string(),
+                object: None,
+                line: None,
+                problem,
+                allowed,
+                hint,
+            },
+            steps: path.steps(),
+        }
     }
 }
 
 /// The problems found so far. A document can have millions of them: only the first errors and the
 /// first warnings are kept, each up to a limit of its own. Information counts as a warning.
 pub(super) struct Problems<'i> {
-    errors: Vec<Problem>,
-    warnings: Vec<Problem>,
+    errors: Vec<Found>,
+    warnings: Vec<Found>,
     omitted_errors: bool,
     omitted_warnings: bool,
     interrupts: &'i dyn Fn(),
@@ -162,7 +256,7 @@ impl<'i> Problems<'i> {
             }
             None => false,
         };
-        self.errors.iter().any(|p| is_about_names(&p.path))
+        self.errors.iter().any(|p| is_about_names(&p.problem.path))
     }
 
     /// Adds an error.
@@ -172,17 +266,18 @@ impl<'i> Problems<'i> {
         problem: impl Into<String>,
         allowed: impl Into<Option<String>>,
     ) {
-        self.check_interrupts();
-        if self.is_full() {
-            self.omitted_errors = true;
-        } else {
-            self.errors.push(Problem {
-                severity: Severity::Error,
-                path: path.to_string(),
-                problem: problem.into(),
-                allowed: allowed.into(),
-            });
-        }
+        self.error_with_hint(path, problem, allowed, None);
+    }
+
+    /// Adds an error with what was probably meant.
+    pub fn error_with_hint(
+        &mut self,
+        path: &Path<'_>,
+        problem: impl Into<String>,
+        allowed: impl Into<Option<String>>,
+        hint: impl Into<Option<String>>,
+    ) {
+        self.add(Severity::Error, path, problem.into(), allowed.into(), hint.into());
     }
 
     /// Adds a warning.
@@ -192,7 +287,7 @@ impl<'i> Problems<'i> {
         problem: impl Into<String>,
         allowed: impl Into<Option<String>>,
     ) {
-        self.remark(Severity::Warning, path, problem.into(), allowed.into());
+        self.add(Severity::Warning, path, problem.into(), allowed.into(), None);
     }
 
     /// Adds information.
@@ -202,22 +297,27 @@ impl<'i> Problems<'i> {
         problem: impl Into<String>,
         allowed: impl Into<Option<String>>,
     ) {
-        self.remark(Severity::Info, path, problem.into(), allowed.into());
+        self.add(Severity::Info, path, problem.into(), allowed.into(), None);
     }
 
-    /// Adds a problem of a valid contract.
-    fn remark(
+    /// Adds a problem with what was probably meant.
+    pub fn add(
         &mut self,
         severity: Severity,
         path: &Path<'_>,
         problem: String,
         allowed: Option<String>,
+        hint: Option<String>,
     ) {
         self.check_interrupts();
-        if self.warnings.len() >= Self::LIMIT {
-            self.omitted_warnings = true;
+        let (list, omitted) = match severity {
+            Severity::Error => (&mut self.errors, &mut self.omitted_errors),
+            Severity::Warning | Severity::Info => (&mut self.warnings, &mut self.omitted_warnings),
+        };
+        if list.len() >= Self::LIMIT {
+            *omitted = true;
         } else {
-            self.warnings.push(Problem { severity, path: path.to_string(), problem, allowed });
+            list.push(Found::new(severity, path, problem, allowed, hint));
         }
     }
 
@@ -232,19 +332,19 @@ impl<'i> Problems<'i> {
     /// Removes the problems at the paths of errors in `wrong`, and below them: the values there are
     /// placeholders, which made further checks possible.
     pub fn remove_within(&mut self, wrong: &Self) {
-        let wrong: HashSet<&str> = wrong.errors.iter().map(|p| p.path.as_str()).collect();
+        let wrong: HashSet<&str> = wrong.errors.iter().map(|p| p.problem.path.as_str()).collect();
         let is_within = |path: &str| {
             wrong.contains(path)
                 || path.match_indices(['.', '[']).any(|(end, _)| wrong.contains(&path[..end]))
         };
-        self.errors.retain(|p| !is_within(&p.path));
-        self.warnings.retain(|p| !is_within(&p.path));
+        self.errors.retain(|p| !is_within(&p.problem.path));
+        self.warnings.retain(|p| !is_within(&p.problem.path));
     }
 
     /// Returns all problems, errors first. If problems of a kind were omitted, the last of the kind
     /// says so.
     #[must_use]
-    pub fn into_vec(self) -> Vec<Problem> {
+    pub fn into_vec(self) -> Vec<Found> {
         let mut all = Vec::new();
         let kinds = [
             (Severity::Error, self.errors, self.omitted_errors),
@@ -256,12 +356,8 @@ impl<'i> Problems<'i> {
             problems.truncate(Self::LIMIT);
             all.extend(problems);
             if omitted {
-                all.push(Problem {
-                    severity,
-                    path: Path::Root.to_string(),
-                    problem: "there may be more problems, which are not listed".to_owned(),
-                    allowed: None,
-                });
+                let more = "there may be more problems, which are not listed".to_owned();
+                all.push(Found::new(severity, &Path::Root, more, None, None));
             }
         }
         all
@@ -298,7 +394,7 @@ mod tests {
         }
         problems.error(&Path::Root.field("x"), "wrong", None);
         let all = problems.into_vec();
-        assert_eq!((all.len(), all[0].path.as_str()), (1002, "$.x"));
-        assert_eq!(all[1001].problem, "there may be more problems, which are not listed");
+        assert_eq!((all.len(), all[0].problem.path.as_str()), (1002, "$.x"));
+        assert_eq!(all[1001].problem.problem, "there may be more problems, which are not listed");
     }
 }

@@ -1,9 +1,11 @@
 //! Compares a document with the shape of a contract and reports every difference. Serde stops at
 //! the first one, so this follows the JSON Schema that is generated from the same types.
 
+use super::mistakes::missing_schema;
 use super::problem::{Path, Problems};
 use super::schema::schema;
 use crate::sql::printable;
+use crate::sql::similar::did_you_mean;
 use serde_json::{Map, Value};
 
 /// A document that has the shape of a contract.
@@ -47,13 +49,14 @@ impl Walk<'_, '_> {
             _ => value.is_object(),
         };
         if !is_allowed {
-            let problem = match value {
-                Value::String(text) if !allowed.is_empty() => {
-                    format!("\"{}\" is not allowed", printable(text))
-                }
-                other => format!("{} is not allowed", describe_value(other)),
+            let (problem, hint) = match value {
+                Value::String(text) if !allowed.is_empty() => (
+                    format!("\"{}\" is not allowed", printable(text)),
+                    did_you_mean(text, allowed.iter().copied()),
+                ),
+                other => (format!("{} is not allowed", describe_value(other)), None),
             };
-            self.problems.error(path, problem, describe(schema));
+            self.problems.error_with_hint(path, problem, describe(schema), hint);
             self.is_complete = false;
             return None;
         }
@@ -99,16 +102,24 @@ impl Walk<'_, '_> {
             match schema["properties"].get(name).or(any) {
                 Some(declared) => kept
                     .extend(self.value(declared, value, &place).map(|value| (name.clone(), value))),
-                None => self.problems.error(&place, "unknown field", fields_of(schema).join(", ")),
+                None => {
+                    let known = fields_of(schema);
+                    let hint = did_you_mean(name, known.iter().copied())
+                        .or_else(|| other_word(name, &known));
+                    let allowed = known.join(", ");
+                    self.problems.error_with_hint(&place, "unknown field", allowed, hint);
+                }
             }
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let declared = &schema["properties"][name];
             if !fields.contains_key(name) {
-                self.problems.error(
+                let declared_name = fields.get("name").and_then(Value::as_str);
+                self.problems.error_with_hint(
                     &path.field(name),
                     "required field is missing",
                     describe(resolve(declared).schema),
+                    declared_name.filter(|_| name == "schema").and_then(missing_schema),
                 );
                 self.is_complete = false;
             }
@@ -116,6 +127,28 @@ impl Walk<'_, '_> {
         }
         kept
     }
+}
+
+/// Words that people use for a field, with its name.
+const OTHER_WORDS: [(&str, &str); 12] = [
+    ("args", "arguments"),
+    ("comment", "description"),
+    ("comment", "purpose"),
+    ("description", "purpose"),
+    ("force_rls", "force_row_security"),
+    ("parameters", "arguments"),
+    ("permissions", "grants"),
+    ("privileges", "grants"),
+    ("purpose", "description"),
+    ("rls", "row_security"),
+    ("rls_enabled", "row_security"),
+    ("routines", "functions"),
+];
+
+/// Returns the hint for a field that has another name.
+fn other_word(given: &str, known: &[&str]) -> Option<String> {
+    let mut meant = OTHER_WORDS.iter().filter(|(word, _)| *word == given).map(|(_, field)| field);
+    meant.find(|field| known.contains(field)).map(|field| format!("did you mean \"{field}\"?"))
 }
 
 /// A part of the schema without references.
