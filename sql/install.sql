@@ -210,9 +210,10 @@ CREATE FUNCTION ops.load_contract(contract pg_catalog.jsonb, note pg_catalog.tex
     changes pg_catalog.text[])
   LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_load_contract';
 COMMENT ON FUNCTION ops.load_contract(pg_catalog.jsonb, pg_catalog.text) IS
-  'Puts a contract into force. Its version must be higher than every earlier one; an invalid '
-  'contract changes nothing. Returns the changes and the number of findings that it adds and '
-  'removes. Requires superuser, or EXECUTE granted on this function.';
+  'Puts a contract into force. Its version must be higher than every earlier one, unless the same '
+  'contract is in force already, which is a notice; an invalid contract changes nothing. Returns the '
+  'changes and the number of findings that it adds and removes. Requires superuser, or EXECUTE '
+  'granted on this function.';
 
 CREATE FUNCTION ops.load_contract(contract pg_catalog.text, note pg_catalog.text DEFAULT NULL)
   RETURNS TABLE (

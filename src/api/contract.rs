@@ -11,7 +11,7 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::text_datum;
 use crate::store::contract::{
-    History, Past, document_in_force, document_of, in_force, version, versions,
+    History, Past, document_in_force, document_of, in_force, next_version, version, versions,
 };
 use dragonfly_core::contract::{
     self, Contract, Enforcement, Examined, Platform, Problem, Severity, examine_interruptibly,
@@ -19,6 +19,7 @@ use dragonfly_core::contract::{
 };
 use dragonfly_core::sql::{capitalized, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
+use semver::Version;
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -186,30 +187,62 @@ fn load(call: Call, document: &str, examine: Examine) -> pg_sys::Datum {
     report_mistakes(&examined);
     let contract = contract_in(examined);
     let history = History::open();
+    let has_version = |past: &&Past| past.version.to_string() == contract.version;
+    let is_in_force = history.past.last().as_ref().is_some_and(has_version);
+    let known = history.past.iter().rev().find(has_version);
+    let known = known.and_then(|past| history.read(past)).map(|(known, _)| known);
+    if is_in_force && known.as_ref().is_some_and(|known| contract::are_same(known, &contract)) {
+        return keep_in_force(&history, &contract).table(call);
+    }
     if let Some(highest) = history.highest()
         && version(&contract).cmp_precedence(&highest.version).is_le()
     {
-        let same = contract.version == highest.version.to_string()
-            && history.read(highest).is_some_and(|(known, _)| known == contract);
-        Report {
-            message: format!(
-                "contract version {} is not higher than {}",
-                contract.version, highest.version
-            ),
-            detail: if same {
-                "The same contract has been loaded already.".into()
-            } else {
-                "Each contract must have a higher version than all earlier ones, so that a version \
-                 identifies one contract."
-                    .into()
-            },
-            hint: "Increase its version. To return to an earlier contract, run SELECT * FROM \
-                   ops.rollback_contract('...');"
-                .into(),
-        }
-        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
+        reject_version(&contract, &highest.version, known.as_ref());
     }
-    put_into_force(&history, &contract, &document, note.as_deref()).table(call)
+    put_into_force(&history, &contract, document, note.as_deref()).table(call)
+}
+
+/// Raises the error for a contract whose version is not higher than the highest. `known` is the
+/// latest contract with the same version.
+fn reject_version(contract: &Contract, highest: &Version, known: Option<&Contract>) -> ! {
+    let (version, next) = (&contract.version, next_version(highest));
+    let not_higher = format!("contract version {version} is not higher than {highest}");
+    let (message, detail, hint) = match known {
+        Some(known) if contract::are_same(known, contract) => (
+            not_higher,
+            "The same contract has been loaded already. Another one is in force now.".into(),
+            format!("To return to it, run SELECT * FROM ops.rollback_contract('{version}');"),
+        ),
+        Some(known) => (
+            format!("contract version {version} has been loaded with other contents"),
+            format!("The differences:\n{}", first(&contract::changes(known, contract))),
+            format!("Change \"version\" to \"{next}\" or a higher one."),
+        ),
+        None => (
+            not_higher,
+            "Each contract must have a higher version than all earlier ones, so that a version \
+             identifies one contract."
+                .into(),
+            format!(
+                "Change \"version\" to \"{next}\" or a higher one. To return to an earlier \
+                 contract, run SELECT * FROM ops.rollback_contract('...');"
+            ),
+        ),
+    };
+    Report { message, detail, hint }.error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+}
+
+/// Reports that the contract in force is the same, and returns what loading it returns.
+fn keep_in_force(history: &History, contract: &Contract) -> Loaded {
+    let total = found_under(contract, history).len();
+    Report {
+        message: format!("contract {} is in force already: {}", contract.version, counted(total)),
+        detail: "It has the same contents. Nothing is changed.".into(),
+        ..Report::default()
+    }
+    .notice();
+    let findings = Counts { total, added: 0, removed: 0 };
+    Loaded { version: contract.version.clone(), replaces: None, findings, changes: vec![] }
 }
 
 sql_function!(
@@ -308,13 +341,8 @@ pub(super) fn put_into_force(
     readers::check(before, contract);
     history.add(document, note);
     readers::apply(&history.own, before, contract);
-    let found = |contract: &Contract| -> HashSet<String> {
-        audit::reported_under(contract, &history.state, &history.own, Fixes::OfRules)
-            .into_iter()
-            .map(|f| f.fingerprint)
-            .collect()
-    };
-    let (before, after) = (earlier.map(found).unwrap_or_default(), found(contract));
+    let before = earlier.map(|earlier| found_under(earlier, history)).unwrap_or_default();
+    let after = found_under(contract, history);
     let findings = Counts {
         total: after.len(),
         added: after.difference(&before).count(),
@@ -330,6 +358,14 @@ pub(super) fn put_into_force(
     }
 }
 
+/// Returns the fingerprints of the findings under a contract.
+fn found_under(contract: &Contract, history: &History) -> HashSet<String> {
+    audit::reported_under(contract, &history.state, &history.own, Fixes::OfRules)
+        .into_iter()
+        .map(|f| f.fingerprint)
+        .collect()
+}
+
 /// How many findings a contract has, and how many it adds and removes.
 #[derive(Clone, Copy)]
 struct Counts {
@@ -339,11 +375,11 @@ struct Counts {
 }
 
 fn report(contract: &Contract, Counts { total, added, removed }: Counts) {
-    let findings = if total == 1 { "finding" } else { "findings" };
     Report {
         message: format!(
-            "contract {} is in force: {total} {findings}, {added} added and {removed} removed",
-            contract.version
+            "contract {} is in force: {}, {added} added and {removed} removed",
+            contract.version,
+            counted(total)
         ),
         detail: match contract.enforcement {
             Enforcement::Block => String::new(),
@@ -358,6 +394,10 @@ fn report(contract: &Contract, Counts { total, added, removed }: Counts) {
         },
     }
     .notice();
+}
+
+fn counted(findings: usize) -> String {
+    format!("{findings} {}", if findings == 1 { "finding" } else { "findings" })
 }
 
 sql_function!(

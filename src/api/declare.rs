@@ -13,7 +13,7 @@ use crate::pg::report::Report;
 use crate::pg::write::text_datum;
 use crate::pg::{setting, statement, subtransaction};
 use crate::store::Installation;
-use crate::store::contract::{History, version};
+use crate::store::contract::{History, next_version as next_after, version};
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, changes};
 use dragonfly_core::declare::{self, Declaration, Section, Target, Unfit, amend, headed};
@@ -127,8 +127,7 @@ fn next_version(history: &History, contract: &Contract, amended: &Contract) -> S
             return amended.version.clone();
         }
     }
-    let current = version(contract).max(highest);
-    semver::Version::new(current.major, current.minor + 1, 0).to_string()
+    next_after(&version(contract).max(highest)).to_string()
 }
 
 /// Executes one of the statements as the caller.

@@ -7,7 +7,7 @@ use crate::log::queue;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
 use crate::settings::{self, Mode, Preload};
-use crate::store::contract::next_version;
+use crate::store::contract::{highest_version, next_version};
 use dragonfly_core::contract::Enforcement;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::fix::Fix;
@@ -142,7 +142,7 @@ fn contract(cx: &Context<'_>) -> Component {
         gap: (!active).then_some("Statements that violate the contract are not rejected."),
         fix: (!active).then(|| {
             let state = State::now();
-            let version = next_version(&state, &Own::find(&state));
+            let version = next_version(&highest_version(&state, &Own::find(&state)));
             format!(
                 "SELECT * FROM ops.load_contract(ops.contract() || \
                  '{{\"version\": \"{version}\", \"enforcement\": \"block\"}}');"

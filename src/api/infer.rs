@@ -11,7 +11,7 @@ use crate::pg::heap::interrupts;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::utc;
 use crate::store::Installation;
-use crate::store::contract::next_version;
+use crate::store::contract::{highest_version, next_version};
 use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
@@ -45,7 +45,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let seed = seed(&base, &schemas);
     let snapshot = catalog::full(&state, &seed, &own);
     let access = Access::new(&snapshot);
-    let next = next_version(&state, &own);
+    let next = next_version(&highest_version(&state, &own));
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let ask = |cx: &Context<'_>, accesses| {
         declared::outcomes(cx, &state, accesses, &LockTimeout::default())

@@ -85,16 +85,6 @@ pub fn highest_version(state: &State, own: &Own) -> Version {
     highest(&past).map_or(NO_VERSION, |p| p.version.clone())
 }
 
-/// Returns a version for the next contract: the next minor version after all contracts.
-pub fn next_version(state: &State, own: &Own) -> Version {
-    let highest = highest_version(state, own);
-    if highest.minor < u64::from(u32::MAX) {
-        Version::new(highest.major, highest.minor + 1, 0)
-    } else {
-        Version::new(highest.major + 1, 0, 0)
-    }
-}
-
 fn none_in_force() -> ! {
     Report {
         message: "no security contract is in force".into(),
@@ -202,6 +192,15 @@ fn highest(past: &[Past]) -> Option<&Past> {
 /// Returns the version of a valid contract.
 pub fn version(contract: &Contract) -> Version {
     Version::parse(&contract.version).expect("a semantic version")
+}
+
+/// Returns the next minor version after the highest version of all contracts.
+pub fn next_version(highest: &Version) -> Version {
+    if highest.minor < u64::from(u32::MAX) {
+        Version::new(highest.major, highest.minor + 1, 0)
+    } else {
+        Version::new(highest.major + 1, 0, 0)
+    }
 }
 
 /// All contracts, the one in force last; no other session can add one before this transaction

@@ -15,17 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[must_use]
 pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
     let document = |contract: &Contract| {
-        let mut contract = contract.clone();
-        for (id, default) in shipped_rules() {
-            let declared = contract.rules.entry(id.clone()).or_default();
-            declared.severity = declared.severity.or(default.severity);
-            declared.guard = declared.guard.or(default.guard);
-            declared.section = None;
-        }
-        // ALL equals the list of all privileges.
-        let tables = contract.tables.iter_mut().map(|t| &mut t.grants);
-        tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(normalize);
-        contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(normalize);
+        let mut contract = normalized(contract);
+        contract.rules.values_mut().for_each(|rule| rule.section = None);
         let mut document = serde_json::to_value(&contract).expect("a contract is JSON");
         document["enforcement"] = contract.enforcement.as_str().into();
         (document["readers"], document["deployers"]) = readers(&contract);
@@ -61,6 +52,32 @@ fn readers(contract: &Contract) -> (Value, Value) {
         roles.iter().filter(|(_, access)| **access == wanted).map(|(role, _)| *role).collect()
     };
     (with(OpsAccess::Read), with(OpsAccess::Deploy))
+}
+
+/// Whether two contracts have the same contents, in whatever order and with whatever defaults
+/// omitted.
+#[must_use]
+pub fn are_same(a: &Contract, b: &Contract) -> bool {
+    normalized(a).sorted() == normalized(b).sorted()
+}
+
+/// Returns the contract with the severity and guard action of every rule, and with one way of
+/// writing the same privileges and argument types.
+fn normalized(contract: &Contract) -> Contract {
+    let mut contract = contract.clone();
+    for (id, default) in shipped_rules() {
+        let declared = contract.rules.entry(id.clone()).or_default();
+        declared.severity = declared.severity.or(default.severity);
+        declared.guard = declared.guard.or(default.guard);
+    }
+    // ALL equals the list of all privileges.
+    let tables = contract.tables.iter_mut().map(|t| &mut t.grants);
+    tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(normalize);
+    contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(normalize);
+    for arguments in contract.functions.iter_mut().filter_map(|f| f.arguments.as_mut()) {
+        *arguments = argument_types(arguments).join(", ");
+    }
+    contract
 }
 
 /// Removes duplicate privileges and puts the rest in a fixed order.
@@ -298,6 +315,40 @@ mod tests {
             }),
             ["~ deployers: -postgres", "~ readers: +grafana -service_role"]
         );
+    }
+
+    #[test]
+    fn order_defaults_and_spaces_are_no_difference() {
+        let contract = Contract::from_json(DEFAULT).unwrap();
+        let mut other = contract.clone();
+        other.tables.reverse();
+        other.functions.reverse();
+        other.schemas[0].usage.reverse();
+        for rule in other.rules.values_mut() {
+            (rule.severity, rule.guard) = (None, None);
+        }
+        other.functions[0].arguments = other.functions[0]
+            .arguments
+            .as_ref()
+            .map(|list| format!(" pg_catalog.{} ", argument_types(list).join(" ,  ")));
+        assert!(other.functions[0].arguments.is_some());
+        assert_ne!(contract, other);
+        assert!(are_same(&contract, &other));
+        assert_eq!(changes(&contract, &other), [""; 0]);
+        for edit in [
+            (|c| c.description.push('x')) as fn(&mut Contract),
+            |c| c.version = "1.0.1".into(),
+            |c| c.security_definer.search_path.insert(0, "api".into()),
+            |c| c.tables[0].all_rows = Some(ByRole::new()),
+            |c| {
+                c.tables.pop();
+            },
+        ] {
+            let mut other = contract.clone();
+            edit(&mut other);
+            assert!(!are_same(&contract, &other));
+            assert!(!changes(&contract, &other).is_empty());
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod shipped;
 mod types;
 mod write;
 
-pub use changes::changes;
+pub use changes::{are_same, changes};
 pub use examine::{ContractError, Examined, examine, examine_interruptibly, examine_lines};
 pub(crate) use lookup::matches;
 pub use presets::{Platform, Preset};

@@ -22,6 +22,22 @@ SELECT severity, path, problem, allowed FROM ops.validate_contract(:'contract');
 SELECT version, replaces, findings > 0 AS has_findings FROM ops.load_contract(:'contract', 'Ours');
 SELECT rule, object, detail FROM ops.audit_security(schemas => '{shop}', min_severity => 'warning');
 
+-- It is printed in a fixed order. A deployment can load it again; other contents need another version.
+SELECT ops.contract_json();
+SELECT version, replaces, added, removed FROM ops.load_contract(ops.contract_json());
+SELECT ops.load_contract(jsonb_set(ops.contract(), '{name}', '"store"'));
+SELECT count(*) FROM ops.contract_history;
+
+-- A problem of a text has a line, and says what was probably meant.
+SELECT path, object, line, problem, hint FROM ops.validate_contract(
+  replace(replace(ops.contract_json(), '"grants"', '"grant"'), '"shop", "pg_temp"', '"pg_temp", "shop"'));
+SELECT ops.load_contract(replace(ops.contract_json(), '"client"', '"clinet"'));
+
+-- A file that cannot be read, and the name of a file.
+\set missing `cat nowhere.json 2>/dev/null`
+SELECT ops.load_contract(:'missing');
+SELECT path, line, problem, hint FROM ops.validate_contract('contract.json');
+
 -- A migration loads its contract.
 BEGIN;
 SELECT version, changes FROM ops.load_contract(jsonb_set(jsonb_set(ops.contract(), '{version}', '"2.1.0"'),
