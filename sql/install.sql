@@ -155,8 +155,8 @@ CREATE FUNCTION ops.validate_contract(contract pg_catalog.text)
   LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10
     AS 'MODULE_PATHNAME', 'ops_validate_contract_text';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.text) IS
-  'Like ops.validate_contract(jsonb), for a contract given as text: each problem has the line where '
-  'it is, invalid JSON is reported with line and column, and a duplicate field is an error.';
+  'Like ops.validate_contract(jsonb), for a contract given as text: each problem has the line '
+  'where it is, invalid JSON is reported with line and column, and a duplicate field is an error.';
 
 CREATE FUNCTION ops.contract_schema() RETURNS pg_catalog.jsonb
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_schema';
@@ -211,9 +211,9 @@ CREATE FUNCTION ops.load_contract(contract pg_catalog.jsonb, note pg_catalog.tex
   LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_load_contract';
 COMMENT ON FUNCTION ops.load_contract(pg_catalog.jsonb, pg_catalog.text) IS
   'Puts a contract into force. Its version must be higher than every earlier one, unless the same '
-  'contract is in force already, which is a notice; an invalid contract changes nothing. Returns the '
-  'changes and the number of findings that it adds and removes. Requires superuser, or EXECUTE '
-  'granted on this function.';
+  'contract is in force already, which is a notice; an invalid contract changes nothing. Returns '
+  'the changes and the number of findings that it adds and removes. Requires superuser, or '
+  'EXECUTE granted on this function.';
 
 CREATE FUNCTION ops.load_contract(contract pg_catalog.text, note pg_catalog.text DEFAULT NULL)
   RETURNS TABLE (
