@@ -19,7 +19,7 @@ const MAX_OBJECTS: usize = 150_000;
 /// The first error in a document that is not a contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ContractError(pub Problem);
+pub struct ContractError(pub Box<Problem>);
 
 /// The result of checking a document.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Examined {
         let first = self.problems.into_iter().find(|p| p.severity == Severity::Error);
         match (self.contract, first) {
             (Some(contract), None) => Ok(contract),
-            (_, Some(first)) => Err(ContractError(first)),
+            (_, Some(first)) => Err(ContractError(Box::new(first))),
             (None, None) => unreachable!("a document without an error is a contract"),
         }
     }

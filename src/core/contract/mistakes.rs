@@ -163,18 +163,18 @@ impl Arguments {
 
 /// Returns the type in an argument such as `id bigint DEFAULT 0`, in a list that is empty for an
 /// OUT argument; `None` if it has none.
-fn without_name(argument: &str) -> Option<Option<String>> {
+fn without_name(argument: &str) -> Option<Vec<String>> {
     let lower = argument.to_ascii_lowercase();
     let default = find_unquoted(&lower, " default ").or_else(|| find_unquoted(&lower, "="));
     let mut rest = argument[..default.unwrap_or(argument.len())].trim();
     if lower.starts_with("out ") {
-        return Some(None);
+        return Some(vec![]);
     }
     // At most a mode and a name.
     for _ in 0..3 {
         let canonical = canonical_type(rest);
         if is_type(&canonical) {
-            return Some(Some(canonical));
+            return Some(vec![canonical]);
         }
         rest = rest[find_unquoted(rest, " ")?..].trim_start();
     }

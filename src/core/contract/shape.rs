@@ -99,16 +99,15 @@ impl Walk<'_, '_> {
             }
             let place = path.field(name);
             let any = Some(&schema["additionalProperties"]).filter(|any| any.is_object());
-            match schema["properties"].get(name).or(any) {
-                Some(declared) => kept
-                    .extend(self.value(declared, value, &place).map(|value| (name.clone(), value))),
-                None => {
-                    let known = fields_of(schema);
-                    let hint = did_you_mean(name, known.iter().copied())
-                        .or_else(|| other_word(name, &known));
-                    let allowed = known.join(", ");
-                    self.problems.error_with_hint(&place, "unknown field", allowed, hint);
-                }
+            if let Some(declared) = schema["properties"].get(name).or(any) {
+                let value = self.value(declared, value, &place);
+                kept.extend(value.map(|value| (name.clone(), value)));
+            } else {
+                let known = fields_of(schema);
+                let hint =
+                    did_you_mean(name, known.iter().copied()).or_else(|| other_word(name, &known));
+                let allowed = known.join(", ");
+                self.problems.error_with_hint(&place, "unknown field", allowed, hint);
             }
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {

@@ -54,9 +54,8 @@ impl Node {
                         let field = schema["properties"]
                             .get(plain)
                             .unwrap_or(&schema["additionalProperties"]);
-                        let is_default = field
-                            .get("default")
-                            .is_some_and(|default| default.to_string() == value.in_one_line());
+                        let is_default =
+                            field.get("default").map(Value::to_string) == Some(value.in_one_line());
                         (!is_default).then(|| (name, value.without_defaults(field)))
                     })
                     .collect(),
