@@ -1,7 +1,7 @@
 //! GRANT and REVOKE.
 
 use super::names::{function, grantees, qualified_relation, roles};
-use super::not_expressible;
+use super::reason::not_expressible;
 use super::tree::Tree;
 use dragonfly_core::catalog::Privileges;
 use dragonfly_core::declare::{Declaration, Grant, Granted, Name, On, Unfit};

@@ -1,7 +1,7 @@
 //! CREATE of roles, schemas, relations, functions and policies.
 
 use super::names::{created_function, grantees, query_of_view, relation};
-use super::not_expressible;
+use super::reason::not_expressible;
 use super::tree::Tree;
 use dragonfly_core::catalog::{Attribute, Command};
 use dragonfly_core::declare::{Declaration, PolicyHeader, Target, Unfit};

@@ -5,13 +5,13 @@ mod acl;
 mod create;
 mod names;
 mod other;
+mod reason;
 mod tree;
 
 use crate::pg::heap::interrupts;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::declare::{Declaration, Unfit};
-use pgrx::pg_sys;
-use std::ffi::CStr;
+use reason::{not_expressible, tag};
 use tree::Tree;
 
 /// One statement and what it declares.
@@ -98,23 +98,4 @@ fn declarations(text: &str, node: Tree, existing: &Snapshot) -> Result<Vec<Decla
         return other::drop_objects(objects, existing);
     }
     Err(not_expressible(&tag(node)))
-}
-
-/// Returns the command tag of a statement.
-fn tag(node: Tree) -> String {
-    // SAFETY: a statement of the parser; the name of a tag is a static C string.
-    unsafe {
-        let name = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node.pointer()));
-        CStr::from_ptr(name).to_string_lossy().into_owned()
-    }
-}
-
-/// The reason for a statement or clause about which a contract says nothing.
-fn not_expressible(what: &str) -> Unfit {
-    Unfit::new(
-        format!("{what} does not amend a contract"),
-        "Use GRANT, REVOKE, CREATE or DROP of roles, schemas, tables, views, sequences, functions \
-         and policies, ALTER TABLE ... ROW LEVEL SECURITY, ALTER ROLE, COMMENT, or SET contract.*. \
-         Execute other statements by themselves.",
-    )
 }

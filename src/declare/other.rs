@@ -2,8 +2,8 @@
 
 use super::create::{attributes, is_on, security};
 use super::names::{function, qualified, relation, role, roles};
+use super::reason::{not_expressible, tag};
 use super::tree::Tree;
-use super::{not_expressible, tag};
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::RoleKind;
 use dragonfly_core::declare::{Declaration, Name, PolicyHeader, RowSecurity, Target, Unfit};

@@ -1,11 +1,11 @@
 //! Applies declarations to a contract.
 
+use super::amendment::Amendment;
 use super::objects::{Kind, Objects};
 use super::setting::set;
-use super::{Declaration, Grant, Name, On, PolicyHeader, RowSecurity, Target, Unfit, grants};
+use super::{Declaration, Grant, On, PolicyHeader, RowSecurity, Target, Unfit, grants};
 use crate::catalog::{Attribute, Command, Snapshot};
-use crate::contract::{Contract, PolicyCommand, RoleDecl, RoleKind, SchemaDecl, TableDecl};
-use crate::sql::{printable, safe_ident};
+use crate::contract::{Contract, PolicyCommand, RoleDecl, RoleKind, SchemaDecl};
 use std::collections::{BTreeMap, HashSet};
 
 /// Applies declarations to a contract, in their order, and returns the new contract. `existing` is
@@ -29,14 +29,6 @@ pub fn amend(
         amendment.apply(declaration).map_err(|reason| (place, reason))?;
     }
     Ok(amendment.objects.into_contract())
-}
-
-/// A contract that is being amended.
-pub(super) struct Amendment<'s> {
-    pub(super) objects: Objects<'s>,
-    /// The schemas and roles for which the statements grant (false) or revoke (true) ALL on all
-    /// tables, sequences and routines.
-    pub(super) everything: HashSet<(bool, String, String)>,
 }
 
 impl Amendment<'_> {
@@ -107,10 +99,6 @@ impl Amendment<'_> {
             Declaration::Nothing => {}
         }
         Ok(())
-    }
-
-    pub(super) fn contract(&mut self) -> &mut Contract {
-        self.objects.contract()
     }
 
     fn create(&mut self, target: &Target) -> Result<(), Unfit> {
@@ -262,33 +250,6 @@ impl Amendment<'_> {
         Ok(())
     }
 
-    /// Returns the declaration of a table; that of an undeclared one as it is in the catalog.
-    pub(super) fn table(&mut self, name: &Name) -> Result<&mut TableDecl, Unfit> {
-        self.require_schema(&name.schema)?;
-        self.objects.known_table(name)
-    }
-
-    fn role(&mut self, name: &str) -> Result<&mut RoleDecl, Unfit> {
-        self.require_role(name)?;
-        let role = self.contract().roles.iter_mut().find(|role| role.name == name);
-        role.ok_or_else(|| undeclared_role(name))
-    }
-
-    pub(super) fn require_role(&mut self, name: &str) -> Result<(), Unfit> {
-        let is_declared = self.contract().role(name).is_some();
-        if is_declared { Ok(()) } else { Err(undeclared_role(name)) }
-    }
-
-    pub(super) fn require_schema(&mut self, name: &str) -> Result<(), Unfit> {
-        if self.contract().schema(name).is_some() {
-            return Ok(());
-        }
-        Err(Unfit::new(
-            format!("schema \"{}\" is not declared", printable(name)),
-            format!("Put CREATE SCHEMA {}; before the statement.", safe_ident(name)),
-        ))
-    }
-
     fn grant(&mut self, grant: &Grant) -> Result<(), Unfit> {
         if grant.to_public && !grant.is_revoke {
             return Err(Unfit::new(
@@ -317,17 +278,6 @@ impl Amendment<'_> {
             }
         }
     }
-}
-
-fn undeclared_role(name: &str) -> Unfit {
-    let role = safe_ident(name);
-    Unfit::new(
-        format!("role \"{}\" is not declared", printable(name)),
-        format!(
-            "Put CREATE ROLE {role}; before the statement, and ALTER ROLE {role} SET contract.kind \
-             = ...; where it is no client but a worker, owner or login."
-        ),
-    )
 }
 
 /// A role of which nothing else is said is a client: each of its privileges must be declared.

@@ -1,6 +1,6 @@
 //! GRANT and REVOKE on the objects of a contract.
 
-use super::amend::Amendment;
+use super::amendment::Amendment;
 use super::objects::Kind;
 use super::{Declaration, FunctionName, Grant, Granted, Name, On, Unfit};
 use crate::catalog::Privileges;

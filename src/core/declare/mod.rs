@@ -7,6 +7,7 @@
 
 mod accept;
 mod amend;
+mod amendment;
 mod grants;
 mod objects;
 mod print;

@@ -146,8 +146,8 @@ fn statements_that_a_contract_cannot_express_are_refused() {
     assert!(refused(create).starts_with("a contract does not declare CREATE on a schema. "));
     let usage = grant(false, Privileges::USAGE, On::Tables(vec![judgments()]), "anon");
     assert!(refused(usage).starts_with("there is no privilege USAGE on tables and views. "));
-    let nobody = grant(false, Privileges::SELECT, On::Tables(vec![judgments()]), "nobody");
-    assert!(refused(nobody).starts_with("role \"nobody\" is not declared. Put CREATE ROLE nobody"));
+    let ghost = grant(false, Privileges::SELECT, On::Tables(vec![judgments()]), "ghost");
+    assert!(refused(ghost).starts_with("role \"ghost\" is not declared. Put CREATE ROLE ghost"));
     let part = grant(true, Privileges::SELECT, On::Tables(vec![judgments()]), "service_role");
     assert!(refused(part).starts_with("role \"service_role\" has all privileges on every object"));
     let set = |path: &[&str], value: &str| {

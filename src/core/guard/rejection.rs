@@ -1213,10 +1213,10 @@ mod tests {
         );
         assert_eq!(
             rejection.hint,
-            "If this is intended, declare it with ops.declare() first, or exempt it: SELECT ops.exempt(rule => 'table_privileges', object => \
-             'public.judgments', reason => '...', expires_at => now() + interval \
-             '30 days'); If a later statement of \
-             the transaction reverts it, run SET LOCAL dragonfly_guard.check_at = commit first."
+            "If this is intended, declare it with ops.declare() first, or exempt it: SELECT \
+             ops.exempt(rule => 'table_privileges', object => 'public.judgments', reason => '...', \
+             expires_at => now() + interval '30 days'); If a later statement of the transaction \
+             reverts it, run SET LOCAL dragonfly_guard.check_at = commit first."
         );
     }
 

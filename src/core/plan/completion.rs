@@ -262,7 +262,8 @@ mod tests {
         assert_eq!(completion.causes.len(), 1);
         assert_eq!(
             rejection.hint,
-            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction:\n\
+            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same \
+             transaction:\n\
              REVOKE ALL ON TABLE public.notes FROM anon, authenticated;\n\
              REVOKE ALL ON SEQUENCE public.notes_id_seq FROM anon, authenticated;\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
@@ -318,7 +319,8 @@ mod tests {
         assert_eq!(left, []);
         assert_eq!(
             rejection.unwrap().hint,
-            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction \
+            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same \
+             transaction \
              the 200 statements that this query lists before COMMIT:\nSELECT statement FROM \
              ops.golden_sql(schemas => ARRAY['public']::name[]);"
         );
@@ -342,8 +344,9 @@ mod tests {
             rejection.unwrap().hint,
             format!(
                 "If this is intended, declare it first: SELECT * FROM ops.declare('GRANT SELECT, \
-                 INSERT ON TABLE public.judgments TO anon', note => '...'); Or exempt it:\n{}\n{}\nOtherwise run in the same transaction: REVOKE SELECT, \
-                 INSERT ON TABLE public.judgments FROM anon;",
+                 INSERT ON TABLE public.judgments TO anon', note => '...'); Or exempt it:\n{}\n{}\n\
+                 Otherwise run in the same transaction: REVOKE SELECT, INSERT ON TABLE \
+                 public.judgments FROM anon;",
                 exempt("direct_write"),
                 exempt("table_privileges")
             )
