@@ -34,7 +34,7 @@ fn guard_status(call: Call) -> pg_sys::Datum {
         let findings = cx.run(&guard_tampered::RULE);
         [
             event_triggers(&findings),
-            mode(&findings),
+            mode(cx.contract.enforcement, &findings),
             contract(cx),
             statements_without_event(),
             log(),
@@ -100,7 +100,7 @@ fn event_triggers(findings: &[Finding]) -> Component {
     }
 }
 
-fn mode(findings: &[Finding]) -> Component {
+fn mode(enforcement: Enforcement, findings: &[Finding]) -> Component {
     let stored = || findings.iter().filter(|f| f.evidence["parameter"] == "dragonfly_guard.mode");
     let (active, detail) = match settings::mode() {
         _ if settings::is_restoring_a_dump() => (
@@ -108,6 +108,9 @@ fn mode(findings: &[Finding]) -> Component {
             "The settings of this session are those of a dump that is being restored: statements \
              are not checked.",
         ),
+        Mode::block if enforcement != Enforcement::Block => {
+            (true, "block: what the contract's enforcement says is done.")
+        }
         Mode::block => (true, "block: statements that violate the contract are rejected."),
         Mode::warn => {
             (false, "warn: statements that violate the contract raise a WARNING and are executed.")

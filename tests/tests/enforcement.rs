@@ -153,6 +153,8 @@ fn status_and_doctor_say_which_enforcement_is_in_force() {
           are not rejected.|SELECT * FROM ops.load_contract(ops.contract() || '{\"version\": \
           \"1.2.0\", \"enforcement\": \"block\"}');"]
     );
+    let mode = "SELECT detail FROM ops.guard_status() WHERE component = 'mode'";
+    assert_eq!(column(&mut client, mode), ["block: what the contract's enforcement says is done."]);
     let doctor = "SELECT detail FROM ops.doctor() WHERE area = 'guard'";
     assert!(column(&mut client, doctor)[0].contains("enforcement is observe"));
     let (_, message) =
