@@ -150,7 +150,8 @@ fn assert_security(call: Call) -> pg_sys::Datum {
              fixes {them}.",
             min_severity.as_str()
         );
-        let orientation = with_context(Orientation::of).map(|orientation| orientation.hint());
+        let is_led = found.iter().any(Orientation::stands_for);
+        let orientation = with_context(Orientation::of).filter(|_| is_led).map(|it| it.hint());
         Report {
             message: format!(
                 "database does not conform to its security contract: {} {findings}",

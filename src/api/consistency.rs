@@ -8,9 +8,8 @@ use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::settings::{self, Mode};
-use dragonfly_core::contract::Severity;
+use dragonfly_core::contract::{Contract, DEFAULT, Severity};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::orientation::Orientation;
 use dragonfly_core::rule::Area;
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
@@ -100,12 +99,9 @@ fn contract(cx: &Context<'_>, findings: &[Finding]) -> Vec<String> {
     if cx.contract.schemas.is_empty() {
         problems.push("The contract in force governs no schema.".to_owned());
     }
-    if let Some(orientation) = Orientation::of(cx) {
-        problems.push(format!("{} {}", orientation.detail(), orientation.hint()));
-        return problems;
-    }
+    let is_shipped = Contract::from_json(DEFAULT).is_ok_and(|shipped| shipped == *cx.contract);
     let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
-    if cx.contract.is_shipped() && errors > 0 {
+    if is_shipped && errors > 0 {
         problems.push(
             "No contract has been loaded, and the database does not conform to the shipped one."
                 .to_owned(),

@@ -13,7 +13,7 @@ use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
 use dragonfly_core::exemptions::{Accepted, Exemption, Status};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::orientation::Orientation;
+use dragonfly_core::orientation;
 use dragonfly_core::report::shared_causes;
 use dragonfly_core::rules::{self, RULES};
 use dragonfly_core::sql::printable;
@@ -168,14 +168,11 @@ impl Wanted {
             let among = |step: &dyn Fn(&&Finding) -> bool| {
                 let findings: Vec<&Finding> = findings.iter().filter(step).collect();
                 shared_causes::members(cx, &findings, fingerprint)
+                    .or_else(|| orientation::members(cx, &findings, fingerprint))
             };
             steps.into_iter().find_map(among)
         });
         let Some((object, found)) = found else {
-            let orientation = audit::with_context(Orientation::of);
-            if let Some(it) = orientation.filter(|it| it.fingerprint() == fingerprint) {
-                reject("this finding cannot be exempted", &it.detail(), &it.hint())
-            }
             reject(
                 &format!("finding with fingerprint \"{}\" does not exist", printable(fingerprint)),
                 "",

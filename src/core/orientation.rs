@@ -167,8 +167,7 @@ impl Orientation {
     }
 
     /// Returns the fingerprint of the finding.
-    #[must_use]
-    pub fn fingerprint(&self) -> String {
+    fn fingerprint(&self) -> String {
         fingerprint(&[required_object_missing::RULE.id, "database", &self.contract_name])
     }
 
@@ -231,6 +230,20 @@ pub fn merged(cx: &Context<'_>, findings: Vec<Finding>) -> Vec<Finding> {
     let (missing, others): (Vec<Finding>, Vec<Finding>) =
         findings.into_iter().partition(Orientation::stands_for);
     orientation.finding(&missing).into_iter().chain(others).collect()
+}
+
+/// Returns the findings that [`merged`] reports as one with this fingerprint, and the identity of
+/// the object in that report.
+#[must_use]
+pub fn members<'f>(
+    cx: &Context<'_>,
+    findings: &[&'f Finding],
+    wanted: &str,
+) -> Option<(String, Vec<&'f Finding>)> {
+    let orientation = Orientation::of(cx).filter(|it| it.fingerprint() == wanted)?;
+    let missing = findings.iter().copied().filter(|finding| Orientation::stands_for(finding));
+    let missing: Vec<&Finding> = missing.collect();
+    (!missing.is_empty()).then(|| (quote_ident(&orientation.database).into_owned(), missing))
 }
 
 /// Whether the contract was chosen for this database, as far as a database without objects shows:

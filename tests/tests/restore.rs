@@ -52,7 +52,7 @@ fn assert_restored_and_guarded(cluster: &Cluster, database: &str, findings: &[St
                    ops.contract_history";
     assert_eq!(
         column(&mut client, history),
-        ["1.0.0 Initial security contract", "1.1.0 Ours {\"~ version: 1.0.0 -> 1.1.0\"}"]
+        ["1.0.0 Initial security contract", "1.1.0 Ours ~ version: 1.0.0 -> 1.1.0"]
     );
     // Exemptions are still active, because the objects are unchanged.
     let exemptions = "SELECT object || ' ' || status || ' ' || finding_count || ' ' || exempted_by \

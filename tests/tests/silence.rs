@@ -71,7 +71,7 @@ fn valid(function: &str, argument: &str, kind: &str) -> String {
         "expires_in" => "1 day",
         "name" if function == "contract_preset" => "postgrest",
         "note" => "note",
-        "to_version" => "1.0.0",
+        "to_version" | "version" => "1.0.0",
         "id" => "1",
         "dry_run" | "include_exempted" | "replace" => "true",
         other => panic!("{function} has the argument {other}, which this test does not know"),
