@@ -119,7 +119,7 @@ fn same_contract_can_be_loaded_again_and_again() {
     let same = "1.0.0 none 0 0 0";
     assert_eq!(load(&mut client, "ops.contract()", columns), [same]);
     assert_eq!(load(&mut client, "ops.contract_json()", columns), [same]);
-    assert_eq!(load(&mut client, "ops.contract() - 'rules'", columns), [same]);
+    assert_eq!(load(&mut client, "ops.contract() - 'readers'", columns), [same]);
     let findings = column(&mut client, "SELECT count(*)::text FROM ops.audit_security()");
     assert_eq!(load(&mut client, "ops.contract()", "findings"), findings);
     assert_eq!(column(&mut client, history), ["1 1.0.0"]);

@@ -151,7 +151,7 @@ fn statement_that_a_contract_cannot_express_changes_and_executes_nothing() {
         assert!(has_hint, "{sql}: {error:?}");
     }
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["1"]);
-    assert_eq!(column(&mut client, "SELECT to_regnamespace('unwanted')::text"), [""; 0]);
+    assert_eq!(column(&mut client, "SELECT to_regnamespace('unwanted')::text"), [""]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn statements_are_executed_only_with_run_and_checked_together() {
                  ALTER ROLE anon SET contract.kind = client";
     let known = findings(&mut client, &[]);
     client.execute("SELECT FROM ops.declare($1, 'first')", &[&table]).unwrap();
-    assert_eq!(column(&mut client, "SELECT to_regclass('public.notes')::text"), [""; 0]);
+    assert_eq!(column(&mut client, "SELECT to_regclass('public.notes')::text"), [""]);
     client.execute("SELECT FROM ops.declare($1, 'then', run => true)", &[&table]).unwrap();
     assert_eq!(column(&mut client, "SELECT to_regclass('public.notes')::text"), ["notes"]);
     assert_eq!(findings(&mut client, &known), [""; 0]);

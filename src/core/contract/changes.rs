@@ -19,7 +19,6 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
         contract.rules.values_mut().for_each(|rule| rule.section = None);
         let mut document = serde_json::to_value(&contract).expect("a contract is JSON");
         document["enforcement"] = contract.enforcement.as_str().into();
-        (document["readers"], document["deployers"]) = readers(&contract);
         // Unlike other fields, all_rows says something where it is empty.
         let tables = document["tables"].as_array_mut().into_iter().flatten();
         for all_rows in tables.filter_map(|table| table.get_mut("all_rows")).filter(|r| is_empty(r))
@@ -46,12 +45,12 @@ fn changed_sections(earlier: &Contract, later: &Contract) -> Option<String> {
 }
 
 /// Returns the names of the readers and of the deployers, also where the contract does not say.
-fn readers(contract: &Contract) -> (Value, Value) {
+fn readers(contract: &Contract) -> [Option<Vec<String>>; 2] {
     let roles = contract.ops_roles();
-    let with = |wanted: OpsAccess| {
-        roles.iter().filter(|(_, access)| **access == wanted).map(|(role, _)| *role).collect()
-    };
-    (with(OpsAccess::Read), with(OpsAccess::Deploy))
+    [OpsAccess::Read, OpsAccess::Deploy].map(|wanted| {
+        let named = roles.iter().filter(|(_, access)| **access == wanted);
+        Some(named.map(|(role, _)| (*role).to_owned()).collect())
+    })
 }
 
 /// Whether two contracts have the same contents, in whatever order and with whatever defaults
@@ -70,6 +69,7 @@ fn normalized(contract: &Contract) -> Contract {
         declared.severity = declared.severity.or(default.severity);
         declared.guard = declared.guard.or(default.guard);
     }
+    [contract.readers, contract.deployers] = readers(&contract);
     // ALL equals the list of all privileges.
     let tables = contract.tables.iter_mut().map(|t| &mut t.grants);
     tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(normalize);

@@ -41,7 +41,10 @@ impl Declared {
     #[must_use]
     pub fn of(cx: &Context<'_>, regressions: &[&Regression]) -> Option<Self> {
         let findings: Vec<&Finding> = regressions.iter().map(|r| &r.finding).collect();
-        let accepted = accepting(cx, &findings).filter(|_| !findings.is_empty())?;
+        if findings.is_empty() {
+            return None;
+        }
+        let accepted = accepting(cx, &findings)?;
         let findings = findings.iter().map(|finding| finding.fingerprint.clone()).collect();
         Some(Self { findings, declarations: accepted.declarations })
     }
