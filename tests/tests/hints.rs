@@ -98,16 +98,14 @@ fn grants_on_a_new_table_get_one_merged_revoke() {
     );
     assert_eq!(
         rejected.hint,
-        "If this is intended, declare it in the contract with ops.load_contract() first, or exempt \
-         it with ops.exempt(). Otherwise run in the same transaction: REVOKE SELECT, INSERT ON \
+        "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction: REVOKE SELECT, INSERT ON \
          TABLE public.t FROM anon, authenticated;"
     );
     client.batch_execute("DROP TABLE public.t").unwrap();
     let rejected = one_round(&mut client, &format!("{table}; GRANT ALL ON public.t TO PUBLIC"));
     assert_eq!(
         rejected.hint,
-        "If this is intended, declare it in the contract with ops.load_contract() first, or exempt \
-         it with ops.exempt(). Otherwise run in the same transaction: REVOKE ALL ON TABLE public.t \
+        "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction: REVOKE ALL ON TABLE public.t \
          FROM PUBLIC;"
     );
     assert!(!rejected.detail.contains("default privileges"), "{rejected:?}");

@@ -246,6 +246,9 @@ const TASKS: [(&str, &[&str]); 9] = [
         "Contract",
         &[
             "contract",
+            "declare",
+            "accept",
+            "contract_sql",
             "contract_json",
             "contract_history",
             "validate_contract",
