@@ -368,6 +368,20 @@ COMMENT ON FUNCTION ops.infer_exemptions(pg_catalog.jsonb, pg_catalog.interval) 
   'the statement that exempts it while that contract is in force; the worst first. Exempts '
   'nothing itself. statement is NULL where something that is declared is missing.';
 
+CREATE FUNCTION ops.adopt(schemas pg_catalog.name[] DEFAULT NULL,
+    mode pg_catalog.text DEFAULT 'as_is', name pg_catalog.text DEFAULT NULL,
+    reason pg_catalog.text DEFAULT NULL, expires_in pg_catalog.interval DEFAULT '90 days',
+    dry_run pg_catalog.bool DEFAULT true, replace pg_catalog.bool DEFAULT false)
+  RETURNS TABLE (topic pg_catalog.text, detail pg_catalog.text)
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_adopt';
+COMMENT ON FUNCTION ops.adopt(pg_catalog.name[], pg_catalog.text, pg_catalog.text, pg_catalog.text,
+    pg_catalog.interval, pg_catalog.bool, pg_catalog.bool) IS
+  'Puts the contract that ops.infer_contract(schemas, mode) returns into force, and exempts each '
+  'error and warning that remains, so that ops.assert_security() succeeds. Returns a summary with '
+  'the next commands. A dry run changes nothing. reason is that of all exemptions; NULL: each says '
+  'why the finding matters. replace is required where a contract other than the shipped one is in '
+  'force. Requires superuser, or EXECUTE granted on this function, unless it is a dry run.';
+
 CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error')
   RETURNS pg_catalog.void
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_assert_security';
@@ -804,7 +818,7 @@ DECLARE
   -- that change something require the grant option of such a role.
   authors CONSTANT pg_catalog.name[] := ARRAY[
     'validate_contract', 'contract_schema', 'contract_preset', 'audit_contract',
-    'infer_contract', 'infer_exemptions', 'try_migration',
+    'infer_contract', 'infer_exemptions', 'adopt', 'try_migration',
     'apply_golden_sql', 'load_contract', 'rollback_contract', 'declare', 'accept', 'exempt',
     'unexempt', 'freeze_schema', 'unfreeze_schema'];
 BEGIN

@@ -48,7 +48,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
         )
     }
     let wanted = Wanted::of(call);
-    let change = Change::open();
+    let mut change = Change::open();
     let (own, state) = (&change.own, &change.state);
     let findings = audit::findings_with_exempt(&contract::in_force(state, own), state, own);
     let Exempted { rule, object, findings: found } = match wanted.look_up(&findings) {

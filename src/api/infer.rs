@@ -34,36 +34,52 @@ sql_function!(
     ops_infer_contract => infer_contract
 );
 fn infer_contract(call: Call) -> pg_sys::Datum {
-    let mode = mode(call);
-    let Installation { state, own, contract: base } = Installation::now();
-    let present = catalog::base(&state).complete();
-    let base = with_preset(&base, &present, &|schema, name| {
+    let mode = mode(call, 1);
+    let schemas = argument::names(call, 0, "schemas");
+    let installation = Installation::now();
+    with_inferred(&installation, schemas, mode, |cx, inferred| {
+        let Inferred { contract, left_out: failing } = inferred;
+        report_kinds(&roles_to_confirm(cx));
+        if contract.security_definer.accept_empty && !cx.contract.security_definer.accept_empty {
+            report_empty_paths(&DefinerPaths::of(cx));
+        }
+        report_failing(&failing);
+        let Installation { state, own, .. } = &installation;
+        let current = Current::read(state, own, Freshness::Fresh);
+        report_left_out(cx, &audit::reported_in(&contract, cx.snapshot, &current), mode);
+        json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
+    })
+}
+
+/// Infers the contract of some schemas (`None` for all of the application), which has the next
+/// minor version. Calls `work` with it, and with the context in which it was inferred.
+pub(super) fn with_inferred<T>(
+    installation: &Installation,
+    schemas: Option<Vec<String>>,
+    mode: Mode,
+    work: impl FnOnce(&Context<'_>, Inferred) -> T,
+) -> T {
+    let Installation { state, own, contract: base } = installation;
+    let present = catalog::base(state).complete();
+    let base = with_preset(base, &present, &|schema, name| {
         catalog::relation_named(schema.oid, name).is_some()
     });
-    let schemas = argument::names(call, 0, "schemas")
-        .map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
+    let schemas =
+        schemas.map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
-    let snapshot = catalog::full(&state, &seed, &own);
+    let snapshot = catalog::full(state, &seed, own);
     let access = Access::new(&snapshot);
-    let next = next_version(&highest_version(&state, &own));
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let ask = |cx: &Context<'_>, accesses| {
-        declared::outcomes(cx, &state, accesses, &LockTimeout::default())
+        declared::outcomes(cx, state, accesses, &LockTimeout::default())
     };
-    let Inferred { contract, left_out: failing } = infer(&cx, &next.to_string(), mode, &ask);
-    report_kinds(&roles_to_confirm(&cx));
-    if contract.security_definer.accept_empty && !seed.security_definer.accept_empty {
-        report_empty_paths(&DefinerPaths::of(&cx));
-    }
-    report_failing(&failing);
-    let current = Current::read(&state, &own, Freshness::Fresh);
-    report_left_out(&cx, &audit::reported_in(&contract, &snapshot, &current), mode);
-    json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
+    let inferred = infer(&cx, &next_version(&highest_version(state, own)).to_string(), mode, &ask);
+    work(&cx, inferred)
 }
 
 /// Reads the argument `mode`.
-fn mode(call: Call) -> Mode {
-    let Some(word) = call.text(1) else {
+pub(super) fn mode(call: Call, i: usize) -> Mode {
+    let Some(word) = call.text(i) else {
         reject("mode must not be null", "mode is 'strict' or 'as_is'.")
     };
     word.parse().unwrap_or_else(|_| unknown_argument("mode", &word, &Mode::ALL.map(Mode::as_str)))
@@ -291,16 +307,22 @@ sql_function!(
     ops_infer_exemptions => infer_exemptions
 );
 fn infer_exemptions(call: Call) -> pg_sys::Datum {
-    let now = clock::now();
-    let expires_at = call.interval_after(1, now);
-    if expires_at.is_some_and(|at| at <= now) {
-        reject("expires_in must be positive", "Use NULL for exemptions that do not expire.")
-    }
+    let expires_at = expires_at(call, 1);
     let Installation { state, own, contract: in_force } = Installation::now();
     let contract =
         call.json_text(0).map_or(in_force, |document| Rc::new(super::contract::valid(&document)));
     let remaining = audit::with_unexempt(&contract, &state, &own, remaining);
     call.table(remaining.into_iter().map(|row| exemption_row(row, expires_at)))
+}
+
+/// Returns when exemptions expire, by an argument of type interval; `None` for never.
+pub(super) fn expires_at(call: Call, i: usize) -> Option<i64> {
+    let now = clock::now();
+    let expires_at = call.interval_after(i, now);
+    if expires_at.is_some_and(|at| at <= now) {
+        reject("expires_in must be positive", "Use NULL for exemptions that do not expire.")
+    }
+    expires_at
 }
 
 fn exemption_row(remaining: Remaining, expires_at: Option<i64>) -> Vec<Value> {

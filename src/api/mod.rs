@@ -1,5 +1,6 @@
 //! The SQL functions, one file per family. Nothing else imports this module.
 
+mod adopt;
 mod apply;
 mod argument;
 mod audit;

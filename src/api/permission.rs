@@ -18,13 +18,14 @@ use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The functions that CREATE EXTENSION grants to deployers only (`authors` in sql/install.sql).
-pub(super) const FOR_AUTHORS: [&str; 16] = [
+pub(super) const FOR_AUTHORS: [&str; 17] = [
     "validate_contract",
     "contract_schema",
     "contract_preset",
     "audit_contract",
     "infer_contract",
     "infer_exemptions",
+    "adopt",
     "try_migration",
     "apply_golden_sql",
     "load_contract",

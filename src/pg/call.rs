@@ -209,6 +209,17 @@ impl Call {
         self.argument(i).map(|d| d.value() as i64)
     }
 
+    /// Returns an argument of type interval as text.
+    pub fn interval_text(&self, i: usize) -> Option<String> {
+        let interval = self.argument(i)?;
+        // SAFETY: `interval_out` takes an interval and returns a C string.
+        unsafe {
+            let text =
+                pgrx::direct_function_call_as_datum(pg_sys::interval_out, &[Some(interval)])?;
+            Some(from_server(std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_bytes()))
+        }
+    }
+
     /// Returns the time that an argument of type interval is after `start`.
     pub fn interval_after(&self, i: usize, start: i64) -> Option<i64> {
         let interval = self.argument(i)?;

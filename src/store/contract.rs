@@ -85,6 +85,18 @@ pub fn highest_version(state: &State, own: &Own) -> Version {
     highest(&past).map_or(NO_VERSION, |p| p.version.clone())
 }
 
+/// Whether the contract in force is the one that CREATE EXTENSION puts into force.
+pub fn is_shipped(state: &State, own: &Own) -> bool {
+    let contracts = Contracts::open(own);
+    let document = |id| contracts.row(id, state, |row| row.bytes(contracts.document));
+    contracts
+        .newest(state)
+        .is_some_and(|newest| newest == SHIPPED || document(newest) == document(SHIPPED))
+}
+
+/// The id of the contract that the install script inserts.
+const SHIPPED: i32 = 1;
+
 fn none_in_force() -> ! {
     Report {
         message: "no security contract is in force".into(),
@@ -245,7 +257,7 @@ impl History {
     /// Adds a contract and puts it in force. The document is stored as it was given, not as it was
     /// parsed.
     pub fn add(&self, document: &str, note: Option<&str>) {
-        let id = next_id(self.past.last().map(|p| p.id)).max(2);
+        let id = next_id(self.past.last().map(|p| p.id)).max(SHIPPED + 1);
         let document = json_datum(&serde_json::from_str(document).expect("a contract is JSON"));
         as_owner(
             self.own.contract_table,

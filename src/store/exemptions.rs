@@ -287,8 +287,9 @@ impl Change {
     }
 
     /// Adds an exemption and returns its id.
-    pub fn add(&self, new: &New<'_>) -> i32 {
+    pub fn add(&mut self, new: &New<'_>) -> i32 {
         let id = next_id(self.last);
+        self.last = Some(id);
         let accepted = json_datum(&serde_json::to_value(new.accepted).expect("texts are JSON"));
         as_owner(
             self.table(),

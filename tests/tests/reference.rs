@@ -257,6 +257,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "contract_changes",
             "load_contract",
             "rollback_contract",
+            "adopt",
             "infer_contract",
             "infer_exemptions",
             "audit_contract",

@@ -6,6 +6,10 @@ use postgres::Client;
 
 /// The arguments for which NULL has a documented meaning: all, the default, or none.
 const NULL_HAS_A_MEANING: &[&str] = &[
+    "adopt(schemas)",
+    "adopt(name)",
+    "adopt(reason)",
+    "adopt(expires_in)",
     "apply_golden_sql(schemas)",
     "apply_golden_sql(rules)",
     "apply_golden_sql(steps)",
@@ -70,6 +74,7 @@ fn valid(function: &str, argument: &str, kind: &str) -> String {
         "expires_at" => "infinity",
         "expires_in" => "1 day",
         "name" if function == "contract_preset" => "postgrest",
+        "name" if function == "adopt" => "app",
         "note" => "note",
         "to_version" | "version" => "1.0.0",
         "id" => "1",

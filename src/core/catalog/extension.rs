@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 56] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 57] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -23,6 +23,14 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 56] = [
     (SCHEMA, "exemptions", "", Some("guard_exemptions"), false),
     (SCHEMA, "is_contract", "pg_catalog.jsonb", Some("guard_is_contract"), true),
     ("ops", "accept", "pg_catalog.text,pg_catalog.text", Some("ops_accept"), false),
+    (
+        "ops",
+        "adopt",
+        "pg_catalog.name[],pg_catalog.text,pg_catalog.text,pg_catalog.text,interval,boolean,\
+         boolean",
+        Some("ops_adopt"),
+        false,
+    ),
     (
         "ops",
         "apply_golden_sql",

@@ -21,6 +21,7 @@ mod mode;
 mod needed;
 mod objects;
 mod roles;
+pub mod summary;
 mod views;
 
 pub use failing::{LeftOut, Outcomes};

@@ -1,0 +1,348 @@
+//! What `ops.adopt()` shows in about ten lines: what the inferred contract declares, what is
+//! exempted, and what to look at first.
+
+use super::exempt::Remaining;
+use super::{LeftOut, ToConfirm};
+use crate::contract::{Contract, RoleKind, Severity};
+use crate::finding::Finding;
+use crate::rules::default_privileges;
+use crate::sql::{printable, quote_ident};
+use std::collections::BTreeSet;
+
+/// A line of the summary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// What the line is about, one or two words.
+    pub topic: &'static str,
+    /// At most [`WIDTH`] characters, unless one name is longer.
+    pub detail: String,
+}
+
+impl Line {
+    /// Returns a line.
+    pub fn new(topic: &'static str, detail: impl Into<String>) -> Self {
+        Self { topic, detail: detail.into() }
+    }
+}
+
+/// The number of characters with which psql shows topic and detail in 120 columns.
+pub const WIDTH: usize = 100;
+
+/// The number of lines about the findings to look at first.
+const SHOWN: usize = 3;
+
+/// An inferred contract with what remains under it.
+pub struct Adoption<'a> {
+    /// The contract.
+    pub contract: &'a Contract,
+    /// The access that it does not declare, because it does not work.
+    pub left_out: &'a [LeftOut],
+    /// The roles whose kind nothing declares.
+    pub to_confirm: &'a [ToConfirm],
+    /// The errors and warnings under it, the worst first.
+    pub remaining: &'a [Remaining],
+    /// The number of findings of severity info under it, which need no exemption.
+    pub infos: usize,
+    /// The day on which the exemptions expire; `None` for never.
+    pub until: Option<&'a str>,
+}
+
+impl Adoption<'_> {
+    /// Returns the lines about what is declared, what is not, and what is exempted.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let schemas: Vec<String> = self.contract.schemas.iter().map(|s| named(&s.name)).collect();
+        let mut lines = vec![
+            Line::new("roles", self.roles()),
+            Line::new("schemas", fitted(&schemas, WIDTH)),
+            Line::new("objects", self.objects()),
+        ];
+        let optional = [("confirm", self.kinds()), ("left out", self.not_declared())];
+        lines.extend(
+            optional.into_iter().filter_map(|(topic, detail)| Some(Line::new(topic, detail?))),
+        );
+        lines.push(Line::new("exempt", self.exempted()));
+        lines.extend(self.to_be_fixed().map(|detail| Line::new("fix", detail)));
+        let worst = self.worst();
+        let read = (!worst.is_empty()).then(|| Line::new("read", "docs/rules/<rule>.md"));
+        lines.extend(worst.into_iter().map(|detail| Line::new("look at", detail)));
+        lines.extend(read);
+        lines
+    }
+
+    fn roles(&self) -> String {
+        let of_kind = |kind: RoleKind| -> Vec<String> {
+            let roles = self.contract.roles.iter().filter(|role| role.kind == kind);
+            roles.map(|role| named(&role.name)).collect()
+        };
+        let kinds = [RoleKind::Client, RoleKind::Worker, RoleKind::Login, RoleKind::Owner];
+        let kinds: Vec<(RoleKind, Vec<String>)> = kinds
+            .into_iter()
+            .map(|kind| (kind, of_kind(kind)))
+            .filter(|(_, names)| !names.is_empty())
+            .collect();
+        if kinds.is_empty() {
+            return "none: no role has privileges in these schemas".to_owned();
+        }
+        let of = |(kind, names): &(RoleKind, Vec<String>), width: usize| {
+            let plural = if names.len() == 1 { "" } else { "s" };
+            format!("{}{plural} {}", kind.as_str(), fitted(names, width))
+        };
+        let line = |width| kinds.iter().map(|kind| of(kind, width)).collect::<Vec<_>>().join("; ");
+        let complete = line(usize::MAX);
+        if complete.chars().count() <= WIDTH {
+            return complete;
+        }
+        line(WIDTH / kinds.len() - "workers ; ".len())
+    }
+
+    fn objects(&self) -> String {
+        let Contract { tables, views, sequences, functions, .. } = self.contract;
+        let secured = tables.iter().filter(|table| table.row_security).count();
+        let tables = match tables.len() {
+            0 => "no tables".to_owned(),
+            n => format!("{} ({secured} with row security)", counted(n, "table")),
+        };
+        let others = [(views.len(), "view"), (sequences.len(), "sequence")];
+        let others = others.into_iter().chain([(functions.len(), "function")]);
+        let others = others.filter(|(n, _)| *n > 0).map(|(n, what)| counted(n, what));
+        [tables].into_iter().chain(others).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns the kinds that a person should confirm.
+    fn kinds(&self) -> Option<String> {
+        let kind = |of: &ToConfirm| format!("{} is a {}", named(&of.role), of.kind.as_str());
+        let kinds: Vec<String> = self.to_confirm.iter().map(kind).collect();
+        let what = "these kinds of roles were inferred: ";
+        (!kinds.is_empty()).then(|| format!("{what}{}", fitted(&kinds, WIDTH - what.len())))
+    }
+
+    fn not_declared(&self) -> Option<String> {
+        let of_defaults = self.remaining.iter().map(|remaining| &remaining.finding);
+        let of_defaults = of_defaults.filter(|f| *f.rule == default_privileges::RULE);
+        let roles: BTreeSet<&str> =
+            of_defaults.flat_map(|f| &f.roles).map(String::as_str).collect();
+        let mut parts = Vec::new();
+        if !roles.is_empty() {
+            let roles: Vec<String> = roles.into_iter().map(named).collect();
+            parts.push(format!("default privileges on new objects ({})", fitted(&roles, 40)));
+        }
+        if !self.left_out.is_empty() {
+            let count = counted(self.left_out.len(), "privilege");
+            parts.push(format!("{count} whose use fails, as ops.infer_contract() lists"));
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    fn exempted(&self) -> String {
+        let exempt = self.remaining.iter().filter(|remaining| remaining.can_be_exempt);
+        let count = |severity: Severity| {
+            exempt.clone().filter(|of| of.finding.severity == severity).count()
+        };
+        let counts = [(count(Severity::Error), "error"), (count(Severity::Warning), "warning")];
+        let counts = counts.into_iter().filter(|(n, _)| *n > 0);
+        let counts: Vec<String> = counts.map(|(n, what)| counted(n, what)).collect();
+        let infos = match self.infos {
+            0 => String::new(),
+            1 => "; 1 of severity info needs no exemption".to_owned(),
+            n => format!("; {n} of severity info need no exemption"),
+        };
+        if counts.is_empty() {
+            return format!("nothing: no error or warning remains{infos}");
+        }
+        let until = match self.until {
+            Some(day) => format!("until {day}"),
+            None => "without an end".to_owned(),
+        };
+        format!("{} {until}{infos}", counts.join(" and "))
+    }
+
+    /// Returns the findings that no exemption should hide.
+    fn to_be_fixed(&self) -> Option<String> {
+        let findings = self.remaining.iter().filter(|remaining| !remaining.can_be_exempt);
+        let names: Vec<String> = findings.map(|remaining| subject(&remaining.finding)).collect();
+        (!names.is_empty()).then(|| format!("not exempted: {}", fitted(&names, WIDTH - 14)))
+    }
+
+    /// Returns a line for each of the worst rules with exempted findings.
+    fn worst(&self) -> Vec<String> {
+        let mut kinds: Vec<(&Finding, usize)> = Vec::new();
+        for Remaining { finding, .. } in self.remaining.iter().filter(|of| of.can_be_exempt) {
+            let is_same = |(first, _): &&mut (&Finding, usize)| {
+                (first.rule.id, first.severity) == (finding.rule.id, finding.severity)
+            };
+            match kinds.iter_mut().find(is_same) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((finding, 1)),
+            }
+        }
+        let line = |(finding, count): &(&Finding, usize)| {
+            let more = match count {
+                1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            let severity = finding.severity.as_str();
+            let room = WIDTH.saturating_sub(severity.len() + 1 + more.len());
+            format!("{severity} {}{more}", shortened(&subject(finding), room))
+        };
+        kinds.iter().take(SHOWN).map(line).collect()
+    }
+}
+
+/// Returns rule, object and roles of a finding.
+fn subject(finding: &Finding) -> String {
+    let roles = match finding.roles.as_slice() {
+        [] => String::new(),
+        roles => {
+            format!(" ({})", roles.iter().map(|r| printable(r)).collect::<Vec<_>>().join(", "))
+        }
+    };
+    format!("{} {}{roles}", finding.rule.id, printable(&finding.object.identity))
+}
+
+/// Returns a name as SQL would have it, without unprintable characters.
+fn named(name: &str) -> String {
+    printable(&quote_ident(name)).into_owned()
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// Returns the names in a line of at most `width` characters, and how many do not fit; the first
+/// one in any case.
+fn fitted(names: &[String], width: usize) -> String {
+    const MORE: usize = " and 1000 more".len();
+    let mut line = String::new();
+    for (i, name) in names.iter().enumerate() {
+        let is_last = i + 1 == names.len();
+        let room = if is_last { width } else { width.saturating_sub(MORE) };
+        if i > 0 && line.chars().count() + ", ".len() + name.chars().count() > room {
+            return format!("{line} and {} more", names.len() - i);
+        }
+        if i > 0 {
+            line += ", ";
+        }
+        line += name;
+    }
+    line
+}
+
+/// Returns the first `width` characters of a text, with dots where it is longer.
+fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(width.saturating_sub(3)).collect();
+    short += "...";
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Access;
+    use crate::contract::DEFAULT;
+    use crate::infer::exempt::remaining;
+    use crate::infer::tests::{inferred, strict_world};
+    use crate::rules::Context;
+    use crate::rules::testing::World;
+
+    fn lines_of(contract: &Contract, remaining: &[Remaining], infos: usize) -> Vec<String> {
+        let adoption = Adoption {
+            contract,
+            left_out: &[],
+            to_confirm: &[],
+            remaining,
+            infos,
+            until: Some("2099-01-01"),
+        };
+        adoption
+            .lines()
+            .into_iter()
+            .map(|line| format!("{}: {}", line.topic, line.detail))
+            .collect()
+    }
+
+    fn remaining_in(world: &World) -> (Contract, Vec<Remaining>) {
+        let (contract, found) = inferred(world);
+        let snapshot = world.snapshot.clone().complete();
+        let access = Access::new(&snapshot);
+        let remaining = remaining(&Context::new(&contract, &snapshot, &access, &|| {}), found);
+        (contract, remaining)
+    }
+
+    #[test]
+    fn contract_without_findings_needs_no_exemption() {
+        let (contract, left) = remaining_in(&strict_world());
+        assert_eq!(left, []);
+        let lines = lines_of(&contract, &left, 2);
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert!(lines[0].starts_with("roles: clients anon, authenticated; worker "), "{lines:#?}");
+        assert!(lines[2].contains(" with row security), "), "{lines:#?}");
+        assert_eq!(
+            lines[3],
+            "exempt: nothing: no error or warning remains; 2 of severity info need no exemption"
+        );
+    }
+
+    #[test]
+    fn worst_findings_are_shown_once_for_each_rule_with_their_pages() {
+        let mut world = strict_world();
+        for table in ["public.plaintiffs", "public.judgments"] {
+            world.relation(table).row_security = false;
+        }
+        let (contract, left) = remaining_in(&world);
+        let lines = lines_of(&contract, &left, 0);
+        let errors = left.iter().filter(|of| of.finding.severity == Severity::Error).count();
+        assert!(errors > 1, "{left:#?}");
+        let exempt = format!("exempt: {errors} errors");
+        assert!(lines.iter().any(|line| line.starts_with(&exempt)), "{lines:#?}");
+        let look: Vec<&String> = lines.iter().filter(|l| l.starts_with("look at: ")).collect();
+        assert!((1..=SHOWN).contains(&look.len()), "{lines:#?}");
+        let first = left[0].finding.rule.id;
+        assert!(look[0].starts_with(&format!("look at: error {first} ")), "{lines:#?}");
+        assert_eq!(lines.last().unwrap(), "read: docs/rules/<rule>.md");
+    }
+
+    #[test]
+    fn what_no_exemption_should_hide_is_named() {
+        let (contract, mut left) = {
+            let mut world = strict_world();
+            world.relation("public.judgments").row_security = false;
+            remaining_in(&world)
+        };
+        left.truncate(1);
+        left[0].can_be_exempt = false;
+        let lines = lines_of(&contract, &left, 0);
+        assert!(lines.iter().any(|line| line.starts_with("fix: not exempted: ")), "{lines:#?}");
+        assert!(lines.contains(&"exempt: nothing: no error or warning remains".to_owned()));
+    }
+
+    #[test]
+    fn line_is_never_wider_than_the_screen() {
+        let mut contract = Contract::from_json(DEFAULT).unwrap();
+        for i in 0..500 {
+            let mut schema = contract.schemas[0].clone();
+            schema.name = format!("a_long_schema_name_{i}");
+            contract.schemas.push(schema);
+            let mut role = contract.roles[0].clone();
+            role.name = format!("tenant_role_{i}");
+            contract.roles.push(role);
+        }
+        let lines = lines_of(&contract, &[], 0);
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        assert!(widest < Some(WIDTH + 15), "{lines:#?}");
+        assert!(lines[1].ends_with(" more"), "{lines:#?}");
+    }
+
+    #[test]
+    fn names_that_do_not_fit_are_counted() {
+        let names = ["anon", "authenticated", "service_role"].map(str::to_owned);
+        assert_eq!(fitted(&names, 40), "anon, authenticated, service_role");
+        assert_eq!(fitted(&names, 30), "anon and 2 more");
+        assert_eq!(fitted(&names[..1], 2), "anon");
+        assert_eq!(shortened("public.a", 8), "public.a");
+        assert_eq!(shortened("public.abcdef", 10), "public....");
+    }
+}
