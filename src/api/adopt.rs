@@ -10,7 +10,6 @@ use crate::catalog::Own;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
-use crate::pg::text::utc;
 use crate::store::Installation;
 use crate::store::contract::{History, is_shipped};
 use crate::store::exemptions::{Change, Current, New};
@@ -132,10 +131,9 @@ impl Wanted {
     }
 
     fn summary(&self, adopted: &Adopted) -> Vec<Line> {
-        let until = self.expires_at.map(utc);
-        let until = until.as_ref().map(|time| time.split('T').next().unwrap_or(time));
+        let expires_in = self.expires_in.as_deref();
         let Adopted { contract, left_out, to_confirm, remaining, infos } = adopted;
-        Adoption { contract, left_out, to_confirm, remaining, infos: *infos, until }.lines()
+        Adoption { contract, left_out, to_confirm, remaining, infos: *infos, expires_in }.lines()
     }
 
     /// Exempts each finding, except those that have to be fixed. Returns the ids of the first and

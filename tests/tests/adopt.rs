@@ -9,6 +9,7 @@ use postgres::Client;
 /// An application with its contract as `ops.adopt()` infers it, and what happens afterwards.
 struct Application {
     fixtures: &'static [&'static str],
+    /// The schemas of the contract.
     schemas: &'static [&'static str],
     roles: &'static [&'static str],
     /// The roles of the contract with their kinds.
@@ -113,8 +114,8 @@ const WITHOUT_DEFAULTS: Application = Application {
         allowed("ALTER TABLE public.plots ADD COLUMN size numeric"),
         rejected(
             "rls_policy_always_true",
-            "CREATE POLICY all_bookings ON public.bookings FOR SELECT TO authenticated USING (true)",
-            &[("rls_policy_always_true", "all_bookings on public.bookings")],
+            "CREATE POLICY everyone ON public.bookings FOR SELECT TO authenticated USING (true)",
+            &[("rls_policy_always_true", "everyone on public.bookings")],
         ),
         allowed("CREATE INDEX ON public.bookings (member)"),
         rejected(
@@ -138,7 +139,7 @@ const WITHOUT_DEFAULTS: Application = Application {
 
 const SHOP: Application = Application {
     fixtures: &["shop"],
-    schemas: &["api", "data"],
+    schemas: &["api", "auth", "data", "public"],
     roles: &["web_anon", "app_user", "worker"],
     kinds: &[
         "app_user client",
@@ -244,6 +245,9 @@ fn story(application: &Application) {
     let kinds = "SELECT concat_ws(' ', r->>'name', r->>'kind')
         FROM jsonb_array_elements(ops.contract()->'roles') AS r ORDER BY 1";
     assert_eq!(column(client, kinds), application.kinds);
+    let schemas =
+        "SELECT s->>'name' FROM jsonb_array_elements(ops.contract()->'schemas') AS s ORDER BY 1";
+    assert_eq!(column(client, schemas), application.schemas);
     let after = application.attempts(&cluster);
     let changed = after
         .iter()

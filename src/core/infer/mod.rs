@@ -60,7 +60,8 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
 
 /// Returns `base`, which may be the contract of another database, with the preset of the platform
 /// to which this database belongs, if its roles show one. If no relation that `base` declares
-/// exists, its descriptions of roles are about another database and are removed.
+/// exists, its descriptions of roles, and the schemas that it leaves to services of a platform, are
+/// about another database and are removed: a schema of the application may have such a name.
 #[must_use]
 pub fn with_preset(
     base: &Contract,
@@ -75,12 +76,18 @@ pub fn with_preset(
     };
     if relations.clone().next().is_some() && !relations.any(is_there) {
         base.roles.iter_mut().for_each(|role| role.description.clear());
+        base.managed.schemas.retain(|name| !OF_SERVICES.contains(&name.as_str()));
     }
     if let Some(platform) = Platform::of(present) {
         platform.preset().add_to(&mut base, present);
     }
     base
 }
+
+/// The schemas of Supabase's services, as the shipped contract lists them. The others that it lists
+/// are those of extensions.
+const OF_SERVICES: [&str; 6] =
+    ["auth", "storage", "realtime*", "_realtime", "supabase_*", "pgbouncer"];
 
 /// An inferred contract.
 #[derive(Debug)]

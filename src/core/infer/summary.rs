@@ -43,8 +43,8 @@ pub struct Adoption<'a> {
     pub remaining: &'a [Remaining],
     /// The number of findings of severity info under it, which need no exemption.
     pub infos: usize,
-    /// The day on which the exemptions expire; `None` for never.
-    pub until: Option<&'a str>,
+    /// The time after which the exemptions expire, in words; `None` for never.
+    pub expires_in: Option<&'a str>,
 }
 
 impl Adoption<'_> {
@@ -150,11 +150,11 @@ impl Adoption<'_> {
         if counts.is_empty() {
             return format!("nothing: no error or warning remains{infos}");
         }
-        let until = match self.until {
-            Some(day) => format!("until {day}"),
+        let end = match self.expires_in {
+            Some(time) => format!("for {time}"),
             None => "without an end".to_owned(),
         };
-        format!("{} {until}{infos}", counts.join(" and "))
+        format!("{} {end}{infos}", counts.join(" and "))
     }
 
     /// Returns the findings that no exemption should hide.
@@ -255,7 +255,7 @@ mod tests {
             to_confirm: &[],
             remaining,
             infos,
-            until: Some("2099-01-01"),
+            expires_in: Some("90 days"),
         };
         adoption
             .lines()
@@ -297,7 +297,8 @@ mod tests {
         let errors = left.iter().filter(|of| of.finding.severity == Severity::Error).count();
         assert!(errors > 1, "{left:#?}");
         let exempt = format!("exempt: {errors} errors");
-        assert!(lines.iter().any(|line| line.starts_with(&exempt)), "{lines:#?}");
+        let exempted = lines.iter().find(|line| line.starts_with(&exempt));
+        assert!(exempted.is_some_and(|line| line.ends_with(" for 90 days")), "{lines:#?}");
         let look: Vec<&String> = lines.iter().filter(|l| l.starts_with("look at: ")).collect();
         assert!((1..=SHOWN).contains(&look.len()), "{lines:#?}");
         let first = left[0].finding.rule.id;

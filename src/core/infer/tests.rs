@@ -660,6 +660,23 @@ fn names_of_roles_of_another_platform_are_not_managed() {
 }
 
 #[test]
+fn schema_named_like_one_of_another_platform_is_the_applications() {
+    let mut world = strict_world();
+    let preset = |world: &World, exists: bool| {
+        with_preset(&world.contract, &world.snapshot.clone().complete(), &|_, _| exists)
+    };
+    let lists = |contract: &Contract, name: &str| contract.lists_managed_schema(name, true);
+    assert!(lists(&preset(&world, true), "auth"), "the contract is about this database");
+    let elsewhere = preset(&world, false);
+    for (name, is_managed) in [("auth", false), ("realtime", false), ("cron", true)] {
+        assert_eq!(lists(&elsewhere, name), is_managed, "{name}");
+    }
+    world.add_role("supabase_admin");
+    world.role("supabase_admin").superuser = true;
+    assert!(lists(&preset(&world, false), "auth"), "the database belongs to Supabase");
+}
+
+#[test]
 fn roles_of_another_database_are_not_declared() {
     let mut world = strict_world();
     let mut base = world.contract.clone();
