@@ -100,7 +100,7 @@ impl Wanted {
         let what = format!("{} is in force, {place}", named(&adopted.contract));
         let mut lines = vec![Line::new("contract", what)];
         lines.extend(self.summary(&adopted));
-        lines.push(Line::new("next", self.next(&adopted.contract)));
+        lines.push(Line::new("next", next(&adopted.contract)));
         if exemptions.is_some() {
             lines.push(Line::new("fixes", FIXES));
         }
@@ -162,17 +162,6 @@ impl Wanted {
         ids
     }
 
-    /// Returns what to do after the contract came into force.
-    fn next(&self, contract: &Contract) -> String {
-        let state = State::now();
-        let left = audit::findings_under(contract, &state, &Own::find(&state));
-        match left.iter().filter(|finding| finding.severity == Severity::Error).count() {
-            0 => "SELECT ops.assert_security();".to_owned(),
-            1 => "1 error has to be fixed: SELECT * FROM ops.audit_security();".to_owned(),
-            n => format!("{n} errors have to be fixed: SELECT * FROM ops.audit_security();"),
-        }
-    }
-
     /// Returns the note of the contract in the history.
     fn note(&self) -> String {
         match &self.reason {
@@ -228,6 +217,17 @@ const FIXES: &str =
 
 /// The default of `expires_in` as the server writes it with the default `IntervalStyle`.
 const DEFAULT_EXPIRY: &str = "90 days";
+
+/// Returns what to do after a contract came into force.
+fn next(contract: &Contract) -> String {
+    let state = State::now();
+    let left = audit::findings_under(contract, &state, &Own::find(&state));
+    match left.iter().filter(|finding| finding.severity == Severity::Error).count() {
+        0 => "SELECT ops.assert_security();".to_owned(),
+        1 => "1 error has to be fixed: SELECT * FROM ops.audit_security();".to_owned(),
+        n => format!("{n} errors have to be fixed: SELECT * FROM ops.audit_security();"),
+    }
+}
 
 /// An inferred contract, and what remains under it.
 struct Adopted {
