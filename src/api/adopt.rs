@@ -203,7 +203,7 @@ impl Wanted {
                      it."
             .into(),
             hint: format!(
-                "To allow a single change, amend the contract. To replace it: {}",
+                "To allow a single change, run ops.declare(). To replace it: {}",
                 self.call(true)
             ),
         }

@@ -304,6 +304,14 @@ impl From<&postgres::error::DbError> for ServerError {
     }
 }
 
+/// Returns the call of `ops.declare()` in a HINT.
+#[must_use]
+pub fn declare_call(hint: &str) -> Option<String> {
+    let rest = &hint[hint.find("SELECT * FROM ops.declare(")?..];
+    let end = rest.find("note => '...');")? + "note => '...');".len();
+    Some(rest[..end].to_owned())
+}
+
 /// Returns the rows of a query with one text column; NULL as the empty text.
 #[must_use]
 pub fn column(client: &mut Client, sql: &str) -> Vec<String> {

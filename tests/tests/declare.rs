@@ -1,15 +1,8 @@
 //! The contract in SQL: statements amend it, it is described by statements, and the call in the
 //! HINT of a rejection makes the contract allow the statement.
 
-use dragonfly_tests::{Cluster, ServerError, attempt, column};
+use dragonfly_tests::{Cluster, ServerError, attempt, column, declare_call};
 use postgres::Client;
-
-/// Returns the call of ops.declare() in a HINT.
-fn call(hint: &str) -> Option<String> {
-    let rest = &hint[hint.find("SELECT * FROM ops.declare(")?..];
-    let end = rest.find("note => '...');")? + "note => '...');".len();
-    Some(rest[..end].to_owned())
-}
 
 /// Runs statements in a transaction, and returns the rejection.
 fn rejection(client: &mut Client, sql: &str) -> Option<ServerError> {
@@ -75,7 +68,7 @@ fn call_in_the_hint_of_a_rejection_lets_the_statement_pass_and_leaves_no_finding
         let mut calls = String::new();
         for _ in 0..3 {
             let Some(error) = rejection(&mut client, &format!("{calls} {sql}")) else { break };
-            match call(&error.hint) {
+            match declare_call(&error.hint) {
                 Some(call) => calls += &call,
                 None => failed.push(format!("{sql}: {calls} no call in {error:#?}")),
             }

@@ -61,9 +61,8 @@ fn explain_access_names_the_failing_condition() {
     assert_eq!(
         links(&mut client, "'anon', 'public.judgments(amount)'")[3],
         "NO SELECT on table public.judgments: Role \"anon\" does not have SELECT on column amount. \
-         The contract does not declare it: add {\"schema\": \"public\", \"name\": \"judgments\", \
-         \"column_grants\": {\"anon\": {\"SELECT\": [\"amount\"]}}} to \"tables\" and load it with \
-         ops.load_contract()."
+         The contract does not declare it: run SELECT * FROM ops.declare('GRANT SELECT (amount) ON \
+         TABLE public.judgments TO anon', note => '...')."
     );
     // What a body that is text may do is known only when it runs.
     for routine in ["api.queue_job", "api.queue_job(text, jsonb)"] {
@@ -824,7 +823,7 @@ fn verdict_and_fix_are_correct_for_known_cases() {
             // The contract does not declare the privilege in a governed schema.
             let question = format!("'anon', '{}'", object.replace('\'', "''"));
             let chain = links(&mut client, &question).join("\n");
-            assert!(chain.contains("The contract does not declare it: add "), "{setup}: {chain}");
+            assert!(chain.contains("The contract does not declare it: run "), "{setup}: {chain}");
         } else if verdict == "f" && !is_policy {
             client.batch_execute(&fix).unwrap_or_else(|e| panic!("{setup}: {fix}: {e:?}"));
             assert_ne!(outcome(&mut client), "f", "{setup}: {fix}");

@@ -5,9 +5,9 @@
 use super::question::Link;
 use crate::catalog::{Command, Privileges, Relation, RelationKind, Role, Routine, Schema};
 use crate::contract::RoleKind;
+use crate::declare::{self, Declaration, FunctionName, Granted, Name, Target, declare_call};
 use crate::rules::{Context, undeclared_role_privileges};
 use crate::sql::{argument_types, printable, safe_ident};
-use serde_json::json;
 
 /// The object of a privilege.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) struct Grant<'a> {
 
 impl Grant<'_> {
     /// Adds to the link of the missing privilege the GRANT that fixes it; where the contract does
-    /// not allow that, the element of the contract that would declare it.
+    /// not allow that, the call that declares it.
     pub(super) fn fix(self, cx: &Context<'_>, mut link: Link) -> Link {
         match self.missing_declaration(cx) {
             None => link.fix = Some(self.sql(cx)),
@@ -83,11 +83,7 @@ impl Grant<'_> {
             return None;
         }
         if undeclared_role_privileges::is_checked(cx, role.oid) {
-            let name = printable(&role.name);
-            return Some(format!(
-                "add role \"{name}\" with its kind to \"roles\", and what it may do, and load it \
-                 with ops.load_contract()"
-            ));
+            return Some(self.declaration(cx, schema));
         }
         let is_permitted = match self.on {
             On::Schema(_) => {
@@ -117,40 +113,43 @@ impl Grant<'_> {
 
     /// Returns how to declare the privilege, as a clause.
     fn declaration(self, cx: &Context<'_>, schema: &Schema) -> String {
-        let (schema, role) = (json!(schema.name), json!(self.role.name));
-        let (list, element) = match self.on {
+        let name = |name: &str| Name::new(&schema.name, name);
+        let mut columns = vec![];
+        let on = match self.on {
             On::Schema(_) if self.privilege == Privileges::USAGE => {
-                ("schemas", format!("{{\"name\": {schema}, \"usage\": [{role}]}}"))
+                declare::On::Schemas(vec![schema.name.clone()])
             }
             On::Schema(_) => return "no client or worker may create objects".to_owned(),
             On::Routine(routine) => {
                 let types = cx.snapshot.argument_names(routine).join(",");
-                let arguments = json!(argument_types(&types).join(", "));
-                let name = json!(routine.name);
-                let element = format!(
-                    "{{\"schema\": {schema}, \"name\": {name}, \"arguments\": {arguments}, \
-                     \"execute\": [{role}]}}"
-                );
-                ("functions", element)
+                let arguments = Some(argument_types(&types).join(", "));
+                declare::On::Functions(vec![FunctionName { name: name(&routine.name), arguments }])
             }
-            On::Relation(relation, columns) => {
-                let list = match relation.kind {
-                    RelationKind::Sequence => "sequences",
-                    RelationKind::View | RelationKind::MaterializedView => "views",
-                    _ => "tables",
-                };
-                let (name, word) = (json!(relation.name), json!(self.privilege.to_string()));
-                let (key, granted) = match columns {
-                    [] => ("grants", format!("[{word}]")),
-                    columns => ("column_grants", format!("{{{word}: {}}}", json!(columns))),
-                };
-                let element = format!(
-                    "{{\"schema\": {schema}, \"name\": {name}, \"{key}\": {{{role}: {granted}}}}}"
-                );
-                (list, element)
+            On::Relation(relation, _) if relation.kind == RelationKind::Sequence => {
+                declare::On::Sequences(vec![name(&relation.name)])
+            }
+            On::Relation(relation, of) => {
+                columns = of.to_vec();
+                declare::On::Tables(vec![name(&relation.name)])
             }
         };
-        format!("add {} to \"{list}\" and load it with ops.load_contract()", printable(&element))
+        let role = &self.role.name;
+        let mut declarations = Vec::new();
+        if cx.contract.role(role).is_none() {
+            declarations.push(Declaration::Create(Target::Role(role.clone())));
+        }
+        if cx.contract.schema(&schema.name).is_none() {
+            declarations.push(Declaration::Create(Target::Schema(schema.name.clone())));
+        }
+        declarations.push(Declaration::Grant(declare::Grant {
+            is_revoke: false,
+            privileges: vec![Granted { privilege: Some(self.privilege), columns }],
+            on,
+            roles: vec![role.clone()],
+            to_public: false,
+        }));
+        let call = declare_call(&declarations);
+        format!("run {}", printable(call.trim_end_matches(';')))
     }
 }
 

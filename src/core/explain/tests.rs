@@ -116,8 +116,8 @@ fn explain_names_every_way_to_a_privilege() {
     assert_eq!(
         found[3],
         "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" does not have SELECT. The \
-         contract does not declare it: add role \"mallory\" with its kind to \"roles\", and what \
-         it may do, and load it with ops.load_contract()."
+         contract does not declare it: run SELECT * FROM ops.declare('CREATE ROLE mallory; GRANT \
+         SELECT ON TABLE public.plaintiff_tasks TO mallory', note => '...')."
     );
     assert_eq!(
         found.last().unwrap(),
@@ -160,9 +160,8 @@ fn explain_names_missing_column_privileges() {
     assert_eq!(
         ask(&world, &["id", "E mail"]),
         format!(
-            "{missing} The contract does not declare it: add {{\"schema\": \"public\", \"name\": \
-             \"plaintiff_tasks\", \"column_grants\": {{\"anon\": {{\"SELECT\": [\"E mail\"]}}}}}} \
-             to \"tables\" and load it with ops.load_contract()."
+            "{missing} The contract does not declare it: run SELECT * FROM ops.declare('GRANT \
+             SELECT (\"E mail\") ON TABLE public.plaintiff_tasks TO anon', note => '...')."
         )
     );
     let mut granted = ColumnGrants::default();

@@ -28,7 +28,7 @@ pub static RULE: Rule = Rule {
     why: "Clients and workers depend on the declared objects, and declarations about a missing \
           object protect nothing.",
     fix: "Create the object again from its migration, in the same transaction where it is \
-          replaced, or remove it from the contract with ops.load_contract().",
+          replaced, or remove it from the contract with ops.declare().",
     exempt: "An object that a later release adds. Prefer removing it from the contract until \
              then.",
     exempt_by_pattern: true,
