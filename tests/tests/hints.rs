@@ -98,15 +98,15 @@ fn grants_on_a_new_table_get_one_merged_revoke() {
     );
     assert_eq!(
         rejected.hint,
-        "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction: REVOKE SELECT, INSERT ON \
-         TABLE public.t FROM anon, authenticated;"
+        "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction: \
+         REVOKE SELECT, INSERT ON TABLE public.t FROM anon, authenticated;"
     );
     client.batch_execute("DROP TABLE public.t").unwrap();
     let rejected = one_round(&mut client, &format!("{table}; GRANT ALL ON public.t TO PUBLIC"));
     assert_eq!(
         rejected.hint,
-        "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction: REVOKE ALL ON TABLE public.t \
-         FROM PUBLIC;"
+        "If this is intended, exempt it with ops.exempt(). Otherwise run in the same transaction: \
+         REVOKE ALL ON TABLE public.t FROM PUBLIC;"
     );
     assert!(!rejected.detail.contains("default privileges"), "{rejected:?}");
 }
