@@ -331,12 +331,11 @@ pub(super) fn put_into_force(
     let earlier = earlier.as_ref().map(|(contract, _)| contract);
     // Where the earlier contract is not valid, CREATE EXTENSION is known to have granted this.
     let shipped;
-    let before = match earlier {
-        Some(earlier) => earlier,
-        None => {
-            shipped = valid(contract::DEFAULT);
-            &shipped
-        }
+    let before = if let Some(earlier) = earlier {
+        earlier
+    } else {
+        shipped = valid(contract::DEFAULT);
+        &shipped
     };
     readers::check(before, contract);
     history.add(document, note);

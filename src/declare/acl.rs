@@ -35,7 +35,7 @@ fn granted(privilege: Tree) -> Result<Granted, Unfit> {
         return Err(not_expressible("this privilege"));
     };
     let columns = privilege.list(|privilege| privilege.cols);
-    let columns = columns.into_iter().filter_map(|column| column.value()).collect();
+    let columns = columns.into_iter().filter_map(Tree::value).collect();
     match privilege.text(|privilege| privilege.priv_name) {
         None => Ok(Granted { privilege: None, columns }),
         Some(name) => match name.parse::<Privileges>() {
@@ -55,7 +55,7 @@ fn objects(statement: Tree<pg_sys::GrantStmt>) -> Result<On, Unfit> {
         OBJECT_TABLE,
     };
     let objects = statement.list(|statement| statement.objects);
-    let names = || objects.iter().filter_map(|name| name.value()).collect::<Vec<_>>();
+    let names = || objects.iter().copied().filter_map(Tree::value).collect::<Vec<_>>();
     let relations = || -> Result<Vec<Name>, Unfit> {
         objects.iter().map(|name| qualified_relation(*name)).collect()
     };
@@ -85,7 +85,7 @@ pub fn memberships(statement: Tree<pg_sys::GrantRoleStmt>) -> Result<Vec<Declara
     let granted: Vec<String> = statement
         .list(|statement| statement.granted_roles)
         .into_iter()
-        .filter_map(|role| role.cast::<pg_sys::AccessPriv>())
+        .filter_map(Tree::cast::<pg_sys::AccessPriv>)
         .filter_map(|role| role.text(|role| role.priv_name))
         .collect();
     let pairs = granted.iter().flat_map(|role| members.iter().map(move |member| (role, member)));

@@ -21,7 +21,7 @@ pub fn role(statement: Tree<pg_sys::CreateRoleStmt>) -> Result<Vec<Declaration>,
 /// Returns the attributes that a contract declares. LOGIN and INHERIT are none of them.
 pub fn attributes(options: &[Tree]) -> Result<Vec<(Attribute, bool)>, Unfit> {
     let mut found = Vec::new();
-    for option in options.iter().filter_map(|option| option.cast::<pg_sys::DefElem>()) {
+    for option in options.iter().copied().filter_map(Tree::cast::<pg_sys::DefElem>) {
         let name = option.text(|option| option.defname).unwrap_or_default();
         let attribute = match name.as_str() {
             "superuser" => Attribute::Superuser,
@@ -44,7 +44,7 @@ pub fn attributes(options: &[Tree]) -> Result<Vec<(Attribute, bool)>, Unfit> {
 
 /// Whether an option is set: it has no value, or a true one.
 pub fn is_on(option: Tree<pg_sys::DefElem>) -> bool {
-    let value = option.below(|option| option.arg).and_then(|value| value.value());
+    let value = option.below(|option| option.arg).and_then(Tree::value);
     value.is_none_or(|value| {
         matches!(value.to_ascii_lowercase().as_str(), "true" | "on" | "yes" | "1" | "t" | "y")
     })
@@ -95,7 +95,7 @@ pub fn view(text: &str, statement: Tree<pg_sys::ViewStmt>) -> Result<Vec<Declara
     let security_invoker = statement
         .list(|statement| statement.options)
         .into_iter()
-        .filter_map(|option| option.cast::<pg_sys::DefElem>())
+        .filter_map(Tree::cast::<pg_sys::DefElem>)
         .any(|option| {
             let name = option.text(|option| option.defname);
             name.as_deref() == Some("security_invoker") && is_on(option)
@@ -126,7 +126,8 @@ pub fn function(statement: Tree<pg_sys::CreateFunctionStmt>) -> Result<Vec<Decla
 pub fn security(options: &[Tree]) -> Option<bool> {
     options
         .iter()
-        .filter_map(|option| option.cast::<pg_sys::DefElem>())
+        .copied()
+        .filter_map(Tree::cast::<pg_sys::DefElem>)
         .find(|option| option.text(|option| option.defname).as_deref() == Some("security"))
         .map(is_on)
 }

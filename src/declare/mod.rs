@@ -85,6 +85,12 @@ fn declarations(text: &str, node: Tree, existing: &Snapshot) -> Result<Vec<Decla
     if let Some(function) = node.cast() {
         return other::alter_function(function);
     }
+    if let Some(renamed) = node.cast() {
+        return other::rename(renamed);
+    }
+    if let Some(moved) = node.cast() {
+        return other::set_schema(moved);
+    }
     if let Some(setting) = node.cast() {
         return other::set(setting);
     }

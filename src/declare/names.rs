@@ -34,7 +34,7 @@ fn unqualified(name: &str) -> Unfit {
 
 /// Returns the name in a list of its parts: schema and name.
 pub fn qualified(parts: &[Tree]) -> Result<Name, Unfit> {
-    let mut parts: Vec<String> = parts.iter().filter_map(|part| part.value()).collect();
+    let mut parts: Vec<String> = parts.iter().copied().filter_map(Tree::value).collect();
     let name = parts.pop().unwrap_or_default();
     match parts.pop() {
         Some(schema) => Ok(Name::new(schema, name)),
@@ -51,7 +51,7 @@ pub fn roles(named: &[Tree]) -> Result<Vec<String>, Unfit> {
 /// Returns the names of grantees, and whether PUBLIC is one of them.
 pub fn grantees(named: &[Tree]) -> Result<(Vec<String>, bool), Unfit> {
     let (mut roles, mut to_public) = (Vec::new(), false);
-    for role in named.iter().filter_map(|role| role.cast::<pg_sys::RoleSpec>()) {
+    for role in named.iter().copied().filter_map(Tree::cast::<pg_sys::RoleSpec>) {
         match role.roletype {
             pg_sys::RoleSpecType::ROLESPEC_CSTRING => {
                 roles.extend(role.text(|role| role.rolename));
@@ -83,7 +83,7 @@ pub fn function(named: Tree<pg_sys::ObjectWithArgs>) -> Result<FunctionName, Unf
     let name = qualified(&named.list(|named| named.objname))?;
     let types = || {
         let types = named.list(|named| named.objargs).into_iter();
-        types.filter_map(|one| one.cast::<pg_sys::TypeName>())
+        types.filter_map(Tree::cast::<pg_sys::TypeName>)
     };
     let arguments = (!named.args_unspecified)
         .then(|| types().map(|one| type_name(&name.schema, one)).collect::<Vec<_>>().join(", "));
@@ -100,7 +100,7 @@ pub fn created_function(
     let arguments: Vec<String> = statement
         .list(|statement| statement.parameters)
         .into_iter()
-        .filter_map(|parameter| parameter.cast::<pg_sys::FunctionParameter>())
+        .filter_map(Tree::cast::<pg_sys::FunctionParameter>)
         .filter(is_input)
         .filter_map(|parameter| parameter.below(|parameter| parameter.argType))
         .map(|of| type_name(&name.schema, of))
@@ -111,8 +111,7 @@ pub fn created_function(
 /// Returns the name of a type in the form of the contract: as the catalog has it, or, where no such
 /// type exists yet, as it is written.
 fn type_name(schema: &str, of: Tree<pg_sys::TypeName>) -> String {
-    let parts: Vec<String> =
-        of.list(|of| of.names).into_iter().filter_map(|part| part.value()).collect();
+    let parts: Vec<String> = of.list(|of| of.names).into_iter().filter_map(Tree::value).collect();
     let parts: Vec<_> = parts.iter().map(|part| quote_ident(part)).collect();
     let dimensions = of.list(|of| of.arrayBounds).len();
     let written = format!("{}{}", parts.join("."), if dimensions > 0 { "[]" } else { "" });

@@ -6,7 +6,9 @@ use super::reason::{not_expressible, tag};
 use super::tree::Tree;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::RoleKind;
-use dragonfly_core::declare::{Declaration, Name, PolicyHeader, RowSecurity, Target, Unfit};
+use dragonfly_core::declare::{
+    Declaration, Name, PolicyHeader, Renamed, RowSecurity, Target, Unfit,
+};
 use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::pg_sys;
 use pgrx::pg_sys::{AlterTableType, ObjectType, VariableSetKind};
@@ -31,7 +33,7 @@ pub fn alter_role_set(
         return Err(not_expressible("ALTER ROLE ... SET"));
     };
     let name = role(statement.below(|statement| statement.role))?;
-    let value = setting.list(|setting| setting.args).first().and_then(|value| value.value());
+    let value = setting.list(|setting| setting.args).first().copied().and_then(Tree::value);
     let value = value.unwrap_or_default();
     let kinds = [RoleKind::Client, RoleKind::Worker, RoleKind::Owner, RoleKind::Login];
     match kinds.into_iter().find(|kind| kind.as_str() == value) {
@@ -48,7 +50,7 @@ pub fn alter_table(statement: Tree<pg_sys::AlterTableStmt>) -> Result<Vec<Declar
     let Some(named) = statement.below(|statement| statement.relation) else { return Ok(vec![]) };
     let name = relation(named)?;
     let commands = statement.list(|statement| statement.cmds).into_iter();
-    let commands = commands.filter_map(|command| command.cast::<pg_sys::AlterTableCmd>());
+    let commands = commands.filter_map(Tree::cast::<pg_sys::AlterTableCmd>);
     let mut declared = Vec::new();
     for command in commands {
         let row_security = |change| Declaration::RowSecurity(name.clone(), change);
@@ -83,7 +85,7 @@ fn options(
     is_set: bool,
 ) -> Result<Vec<Declaration>, Unfit> {
     let options = command.below(|command| command.def).map(Tree::elements).unwrap_or_default();
-    let options = options.into_iter().filter_map(|option| option.cast::<pg_sys::DefElem>());
+    let options = options.into_iter().filter_map(Tree::cast::<pg_sys::DefElem>);
     let declaration = |option: Tree<pg_sys::DefElem>| {
         let namespace = option.text(|option| option.defnamespace);
         let option_name = option.text(|option| option.defname).unwrap_or_default();
@@ -131,8 +133,80 @@ pub fn set(statement: Tree<pg_sys::VariableSetStmt>) -> Result<Vec<Declaration>,
         ));
     };
     let values = statement.list(|statement| statement.args).into_iter();
-    let values = values.filter_map(|value| value.value()).collect();
+    let values = values.filter_map(Tree::value).collect();
     Ok(vec![Declaration::Set(path.split('.').map(str::to_owned).collect(), values)])
+}
+
+/// ALTER ... RENAME.
+pub fn rename(statement: Tree<pg_sys::RenameStmt>) -> Result<Vec<Declaration>, Unfit> {
+    let to = statement.text(|statement| statement.newname).unwrap_or_default();
+    let named = statement.below(|statement| statement.relation).map(relation).transpose()?;
+    let from = statement.text(|statement| statement.subname);
+    let target = match (statement.renameType, named) {
+        (ObjectType::OBJECT_COLUMN, Some(relation)) => {
+            let from = from.unwrap_or_default();
+            return Ok(vec![Declaration::Rename(Renamed::Column(relation, from, to))]);
+        }
+        (ObjectType::OBJECT_ROLE, _) => Target::Role(from.unwrap_or_default()),
+        (ObjectType::OBJECT_SCHEMA, _) => Target::Schema(from.unwrap_or_default()),
+        (of_type, Some(name)) => target_of(of_type, name)?,
+        (of_type, None) => function_of(of_type, statement.below(|statement| statement.object))?,
+    };
+    let schema = schema_of(&target).to_owned();
+    Ok(vec![Declaration::Rename(Renamed::Object(target, Name::new(schema, to)))])
+}
+
+/// ALTER ... SET SCHEMA.
+pub fn set_schema(
+    statement: Tree<pg_sys::AlterObjectSchemaStmt>,
+) -> Result<Vec<Declaration>, Unfit> {
+    let schema = statement.text(|statement| statement.newschema).unwrap_or_default();
+    let target = match statement.below(|statement| statement.relation).map(relation).transpose()? {
+        Some(name) => target_of(statement.objectType, name)?,
+        None => function_of(statement.objectType, statement.below(|statement| statement.object))?,
+    };
+    let name = match &target {
+        Target::Table(name)
+        | Target::View(name)
+        | Target::MaterializedView(name)
+        | Target::Sequence(name) => &name.name,
+        Target::Function(function) => &function.name.name,
+        Target::Role(name) | Target::Schema(name) => name,
+    };
+    let to = Name::new(schema, name.clone());
+    Ok(vec![Declaration::Rename(Renamed::Object(target, to))])
+}
+
+fn target_of(of_type: ObjectType::Type, name: Name) -> Result<Target, Unfit> {
+    match of_type {
+        ObjectType::OBJECT_TABLE => Ok(Target::Table(name)),
+        ObjectType::OBJECT_VIEW => Ok(Target::View(name)),
+        ObjectType::OBJECT_MATVIEW => Ok(Target::MaterializedView(name)),
+        ObjectType::OBJECT_SEQUENCE => Ok(Target::Sequence(name)),
+        _ => Err(not_expressible("ALTER of other objects")),
+    }
+}
+
+fn function_of(of_type: ObjectType::Type, object: Option<Tree>) -> Result<Target, Unfit> {
+    let is_function = matches!(
+        of_type,
+        ObjectType::OBJECT_FUNCTION | ObjectType::OBJECT_PROCEDURE | ObjectType::OBJECT_ROUTINE
+    );
+    match object.filter(|_| is_function).and_then(Tree::cast) {
+        Some(named) => function(named).map(Target::Function),
+        None => Err(not_expressible("ALTER of other objects")),
+    }
+}
+
+fn schema_of(target: &Target) -> &str {
+    match target {
+        Target::Table(name)
+        | Target::View(name)
+        | Target::MaterializedView(name)
+        | Target::Sequence(name) => &name.schema,
+        Target::Function(function) => &function.name.schema,
+        Target::Role(_) | Target::Schema(_) => "",
+    }
 }
 
 /// COMMENT ON.
@@ -191,7 +265,7 @@ pub fn drop_objects(
 /// Returns what the declaration of a policy loses with it: what no other policy of the table says.
 fn dropped_policy(object: Tree, existing: &Snapshot) -> Result<Declaration, Unfit> {
     let mut parts = object.elements();
-    let policy_name = parts.pop().and_then(|part| part.value()).unwrap_or_default();
+    let policy_name = parts.pop().and_then(Tree::value).unwrap_or_default();
     let table = qualified(&parts)?;
     let relation = existing
         .schema_named(&table.schema)

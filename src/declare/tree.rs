@@ -49,6 +49,7 @@ kinds! {
     A_Const T_A_Const,
     AccessPriv T_AccessPriv,
     AlterFunctionStmt T_AlterFunctionStmt,
+    AlterObjectSchemaStmt T_AlterObjectSchemaStmt,
     AlterRoleSetStmt T_AlterRoleSetStmt,
     AlterRoleStmt T_AlterRoleStmt,
     AlterTableCmd T_AlterTableCmd,
@@ -70,6 +71,7 @@ kinds! {
     ObjectWithArgs T_ObjectWithArgs,
     RangeVar T_RangeVar,
     RawStmt T_RawStmt,
+    RenameStmt T_RenameStmt,
     RoleSpec T_RoleSpec,
     SelectStmt T_SelectStmt,
     TypeCast T_TypeCast,
@@ -89,7 +91,7 @@ pub fn statements(sql: &str) -> Vec<(String, Tree)> {
     let all = text.as_bytes();
     list_of(list)
         .into_iter()
-        .filter_map(|node| node.cast::<pg_sys::RawStmt>())
+        .filter_map(Tree::cast::<pg_sys::RawStmt>)
         .filter_map(|raw| {
             let begin = (raw.stmt_location.max(0) as usize).min(all.len());
             let length = raw.stmt_len as usize;
@@ -181,7 +183,7 @@ impl Tree {
                 pg_sys::NodeTag::T_TypeName => {
                     // A word after SET (option = ...) is read as the name of a type.
                     let names = self.cast::<pg_sys::TypeName>()?.list(|name| name.names);
-                    names.last().and_then(|name| name.value())
+                    names.last().copied().and_then(Tree::value)
                 }
                 _ => None,
             }

@@ -19,7 +19,7 @@ fn findings(client: &mut Client, known: &[String]) -> Vec<String> {
 }
 
 /// What a contract can allow.
-const ALLOWED: [&str; 20] = [
+const ALLOWED: [&str; 25] = [
     "GRANT SELECT ON public.plaintiff_contacts TO anon",
     "GRANT SELECT, INSERT ON public.plaintiff_contacts TO anon, authenticated",
     "GRANT UPDATE (id) ON public.judgments TO authenticated",
@@ -48,6 +48,7 @@ const ALLOWED: [&str; 20] = [
     "DROP TABLE public.plaintiff_tasks CASCADE",
     "DROP VIEW public.v_judgment_pipeline",
     "DROP FUNCTION api.get_ceo_metrics()",
+    "DROP FUNCTION api.queue_job",
     "DROP VIEW public.v_plaintiffs_overview CASCADE; DROP VIEW ops.v_reaper_status",
     "GRANT UPDATE ON public.plaintiff_contacts TO anon; GRANT INSERT ON public.plaintiffs TO anon",
     "GRANT SELECT ON public.judgments TO PUBLIC",
@@ -55,6 +56,10 @@ const ALLOWED: [&str; 20] = [
     "GRANT DELETE ON intake.simplicity_batches TO authenticated; \
      CREATE POLICY d ON intake.simplicity_batches FOR DELETE TO authenticated \
      USING (id IS NOT NULL)",
+    "ALTER TABLE public.plaintiff_contacts RENAME TO contacts",
+    "ALTER VIEW public.v_collectability_snapshot RENAME TO \"v Snapshot\"",
+    "ALTER FUNCTION api.get_dashboard_stats() RENAME TO stats",
+    "ALTER SCHEMA enforcement RENAME TO \"Enforce it\"",
 ];
 
 #[test]
@@ -74,7 +79,9 @@ fn call_in_the_hint_of_a_rejection_lets_the_statement_pass_and_leaves_no_finding
             }
         }
         // It has been committed with the last call.
-        assert!(!calls.is_empty(), "{sql} is not rejected");
+        if calls.is_empty() {
+            failed.push(format!("{sql} is not rejected, or its HINT has no call"));
+        }
         let left = findings(&mut client, &known);
         if !left.is_empty() {
             failed.push(format!("{sql}: {calls}\n  leaves {left:#?}"));

@@ -331,10 +331,13 @@ impl Candidates<'_, '_> {
         let view = contract.views.iter().find(|v| is_this(&v.schema, &v.name));
         let sequence = contract.sequences.iter().find(|s| is_this(&s.schema, &s.name));
         let function = contract.functions.iter().find(|f| {
-            let types = f.arguments.as_deref().map(|list| argument_types(list).join(","));
             let name = safe_qualified(&f.schema, &f.name);
-            *identity == format!("{name}({})", types.clone().unwrap_or_default())
-                || types.is_none() && *identity == name
+            match identity.strip_prefix(&name).map(|rest| rest.trim_start_matches('(')) {
+                Some(types) => f.arguments.as_deref().is_none_or(|declared| {
+                    argument_types(declared) == argument_types(types.trim_end_matches(')'))
+                }),
+                None => false,
+            }
         });
         let schema = contract.schemas.iter().find(|s| {
             self.finding.object.object_type == "schema"
@@ -389,8 +392,12 @@ fn as_it_is(relation: &Relation, name: &Name) -> Vec<Declaration> {
 #[must_use]
 pub fn declare_call(declarations: &[Declaration]) -> String {
     let statements: Vec<String> = declarations.iter().map(ToString::to_string).collect();
-    format!(
-        "SELECT * FROM ops.declare({}, note => '...');",
-        crate::sql::quote_literal(&statements.join("; "))
-    )
+    declare_statements(&statements.join("; "))
+}
+
+/// Returns the call of `ops.declare()` with these statements, with a gap for the reason.
+#[must_use]
+pub fn declare_statements(statements: &str) -> String {
+    let statements = crate::sql::quote_literal(statements);
+    format!("SELECT * FROM ops.declare({statements}, note => '...');")
 }

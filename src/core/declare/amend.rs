@@ -6,7 +6,7 @@ use super::setting::set;
 use super::{Declaration, Grant, On, PolicyHeader, RowSecurity, Target, Unfit, grants};
 use crate::catalog::{Attribute, Command, Snapshot};
 use crate::contract::{Contract, PolicyCommand, RoleDecl, RoleKind, SchemaDecl};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 /// Applies declarations to a contract, in their order, and returns the new contract. `existing` is
 /// the catalog: an object that a statement names and the contract does not declare is declared as
@@ -48,6 +48,7 @@ impl Amendment<'_> {
                 self.objects.function(function).security_definer = *security_definer;
             }
             Declaration::Drop(target) => self.drop(target)?,
+            Declaration::Rename(renamed) => self.rename(renamed)?,
             Declaration::Attributes(role, attributes) => {
                 let role = self.role(role)?;
                 for (attribute, on) in attributes {
@@ -199,19 +200,14 @@ impl Amendment<'_> {
         for role in &policy.roles {
             self.require_role(role)?;
         }
-        // The field is about clients only.
-        let clients: HashSet<String> =
-            self.contract().roles_of(RoleKind::Client).map(str::to_owned).collect();
         let table = self.table(&policy.table)?;
         if !policy.all_rows.is_empty() && table.all_rows.is_none() {
             // Without the field, all policies that are declared may allow every row.
-            let mut all_rows = table.policies.clone();
-            all_rows.retain(|role, _| clients.contains(role));
-            table.all_rows = Some(all_rows);
+            table.all_rows = Some(table.policies.clone());
         }
         for role in &policy.roles {
             add_commands(&mut table.policies, role, &policy.commands);
-            if let Some(all_rows) = table.all_rows.as_mut().filter(|_| clients.contains(role)) {
+            if let Some(all_rows) = &mut table.all_rows {
                 add_commands(all_rows, role, &policy.all_rows);
             }
         }

@@ -11,13 +11,14 @@ mod amendment;
 mod grants;
 mod objects;
 mod print;
+mod rename;
 mod setting;
 mod statements;
 
 #[cfg(test)]
 mod tests;
 
-pub use accept::{Accepted, accepting, declare_call};
+pub use accept::{Accepted, accepting, declare_call, declare_statements};
 pub use amend::amend;
 pub use print::headed;
 pub use statements::{Section, statements};
@@ -141,6 +142,15 @@ pub struct PolicyHeader {
     pub all_rows: Vec<Command>,
 }
 
+/// What ALTER gives another name or schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renamed {
+    /// An object, and its new name; for a role or a schema, the name alone counts.
+    Object(Target, Name),
+    /// A column of a relation: from, to.
+    Column(Name, String, String),
+}
+
 /// What one statement says about a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declaration {
@@ -171,6 +181,8 @@ pub enum Declaration {
     },
     /// DROP.
     Drop(Target),
+    /// ALTER ... RENAME or SET SCHEMA.
+    Rename(Renamed),
     /// ALTER ROLE, or the attributes of CREATE ROLE.
     Attributes(String, Vec<(Attribute, bool)>),
     /// `ALTER ROLE ... SET contract.kind = ...`.

@@ -45,7 +45,8 @@ impl<'s> Objects<'s> {
         objects
     }
 
-    fn find_again(&mut self) {
+    /// Finds the objects again, after the lists have changed.
+    pub fn find_again(&mut self) {
         let contract = &self.contract;
         let tables = contract.tables.iter().enumerate();
         let tables = tables.map(|(i, t)| (Name::new(&t.schema, &t.name), (Kind::Table, i)));
@@ -225,6 +226,52 @@ impl<'s> Objects<'s> {
             Some((declared, _)) => Err(other_kind(name, declared)),
             None => Err(undeclared(kind.noun(), &safe_qualified(&name.schema, &name.name))),
         }
+    }
+
+    /// Gives a declared relation another name.
+    pub fn rename(&mut self, from: &Name, kind: Kind, to: &Name) -> Result<(), Unfit> {
+        if let Some((other, _)) = self.kind_of(to) {
+            return Err(other_kind(to, other));
+        }
+        // ALTER TABLE names views and sequences as well.
+        let place = match self.kind_of(from) {
+            Some((declared, place)) if declared == kind || kind == Kind::Table => (declared, place),
+            Some((declared, _)) => return Err(other_kind(from, declared)),
+            None => {
+                return Err(undeclared(kind.noun(), &safe_qualified(&from.schema, &from.name)));
+            }
+        };
+        let contract = &mut self.contract;
+        let Name { schema, name } = to.clone();
+        match place {
+            (Kind::Table, i) => {
+                let declared = &mut contract.tables[i];
+                (declared.schema, declared.name) = (schema, name);
+            }
+            (Kind::View(_), i) => {
+                let declared = &mut contract.views[i];
+                (declared.schema, declared.name) = (schema, name);
+            }
+            (Kind::Sequence, i) => {
+                let declared = &mut contract.sequences[i];
+                (declared.schema, declared.name) = (schema, name);
+            }
+        }
+        self.find_again();
+        Ok(())
+    }
+
+    /// Gives a declared function another name.
+    pub fn rename_function(&mut self, from: &FunctionName, to: &Name) -> Result<(), Unfit> {
+        if !self.functions.contains_key(&from.name) {
+            return Err(undeclared("function", &from.to_string()));
+        }
+        for declared in self.known_functions(from)? {
+            declared.schema.clone_from(&to.schema);
+            declared.name.clone_from(&to.name);
+        }
+        self.find_again();
+        Ok(())
     }
 
     /// Removes the declarations of all objects in a schema.

@@ -2,7 +2,7 @@
 
 use super::statements::Section;
 use super::{
-    Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target,
+    Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, Renamed, RowSecurity, Target,
 };
 use crate::catalog::{Command, Privileges};
 use crate::contract::PolicyCommand;
@@ -152,6 +152,7 @@ impl Display for Declaration {
                 write!(f, "CREATE FUNCTION {function}{}", security(*security_definer))
             }
             Self::Drop(target) => write!(f, "DROP {target}"),
+            Self::Rename(renamed) => renamed.fmt(f),
             Self::Attributes(role, attributes) => {
                 write!(f, "ALTER ROLE {}", safe_ident(role))?;
                 for (attribute, on) in attributes {
@@ -196,6 +197,35 @@ impl Display for Declaration {
                 write!(f, "COMMENT ON {target} IS {}", quote_literal(text))
             }
             Self::Nothing => Ok(()),
+        }
+    }
+}
+
+impl Display for Renamed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Column(relation, from, to) => write!(
+                f,
+                "ALTER TABLE {relation} RENAME COLUMN {} TO {}",
+                safe_ident(from),
+                safe_ident(to)
+            ),
+            Self::Object(target, to) => {
+                let schema = match target {
+                    Target::Role(_) | Target::Schema(_) => None,
+                    Target::Table(name)
+                    | Target::View(name)
+                    | Target::MaterializedView(name)
+                    | Target::Sequence(name) => Some(name),
+                    Target::Function(function) => Some(&function.name),
+                };
+                match schema {
+                    Some(name) if name.schema != to.schema => {
+                        write!(f, "ALTER {target} SET SCHEMA {}", safe_ident(&to.schema))
+                    }
+                    _ => write!(f, "ALTER {target} RENAME TO {}", safe_ident(&to.name)),
+                }
+            }
         }
     }
 }

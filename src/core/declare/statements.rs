@@ -7,10 +7,10 @@ use super::{
 use crate::catalog::{Attribute, Command, Privileges};
 use crate::contract::{
     ByRole, ColumnGrantsByRole, Contract, FunctionDecl, GrantPrivilege, PolicyCommand, RoleDecl,
-    RoleKind, SchemaDecl, SequenceDecl, TableDecl, ViewDecl, granted_to,
+    SchemaDecl, SequenceDecl, TableDecl, ViewDecl, granted_to,
 };
 use crate::sql::safe_ident;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The declarations about one part of a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn statements(contract: &Contract) -> Vec<Section> {
         heading: format!("Schema {}", safe_ident(&schema.name)),
         declarations: of_schema(schema)
             .into_iter()
-            .chain(objects.of_schema(contract, &schema.name))
+            .chain(objects.of_schema(&schema.name))
             .collect(),
     });
     let sections = [contract_itself, roles].into_iter().chain(schemas);
@@ -71,14 +71,13 @@ impl<'c> ByParent<'c> {
         }
     }
 
-    fn of_schema(&self, contract: &Contract, schema: &str) -> Vec<Declaration> {
-        let clients: BTreeSet<&str> = contract.roles_of(RoleKind::Client).collect();
+    fn of_schema(&self, schema: &str) -> Vec<Declaration> {
         let tables = self.tables.get(schema).into_iter().flatten();
         let views = self.views.get(schema).into_iter().flatten();
         let sequences = self.sequences.get(schema).into_iter().flatten();
         let functions = self.functions.get(schema).into_iter().flatten();
         tables
-            .flat_map(|table| of_table(table, &clients))
+            .flat_map(|table| of_table(table))
             .chain(views.flat_map(|view| of_view(view)))
             .chain(sequences.flat_map(|sequence| of_sequence(sequence)))
             .chain(functions.flat_map(|function| of_function(function)))
@@ -162,7 +161,7 @@ fn of_schema(schema: &SchemaDecl) -> Vec<Declaration> {
     found
 }
 
-fn of_table(table: &TableDecl, clients: &BTreeSet<&str>) -> Vec<Declaration> {
+fn of_table(table: &TableDecl) -> Vec<Declaration> {
     let name = Name::new(&table.schema, &table.name);
     let target = Target::Table(name.clone());
     let mut found = vec![Declaration::Create(target.clone())];
@@ -177,7 +176,7 @@ fn of_table(table: &TableDecl, clients: &BTreeSet<&str>) -> Vec<Declaration> {
     if table.all_rows.is_some() {
         found.push(Declaration::AllRows(name.clone(), true));
     }
-    let policies = policies(table, clients);
+    let policies = policies(table);
     found.extend(policies.into_iter().map(|(header, roles)| {
         Declaration::CreatePolicy(PolicyHeader { table: name.clone(), roles, ..header })
     }));
@@ -185,17 +184,12 @@ fn of_table(table: &TableDecl, clients: &BTreeSet<&str>) -> Vec<Declaration> {
 }
 
 /// Returns the policies of a table, each with its roles: those with the same commands together.
-fn policies(table: &TableDecl, clients: &BTreeSet<&str>) -> Vec<(PolicyHeader, Vec<String>)> {
+fn policies(table: &TableDecl) -> Vec<(PolicyHeader, Vec<String>)> {
     let mut found: Vec<(PolicyHeader, Vec<String>)> = Vec::new();
     for role in table.policies.keys() {
         let covered = table.policy_commands(role);
-        // For a client, some of the policies may allow every row.
-        let open: Vec<Command> = match table.all_rows_commands(role) {
-            Some(commands) if clients.contains(role.as_str()) => {
-                commands.into_iter().filter(|command| covered.contains(command)).collect()
-            }
-            _ => vec![],
-        };
+        let mut open = table.all_rows_commands(role).unwrap_or_default();
+        open.retain(|command| covered.contains(command));
         let closed: Vec<Command> =
             covered.iter().copied().filter(|command| !open.contains(command)).collect();
         for (commands, is_open) in [(closed, false), (open, true)] {

@@ -183,7 +183,7 @@ fn policy_that_allows_every_row_keeps_what_is_declared_for_other_policies() {
     let table = open.table("public", "judgments").unwrap();
     assert_eq!(table.all_rows_commands("anon"), Some(vec![Command::Select]));
     assert_eq!(table.all_rows_commands("authenticated"), Some(vec![Command::Select]));
-    assert_eq!(table.all_rows_commands("service_role"), Some(vec![]));
+    assert_eq!(table.all_rows_commands("service_role"), Some(Command::ALL.to_vec()));
     let dropped = amended(&open, &[Declaration::DropPolicy(header(&[]))]);
     assert_eq!(dropped.table("public", "judgments").unwrap().policy_commands("anon"), []);
 }
@@ -199,6 +199,33 @@ fn dropped_role_and_schema_leave_nothing_behind() {
     );
     let text = serde_json::to_string(&dropped).unwrap();
     assert!(!text.contains("\"anon\"") && !text.contains("\"intake\""), "{text}");
+}
+
+#[test]
+fn renamed_object_keeps_what_is_declared_for_it() {
+    let to = |name: &str| Name::new("public", name);
+    let rename = |target, to| Declaration::Rename(Renamed::Object(target, to));
+    let there = [
+        rename(Target::Table(judgments()), to("rulings")),
+        rename(Target::Role("authenticated".to_owned()), to("member")),
+        rename(Target::Schema("intake".to_owned()), to("inbox")),
+    ];
+    let back = [
+        rename(Target::Schema("inbox".to_owned()), to("intake")),
+        rename(Target::Role("member".to_owned()), to("authenticated")),
+        rename(Target::Table(to("rulings")), to("judgments")),
+    ];
+    let renamed = amended(&shipped(), &there);
+    let text = serde_json::to_string(&renamed).unwrap();
+    for gone in ["\"judgments\"", "\"authenticated\"", "\"intake\""] {
+        assert!(!text.contains(gone), "{gone}: {text}");
+    }
+    assert!(renamed.table("public", "rulings").unwrap().policies.contains_key("member"));
+    assert_eq!(changes(&shipped(), &amended(&renamed, &back)), [""; 0]);
+    let taken = rename(Target::Table(judgments()), to("plaintiffs"));
+    assert!(refused(taken).starts_with("public.plaintiffs is declared as a table. "));
+    let taken = rename(Target::Role("anon".to_owned()), to("authenticated"));
+    assert!(refused(taken).starts_with("role \"authenticated\" is already declared. "));
 }
 
 /// Names with signs that need quotes.

@@ -62,6 +62,8 @@ pub struct Cause {
     pub statements: Vec<String>,
     /// The fingerprints of the findings that it explains.
     pub findings: HashSet<String>,
+    /// For something renamed: the statements of that, by which the contract follows.
+    pub declares: String,
 }
 
 /// The kinds of causes.
@@ -107,12 +109,12 @@ pub fn causes(
 /// Returns what has another name than before the transaction, with the findings about it.
 fn renamings(before: &Context<'_>, after: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
     let cause = |(renamed, findings): (Renamed, HashSet<String>)| {
-        let Renamed { was, is, declared, is_schema, back } = renamed;
+        let Renamed { was, is, declared, is_schema, back, statements: declares } = renamed;
         let number = counted(findings.len());
         let problem = format!("The cause of {number} is that {was} has become {is}: {declared}");
         let kind = if is_schema { CauseKind::RenamedSchema(is) } else { CauseKind::Renamed(is) };
         let statements = back.into_iter().collect();
-        Cause { kind, problem, statements, findings }
+        Cause { kind, problem, statements, findings, declares }
     };
     renamed(before, after, regressions).into_iter().map(cause).collect()
 }
@@ -139,7 +141,7 @@ fn policies_for_public(cx: &Context<'_>, regressions: &[&Regression]) -> Vec<Cau
             cx.snapshot.relation_sql(relation)
         );
         let kind = CauseKind::PolicyForPublic;
-        Some(Cause { kind, problem, statements: vec![], findings })
+        Some(Cause { kind, problem, statements: vec![], findings, declares: String::new() })
     };
     found.into_iter().filter_map(cause).collect()
 }
@@ -210,7 +212,7 @@ impl Found<'_> {
             statements.clear();
         }
         let kind = CauseKind::DefaultPrivileges;
-        Some(Cause { kind, problem, statements, findings: self.findings })
+        Some(Cause { kind, problem, statements, findings: self.findings, declares: String::new() })
     }
 }
 

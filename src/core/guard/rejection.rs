@@ -12,7 +12,7 @@ use super::through::{Changed, Through, Way};
 use super::widened::{Reading, Shown};
 use crate::catalog::{ObjectId, RelationKind, Role, Routine};
 use crate::contract::{Contract, GuardAction, RoleKind};
-use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
+use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call, declare_statements};
 use crate::finding::Finding;
 use crate::fix::{Statement, Verb};
 use crate::rule::Rule;
@@ -673,8 +673,15 @@ fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
             if view.security_invoker && cx.is_subject(role.oid) {
                 Some(format!("ALTER VIEW {view_sql} SET (security_invoker = false);"))
             } else {
-                earlier.filter(|earlier| earlier.oid != role.oid).map(|earlier| {
-                    format!("ALTER VIEW {view_sql} OWNER TO {};", safe_ident(&earlier.name))
+                let earlier = earlier.filter(|earlier| earlier.oid != role.oid);
+                earlier.map(|earlier| {
+                    // A view that ran as its users had the option; they never owned it.
+                    let ran_as_user = through.users.iter().any(|user| user.oid == earlier.oid);
+                    if ran_as_user {
+                        format!("ALTER VIEW {view_sql} SET (security_invoker = true);")
+                    } else {
+                        format!("ALTER VIEW {view_sql} OWNER TO {};", safe_ident(&earlier.name))
+                    }
                 })
             }
         }
@@ -783,10 +790,15 @@ fn merged_hint(
         add(accept_hint(&intended, at == RejectedAt::Statement, declared));
     }
     if !moved.is_empty() {
+        let causes = completion.causes.iter().filter(|cause| new_name(cause).is_some());
+        let mut declares: Vec<&str> = causes.map(|cause| cause.declares.as_str()).collect();
+        declares.sort_unstable();
+        declares.dedup();
+        let moved: BTreeSet<&str> = moved.iter().copied().collect();
         add(format!(
-            "If {} is meant to keep them, declare it in the contract with ops.load_contract() \
-             first.",
-            listed(&moved)
+            "If {} is meant to keep what is declared, declare the new name first: {}",
+            listed(&moved.into_iter().collect::<Vec<_>>()),
+            declare_statements(&declares.join("; "))
         ));
     }
     let schemas: Vec<&Cause> =
@@ -794,8 +806,8 @@ fn merged_hint(
     for cause in &schemas {
         if let CauseKind::RenamedSchema(now) = &cause.kind {
             add(format!(
-                "If {now} is meant to keep this name, load a contract that declares it under this \
-                 name with ops.load_contract() first."
+                "If {now} is meant to keep this name, declare that first: {}",
+                declare_statements(&cause.declares)
             ));
         }
     }

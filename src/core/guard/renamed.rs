@@ -3,9 +3,9 @@
 //! object, or give it back, so that only the commit shows what is wrong.
 
 use super::change::Regression;
-use crate::catalog::{Acl, ObjectId, Relation, Schema};
-use crate::rules::Context;
-use crate::sql::{printable, safe_ident};
+use crate::catalog::{Acl, ObjectId, Relation, RelationKind, Routine, Schema};
+use crate::rules::{Context, required_object_missing};
+use crate::sql::{printable, safe_ident, safe_qualified};
 use std::collections::{BTreeMap, HashSet};
 
 /// Returns what has another name than before, with the fingerprints of the findings about it, which
@@ -19,6 +19,8 @@ pub(super) fn renamed(
     for regression in regressions {
         let renamed = if regression.is_missing {
             schema(before, after, regression)
+                .or_else(|| missing_relation(before, after, regression))
+                .or_else(|| missing_routine(before, after, regression))
         } else {
             role(before, after, regression)
                 .or_else(|| relation(before, after, regression))
@@ -44,6 +46,8 @@ pub(super) struct Renamed {
     pub is_schema: bool,
     /// The statement that gives a schema its name back, where no other schema has it.
     pub back: Option<String>,
+    /// The statements that have renamed it, for `ops.declare()`.
+    pub statements: String,
 }
 
 /// Returns the declared schema with the declared object that is missing, or the missing schema
@@ -70,6 +74,7 @@ fn schema(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
         is: format!("schema {is}"),
         is_schema: true,
         back,
+        statements: format!("ALTER SCHEMA {was} RENAME TO {is}"),
     })
 }
 
@@ -88,6 +93,7 @@ fn role(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> O
         was,
         is_schema: false,
         back: None,
+        statements: format!("ALTER ROLE {} RENAME TO {}", safe_ident(&old.name), safe_ident(name)),
     })
 }
 
@@ -109,10 +115,88 @@ fn relation(before: &Context<'_>, after: &Context<'_>, regression: &Regression) 
         is: format!("{object_type} {now}"),
         is_schema: false,
         back: None,
+        statements: moved(before, after, old, new),
         declared: format!(
             "the privileges and policies that the contract declares for {name} have stayed on it."
         ),
     })
+}
+
+/// Returns the declared relation that is missing under its earlier name.
+fn missing_relation(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    regression: &Regression,
+) -> Option<Renamed> {
+    let missing = missing(regression)?;
+    let is_it = |relation: &&Relation| before.snapshot.relation_identity(relation) == missing;
+    let old = before.snapshot.relations.iter().find(is_it)?;
+    let new = after.snapshot.relation(old.oid)?;
+    let (was, is) = (before.snapshot.relation_sql(old), after.snapshot.relation_sql(new));
+    let object_type = new.kind.object_type();
+    let is_itself = old.name != new.name || old.schema != new.schema;
+    is_itself.then(|| Renamed {
+        declared: format!("the contract declares {object_type} {was} by its name."),
+        statements: moved(before, after, old, new),
+        was: format!("{object_type} {was}"),
+        is: format!("{object_type} {is}"),
+        is_schema: false,
+        back: None,
+    })
+}
+
+/// Returns the declared routine that is missing under its earlier name.
+fn missing_routine(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    regression: &Regression,
+) -> Option<Renamed> {
+    let missing = missing(regression)?;
+    let is_it = |routine: &&Routine| before.snapshot.routine_identity(routine) == missing;
+    let old = before.snapshot.routines.iter().find(is_it)?;
+    let new = after.snapshot.routines.iter().find(|routine| routine.oid == old.oid)?;
+    let (was, is) = (before.snapshot.routine_sql(old), after.snapshot.routine_sql(new));
+    let object_type = new.object_type();
+    (old.name != new.name && old.schema == new.schema).then(|| Renamed {
+        declared: format!("the contract declares {object_type} {was} by its name."),
+        statements: format!("ALTER ROUTINE {was} RENAME TO {}", safe_ident(&new.name)),
+        was: format!("{object_type} {was}"),
+        is: format!("{object_type} {is}"),
+        is_schema: false,
+        back: None,
+    })
+}
+
+/// Returns the identity of the declared object that a regression says is missing.
+fn missing(regression: &Regression) -> Option<&str> {
+    let finding = &regression.finding;
+    let is_gone =
+        *finding.rule == required_object_missing::RULE && finding.object.id == ObjectId::Named;
+    is_gone.then_some(finding.object.identity.as_str())
+}
+
+/// Returns the statements that give a relation its new schema and name.
+fn moved(before: &Context<'_>, after: &Context<'_>, old: &Relation, new: &Relation) -> String {
+    let [was, is] = [
+        (before.snapshot.schema_name(old.schema), &old.name),
+        (after.snapshot.schema_name(new.schema), &new.name),
+    ];
+    let kind = match new.kind {
+        RelationKind::View => "VIEW",
+        RelationKind::MaterializedView => "MATERIALIZED VIEW",
+        RelationKind::Sequence => "SEQUENCE",
+        _ => "TABLE",
+    };
+    let mut statements = Vec::new();
+    if was.0 != is.0 {
+        let name = safe_qualified(was.0, was.1);
+        statements.push(format!("ALTER {kind} {name} SET SCHEMA {}", safe_ident(is.0)));
+    }
+    if was.1 != is.1 {
+        let name = safe_qualified(is.0, was.1);
+        statements.push(format!("ALTER {kind} {name} RENAME TO {}", safe_ident(is.1)));
+    }
+    statements.join("; ")
 }
 
 /// Returns the column with declared privileges that a finding is about.
@@ -133,6 +217,12 @@ fn column(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
         is: format!("column \"{}\" of {table}", printable(column)),
         is_schema: false,
         back: None,
+        statements: format!(
+            "ALTER TABLE {} RENAME COLUMN {} TO {}",
+            before.snapshot.relation_sql(old),
+            safe_ident(was),
+            safe_ident(column)
+        ),
         declared: format!(
             "the privileges that the contract declares for column \"{}\" have stayed on it.",
             printable(was)
