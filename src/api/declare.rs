@@ -16,7 +16,7 @@ use crate::store::Installation;
 use crate::store::contract::{History, next_version as next_after, version};
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, changes};
-use dragonfly_core::declare::{self, Declaration, Section, Target, Unfit, amend, headed};
+use dragonfly_core::declare::{self, Declaration, On, Section, Target, Unfit, amend, headed};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -197,30 +197,62 @@ sql_function!(
 fn contract_sql(_: Call) -> pg_sys::Datum {
     let contract = Installation::now().contract;
     let mut sections = declare::statements(&contract);
-    sections.iter_mut().for_each(omit_unreadable);
+    let omitted: Vec<String> = sections.iter_mut().flat_map(omit_unreadable).collect();
+    if !omitted.is_empty() {
+        Report {
+            message: "a part of the contract cannot be written as SQL".into(),
+            detail: format!("Omitted:\n{}", omitted.join("\n")),
+            hint: "SELECT ops.contract_json(); prints all of it.".into(),
+        }
+        .warning(PgSqlErrorCode::ERRCODE_WARNING);
+    }
     text_datum(&headed(&sections))
 }
 
-/// Leaves out the query of a view where the statement would not be read as the same declaration:
-/// any text can be declared as one.
-fn omit_unreadable(section: &mut Section) {
-    let nothing = Snapshot::default();
-    for declaration in &mut section.declarations {
+/// Leaves out what `ops.declare()` would not read as the same kind of declaration, and returns it:
+/// a contract may contain any text as the query of a view or the arguments of a function.
+fn omit_unreadable(section: &mut Section) -> Vec<String> {
+    let mut omitted = Vec::new();
+    section.declarations.retain_mut(|declaration| {
         interrupts();
-        let text = declaration.to_string();
-        let is_same = || {
-            let read = subtransaction::rolled_back(|| {
-                let read = read(&text, &nothing);
-                let declared = || read.first().and_then(|one| one.declared.as_deref().ok());
-                read.len() == 1 && declared() == Some(std::slice::from_ref(&*declaration))
-            });
-            read.unwrap_or(false)
-        };
-        if matches!(declaration, Declaration::CreateView { definition: Some(_), .. })
-            && !is_same()
-            && let Declaration::CreateView { definition, .. } = declaration
-        {
-            *definition = None;
+        if !has_text(declaration) || is_readable(declaration) {
+            return true;
         }
+        if let Declaration::CreateView { name, definition, .. } = declaration {
+            *definition = None;
+            omitted.push(format!("the query of view {name}"));
+            return true;
+        }
+        omitted.push(printable(&declaration.to_string()).into_owned());
+        false
+    });
+    omitted
+}
+
+/// Whether a declaration contains text that is printed as it is.
+fn has_text(declaration: &Declaration) -> bool {
+    match declaration {
+        Declaration::CreateView { definition, .. } => definition.is_some(),
+        Declaration::CreateFunction { .. }
+        | Declaration::SecurityDefiner(..)
+        | Declaration::Comment(Target::Function(_), _) => true,
+        Declaration::Grant(grant) => matches!(grant.on, On::Functions(_)),
+        _ => false,
     }
+}
+
+fn is_readable(declaration: &Declaration) -> bool {
+    let text = format!("{declaration};");
+    let same = |one: &Declaration| {
+        let has_query =
+            |one: &Declaration| matches!(one, Declaration::CreateView { definition: Some(_), .. });
+        std::mem::discriminant(one) == std::mem::discriminant(declaration)
+            && has_query(one) == has_query(declaration)
+    };
+    let read = subtransaction::rolled_back(|| {
+        let read = read(&text, &Snapshot::default());
+        let declared = read.first().and_then(|one| one.declared.as_deref().ok());
+        read.len() == 1 && matches!(declared, Some([one]) if same(one))
+    });
+    read.unwrap_or(false)
 }

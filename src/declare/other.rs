@@ -76,6 +76,13 @@ pub fn alter_table(statement: Tree<pg_sys::AlterTableStmt>) -> Result<Vec<Declar
             }
         }
     }
+    let of_contract = |one: &Declaration| matches!(one, Declaration::AllRows(..));
+    if declared.len() > 1 && declared.iter().any(of_contract) {
+        return Err(Unfit::new(
+            "contract.all_rows is set with other actions",
+            "Use a statement of its own: the others may be executed, and this one is not.",
+        ));
+    }
     Ok(declared)
 }
 
@@ -90,7 +97,16 @@ fn options(
         let namespace = option.text(|option| option.defnamespace);
         let option_name = option.text(|option| option.defname).unwrap_or_default();
         match (namespace.as_deref(), option_name.as_str()) {
-            (Some("contract"), "all_rows") => Ok(Declaration::AllRows(name.clone(), is_set)),
+            (Some("contract"), "all_rows") => {
+                let value = option.below(|option| option.arg).and_then(Tree::value);
+                if is_set && value.as_deref() != Some("declared") {
+                    return Err(Unfit::new(
+                        "invalid value for contract.all_rows",
+                        "Use SET (contract.all_rows = declared), or RESET (contract.all_rows).",
+                    ));
+                }
+                Ok(Declaration::AllRows(name.clone(), is_set))
+            }
             (None, "security_invoker") => {
                 Ok(Declaration::SecurityInvoker(name.clone(), is_set && is_on(option)))
             }

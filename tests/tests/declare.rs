@@ -116,6 +116,26 @@ fn contract_printed_as_sql_and_declared_again_is_the_same() {
     );
 }
 
+#[test]
+fn text_of_a_contract_that_is_no_single_declaration_is_not_printed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("texts");
+    let edited = r#"SELECT FROM ops.load_contract(jsonb_set(jsonb_set(ops.contract(),
+        '{version}', '"2.0.0"'), '{functions,0,arguments}',
+        '"int); ALTER ROLE anon SET contract.kind = worker; CREATE FUNCTION api.x(int"'))"#;
+    client.batch_execute(edited).unwrap();
+    let view = r#"SELECT FROM ops.load_contract(jsonb_set(jsonb_set(ops.contract(),
+        '{version}', '"2.1.0"'), '{views,0,definition}', '"SELECT 1 AS a -- a comment"'))"#;
+    client.batch_execute(view).unwrap();
+    let printed = column(&mut client, "SELECT ops.contract_sql()").remove(0);
+    assert!(!printed.contains("worker; CREATE"), "{printed}");
+    assert!(printed.contains("AS SELECT 1 AS a -- a comment\n;\n"), "{printed}");
+    client.execute("SELECT FROM ops.declare($1, 'again')", &[&printed]).unwrap();
+    let kind = "SELECT r->>'kind' FROM jsonb_array_elements(ops.contract()->'roles') AS r
+        WHERE r->>'name' = 'anon'";
+    assert_eq!(column(&mut client, kind), ["client"]);
+}
+
 /// Statements, and the beginning of the error that they raise.
 const REFUSED: [(&str, &str); 14] = [
     ("VACUUM", "VACUUM does not amend a contract"),

@@ -23,9 +23,11 @@ pub fn amend(
     let mut amendment = Amendment {
         everything: grants::on_everything(declarations),
         objects: Objects::of(contract.clone(), existing),
+        current: 0,
     };
     for (place, declaration) in declarations.iter().enumerate() {
         interrupts();
+        amendment.current = place;
         amendment.apply(declaration).map_err(|reason| (place, reason))?;
     }
     Ok(amendment.objects.into_contract())
@@ -45,7 +47,9 @@ impl Amendment<'_> {
             }
             Declaration::CreateFunction { function, security_definer } => {
                 self.require_schema(&function.name.schema)?;
-                self.objects.function(function).security_definer = *security_definer;
+                // Without the clause, a declared function stays what it is.
+                let declared = self.objects.function(function);
+                declared.security_definer = security_definer.or(declared.security_definer);
             }
             Declaration::Drop(target) => self.drop(target)?,
             Declaration::Rename(renamed) => self.rename(renamed)?,
@@ -200,10 +204,17 @@ impl Amendment<'_> {
         for role in &policy.roles {
             self.require_role(role)?;
         }
+        let open = self.objects.open_policies(&policy.table);
         let table = self.table(&policy.table)?;
         if !policy.all_rows.is_empty() && table.all_rows.is_none() {
-            // Without the field, all policies that are declared may allow every row.
-            table.all_rows = Some(table.policies.clone());
+            // Without the field, each declared policy may allow every row. Those that do may
+            // still, and the others may not begin to.
+            let all_rows = table.all_rows.insert(BTreeMap::new());
+            for (role, commands) in &open {
+                let mut commands = commands.clone();
+                commands.retain(|command| covered(&table.policies, role).contains(command));
+                add_commands(all_rows, role, &commands);
+            }
         }
         for role in &policy.roles {
             add_commands(&mut table.policies, role, &policy.commands);

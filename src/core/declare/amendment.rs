@@ -5,13 +5,16 @@ use super::{Name, Unfit};
 use crate::contract::{Contract, RoleDecl, TableDecl};
 use crate::sql::{printable, safe_ident};
 use std::collections::HashSet;
+/// Declarations by their numbers, each with a schema and a role: see `grants`.
+pub(super) type OnEverything = HashSet<(usize, String, String)>;
 
 /// A contract that is being amended.
 pub(super) struct Amendment<'s> {
     pub(super) objects: Objects<'s>,
-    /// The schemas and roles for which the statements grant (false) or revoke (true) ALL on all
-    /// tables, sequences and routines.
-    pub(super) everything: HashSet<(bool, String, String)>,
+    /// The statements that together are about everything in a schema.
+    pub(super) everything: OnEverything,
+    /// The number of the current declaration.
+    pub(super) current: usize,
 }
 
 impl Amendment<'_> {

@@ -1,36 +1,60 @@
 //! GRANT and REVOKE on the objects of a contract.
 
-use super::amendment::Amendment;
+use super::amendment::{Amendment, OnEverything};
 use super::objects::Kind;
-use super::{Declaration, FunctionName, Grant, Granted, Name, On, Unfit};
+use super::{Declaration, FunctionName, Grant, Granted, Name, On, Target, Unfit};
 use crate::catalog::Privileges;
 use crate::contract::{
     ByRole, ColumnGrants, ColumnGrantsByRole, GrantPrivilege, SchemaDecl, granted_to,
 };
-use crate::sql::{listed, printable, safe_qualified};
-use std::collections::{HashMap, HashSet};
+use crate::sql::{listed, printable, safe_ident};
+use std::collections::HashMap;
 
-/// Returns the schemas and roles for which `declarations` grant (false) or revoke (true) ALL on all
-/// tables, all sequences and all routines: the contract declares that by one list of roles.
-pub(super) fn on_everything(declarations: &[Declaration]) -> HashSet<(bool, String, String)> {
-    let mut parts: HashMap<(bool, String, String), HashSet<u8>> = HashMap::new();
-    for declaration in declarations {
-        let Declaration::Grant(grant) = declaration else { continue };
-        let (part, schemas) = match &grant.on {
-            On::AllTables(schemas) => (0, schemas),
-            On::AllSequences(schemas) => (1, schemas),
-            On::AllFunctions(schemas) => (2, schemas),
-            _ => continue,
-        };
-        if !is_all(grant) {
-            continue;
-        }
-        for (schema, role) in schemas.iter().flat_map(|s| grant.roles.iter().map(move |r| (s, r))) {
-            let of = (grant.is_revoke, schema.clone(), role.clone());
-            parts.entry(of).or_default().insert(part);
+/// Returns the statements that together grant, or revoke, ALL on all tables, all sequences and all
+/// routines of a schema for a role: the contract declares that by one list of roles. A statement
+/// that takes one of them back begins again.
+pub(super) fn on_everything(declarations: &[Declaration]) -> OnEverything {
+    let mut begun: HashMap<(bool, String, String), [Option<usize>; 3]> = HashMap::new();
+    let mut complete = OnEverything::new();
+    for (number, declaration) in declarations.iter().enumerate() {
+        match declaration {
+            Declaration::ResetAll => begun.clear(),
+            Declaration::Drop(Target::Schema(name)) => begun.retain(|(_, s, _), _| s != name),
+            Declaration::Drop(Target::Role(name)) => begun.retain(|(_, _, r), _| r != name),
+            Declaration::Grant(grant) => {
+                let Some((part, schemas)) = part_of_everything(&grant.on) else { continue };
+                for (schema, role) in
+                    schemas.iter().flat_map(|s| grant.roles.iter().map(move |r| (s, r)))
+                {
+                    begun.remove(&(!grant.is_revoke, schema.clone(), role.clone()));
+                    if !is_all(grant) {
+                        continue;
+                    }
+                    let of = (grant.is_revoke, schema.clone(), role.clone());
+                    let parts = begun.entry(of).or_default();
+                    parts[part] = Some(number);
+                    if let [Some(tables), Some(sequences), Some(routines)] = *parts {
+                        complete.extend(
+                            [tables, sequences, routines]
+                                .map(|number| (number, schema.clone(), role.clone())),
+                        );
+                    }
+                }
+            }
+            _ => {}
         }
     }
-    parts.into_iter().filter(|(_, parts)| parts.len() == 3).map(|(of, _)| of).collect()
+    complete
+}
+
+/// Returns which part of everything in schemas is meant: tables, sequences or routines.
+fn part_of_everything(on: &On) -> Option<(usize, &[String])> {
+    match on {
+        On::AllTables(schemas) => Some((0, schemas)),
+        On::AllSequences(schemas) => Some((1, schemas)),
+        On::AllFunctions(schemas) => Some((2, schemas)),
+        _ => None,
+    }
 }
 
 /// Whether ALL is granted or revoked, on whole objects.
@@ -65,7 +89,7 @@ impl Amendment<'_> {
             return self.on_sequence(grant, name);
         }
         reject_others(grant, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN, "tables and views")?;
-        self.reject_part_of_everything(grant, name)?;
+        self.reject_part_of_everything(grant, &name.schema, &name.to_string())?;
         let roles = self.roles_to_change(grant, &name.schema);
         let contract = self.contract();
         let (grants, columns) = if kind == Kind::Table {
@@ -86,7 +110,7 @@ impl Amendment<'_> {
     pub(super) fn on_sequence(&mut self, grant: &Grant, name: &Name) -> Result<(), Unfit> {
         self.require_schema(&name.schema)?;
         reject_others(grant, Privileges::ALL_ON_SEQUENCE, "sequences")?;
-        self.reject_part_of_everything(grant, name)?;
+        self.reject_part_of_everything(grant, &name.schema, &name.to_string())?;
         let roles = self.roles_to_change(grant, &name.schema);
         let sequence = self.objects.known_sequence(name)?;
         let named = whole(grant, Privileges::ALL_ON_SEQUENCE);
@@ -99,7 +123,7 @@ impl Amendment<'_> {
     pub(super) fn on_function(&mut self, grant: &Grant, on: &FunctionName) -> Result<(), Unfit> {
         self.require_schema(&on.name.schema)?;
         reject_others(grant, Privileges::EXECUTE, "functions and procedures")?;
-        self.reject_part_of_everything(grant, &on.name)?;
+        self.reject_part_of_everything(grant, &on.name.schema, &on.name.to_string())?;
         let mut roles = self.roles_to_change(grant, &on.name.schema);
         if let Some(declared) = schema_of(self, &on.name.schema)
             && !grant.is_revoke
@@ -115,6 +139,7 @@ impl Amendment<'_> {
 
     pub(super) fn on_all_tables(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
+        self.reject_part_in_schema(grant, schema)?;
         self.change_everything(grant, schema);
         let rest = self.without_everything(grant, schema);
         if rest.roles.is_empty() {
@@ -126,6 +151,7 @@ impl Amendment<'_> {
 
     pub(super) fn on_all_sequences(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
+        self.reject_part_in_schema(grant, schema)?;
         self.change_everything(grant, schema);
         let rest = self.without_everything(grant, schema);
         if rest.roles.is_empty() {
@@ -138,6 +164,7 @@ impl Amendment<'_> {
     pub(super) fn on_all_functions(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
         reject_others(grant, Privileges::EXECUTE, "functions and procedures")?;
+        self.reject_part_in_schema(grant, schema)?;
         self.change_everything(grant, schema);
         let rest = self.without_everything(grant, schema);
         if let Some(declared) = schema_of(self, schema) {
@@ -154,10 +181,7 @@ impl Amendment<'_> {
     /// Adds the roles to, or removes them from, those with all privileges on all objects of a
     /// schema, where the statements say so.
     fn change_everything(&mut self, grant: &Grant, schema: &str) {
-        let everything = self.everything.clone();
-        let is_meant = |role: &&String| {
-            everything.contains(&(grant.is_revoke, schema.to_owned(), (*role).clone()))
-        };
+        let is_meant = |role: &&String| self.is_of_everything(schema, role);
         let roles: Vec<String> = grant.roles.iter().filter(is_meant).cloned().collect();
         let of_roles = Grant { roles, ..grant.clone() };
         if let Some(declared) = schema_of(self, schema) {
@@ -168,10 +192,22 @@ impl Amendment<'_> {
     /// Returns the statement for the other roles only; a REVOKE for all of them.
     fn without_everything(&self, grant: &Grant, schema: &str) -> Grant {
         let mut rest = grant.clone();
-        rest.roles.retain(|role| {
-            grant.is_revoke || !self.everything.contains(&(false, schema.to_owned(), role.clone()))
-        });
+        rest.roles.retain(|role| grant.is_revoke || !self.is_of_everything(schema, role));
         rest
+    }
+
+    /// Whether the current statement is one of those that together are about everything in a
+    /// schema.
+    fn is_of_everything(&self, schema: &str, role: &str) -> bool {
+        self.everything.contains(&(self.current, schema.to_owned(), role.to_owned()))
+    }
+
+    /// Fails where a statement revokes one part of everything from a role that has everything.
+    fn reject_part_in_schema(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
+        let mut rest = grant.clone();
+        rest.roles.retain(|role| !self.is_of_everything(schema, role));
+        let objects = format!("the objects in schema {}", safe_ident(schema));
+        self.reject_part_of_everything(&rest, schema, &objects)
     }
 
     /// Returns the roles for which a declaration of the object changes: GRANT adds nothing for a
@@ -184,8 +220,14 @@ impl Amendment<'_> {
         roles
     }
 
-    fn reject_part_of_everything(&mut self, grant: &Grant, name: &Name) -> Result<(), Unfit> {
-        let Some(declared) = schema_of(self, &name.schema) else { return Ok(()) };
+    /// Fails where a statement revokes something from a role that has everything in the schema.
+    fn reject_part_of_everything(
+        &mut self,
+        grant: &Grant,
+        schema: &str,
+        objects: &str,
+    ) -> Result<(), Unfit> {
+        let Some(declared) = schema_of(self, schema) else { return Ok(()) };
         let is_covered = |role: &&String| declared.all_on_objects.contains(*role);
         match grant.roles.iter().filter(|_| grant.is_revoke).find(is_covered) {
             None => Ok(()),
@@ -193,12 +235,11 @@ impl Amendment<'_> {
                 format!(
                     "role \"{}\" has all privileges on every object in schema \"{}\"",
                     printable(role),
-                    printable(&name.schema)
+                    printable(schema)
                 ),
                 format!(
                     "REVOKE ALL on ALL TABLES, ALL SEQUENCES and ALL ROUTINES IN SCHEMA from it \
-                     first, and grant what remains object by object, except on {}.",
-                    safe_qualified(&name.schema, &name.name)
+                     first, and grant what remains object by object, except on {objects}."
                 ),
             )),
         }

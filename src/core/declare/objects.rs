@@ -1,7 +1,7 @@
 //! The objects of a contract that is being amended, by name.
 
 use super::{FunctionName, Name, Unfit};
-use crate::catalog::{Relation, RelationKind, Snapshot};
+use crate::catalog::{Command, PUBLIC, Relation, RelationKind, Snapshot};
 use crate::contract::{Contract, FunctionDecl, RoleKind, SequenceDecl, TableDecl, ViewDecl};
 use crate::sql::{argument_types, canonical_type, safe_qualified};
 use serde_json::json;
@@ -73,6 +73,30 @@ impl<'s> Objects<'s> {
     /// functions.
     pub fn contract(&mut self) -> &mut Contract {
         &mut self.contract
+    }
+
+    /// Returns the commands for which policies in the catalog allow each role every row of a
+    /// table.
+    pub fn open_policies(&self, name: &Name) -> Vec<(String, Vec<Command>)> {
+        let relation = self.existing.and_then(|snapshot| {
+            let schema = snapshot.schema_named(&name.schema)?;
+            Some((snapshot, snapshot.relation_named(schema.oid, &name.name)?))
+        });
+        let Some((snapshot, relation)) = relation else { return vec![] };
+        let policies = snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive);
+        let mut open = Vec::new();
+        for policy in policies {
+            let mut commands = policy.commands();
+            commands.retain(|command| policy.is_for_all_rows(*command));
+            let roles: Vec<String> = if policy.roles.contains(&PUBLIC) {
+                self.contract.roles.iter().map(|role| role.name.clone()).collect()
+            } else {
+                let named = policy.roles.iter().filter_map(|role| snapshot.role(*role));
+                named.map(|role| role.name.clone()).collect()
+            };
+            open.extend(roles.into_iter().map(|role| (role, commands.clone())));
+        }
+        open
     }
 
     /// Returns the declared kind of a role.

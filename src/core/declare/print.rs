@@ -146,7 +146,9 @@ impl Display for Declaration {
                 let option = if *security_invoker { " WITH (security_invoker = true)" } else { "" };
                 let query = definition.as_deref().unwrap_or("SELECT");
                 let query = query.trim().trim_end_matches(';');
-                write!(f, "CREATE {kind} {name}{option} AS {query}")
+                // A comment at its end must not contain what follows.
+                let end = if query.contains("--") { "\n" } else { "" };
+                write!(f, "CREATE {kind} {name}{option} AS {query}{end}")
             }
             Self::CreateFunction { function, security_definer } => {
                 write!(f, "CREATE FUNCTION {function}{}", security(*security_definer))

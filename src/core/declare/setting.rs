@@ -28,6 +28,8 @@ pub(super) fn set(
     let field = field(path)?;
     let value = match (field, values) {
         (_, []) => None,
+        // SQL has no empty list of values.
+        (Field::Texts, [empty]) if empty.is_empty() => Some(Value::Array(vec![])),
         (Field::Texts, values) => Some(Value::from(values)),
         (Field::Text, [value]) => Some(Value::from(value.as_str())),
         (Field::Boolean, [value]) => Some(boolean(path, value)?.into()),
@@ -174,7 +176,7 @@ fn flatten(path: &mut Vec<String>, value: &Value, found: &mut Vec<(Vec<String>, 
                 path.pop();
             }
         }
-        Value::Array(items) if items.is_empty() => {}
+        Value::Array(items) if items.is_empty() => found.push((path.clone(), vec![String::new()])),
         Value::Array(items) => found.push((path.clone(), items.iter().map(text).collect())),
         plain => found.push((path.clone(), vec![text(plain)])),
     }

@@ -182,10 +182,90 @@ fn policy_that_allows_every_row_keeps_what_is_declared_for_other_policies() {
     let open = amended(&shipped(), &[Declaration::CreatePolicy(header(&[Command::Select]))]);
     let table = open.table("public", "judgments").unwrap();
     assert_eq!(table.all_rows_commands("anon"), Some(vec![Command::Select]));
-    assert_eq!(table.all_rows_commands("authenticated"), Some(vec![Command::Select]));
-    assert_eq!(table.all_rows_commands("service_role"), Some(Command::ALL.to_vec()));
+    // What other policies may do does not grow.
+    assert_eq!(table.all_rows_commands("authenticated"), Some(vec![]));
+    assert_eq!(table.all_rows_commands("service_role"), Some(vec![]));
     let dropped = amended(&open, &[Declaration::DropPolicy(header(&[]))]);
     assert_eq!(dropped.table("public", "judgments").unwrap().policy_commands("anon"), []);
+}
+
+#[test]
+fn policy_that_is_open_in_the_catalog_stays_allowed() {
+    let mut world = crate::rules::testing::World::conforming();
+    let table = world.relation("public.judgments").oid;
+    let [anon, authenticated] = ["anon", "authenticated"].map(|name| world.role(name).oid);
+    world.snapshot.policies.retain(|policy| policy.relation != table);
+    world.snapshot.policies.push(crate::catalog::Policy {
+        oid: 9001,
+        name: "open".into(),
+        relation: table,
+        permissive: true,
+        roles: vec![anon, authenticated],
+        always_true: true,
+        ..crate::catalog::Policy::default()
+    });
+    let snapshot = world.snapshot.clone().complete();
+    let header = PolicyHeader {
+        name: "p".to_owned(),
+        table: judgments(),
+        commands: vec![Command::Insert],
+        roles: vec!["anon".to_owned()],
+        all_rows: vec![Command::Insert],
+    };
+    let declared = [Declaration::CreatePolicy(header)];
+    let contract = amend(&world.contract, &declared, Some(&snapshot), &|| {}).unwrap();
+    let table = contract.table("public", "judgments").unwrap();
+    assert_eq!(table.all_rows_commands("authenticated"), Some(vec![Command::Select]));
+    assert_eq!(table.all_rows_commands("anon"), Some(vec![Command::Insert]));
+}
+
+#[test]
+fn everything_in_a_schema_is_declared_only_where_all_of_it_is_granted() {
+    let all = |is_revoke, on: fn(Vec<String>) -> On| {
+        Declaration::Grant(Grant {
+            is_revoke,
+            privileges: vec![Granted { privilege: None, columns: vec![] }],
+            on: on(vec!["enforcement".to_owned()]),
+            roles: vec!["anon".to_owned()],
+            to_public: false,
+        })
+    };
+    let [tables, sequences, routines] = [On::AllTables, On::AllSequences, On::AllFunctions]
+        .map(|on: fn(Vec<String>) -> On| all(false, on));
+    let has_all = |declarations: &[Declaration]| {
+        let contract = amended(&shipped(), declarations);
+        contract.schema("enforcement").unwrap().all_on_objects.contains(&"anon".to_owned())
+    };
+    let three = [tables.clone(), sequences.clone(), routines.clone()];
+    assert!(has_all(&three));
+    assert!(!has_all(&three[..2]));
+    let taken_back = all(true, On::AllFunctions);
+    assert!(!has_all(&[routines, taken_back.clone(), tables, sequences]));
+    let dropped = [
+        Declaration::Drop(Target::Schema("enforcement".to_owned())),
+        Declaration::Create(Target::Schema("enforcement".to_owned())),
+    ];
+    assert!(!has_all(&[&three[..], &dropped[..]].concat()));
+    let part = amend(&shipped(), &[&three[..], &[taken_back]].concat(), None, &|| {});
+    let (place, reason) = part.unwrap_err();
+    assert_eq!(place, 3);
+    assert!(reason.message.starts_with("role \"anon\" has all privileges on every object"));
+}
+
+#[test]
+fn empty_list_and_security_clause_survive() {
+    let mut contract = shipped();
+    (contract.readers, contract.deployers) = (Some(vec![]), Some(vec![]));
+    let again = amended(&shipped(), &flat(&contract));
+    assert_eq!((again.readers, again.deployers), (Some(vec![]), Some(vec![])));
+    let function = FunctionName { name: Name::new("api", "f"), arguments: Some(String::new()) };
+    let create = |security_definer| Declaration::CreateFunction {
+        function: function.clone(),
+        security_definer,
+    };
+    let declared = amended(&shipped(), &[create(Some(false)), create(None)]);
+    let function = declared.functions_named("api", "f").next().unwrap();
+    assert_eq!(function.security_definer, Some(false));
 }
 
 #[test]
