@@ -501,6 +501,7 @@ fn equal_entries_of_a_session_are_counted_in_one_row() {
     other.batch_execute("BEGIN; LOCK TABLE dragonfly_guard.log IN SHARE MODE").unwrap();
     rejected(&mut other, 1);
     other.batch_execute("ROLLBACK; BEGIN; LOCK TABLE dragonfly_guard.log IN SHARE MODE").unwrap();
+    let start = Instant::now();
     for _ in 0..500 {
         rejected(&mut client, 2);
     }
@@ -508,13 +509,16 @@ fn equal_entries_of_a_session_are_counted_in_one_row() {
     assert_eq!((written + waiting, dropped), (501, 0));
     other.batch_execute("ROLLBACK").unwrap();
     eventually(&mut client, EMPTY_QUEUE, 1);
+    // The writer takes what is waiting ten times a second. What it has taken counts no longer.
+    let passes = 2 + start.elapsed().as_millis() / 100;
     let rows =
         "SELECT count(*) || ' ' || sum(1 + repeated) || ' ' || bool_and(last_at >= logged_at)
         FROM ops.v_guard_log WHERE object = 'public.f2()'";
     let rows = column(&mut client, rows).remove(0);
     let (count, rest) = rows.split_once(' ').unwrap();
     assert_eq!(rest, "500 true");
-    assert!(count.parse::<usize>().unwrap() < 10, "{count} rows");
+    let count: u128 = count.parse().unwrap();
+    assert!(count <= passes && count < 250, "{count} rows in {passes} passes");
 }
 
 #[test]
