@@ -136,7 +136,10 @@ fn reader_that_requests_use_is_rejected_and_a_missing_one_is_reported() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     let error = attempt(&mut client, &loading("1.1.0", r#"{"readers": ["anon"]}"#)).unwrap_err();
-    assert!(error.detail.starts_with("$.readers[0]: role \"anon\" is a client"), "{error:?}");
+    assert!(
+        error.detail.starts_with("$.readers[0] (anon): role \"anon\" is a client"),
+        "{error:?}"
+    );
     let sql = loading("1.1.0", r#"{"readers": ["Night \"shift\"", "later"]}"#);
     attempt(&mut client, "CREATE ROLE \"Night \"\"shift\"\"\"").unwrap();
     let output = cluster.client_program("psql", &["-X", "-d", "app", "-c", &sql]);
