@@ -5,7 +5,7 @@ use super::{
     Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target, amend,
 };
 use crate::catalog::{Attribute, Command, ObjectId, Policy, Privileges, Relation, RelationKind};
-use crate::contract::{Contract, RoleKind, Severity, examine};
+use crate::contract::{Contract, RoleKind, Severity, examine_interruptibly};
 use crate::finding::Finding;
 use crate::rules::{
     Context, RULES, required_object_missing, rls_disabled, rls_not_forced, role_missing,
@@ -37,15 +37,13 @@ pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
     }
     let contract = amend(cx.contract, &declarations, Some(cx.snapshot), cx.interrupts).ok()?;
     let document = serde_json::to_string(&contract).ok()?;
-    examine(&document).contract?;
+    examine_interruptibly(&document, cx.interrupts).contract?;
     let declared = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);
     let before = reported(cx);
     let after = reported(&declared);
     let accepted: HashSet<&str> = findings.iter().map(|f| f.fingerprint.as_str()).collect();
-    let is_known = |found: &Finding| {
-        let abouts: HashSet<_> = before.iter().flat_map(Finding::about).collect();
-        found.about().all(|about| abouts.contains(&about))
-    };
+    let known: HashSet<_> = before.iter().flat_map(Finding::about).collect();
+    let is_known = |found: &Finding| found.about().all(|about| known.contains(&about));
     let is_better =
         after.iter().all(|found| !accepted.contains(found.fingerprint.as_str()) && is_known(found));
     is_better.then_some(Accepted { declarations, contract })
