@@ -82,9 +82,7 @@ impl Amendment<'_> {
             }
             Declaration::SecurityDefiner(function, is_definer) => {
                 self.require_schema(&function.name.schema)?;
-                for declared in self.objects.known_functions(function)? {
-                    declared.security_definer = Some(*is_definer);
-                }
+                self.objects.known_function(function)?.security_definer = Some(*is_definer);
             }
             Declaration::Grant(grant) => self.grant(grant)?,
             Declaration::Membership { role, member, is_revoke } => {
@@ -247,10 +245,7 @@ impl Amendment<'_> {
             }
             Target::Function(function) => {
                 self.require_schema(&function.name.schema)?;
-                for declared in self.objects.known_functions(function)? {
-                    text.clone_into(&mut declared.purpose);
-                }
-                return Ok(());
+                &mut self.objects.known_function(function)?.purpose
             }
         };
         text.clone_into(purpose);

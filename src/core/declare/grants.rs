@@ -131,17 +131,13 @@ impl Amendment<'_> {
             roles.retain(|role| !declared.execute_on_routines.contains(role));
         }
         let of_roles = Grant { roles, ..grant.clone() };
-        for function in self.objects.known_functions(on)? {
-            change_list(&mut function.execute, &of_roles);
-        }
+        change_list(&mut self.objects.known_function(on)?.execute, &of_roles);
         Ok(())
     }
 
     pub(super) fn on_all_tables(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
-        self.reject_part_in_schema(grant, schema)?;
-        self.change_everything(grant, schema);
-        let rest = self.without_everything(grant, schema);
+        let rest = self.beyond_everything(grant, schema)?;
         if rest.roles.is_empty() {
             return Ok(());
         }
@@ -151,9 +147,7 @@ impl Amendment<'_> {
 
     pub(super) fn on_all_sequences(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
-        self.reject_part_in_schema(grant, schema)?;
-        self.change_everything(grant, schema);
-        let rest = self.without_everything(grant, schema);
+        let rest = self.beyond_everything(grant, schema)?;
         if rest.roles.is_empty() {
             return Ok(());
         }
@@ -164,9 +158,7 @@ impl Amendment<'_> {
     pub(super) fn on_all_functions(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
         reject_others(grant, Privileges::EXECUTE, "functions and procedures")?;
-        self.reject_part_in_schema(grant, schema)?;
-        self.change_everything(grant, schema);
-        let rest = self.without_everything(grant, schema);
+        let rest = self.beyond_everything(grant, schema)?;
         if let Some(declared) = schema_of(self, schema) {
             change_list(&mut declared.execute_on_routines, &rest);
         }
@@ -176,6 +168,14 @@ impl Amendment<'_> {
             function.execute.retain(|role| !rest.roles.contains(role));
         }
         Ok(())
+    }
+
+    /// Applies what a statement says about everything in a schema, and returns the statement for
+    /// what remains.
+    fn beyond_everything(&mut self, grant: &Grant, schema: &str) -> Result<Grant, Unfit> {
+        self.reject_part_in_schema(grant, schema)?;
+        self.change_everything(grant, schema);
+        Ok(self.without_everything(grant, schema))
     }
 
     /// Adds the roles to, or removes them from, those with all privileges on all objects of a

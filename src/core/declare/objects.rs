@@ -290,10 +290,9 @@ impl<'s> Objects<'s> {
         if !self.functions.contains_key(&from.name) {
             return Err(undeclared("function", &from.to_string()));
         }
-        for declared in self.known_functions(from)? {
-            declared.schema.clone_from(&to.schema);
-            declared.name.clone_from(&to.name);
-        }
+        let declared = self.known_function(from)?;
+        declared.schema.clone_from(&to.schema);
+        declared.name.clone_from(&to.name);
         self.find_again();
         Ok(())
     }
@@ -335,22 +334,19 @@ impl<'s> Objects<'s> {
         &mut self.contract.functions[place]
     }
 
-    /// Returns the declarations that a statement about a function means: the one with these
+    /// Returns the declaration that a statement about a function means: the one with these
     /// arguments, or, without arguments, the only one of the name. A function that is not declared
     /// is declared.
-    pub fn known_functions(
-        &mut self,
-        function: &FunctionName,
-    ) -> Result<Vec<&mut FunctionDecl>, Unfit> {
+    pub fn known_function(&mut self, function: &FunctionName) -> Result<&mut FunctionDecl, Unfit> {
         let of_name = self.functions.get(&function.name).map_or(&[][..], Vec::as_slice);
         let place = match (self.place_of(function), of_name) {
             (Some(place), _) => place,
-            (None, []) => return Ok(vec![self.function(function)]),
+            (None, []) => return Ok(self.function(function)),
             (None, [one]) if function.arguments.is_none() => *one,
             // A declaration for any arguments covers this one as well.
             (None, [one]) if self.contract.functions[*one].arguments.is_none() => *one,
             (None, _) if function.arguments.is_some() => {
-                return Ok(vec![self.function(function)]);
+                return Ok(self.function(function));
             }
             _ => {
                 let name = safe_qualified(&function.name.schema, &function.name.name);
@@ -360,7 +356,7 @@ impl<'s> Objects<'s> {
                 ));
             }
         };
-        Ok(vec![&mut self.contract.functions[place]])
+        Ok(&mut self.contract.functions[place])
     }
 
     /// Removes the declaration of a function.
