@@ -20,9 +20,10 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::{Enforcement, GuardAction};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Loosened, Opened, Opening, Redirected, Regression, RejectedAt, Rejection,
-    Replaced, Shown, Through, Widened, Written, exposed, is_excused, is_regression, loosened,
-    opened, redirected, renames_roles, replaced, shown, through,
+    Change, Completion, Declared, Loosened, Opened, Opening, Redirected, Regression, RejectedAt,
+    Rejection, Replaced, Shown, States, Through, Widened, Written, exposed, intended,
+    is_by_default, is_excused, is_regression, loosened, opened, redirected, renames_roles,
+    replaced, shown, through,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -39,24 +40,25 @@ use std::rc::Rc;
 
 /// When changes are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+enum Moment {
     /// At the end of a command: violations that no later command is expected to correct.
     Statement,
     /// At commit: all violations.
     Commit,
 }
 
-impl From<Moment> for RejectedAt {
-    fn from(moment: Moment) -> Self {
-        match moment {
-            Moment::Statement => Self::Statement,
-            Moment::Commit => Self::Commit,
+impl Moment {
+    fn of(at: RejectedAt) -> Self {
+        match at {
+            RejectedAt::Statement => Self::Statement,
+            RejectedAt::Commit | RejectedAt::Alone => Self::Commit,
         }
     }
 }
 
 /// Checks the changes of a command. Raises an error where the command is rejected.
-pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
+pub fn run(changed: &[Changed], at: RejectedAt, tag: &str) {
+    let moment = Moment::of(at);
     reject_impostors(changed, tag);
     let now = State::now();
     if !Own::is_there(&now) {
@@ -83,7 +85,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         &states.contract,
         at_once.into_iter().map(|found| found.violation).collect(),
         &completion,
-        moment.into(),
+        at,
         tag,
     );
     if let Some(base) = states.base {
@@ -174,7 +176,10 @@ pub fn before_commit(is_prepared: bool) {
     let fresh = State::now();
     let contract = contract::in_force(&fresh, &own);
     if !transaction::is_settled(&fresh.committed(), &contract) {
-        run(&changes::all(), Moment::Commit, &transaction::subject());
+        // SAFETY: reads the state of the current transaction.
+        let is_block = unsafe { pg_sys::IsTransactionBlock() };
+        let at = if is_block { RejectedAt::Commit } else { RejectedAt::Alone };
+        run(&changes::all(), at, &transaction::subject());
     }
     ended::raise(ended);
     if is_prepared || drops_permanent_objects(&changed, &fresh) {
@@ -233,7 +238,7 @@ pub fn as_if_committing() {
         let own = Rc::new(Own::find(&now));
         let ended = ended::warnings(&changed, &now, &|| Rc::clone(&own));
         cache_hashes_of_exempt(&changed, &now, &own);
-        run(&changed, Moment::Commit, &transaction::subject());
+        run(&changed, RejectedAt::Commit, &transaction::subject());
         ended::raise(ended);
     }
 }
@@ -721,7 +726,8 @@ impl Checked<'_, '_> {
     /// again.
     fn completion(&self, found: &[Found], moment: Moment) -> Completion {
         if !found.iter().any(|found| found.is_rejected_at(moment)) {
-            return Completion::default();
+            let declared = self.declared_for(found, moment);
+            return Completion { declared, ..Completion::default() };
         }
         let is_offered = |r: &Regression| moment == Moment::Commit || r.can_be_completed;
         let rejections = found.iter().map(|found| &found.violation.rejection);
@@ -731,9 +737,15 @@ impl Checked<'_, '_> {
         let after = needs.unwrap_or(&self.states.after);
         let access = Access::new(after);
         let after = Context::new(&self.states.contract, after, &access, &interrupts);
-        let rejected = found.iter().filter(|found| found.is_rejected_at(moment));
-        let rejected: Vec<&Regression> =
-            rejected.filter_map(|found| found.violation.rejection.regression.as_ref()).collect();
+        let (mut rejected, mut warned): (Vec<&Regression>, Vec<&Regression>) = (vec![], vec![]);
+        for found in found {
+            let Some(regression) = found.violation.rejection.regression.as_ref() else { continue };
+            if found.is_rejected_at(moment) {
+                rejected.push(regression);
+            } else if found.violation.is_new_warning() && !is_by_default(regression) {
+                warned.push(regression);
+            }
+        }
         Completer {
             before: self.old,
             after: &after,
@@ -746,9 +758,41 @@ impl Checked<'_, '_> {
             runner: unsafe { pg_sys::GetUserId() }.to_u32(),
             interrupts: &interrupts,
         }
-        .complete(&offered, &rejected)
+        .complete(&offered, &rejected, &warned)
+    }
+
+    /// Returns the declarations under which the contract would allow what the guard is about to
+    /// warn of: all of it, or else single violations.
+    fn declared_for(&self, found: &[Found], moment: Moment) -> Vec<Declared> {
+        let warned: Vec<&Regression> = found
+            .iter()
+            .filter(|found| found.is_due_at(moment) && found.violation.is_new_warning())
+            .filter_map(|found| found.violation.rejection.regression.as_ref())
+            .filter(|regression| !is_by_default(regression))
+            .collect();
+        let intended = intended(warned.iter().copied(), &[]);
+        if intended.is_empty() {
+            return vec![];
+        }
+        let needs = self.needs.get().and_then(Option::as_ref);
+        let after = needs.unwrap_or(&self.states.after);
+        let access = Access::new(after);
+        let after = Context::new(&self.states.contract, after, &access, &interrupts);
+        let states =
+            States { before: self.old, after: &after, granted_to_public: &self.granted_to_public };
+        if let Some(all) = Declared::of(states, &intended) {
+            return vec![all];
+        }
+        if intended.len() == 1 {
+            return vec![];
+        }
+        let single = intended.into_iter().take(MOST_TRIED);
+        single.filter_map(|regression| Declared::of(states, &[regression])).collect()
     }
 }
+
+/// How many warnings are tried on the contract one by one where it cannot allow all of them.
+const MOST_TRIED: usize = 5;
 
 /// The exemptions, read when the first violation is found, which is rare.
 struct Exempt<'s> {

@@ -1,10 +1,11 @@
 //! Decides when changes are checked: at the end of a command or before the transaction commits.
 
-use super::check::{self, Moment};
+use super::check;
 use super::{changes, enforce, transaction};
 use crate::catalog::{self, Own};
 use crate::pg::heap::State;
 use crate::settings::{self, CheckAt, Mode};
+use dragonfly_core::guard::RejectedAt;
 use pgrx::pg_sys;
 
 /// Checks the changes of a command that has ended; `tag` is its command tag.
@@ -28,7 +29,7 @@ pub fn ended(tag: &str) {
             return transaction::waive();
         }
         _ if settings::check_at() == CheckAt::commit => transaction::leave_for_commit(),
-        _ => check::run(&changed, Moment::Statement, tag),
+        _ => check::run(&changed, RejectedAt::Statement, tag),
     }
     changes::checked(&changed);
 }

@@ -23,6 +23,9 @@ use std::rc::Rc;
 pub struct Warning {
     id: i32,
     report: Report,
+    /// Whether the exemption can be renewed by its row of `ops.v_exemptions`: its findings still
+    /// have their fingerprint.
+    is_same: bool,
     /// Whether it is only logged, because the contract only observes.
     is_observed: bool,
 }
@@ -80,7 +83,7 @@ fn applied(exemption: &Exemption, finding: &Finding, then: &State) -> bool {
 
 /// Raises the warnings that this transaction has not raised yet.
 pub fn raise(warnings: Vec<Warning>) {
-    let new = warnings.into_iter().filter(|Warning { id, report, is_observed }| {
+    let new = warnings.into_iter().filter(|Warning { id, report, is_observed, .. }| {
         let is_new = transaction::report_once(&format!("ended exemption {id}"));
         if is_new {
             let event = if *is_observed { Event::Observed } else { Event::Warned };
@@ -88,26 +91,43 @@ pub fn raise(warnings: Vec<Warning>) {
         }
         is_new && !is_observed
     });
-    let reports: Vec<Report> = new.map(|warning| warning.report).collect();
-    if let Some(report) = collapsed(reports) {
+    if let Some(report) = collapsed(new.collect()) {
         report.warning(PgSqlErrorCode::ERRCODE_WARNING);
     }
 }
 
-/// Returns one report of all: where there are several, each in a line of DETAIL and HINT. `None`
-/// where there is none.
-fn collapsed(mut reports: Vec<Report>) -> Option<Report> {
-    if reports.len() <= 1 {
-        return reports.pop();
+/// Returns one report of all: where there are several, each in a line of DETAIL, and one call that
+/// renews all exemptions whose findings still have their fingerprints. `None` where there is none.
+fn collapsed(mut warnings: Vec<Warning>) -> Option<Report> {
+    if warnings.len() <= 1 {
+        return warnings.pop().map(|warning| warning.report);
     }
-    let lines = |line: &dyn Fn(&Report) -> String| {
-        reports.iter().map(line).collect::<Vec<String>>().join("\n")
-    };
+    let count = warnings.len();
+    let details = warnings.iter().map(|Warning { report, .. }| {
+        format!("{}. {}", capitalized(&report.message), report.detail)
+    });
+    let detail = details.collect::<Vec<String>>().join("\n");
+    let (same, others): (Vec<_>, Vec<_>) = warnings.into_iter().partition(|one| one.is_same);
+    let hints = renewed(same).into_iter().chain(others.into_iter().map(|one| one.report.hint));
     Some(Report {
-        message: format!("{} exemptions no longer apply", reports.len()),
-        detail: lines(&|report| format!("{}. {}", capitalized(&report.message), report.detail)),
-        hint: lines(&|report| report.hint.clone()),
+        message: format!("{count} exemptions no longer apply"),
+        detail,
+        hint: hints.collect::<Vec<String>>().join("\n"),
     })
+}
+
+/// Returns the HINT that renews exemptions by their rows of `ops.v_exemptions`.
+fn renewed(mut same: Vec<Warning>) -> Option<String> {
+    if same.len() <= 1 {
+        return same.pop().map(|one| one.report.hint);
+    }
+    let ids: Vec<String> = same.iter().map(|one| one.id.to_string()).collect();
+    Some(format!(
+        "If these {} are still acceptable, run: SELECT ops.exempt(fingerprint, reason, \
+         expires_at) FROM ops.v_exemptions WHERE id IN ({});",
+        ids.len(),
+        ids.join(", ")
+    ))
 }
 
 /// Whether a changed object that an exemption can be based on existed in an earlier state.
@@ -216,6 +236,8 @@ impl Ended<'_> {
                 renewal(exemption, findings).join(" ")
             ),
         };
-        Some(Warning { id: exemption.id, report, is_observed })
+        let is_same =
+            findings.iter().all(|f| exemption.fingerprint.as_ref() == Some(&f.fingerprint));
+        Some(Warning { id: exemption.id, report, is_same, is_observed })
     }
 }

@@ -6,7 +6,7 @@ use crate::log::{self, About, Event};
 use crate::pg::report::Report;
 use crate::settings::{self, Mode, mode};
 use dragonfly_core::contract::{Contract, Enforcement, GuardAction};
-use dragonfly_core::guard::{Completion, RUN_ANYWAY, RejectedAt, Rejection, merged};
+use dragonfly_core::guard::{Completion, RUN_ANYWAY, RUNBOOK, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::rules::guard_tampered;
 use dragonfly_core::sql::printable;
@@ -29,6 +29,11 @@ impl Violation {
     pub fn enforced(&self) -> GuardAction {
         enforced(self.action.min(self.limit))
     }
+
+    /// Whether the guard warns about it in this session, and has not done so yet.
+    pub fn is_new_warning(&self) -> bool {
+        self.enforced() == GuardAction::Warn && !transaction::is_reported(&known_as(self))
+    }
 }
 
 /// Returns what remains of a guard action in the mode of this session.
@@ -41,7 +46,7 @@ fn enforced(action: GuardAction) -> GuardAction {
 
 /// Enforces the guard actions of the contract in the current mode: raises one error if there are
 /// blocked rejections, whose DETAIL lists all of them and whose HINT contains `completion`, or a
-/// warning for the rejections of each rule, or only logs them. `contract` is in force; `tag` is the
+/// warning for the rejections of each rule, whose HINT says how to declare them, or only logs them. `contract` is in force; `tag` is the
 /// command tag.
 pub fn act(
     contract: &Contract,
@@ -68,7 +73,9 @@ pub fn act(
         let rejections =
             |found: Vec<Violation>| found.into_iter().map(|one| one.rejection).collect();
         let (blocked, warned) = (rejections(blocked), rejections(warned));
-        if let Some(rejection) = merged(contract, blocked, warned, completion, at) {
+        if let Some(mut rejection) = merged(contract, blocked, warned, completion, at) {
+            // On a line of its own: what is before it can be pasted.
+            rejection.hint = format!("{}\n{RUNBOOK}", rejection.hint);
             let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
             report(rejection).error_from(rule, code);
         }
@@ -78,6 +85,9 @@ pub fn act(
         if transaction::report_once(&known_as(&violation)) {
             log::write(Event::Observed, tag, (&violation.rejection).into());
         }
+    }
+    for violation in &mut warned {
+        violation.rejection.executed(&completion.declared);
     }
     let new = warned.into_iter().filter(|violation| {
         let is_new = transaction::report_once(&known_as(violation));

@@ -273,7 +273,8 @@ pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the project")
 }
 
-/// An error of the server: SQLSTATE, message, DETAIL and HINT.
+/// An error of the server: SQLSTATE, message, DETAIL and HINT; the HINT without the line about the
+/// runbook that ends it in each rejection of the guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct ServerError {
@@ -299,9 +300,15 @@ impl From<&postgres::error::DbError> for ServerError {
             code: e.code().code().to_owned(),
             message: e.message().to_owned(),
             detail: e.detail().unwrap_or_default().to_owned(),
-            hint: e.hint().unwrap_or_default().to_owned(),
+            hint: without_runbook(e.hint().unwrap_or_default()).to_owned(),
         }
     }
+}
+
+/// Returns the HINT of a rejection without its last line, which names the runbook.
+#[must_use]
+pub fn without_runbook(hint: &str) -> &str {
+    hint.strip_suffix("\nSee docs/how-to/runbook.md.").unwrap_or(hint)
 }
 
 /// Returns the call of `ops.declare()` in a HINT.

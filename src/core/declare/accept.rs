@@ -5,14 +5,15 @@ use super::{
     Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target, amend,
 };
 use crate::catalog::{Attribute, Command, ObjectId, Policy, Privileges, Relation, RelationKind};
-use crate::contract::{Contract, RoleKind, Severity, examine_interruptibly};
+use crate::contract::{ColumnGrants, Contract, RoleKind, Severity, examine_interruptibly};
 use crate::finding::Finding;
 use crate::rules::{
     Context, RULES, required_object_missing, rls_disabled, rls_not_forced, role_missing,
+    view_privileges,
 };
-use crate::sql::{argument_types, safe_qualified};
+use crate::sql::{argument_types, quote_ident, safe_qualified};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// What makes a contract allow findings.
 #[derive(Debug, Clone)]
@@ -29,15 +30,13 @@ pub struct Accepted {
 pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
     let mut declarations: Vec<Declaration> = Vec::new();
     for finding in findings {
-        let candidates = Candidates { cx, finding }.all();
+        let candidates = candidates(cx, finding);
         if candidates.is_empty() {
             return None;
         }
         candidates.into_iter().for_each(|one| add(&mut declarations, one));
     }
-    let contract = amend(cx.contract, &declarations, Some(cx.snapshot), cx.interrupts).ok()?;
-    let document = serde_json::to_string(&contract).ok()?;
-    examine_interruptibly(&document, cx.interrupts).contract?;
+    let contract = amended(cx, &declarations)?;
     let declared = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);
     let before = reported(cx);
     let after = reported(&declared);
@@ -49,9 +48,23 @@ pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
     is_better.then_some(Accepted { declarations, contract })
 }
 
+/// Returns the contract with some declarations; `None` where it would not be valid.
+pub(crate) fn amended(cx: &Context<'_>, declarations: &[Declaration]) -> Option<Contract> {
+    let contract = amend(cx.contract, declarations, Some(cx.snapshot), cx.interrupts).ok()?;
+    let document = serde_json::to_string(&contract).ok()?;
+    examine_interruptibly(&document, cx.interrupts).contract?;
+    Some(contract)
+}
+
+/// Returns the declarations under which a finding might not be one; none where a person has to
+/// decide. Whether they suffice has to be tried.
+pub(crate) fn candidates(cx: &Context<'_>, finding: &Finding) -> Vec<Declaration> {
+    Candidates { cx, finding }.all()
+}
+
 /// Adds a declaration that is not there yet. Privileges on the same objects for the same roles are
 /// one GRANT.
-fn add(declarations: &mut Vec<Declaration>, one: Declaration) {
+pub(crate) fn add(declarations: &mut Vec<Declaration>, one: Declaration) {
     if declarations.contains(&one) {
         return;
     }
@@ -71,7 +84,8 @@ fn add(declarations: &mut Vec<Declaration>, one: Declaration) {
     declarations.push(one);
 }
 
-fn reported(cx: &Context<'_>) -> Vec<Finding> {
+/// Returns the findings of all rules, except those of severity info.
+pub(crate) fn reported(cx: &Context<'_>) -> Vec<Finding> {
     let found = RULES.into_iter().flat_map(|rule| cx.run(rule));
     found.filter(|finding| finding.severity > Severity::Info).collect()
 }
@@ -213,7 +227,8 @@ impl Candidates<'_, '_> {
             // The contract declares policies that do not exist.
             return vec![Declaration::DropPolicy(self.header(name))];
         }
-        if self.finding.evidence["property"] == "security_invoker" {
+        // The other findings of the rule are about roles.
+        if *rule == view_privileges::RULE && self.finding.roles.is_empty() {
             return vec![Declaration::SecurityInvoker(name, relation.security_invoker)];
         }
         let on = match relation.kind {
@@ -275,7 +290,7 @@ impl Candidates<'_, '_> {
         let for_any = declared.iter().any(|function| function.arguments.is_none());
         let arguments = (!for_any).then_some(arguments);
         let function = FunctionName { name, arguments };
-        if self.finding.evidence["property"] == "security_definer" {
+        if self.finding.evidence["differs"]["property"] == "security" {
             return Some(vec![Declaration::SecurityDefiner(function, routine.security_definer)]);
         }
         let privileges = match self.privileges() {
@@ -310,18 +325,43 @@ impl Candidates<'_, '_> {
         Some(vec![Declaration::Attributes(role.to_owned(), vec![(attribute, actual)])])
     }
 
+    /// What is declared for a column that does not exist is declared no longer.
+    fn of_missing_column(&self) -> Vec<Declaration> {
+        let contract = self.cx.contract;
+        let tables = contract.tables.iter().map(|t| (&t.schema, &t.name, &t.column_grants));
+        let views = contract.views.iter().map(|v| (&v.schema, &v.name, &v.column_grants));
+        for (schema, name, column_grants) in tables.chain(views) {
+            let relation = format!("{}.{}", quote_ident(schema), quote_ident(name));
+            let Some(column) = self.finding.object.identity.strip_prefix(&relation) else {
+                continue;
+            };
+            let is_it = |known: &&String| column == format!(".{}", quote_ident(known));
+            let all = column_grants.values().flat_map(ColumnGrants::each);
+            let column = all.flat_map(|(_, columns)| columns).find(is_it);
+            if let Some(column) = column {
+                return revoked_column(&Name::new(schema, name), column_grants, column);
+            }
+        }
+        vec![]
+    }
+
     /// What the contract declares and the catalog does not have is declared no longer.
     fn of_missing(&self) -> Option<Vec<Declaration>> {
         let contract = self.cx.contract;
         let identity = &self.finding.object.identity;
         if *self.finding.rule == role_missing::RULE {
-            let role = contract.roles.iter().find(|role| {
-                role.name == *identity || crate::sql::quote_ident(&role.name) == *identity
-            })?;
+            let role = contract
+                .roles
+                .iter()
+                .find(|role| role.name == *identity || quote_ident(&role.name) == *identity)?;
             return Some(vec![Declaration::Drop(Target::Role(role.name.clone()))]);
         }
         if *self.finding.rule != required_object_missing::RULE {
             return None;
+        }
+        let columns = self.of_missing_column();
+        if !columns.is_empty() {
+            return Some(columns);
         }
         let is_this = |schema: &str, name: &str| safe_qualified(schema, name) == *identity;
         let of = |schema: &str, name: &str| Name::new(schema, name);
@@ -338,8 +378,7 @@ impl Candidates<'_, '_> {
             }
         });
         let schema = contract.schemas.iter().find(|s| {
-            self.finding.object.object_type == "schema"
-                && crate::sql::quote_ident(&s.name) == *identity
+            self.finding.object.object_type == "schema" && quote_ident(&s.name) == *identity
         });
         let target = table
             .map(|t| Target::Table(of(&t.schema, &t.name)))
@@ -361,6 +400,32 @@ impl Candidates<'_, '_> {
             .or_else(|| schema.map(|s| Target::Schema(s.name.clone())))?;
         Some(vec![Declaration::Drop(target)])
     }
+}
+
+/// Returns the declarations that revoke what is declared for a column.
+fn revoked_column(
+    on: &Name,
+    column_grants: &BTreeMap<String, ColumnGrants>,
+    column: &str,
+) -> Vec<Declaration> {
+    let revoke = |(role, grants): (&String, &ColumnGrants)| {
+        let has = |columns: &[String]| columns.iter().any(|declared| declared == column);
+        let privileges: Vec<Granted> = grants
+            .each()
+            .filter(|(_, columns)| has(columns))
+            .map(|(one, _)| Granted { privilege: Some(one), columns: vec![column.to_owned()] })
+            .collect();
+        (!privileges.is_empty()).then(|| {
+            Declaration::Grant(Grant {
+                is_revoke: true,
+                privileges,
+                on: On::Tables(vec![on.clone()]),
+                roles: vec![role.clone()],
+                to_public: false,
+            })
+        })
+    };
+    column_grants.iter().filter_map(revoke).collect()
 }
 
 /// The declarations of a relation with the properties that it has.

@@ -19,6 +19,7 @@ mod statements;
 mod tests;
 
 pub use accept::{Accepted, accepting, declare_call, declare_statements};
+pub(crate) use accept::{add, amended, candidates, reported};
 pub use amend::amend;
 pub use print::headed;
 pub use statements::{Section, statements};

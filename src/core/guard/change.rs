@@ -48,6 +48,8 @@ pub struct Regression {
     pub can_be_completed: bool,
     /// Whether something is missing, rather than there in excess.
     pub is_missing: bool,
+    /// Whether the object existed before the transaction, under whatever name.
+    pub existed: bool,
 }
 
 impl<'a> Change<'a> {
@@ -119,6 +121,7 @@ impl<'a> Change<'a> {
             action: by_contract.min(self.at_most(draft)),
             settled,
             is_missing: draft.measure.is_missing,
+            existed: self.existed.contains_key(&draft.object.id),
             can_be_completed: draft.measure.is_missing
                 || (!settled
                     && !self.existed.contains_key(&draft.object.id)
@@ -243,6 +246,7 @@ struct Reaction {
     settled: bool,
     can_be_completed: bool,
     is_missing: bool,
+    existed: bool,
 }
 
 /// The problems of one rule in the later state, as the audit reports them.
@@ -270,6 +274,7 @@ impl Audited {
             settled: reaction.settled,
             can_be_completed: reaction.can_be_completed,
             is_missing: reaction.is_missing,
+            existed: reaction.existed,
         }
     }
 }

@@ -3,9 +3,9 @@
 //! privileges, a policy that applies to PUBLIC, another name of something declared.
 
 use super::change::Regression;
+use super::declared::Declared;
 use super::renamed::{Renamed, renamed};
 use crate::catalog::{DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges};
-use crate::declare::{Declaration, accepting};
 use crate::finding::Finding;
 use crate::fix::{Change, Statement, Verb, alter_default_privileges, default_acl_objects};
 use crate::rules::{Context, default_privileges};
@@ -23,31 +23,7 @@ pub struct Completion {
     /// The causes of these findings.
     pub causes: Vec<Cause>,
     /// The declarations under which the contract would allow what may be intended.
-    pub declared: Option<Declared>,
-}
-
-/// Declarations under which a contract would allow some findings.
-#[derive(Debug, Clone)]
-pub struct Declared {
-    /// The fingerprints of the findings.
-    pub findings: HashSet<String>,
-    /// The declarations.
-    pub declarations: Vec<Declaration>,
-}
-
-impl Declared {
-    /// Returns the declarations for findings of regressions; `None` where no contract can allow
-    /// them. `cx` is the catalog with the changes of the transaction.
-    #[must_use]
-    pub fn of(cx: &Context<'_>, regressions: &[&Regression]) -> Option<Self> {
-        let findings: Vec<&Finding> = regressions.iter().map(|r| &r.finding).collect();
-        if findings.is_empty() {
-            return None;
-        }
-        let accepted = accepting(cx, &findings)?;
-        let findings = findings.iter().map(|finding| finding.fingerprint.clone()).collect();
-        Some(Self { findings, declarations: accepted.declarations })
-    }
+    pub declared: Vec<Declared>,
 }
 
 /// What findings have in common.

@@ -1,7 +1,9 @@
 //! The decisions of the guard: whether a statement is a regression, and the text of its rejection.
 
+mod calls;
 mod change;
 mod completion;
+mod declared;
 mod exposed;
 mod held;
 mod inherited;
@@ -20,7 +22,8 @@ mod widened;
 pub const RUNBOOK: &str = "See docs/how-to/runbook.md.";
 
 pub use change::{Change, Regression};
-pub use completion::{Cause, CauseKind, Completion, Declared, causes};
+pub use completion::{Cause, CauseKind, Completion, causes};
+pub use declared::{Declared, States};
 pub use exposed::{Exposed, exposed, is_excused};
 pub use inherited::{Inherited, inherited};
 pub use loosened::{Loosened, Lost, loosened};
@@ -28,7 +31,7 @@ pub use names::renames_roles;
 pub use opened::{Opened, Opening, opened};
 pub use redirected::{Redirected, Written, redirected};
 pub use regression::is_regression;
-pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, intended, merged};
+pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, intended, is_by_default, merged};
 pub use replaced::{Replaced, replaced};
 pub use through::{Changed, Through, Way, concerned, owners_differ, through};
 pub use widened::{Reading, Shown, Widened, shown};

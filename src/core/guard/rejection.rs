@@ -1,12 +1,15 @@
 //! The text of a rejection: what violates the contract, why it matters, and what to do next.
 
+use super::calls::{exempt_call, exempt_statement, or_exempt};
 use super::change::Regression;
-use super::completion::{Cause, CauseKind, Completion, Declared};
+use super::completion::{Cause, CauseKind, Completion};
+use super::declared::Declared;
 use super::exposed::Exposed;
 use super::inherited::Inherited;
 use super::loosened::{Loosened, Lost};
 use super::opened::{Opened, Opening};
 use super::redirected::Redirected;
+use super::renamed::missing;
 use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
 use super::widened::{Reading, Shown};
@@ -18,12 +21,12 @@ use crate::fix::{Statement, Verb};
 use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
-    Context, guard_tampered, required_object_missing, security_definer_search_path,
+    Context, guard_tampered, required_object_missing, schema_create, security_definer_search_path,
     security_definer_settings, stored_settings, table_privileges, undeclared_view_readable,
     view_privileges,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
-use crate::sql::{capitalized, is_unprintable, listed, printable, quote_literal, safe_ident};
+use crate::sql::{capitalized, listed, printable, quote_literal, safe_ident};
 use std::collections::{BTreeSet, HashSet};
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
@@ -70,9 +73,6 @@ const MOST_TEXTS: usize = 5;
 const MOST_STATEMENTS: usize = 40;
 const LONGEST_STATEMENTS: usize = 6_000;
 
-/// How many bytes a call of ops.declare() in a HINT has.
-const LONGEST_DECLARE_CALL: usize = 600;
-
 /// When a transaction is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectedAt {
@@ -80,6 +80,8 @@ pub enum RejectedAt {
     Statement,
     /// At commit.
     Commit,
+    /// At commit of a statement outside of a transaction block.
+    Alone,
 }
 
 impl Rejection {
@@ -636,10 +638,36 @@ impl Rejection {
             "leaves a privilege that nothing declared needs",
             1,
         );
-        self.hint = accept_hint(&[regression], false, Allowing::Unknown);
-        if let Some(sql) = regression.finding.fix.sql() {
-            self.hint = format!("If it is needed no longer, revoke it: {sql} {}", self.hint);
+        let revoke = regression.finding.fix.sql();
+        self.remedy = revoke.map(|sql| format!("If it is needed no longer, revoke it: {sql}"));
+        self.hint = self.executed_hint(regression, Allowing::Unknown);
+    }
+
+    /// Sets the HINT of a warning, after the statement has been executed: how to declare it, and
+    /// how to revert it. `declared`: what a contract would say that allows it.
+    pub fn executed(&mut self, declared: &[Declared]) {
+        if let Some(regression) = self.regression.take() {
+            if !is_about_guard(&regression) {
+                self.hint = self.executed_hint(&regression, Allowing::Known(declared));
+            }
+            self.regression = Some(regression);
         }
+    }
+
+    fn executed_hint(&self, regression: &Regression, declared: Allowing<'_>) -> String {
+        let mut parts: Vec<String> = self.remedy.iter().cloned().collect();
+        let intended = intended(std::iter::once(regression), &[]);
+        if !intended.is_empty() && !is_by_default(regression) {
+            parts.push(accept_hint(&intended, Read::Executed, declared));
+        }
+        if regression.can_be_completed {
+            let run = if parts.is_empty() { "Run" } else { "Otherwise run" };
+            parts.push(regression.finding.fix.sql().map_or_else(
+                || regression.finding.rule.fix.to_owned(),
+                |sql| format!("{run}: {}", sql.replace('\n', " ")),
+            ));
+        }
+        joined(&parts)
     }
 }
 
@@ -784,10 +812,14 @@ fn merged_hint(
     }
     let regressions = || all().filter(|r| !is_about_guard(r));
     let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
-    let intended = intended(regressions(), &completion.causes);
-    let declared = Allowing::Known(completion.declared.as_ref());
+    let mut intended = intended(regressions(), &completion.causes);
+    if blocked.iter().any(is_about_path) {
+        // The statement would still be rejected.
+        intended.retain(|r| *r.finding.rule != schema_create::RULE);
+    }
     if !intended.is_empty() {
-        add(accept_hint(&intended, at == RejectedAt::Statement, declared));
+        let read = if at == RejectedAt::Statement { Read::AtStatement } else { Read::AtCommit };
+        add(accept_hint(&intended, read, Allowing::Known(&completion.declared)));
     }
     if !moved.is_empty() {
         let causes = completion.causes.iter().filter(|cause| new_name(cause).is_some());
@@ -818,9 +850,15 @@ fn merged_hint(
     if !completion.statements.is_empty() || schemas.iter().any(|c| !c.statements.is_empty()) {
         let run = if is_first { "Run" } else { "Otherwise run" };
         let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
-        parts.push(run_hint(run, regressions(), completion));
+        parts.push(run_hint(run, regressions(), completion, at));
     }
     joined(&parts)
+}
+
+/// Whether a rejection is about the search_path of routines, which no declaration and no exemption
+/// allows before the statement.
+fn is_about_path(rejection: &Rejection) -> bool {
+    *rejection.rule == security_definer_search_path::RULE && rejection.regression.is_none()
 }
 
 /// Returns the regressions that may be intended: what they are about can be declared or exempted.
@@ -840,13 +878,22 @@ pub fn intended<'r>(
         return vec![];
     }
     // An exemption of the privileges leaves what is reported with them.
-    about_rows.filter(|r| !r.is_missing || !r.can_be_completed || is_gone(r)).collect()
+    about_rows.filter(|r| !r.is_missing || r.existed || is_gone(r)).collect()
+}
+
+/// Whether the server has granted what a regression is about, as it does on every new routine.
+#[must_use]
+pub fn is_by_default(regression: &Regression) -> bool {
+    let finding = &regression.finding;
+    regression.action == GuardAction::Warn
+        && !regression.existed
+        && matches!(finding.object.id, ObjectId::Routine(_))
+        && finding.role() == Some("PUBLIC")
 }
 
 /// Whether something that the contract declares no longer exists.
 fn is_gone(regression: &Regression) -> bool {
-    let finding = &regression.finding;
-    *finding.rule == required_object_missing::RULE && finding.object.id == ObjectId::Named
+    missing(regression).is_some()
 }
 
 /// Joins the parts of a HINT: with a space, or with a newline after a part of several lines.
@@ -876,6 +923,7 @@ fn may_be_intended(regression: &Regression) -> bool {
     };
     !regression.can_be_completed
         || is_gone(regression)
+        || regression.is_missing && regression.existed
         || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoke)
 }
 
@@ -885,6 +933,7 @@ fn run_hint<'r>(
     run: &str,
     regressions: impl Iterator<Item = &'r Regression>,
     completion: &Completion,
+    at: RejectedAt,
 ) -> String {
     let causes = || completion.causes.iter().flat_map(|cause| &cause.statements);
     let statements: Vec<&str> =
@@ -892,6 +941,10 @@ fn run_hint<'r>(
     let length: usize = statements.iter().map(|sql| sql.len() + 1).sum();
     if statements.len() > MOST_STATEMENTS || length > LONGEST_STATEMENTS {
         return many_statements_hint(run, regressions, completion);
+    }
+    if at == RejectedAt::Alone {
+        let statements = statements.join("\n");
+        return format!("{run} BEGIN; before the statement, and after it:\n{statements}\nCOMMIT;");
     }
     let separator = if statements.len() == 1 { " " } else { "\n" };
     format!("{run} in the same transaction:{separator}{}", statements.join("\n"))
@@ -971,7 +1024,7 @@ fn regression_hint(regression: &Regression) -> String {
             |sql| format!("Run: {}", sql.replace('\n', " ")),
         );
     }
-    accept_hint(&[regression], true, Allowing::Unknown)
+    accept_hint(&[regression], Read::AtStatement, Allowing::Unknown)
 }
 
 /// What is known about declarations under which a contract would allow regressions.
@@ -980,95 +1033,84 @@ enum Allowing<'d> {
     /// It has not been tried.
     Unknown,
     /// These; or none.
-    Known(Option<&'d Declared>),
+    Known(&'d [Declared]),
 }
 
-/// Returns how regressions can be declared or exempted. `is_at_statement`: the statement has just
-/// ended, so that a later one may still revert it. `declared`: what a contract would say that
+/// When a HINT is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// The statement has just been rejected, and a later one may still have reverted it.
+    AtStatement,
+    /// The transaction has been rejected.
+    AtCommit,
+    /// The statement has been executed.
+    Executed,
+}
+
+/// Returns how regressions can be declared or exempted. `declared`: what a contract would say that
 /// allows them, where it is known.
-fn accept_hint(
-    regressions: &[&Regression],
-    is_at_statement: bool,
-    declared: Allowing<'_>,
-) -> String {
-    let is_covered = |declared: &&Declared| {
-        regressions.iter().all(|r| declared.findings.contains(&r.finding.fingerprint))
-    };
-    // A contract does not declare settings.
-    let is_declarable = regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE);
-    let declared_by = |declared: &Declared| declare_call(&declared.declarations);
-    let mut hint = match declared {
-        Allowing::Known(Some(declared))
-            if is_covered(&declared) && declared_by(declared).len() <= LONGEST_DECLARE_CALL =>
-        {
-            format!(
-                "If this is intended, declare it first: {}",
-                declare_call(&declared.declarations)
-            )
+fn accept_hint(regressions: &[&Regression], read: Read, declared: Allowing<'_>) -> String {
+    let first = if read == Read::Executed { "" } else { " first" };
+    let (declare, calls) = match declared {
+        Allowing::Known(declared) => {
+            let declared = declared.iter().find(|declared| declared.covers(regressions));
+            (declared.is_some(), declared.and_then(|one| one.calls(read == Read::Executed)))
         }
-        Allowing::Unknown | Allowing::Known(Some(_)) if is_declarable => {
-            "If this is intended, declare it with ops.declare() first".to_owned()
+        // A contract does not declare settings.
+        Allowing::Unknown => {
+            (regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE), None)
         }
-        _ => "If this is intended".to_owned(),
     };
-    let is_declarable = hint != "If this is intended";
-    let calls: Option<BTreeSet<String>> =
-        regressions.iter().map(|regression| exempt_statement(regression)).collect();
-    let calls: Vec<String> = calls.into_iter().flatten().collect();
-    let or = match hint.as_str() {
-        call if call.ends_with(';') => " Or",
-        _ if is_declarable => ", or",
-        _ => ",",
+    let are_about_public = || regressions.iter().any(|r| r.finding.role() == Some("PUBLIC"));
+    // What is missing or new is declared, or reverted by the rest of the HINT.
+    let exempt = if regressions.iter().any(|r| r.is_missing || r.can_be_completed) {
+        String::new()
+    } else {
+        exempt_calls(regressions)
     };
-    // What a new object allows can be revoked at once, which the rest of the HINT is about.
-    let are_new = regressions.iter().all(|regression| regression.can_be_completed);
-    match calls.as_slice() {
-        [] if !is_declarable => hint += ", exempt it with ops.exempt().",
-        [] if hint.ends_with(';') => {}
-        [] => hint.push('.'),
-        _ if are_new => hint += &format!("{or} exempt it with ops.exempt()."),
-        [call] => hint += &format!("{or} exempt it: {call}"),
-        some if some.len() <= MOST_CALLS => {
-            hint += &format!("{or} exempt it:\n{}", calls.join("\n"));
+    let mut hint = match calls {
+        Some(calls) if exempt.is_empty() => {
+            format!("If this is intended, declare it{first}: {calls}")
         }
-        _ => hint += &format!("{or} exempt each object with ops.exempt()."),
-    }
-    if is_at_statement && regressions.iter().any(|r| r.settled) {
+        Some(calls) => {
+            format!("If this is intended, declare it{first}: {calls} Or exempt {exempt}")
+        }
+        None => {
+            let exempt = exempt_calls(regressions);
+            let declare = match declare {
+                true if are_about_public() => format!(
+                    "grant to roles instead of PUBLIC, which a contract does not declare, and \
+                     declare these grants with ops.declare(){first}, or "
+                ),
+                true => format!("declare it with ops.declare(){first}, or "),
+                false => String::new(),
+            };
+            match exempt.as_str() {
+                "" => format!("If this is intended, {declare}exempt it with ops.exempt()."),
+                calls => format!("If this is intended, {declare}exempt {calls}"),
+            }
+        }
+    };
+    if read == Read::AtStatement && regressions.iter().any(|r| r.settled) {
         let later = "If a later statement of the transaction reverts it, run SET LOCAL \
                      dragonfly_guard.check_at = commit first.";
-        return joined(&[hint, later.to_owned()]);
+        hint = joined(&[hint, later.to_owned()]);
     }
     hint
 }
 
-/// Returns the call that exempts the object of a regression. `None` where there is none, or the
-/// object is a new routine: it would have to be exempted when it exists.
-fn exempt_statement(regression: &Regression) -> Option<String> {
-    let finding = &regression.finding;
-    let is_new_routine =
-        regression.can_be_completed && matches!(finding.object.id, ObjectId::Routine(_));
-    if is_new_routine { None } else { exempt_call(finding) }
-}
-
-/// Returns the sentence after a call that declares something: the call that exempts it, if there
-/// is one.
-fn or_exempt(finding: &Finding) -> String {
-    exempt_call(finding).map_or(String::new(), |call| format!(" Or exempt it: {call}"))
-}
-
-/// Returns the call that exempts the object of a finding from its rule, with a gap for the reason.
-/// `None` where the rule cannot be exempted by pattern, or the identity cannot be written as one.
-fn exempt_call(finding: &Finding) -> Option<String> {
-    let identity = &finding.object.identity;
-    let is_exact = !identity.chars().any(|c| matches!(c, '*' | '?' | '\\') || is_unprintable(c));
-    (finding.rule.exempt_by_pattern && is_exact).then(|| {
-        format!(
-            "SELECT ops.exempt(rule => '{}', object => {}, reason => '...', expires_at => now() + \
-             interval '30 days');",
-            finding.rule.id,
-            quote_literal(identity)
-        )
-    })
+/// Returns the calls that exempt regressions, after the word "exempt"; the empty text where one of
+/// them cannot be exempted by a call.
+fn exempt_calls(regressions: &[&Regression]) -> String {
+    let calls: Option<BTreeSet<String>> =
+        regressions.iter().map(|regression| exempt_statement(regression)).collect();
+    let calls: Vec<String> = calls.into_iter().flatten().collect();
+    match calls.as_slice() {
+        [] => String::new(),
+        [call] => format!("it: {call}"),
+        some if some.len() <= MOST_CALLS => format!("it:\n{}", calls.join("\n")),
+        _ => "each object with ops.exempt().".to_owned(),
+    }
 }
 
 fn exposed_hint(assessment: &Assessment) -> String {

@@ -4,8 +4,9 @@
 
 use super::change::Regression;
 use crate::catalog::{Acl, ObjectId, Relation, RelationKind, Routine, Schema};
+use crate::contract::FunctionDecl;
 use crate::rules::{Context, required_object_missing};
-use crate::sql::{printable, safe_ident, safe_qualified};
+use crate::sql::{printable, quote_ident, safe_ident, safe_qualified};
 use std::collections::{BTreeMap, HashSet};
 
 /// Returns what has another name than before, with the fingerprints of the findings about it, which
@@ -152,7 +153,12 @@ fn missing_routine(
     regression: &Regression,
 ) -> Option<Renamed> {
     let missing = missing(regression)?;
-    let is_it = |routine: &&Routine| before.snapshot.routine_identity(routine) == missing;
+    let declared = after.contract.functions.iter().find(|f| is_identity(f, missing))?;
+    let is_it = |routine: &&Routine| {
+        before.snapshot.schema_name(routine.schema) == declared.schema
+            && routine.name == declared.name
+            && before.has_arguments(routine, declared.arguments.as_deref())
+    };
     let old = before.snapshot.routines.iter().find(is_it)?;
     let new = after.snapshot.routines.iter().find(|routine| routine.oid == old.oid)?;
     let (was, is) = (before.snapshot.routine_sql(old), after.snapshot.routine_sql(new));
@@ -167,8 +173,15 @@ fn missing_routine(
     })
 }
 
+/// Whether a declared function has the identity of a finding which says that it is missing.
+fn is_identity(function: &FunctionDecl, identity: &str) -> bool {
+    let name = format!("{}.{}", quote_ident(&function.schema), quote_ident(&function.name));
+    let arguments = function.arguments.as_deref().unwrap_or("...");
+    identity == format!("{name}({arguments})")
+}
+
 /// Returns the identity of the declared object that a regression says is missing.
-fn missing(regression: &Regression) -> Option<&str> {
+pub(super) fn missing(regression: &Regression) -> Option<&str> {
     let finding = &regression.finding;
     let is_gone =
         *finding.rule == required_object_missing::RULE && finding.object.id == ObjectId::Named;

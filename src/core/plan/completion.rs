@@ -7,7 +7,7 @@ use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{Finding, Problem};
-use crate::guard::{Change, Completion, Declared, Regression, causes, intended};
+use crate::guard::{Change, Completion, Declared, Regression, States, causes, intended};
 use crate::rule::Rule;
 use crate::rules::Context;
 use std::collections::HashSet;
@@ -37,9 +37,15 @@ pub struct Completer<'a> {
 
 impl Completer<'_> {
     /// Returns the statements that fix `regressions`, and what these have in common. They also add
-    /// what is missing on new objects, so that these have no finding at all.
+    /// what is missing on new objects, so that these have no finding at all. A contract is sought
+    /// that allows what is `rejected` and, if possible, what would be `warned` about.
     #[must_use]
-    pub fn complete(&self, regressions: &[&Regression], rejected: &[&Regression]) -> Completion {
+    pub fn complete(
+        &self,
+        regressions: &[&Regression],
+        rejected: &[&Regression],
+        warned: &[&Regression],
+    ) -> Completion {
         let causes = causes(self.before, self.after, self.runner, regressions);
         let moved: HashSet<String> = causes
             .iter()
@@ -54,9 +60,19 @@ impl Completer<'_> {
         let (chosen, left) = self.choose(findings.clone(), &new, &moved);
         let left: HashSet<&str> = left.iter().map(|f| f.fingerprint.as_str()).collect();
         let fixed = findings.into_iter().map(|f| f.fingerprint);
-        let intended = intended(rejected.iter().copied(), &causes);
+        let all = rejected.iter().chain(warned).copied();
+        let [rejected, all] = [intended(rejected.iter().copied(), &causes), intended(all, &causes)];
+        let states = States {
+            before: self.before,
+            after: self.after,
+            granted_to_public: self.granted_to_public,
+        };
+        let declared = Declared::of(states, &all).or_else(|| {
+            let is_other = all.len() > rejected.len();
+            is_other.then(|| Declared::of(states, &rejected)).flatten()
+        });
         Completion {
-            declared: Declared::of(self.after, &intended),
+            declared: declared.into_iter().collect(),
             statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
             fixes: fixed.filter(|f| !left.contains(f.as_str())).chain(moved).collect(),
             causes,
@@ -196,7 +212,7 @@ mod tests {
             interrupts: &|| {},
         };
         let all: Vec<_> = found.iter().collect();
-        let completion = completer.complete(&all, &all);
+        let completion = completer.complete(&all, &all, &[]);
         let (_, left) = completer.choose(
             found.iter().map(|r| r.finding.clone()).collect(),
             &HashSet::new(),

@@ -1,0 +1,239 @@
+//! What a contract would have to say so that it allows what a transaction does. Whether it would is
+//! tried on the contract, never assumed.
+
+use super::calls::exempt_call;
+use super::change::{Change, Regression};
+use crate::catalog::{ObjectId, Oid, Policy, Snapshot};
+use crate::contract::GuardAction;
+use crate::declare::{
+    Declaration, Grant, Name, On, PolicyHeader, RowSecurity, Target, add, amended, candidates,
+    declare_call, reported,
+};
+use crate::finding::Finding;
+use crate::rules::{Context, rls_disabled, rls_policy_missing};
+use std::collections::HashSet;
+
+/// Declarations under which a contract would allow some findings, and what has to be done beside
+/// that so that none is left.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// The fingerprints of the findings.
+    findings: HashSet<String>,
+    /// The declarations.
+    declarations: Vec<Declaration>,
+    /// The calls that exempt what no contract can allow on objects that existed before.
+    exempt: Vec<String>,
+    /// The statements that fix what no contract can allow on new objects: EXECUTE of PUBLIC, tables
+    /// without row security.
+    afterwards: Vec<String>,
+}
+
+/// How many bytes the call of `ops.declare()` in a HINT has at most.
+const LONGEST_CALL: usize = 2_000;
+
+/// The two states that a guarded transaction is compared by.
+#[derive(Clone, Copy)]
+pub struct States<'a> {
+    /// The catalog without the changes of the transaction.
+    pub before: &'a Context<'a>,
+    /// The catalog with them.
+    pub after: &'a Context<'a>,
+    /// The routines on which the transaction has granted EXECUTE to PUBLIC.
+    pub granted_to_public: &'a HashSet<Oid>,
+}
+
+impl Declared {
+    /// Returns the declarations for findings of regressions; `None` where no contract can allow
+    /// them.
+    #[must_use]
+    pub fn of(states: States<'_>, regressions: &[&Regression]) -> Option<Self> {
+        if regressions.is_empty() {
+            return None;
+        }
+        let States { before, after, .. } = states;
+        let declarations = declarations(before, after, regressions)?;
+        let contract = amended(after, &declarations)?;
+        let old = Context::new(&contract, before.snapshot, before.access, before.interrupts);
+        let new = Context::new(&contract, after.snapshot, after.access, after.interrupts);
+        let change =
+            Change::new(&old, &new).with_grants_to_public(states.granted_to_public.clone());
+        let accepted: HashSet<String> =
+            regressions.iter().map(|r| r.finding.fingerprint.clone()).collect();
+        let audited: HashSet<&str> =
+            regressions.iter().map(|r| r.audited.fingerprint.as_str()).collect();
+        let created: HashSet<ObjectId> =
+            regressions.iter().filter(|r| !r.existed).map(|r| r.finding.object.id).collect();
+        let earlier = reported(after);
+        let known: HashSet<_> = earlier.iter().flat_map(Finding::about).collect();
+        let mut declared =
+            Self { findings: accepted, declarations, exempt: vec![], afterwards: vec![] };
+        for finding in reported(&new) {
+            let is_new =
+                created.contains(&finding.object.id) && finding.object.id != ObjectId::Named;
+            let is_left = declared.findings.contains(&finding.fingerprint)
+                || audited.contains(finding.fingerprint.as_str())
+                || !finding.about().all(|about| known.contains(&about));
+            if !is_left && !is_new {
+                continue;
+            }
+            // The guard would still reject it.
+            if change.regressions(finding.rule).iter().any(|r| {
+                r.action == GuardAction::Block && r.audited.fingerprint == finding.fingerprint
+            }) {
+                return None;
+            }
+            match (fix_of_new(after, &finding).filter(|_| is_new), exempt_call(&finding)) {
+                (Some(sql), _) => declared.afterwards.push(sql.replace('\n', " ")),
+                (None, Some(call)) if is_left => declared.exempt.push(call),
+                _ if is_left => return None,
+                _ => {}
+            }
+        }
+        Some(declared)
+    }
+
+    /// Whether the declarations allow all of some regressions.
+    pub(super) fn covers(&self, regressions: &[&Regression]) -> bool {
+        regressions.iter().all(|r| self.findings.contains(&r.finding.fingerprint))
+    }
+
+    /// Returns the call that declares it, followed by what has to be done beside that. `None` where
+    /// the call is too long for a HINT. `is_done`: the statement has been executed.
+    pub(super) fn calls(&self, is_done: bool) -> Option<String> {
+        let call = declare_call(&self.declarations);
+        if call.len() > LONGEST_CALL {
+            return None;
+        }
+        let mut text = call;
+        if !self.exempt.is_empty() {
+            text += &format!(" And exempt what remains: {}", self.exempt.join(" "));
+        }
+        if !self.afterwards.is_empty() {
+            let then = if is_done { "And run" } else { "After the statement, run" };
+            text += &format!(" {then}: {}", self.afterwards.join(" "));
+        }
+        Some(text)
+    }
+}
+
+/// Returns the statements that fix a finding about a new object. Row security takes no rows away
+/// from anyone there: the table has none yet.
+fn fix_of_new(after: &Context<'_>, finding: &Finding) -> Option<String> {
+    let table = match finding.object.id {
+        ObjectId::Relation(oid) if *finding.rule == rls_disabled::RULE => {
+            after.snapshot.relation(oid).filter(|relation| relation.kind.has_row_security())
+        }
+        _ => None,
+    };
+    let enable = |table| {
+        format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;", after.snapshot.relation_sql(table))
+    };
+    table.map(enable).or_else(|| finding.fix.sql())
+}
+
+/// Returns what a contract would have to say; `None` where a person has to decide.
+fn declarations(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    regressions: &[&Regression],
+) -> Option<Vec<Declaration>> {
+    let mut all: Vec<Declaration> = Vec::new();
+    for regression in regressions {
+        let mut one = dropped_policies(before, after, &regression.finding);
+        if one.is_empty() {
+            one = candidates(after, &regression.finding);
+        }
+        if one.is_empty() {
+            return None;
+        }
+        one.into_iter().for_each(|declaration| add(&mut all, declaration));
+    }
+    let created: HashSet<Name> = all.iter().filter_map(created_table).cloned().collect();
+    // A new declaration of a table says so already.
+    all.retain(|one| match one {
+        Declaration::RowSecurity(table, RowSecurity::Disable) => !created.contains(table),
+        _ => true,
+    });
+    Some(merged(all))
+}
+
+fn created_table(declaration: &Declaration) -> Option<&Name> {
+    if let Declaration::Create(Target::Table(name)) = declaration { Some(name) } else { None }
+}
+
+/// Returns the policies of a table without which one that is declared is missing.
+fn dropped_policies(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    finding: &Finding,
+) -> Vec<Declaration> {
+    let ObjectId::Relation(oid) = finding.object.id else { return vec![] };
+    let Some(relation) =
+        after.snapshot.relation(oid).filter(|_| *finding.rule == rls_policy_missing::RULE)
+    else {
+        return vec![];
+    };
+    let table = Name::new(after.snapshot.schema_name(relation.schema), &relation.name);
+    let exists = |policy: &&Policy| after.snapshot.policies.iter().any(|p| p.oid == policy.oid);
+    let dropped = before.snapshot.policies_of(oid).iter().filter(|policy| !exists(policy));
+    dropped
+        .filter(|policy| policy.permissive)
+        .map(|policy| header(before.snapshot, policy, &table))
+        .map(Declaration::DropPolicy)
+        .collect()
+}
+
+/// Returns the header of a policy.
+fn header(snapshot: &Snapshot, policy: &Policy, table: &Name) -> PolicyHeader {
+    let named = policy.roles.iter().filter_map(|role| snapshot.role(*role));
+    PolicyHeader {
+        name: policy.name.clone(),
+        table: table.clone(),
+        commands: policy.commands(),
+        roles: named.map(|role| role.name.clone()).collect(),
+        all_rows: vec![],
+    }
+}
+
+/// Merges what is granted to the same roles on several objects of one kind into one GRANT, where
+/// the first of them is: what it needs stands before it, because each object is declared first.
+fn merged(declarations: Vec<Declaration>) -> Vec<Declaration> {
+    let (grants, mut all): (Vec<_>, Vec<_>) =
+        declarations.into_iter().partition(|one| matches!(one, Declaration::Grant(_)));
+    let first = all.len();
+    for one in grants {
+        let Declaration::Grant(grant) = one else { continue };
+        let same = all[first..].iter_mut().find_map(|known| match known {
+            Declaration::Grant(known) if is_same(known, &grant) => Some(&mut known.on),
+            _ => None,
+        });
+        let left = match same {
+            Some(known) => extend(known, grant.on).map(|on| Grant { on, ..grant }),
+            None => Some(grant),
+        };
+        all.extend(left.map(Declaration::Grant));
+    }
+    all
+}
+
+/// Whether two statements grant the same privileges to the same roles.
+fn is_same(one: &Grant, other: &Grant) -> bool {
+    one.is_revoke == other.is_revoke
+        && one.privileges == other.privileges
+        && one.roles == other.roles
+        && one.to_public == other.to_public
+        && std::mem::discriminant(&one.on) == std::mem::discriminant(&other.on)
+}
+
+/// Adds objects to others of the same kind. Returns those of a kind that is not listed.
+fn extend(known: &mut On, more: On) -> Option<On> {
+    match (known, more) {
+        (On::Tables(known), On::Tables(more)) | (On::Sequences(known), On::Sequences(more)) => {
+            known.extend(more);
+        }
+        (On::Schemas(known), On::Schemas(more)) => known.extend(more),
+        (On::Functions(known), On::Functions(more)) => known.extend(more),
+        (_, more) => return Some(more),
+    }
+    None
+}
