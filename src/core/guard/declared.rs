@@ -10,8 +10,10 @@ use crate::declare::{
     declare_call, reported,
 };
 use crate::finding::Finding;
+use crate::rule::Recheck;
 use crate::rules::{Context, rls_disabled, rls_policy_missing};
-use std::collections::HashSet;
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 
 /// Declarations under which a contract would allow some findings, and what has to be done beside
 /// that so that none is left.
@@ -57,35 +59,21 @@ impl Declared {
         let new = Context::new(&contract, after.snapshot, after.access, after.interrupts);
         let change =
             Change::new(&old, &new).with_grants_to_public(states.granted_to_public.clone());
-        let accepted: HashSet<String> =
-            regressions.iter().map(|r| r.finding.fingerprint.clone()).collect();
-        let audited: HashSet<&str> =
-            regressions.iter().map(|r| r.audited.fingerprint.as_str()).collect();
-        let created: HashSet<ObjectId> =
-            regressions.iter().filter(|r| !r.existed).map(|r| r.finding.object.id).collect();
-        let earlier = reported(after);
-        let known: HashSet<_> = earlier.iter().flat_map(Finding::about).collect();
-        let mut declared =
-            Self { findings: accepted, declarations, exempt: vec![], afterwards: vec![] };
-        for finding in reported(&new) {
-            let is_new =
-                created.contains(&finding.object.id) && finding.object.id != ObjectId::Named;
-            let is_left = declared.findings.contains(&finding.fingerprint)
-                || audited.contains(finding.fingerprint.as_str())
-                || !finding.about().all(|about| known.contains(&about));
-            if !is_left && !is_new {
-                continue;
-            }
-            // The guard would still reject it.
-            if change.regressions(finding.rule).iter().any(|r| {
-                r.action == GuardAction::Block && r.audited.fingerprint == finding.fingerprint
-            }) {
+        let mut declared = Self {
+            findings: regressions.iter().map(|r| r.finding.fingerprint.clone()).collect(),
+            declarations,
+            exempt: vec![],
+            afterwards: vec![],
+        };
+        for left in Left::of(before, after, regressions).among(reported(&new)) {
+            if is_rejected(&change, &left.finding) {
                 return None;
             }
-            match (fix_of_new(after, &finding).filter(|_| is_new), exempt_call(&finding)) {
+            let fix = fix_of_new(after, &left.finding).filter(|_| left.is_new);
+            match (fix, exempt_call(&left.finding)) {
                 (Some(sql), _) => declared.afterwards.push(sql.replace('\n', " ")),
-                (None, Some(call)) if is_left => declared.exempt.push(call),
-                _ if is_left => return None,
+                (None, Some(call)) if left.is_added => declared.exempt.push(call),
+                (None, None) if left.is_added => return None,
                 _ => {}
             }
         }
@@ -113,6 +101,70 @@ impl Declared {
             text += &format!(" {then}: {}", self.afterwards.join(" "));
         }
         Some(text)
+    }
+}
+
+/// Whether the guard rejects a finding. Rules about single routines are checked separately, and do
+/// not depend on what is declared.
+fn is_rejected(change: &Change<'_>, finding: &Finding) -> bool {
+    let is_it = |r: &Regression| {
+        r.action == GuardAction::Block && r.audited.fingerprint == finding.fingerprint
+    };
+    finding.rule.recheck != Recheck::Routines && change.regressions(finding.rule).iter().any(is_it)
+}
+
+/// A finding that would be there although the contract declared something.
+struct LeftOver {
+    finding: Finding,
+    /// Whether it is about a new object.
+    is_new: bool,
+    /// Whether it would not be there without the transaction and the declarations.
+    is_added: bool,
+}
+
+/// Tells which findings about the objects of regressions are left.
+struct Left<'c, 'a> {
+    before: &'c Context<'a>,
+    after: &'c Context<'a>,
+    /// The fingerprints of the regressions, and of the findings of the audit about them.
+    accepted: HashSet<String>,
+    /// The objects of the regressions, and whether these are new.
+    objects: HashMap<ObjectId, bool>,
+}
+
+impl<'c, 'a> Left<'c, 'a> {
+    fn of(before: &'c Context<'a>, after: &'c Context<'a>, regressions: &[&Regression]) -> Self {
+        let fingerprints = regressions.iter().flat_map(|r| [&r.finding, &r.audited]);
+        let objects = regressions.iter().map(|r| (r.finding.object.id, !r.existed));
+        Self {
+            before,
+            after,
+            accepted: fingerprints.map(|finding| finding.fingerprint.clone()).collect(),
+            objects: objects.filter(|(id, _)| *id != ObjectId::Named).collect(),
+        }
+    }
+
+    /// Returns what is left among the findings with the declarations.
+    fn among(&self, found: Vec<Finding>) -> Vec<LeftOver> {
+        let now = reported(self.after);
+        let now: HashSet<_> = now.iter().flat_map(Finding::about).collect();
+        // Few transactions need it.
+        let earlier = OnceCell::new();
+        let existed = |finding: &Finding| {
+            let earlier: &HashSet<String> = earlier.get_or_init(|| {
+                reported(self.before).into_iter().map(|finding| finding.fingerprint).collect()
+            });
+            earlier.contains(&finding.fingerprint)
+        };
+        let left = |finding: Finding| {
+            let object = self.objects.get(&finding.object.id);
+            let is_new = object.is_some_and(|is_new| *is_new);
+            let is_added = self.accepted.contains(&finding.fingerprint)
+                || !finding.about().all(|about| now.contains(&about))
+                || object.is_some_and(|is_new| !is_new && !existed(&finding));
+            (is_added || is_new).then_some(LeftOver { finding, is_new, is_added })
+        };
+        found.into_iter().filter_map(left).collect()
     }
 }
 

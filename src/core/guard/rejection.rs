@@ -843,8 +843,12 @@ fn merged_hint(
             ));
         }
     }
-    let is_left =
-        |r: &&Regression| r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint);
+    let is_covered = |r: &&Regression| {
+        is_gone(r) && (!moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r])))
+    };
+    let is_left = |r: &&Regression| {
+        r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint) && !is_covered(r)
+    };
     regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
     let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
     if !completion.statements.is_empty() || schemas.iter().any(|c| !c.statements.is_empty()) {

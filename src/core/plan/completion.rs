@@ -278,8 +278,13 @@ mod tests {
         assert_eq!(completion.causes.len(), 1);
         assert_eq!(
             rejection.hint,
-            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same \
-             transaction:\n\
+            "If this is intended, declare it first: SELECT * FROM ops.declare('CREATE TABLE \
+             public.notes (); CREATE SEQUENCE public.notes_id_seq; GRANT SELECT, INSERT, UPDATE, \
+             DELETE, TRUNCATE, REFERENCES, TRIGGER ON TABLE public.notes TO anon, authenticated; \
+             GRANT SELECT, UPDATE, USAGE ON SEQUENCE public.notes_id_seq TO anon, authenticated', \
+             note => '...'); After the statement, run: GRANT ALL ON TABLE public.notes TO \
+             service_role; GRANT ALL ON SEQUENCE public.notes_id_seq TO service_role; ALTER TABLE \
+             public.notes ENABLE ROW LEVEL SECURITY; Otherwise run in the same transaction:\n\
              REVOKE ALL ON TABLE public.notes FROM anon, authenticated;\n\
              REVOKE ALL ON SEQUENCE public.notes_id_seq FROM anon, authenticated;\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
@@ -315,8 +320,11 @@ mod tests {
         assert_eq!((left, completion.causes), (vec![], vec![]));
         assert_eq!(
             rejection.unwrap().hint,
-            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same \
-             transaction:\n\
+            "If this is intended, declare it first: SELECT * FROM ops.declare('CREATE TABLE \
+             public.notes (); GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER \
+             ON TABLE public.notes TO anon, authenticated, service_role', note => '...'); After \
+             the statement, run: ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY; Otherwise run \
+             in the same transaction:\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
              REVOKE ALL ON TABLE public.notes FROM PUBLIC;"
         );
@@ -335,9 +343,8 @@ mod tests {
         assert_eq!(left, []);
         assert_eq!(
             rejection.unwrap().hint,
-            "If this is intended, exempt it with ops.exempt(). Otherwise run in the same \
-             transaction \
-             the 200 statements that this query lists before COMMIT:\nSELECT statement FROM \
+            "If this is intended, declare it with ops.declare() first, or exempt each object with \
+             ops.exempt(). Otherwise run in the same transaction the 200 statements that this query lists before COMMIT:\nSELECT statement FROM \
              ops.golden_sql(schemas => ARRAY['public']::name[]);"
         );
     }
