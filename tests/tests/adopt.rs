@@ -3,6 +3,7 @@
 //! and later migrations are allowed, or rejected and approved.
 
 use dragonfly_tests::attempts::{Attempts, attempts};
+use dragonfly_tests::hints::Hint;
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, declare_call};
 use postgres::Client;
 
@@ -223,8 +224,8 @@ fn migrate(cluster: &Cluster, owner: &str, sql: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// The HINT of the WARNING about an exemption that ends.
-const RENEWAL: &str = "If it is still acceptable, run: ";
+/// The end of the HINT of the WARNING about exemptions that end.
+const RENEWAL: &str = " still acceptable, run: ";
 
 /// From CREATE EXTENSION to a green assert with the commands that the summaries show.
 fn adopt(client: &mut Client) {
@@ -258,9 +259,15 @@ fn story(application: &Application) {
         let (mut succeeded, mut messages) = migrate(&cluster, application.owner, sql);
         if let Some(rule) = rejected_by {
             assert!(!succeeded && messages.contains(&format!("Rule {rule}")), "{sql}: {messages}");
-            while let Some(call) = declare_call(&messages).filter(|_| !succeeded) {
-                attempt(client, &call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+            while declare_call(&messages).is_some() && !succeeded {
+                let Hint { calls, afterwards } = Hint::read(&messages);
+                for call in calls {
+                    attempt(client, &call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+                }
                 (succeeded, messages) = migrate(&cluster, application.owner, sql);
+                if succeeded {
+                    attempt(client, &afterwards).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+                }
             }
             for (rule, object) in approved.iter().filter(|_| !succeeded) {
                 let approval = format!(

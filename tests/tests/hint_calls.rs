@@ -2,6 +2,7 @@
 //! statement again, outside of a transaction block as most clients do, and no finding is left.
 //! Where no contract can allow the statement, the HINT says what to do instead.
 
+use dragonfly_tests::hints::Hint;
 use dragonfly_tests::{Cluster, attempt, column};
 use postgres::Client;
 
@@ -10,51 +11,6 @@ const OPEN_DEFAULTS: &str = "SET dragonfly_guard.mode = off;
     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated;
     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON SEQUENCES TO anon, authenticated;
     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO anon, authenticated";
-
-/// What a statement says that a HINT completes.
-#[derive(Debug, Default)]
-struct Hint {
-    /// The calls of `ops.declare()` and `ops.exempt()` that let the statement pass.
-    calls: Vec<String>,
-    /// The statements to run after it.
-    afterwards: String,
-}
-
-/// Reads a HINT. A call after "Or" is an alternative to the one before it.
-fn read(hint: &str) -> Hint {
-    let (hint, afterwards) = match hint.split_once(" After the statement, run: ") {
-        Some((hint, sql)) => (hint, until_next(sql)),
-        None => match hint.split_once(" And run: ") {
-            Some((hint, sql)) => (hint, until_next(sql)),
-            None => (hint, String::new()),
-        },
-    };
-    let hint = hint.split(" Or exempt it:").next().unwrap_or_default();
-    let mut calls = Vec::new();
-    let mut rest = hint;
-    while let Some(at) = ["SELECT * FROM ops.declare(", "SELECT ops.exempt("]
-        .iter()
-        .filter_map(|call| rest.find(call))
-        .min()
-    {
-        rest = &rest[at..];
-        let end = [" note => '...');", "interval '30 days');"]
-            .iter()
-            .filter_map(|end| rest.find(end).map(|at| at + end.len()))
-            .min()
-            .expect("the end of a call");
-        calls.push(rest[..end].to_owned());
-        rest = &rest[end..];
-    }
-    Hint { calls, afterwards }
-}
-
-/// Returns the statements at the beginning of the rest of a HINT.
-fn until_next(sql: &str) -> String {
-    let ends = [" Otherwise run", " Or exempt", " If ", "\n"].iter();
-    let end = ends.filter_map(|end| sql.find(end)).min().unwrap_or(sql.len());
-    sql[..end].to_owned()
-}
 
 /// Returns the findings that are not `known`.
 fn findings(client: &mut Client, known: &[String]) -> Vec<String> {
@@ -105,7 +61,7 @@ fn follow(cluster: &Cluster, template: &str, sql: &str) -> Result<usize, String>
         let (passed, messages) = send(cluster, sql);
         let hint = hints(&messages);
         said += &messages;
-        let Hint { calls, afterwards } = read(&hint);
+        let Hint { calls, afterwards } = Hint::read(&hint);
         count += calls.len();
         if calls.is_empty() && !passed {
             return Err(format!("no call:\n{said}"));

@@ -1,5 +1,6 @@
 //! The decisions of the guard: whether a statement is a regression, and the text of its rejection.
 
+mod accepting;
 mod calls;
 mod change;
 mod completion;
@@ -8,8 +9,10 @@ mod exposed;
 mod held;
 mod inherited;
 mod loosened;
+mod merged;
 mod names;
 mod opened;
+mod path_hint;
 mod redirected;
 mod regression;
 mod rejection;
@@ -21,17 +24,19 @@ mod widened;
 /// Where a message about the guard leads that its HINT cannot resolve alone.
 pub const RUNBOOK: &str = "See docs/how-to/runbook.md.";
 
+pub use accepting::{intended, is_by_default};
 pub use change::{Change, Regression};
 pub use completion::{Cause, CauseKind, Completion, causes};
 pub use declared::{Declared, States};
 pub use exposed::{Exposed, exposed, is_excused};
 pub use inherited::{Inherited, inherited};
 pub use loosened::{Loosened, Lost, loosened};
+pub use merged::merged;
 pub use names::renames_roles;
 pub use opened::{Opened, Opening, opened};
 pub use redirected::{Redirected, Written, redirected};
 pub use regression::is_regression;
-pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, intended, is_by_default, merged};
+pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection};
 pub use replaced::{Replaced, replaced};
 pub use through::{Changed, Through, Way, concerned, owners_differ, through};
 pub use widened::{Reading, Shown, Widened, shown};

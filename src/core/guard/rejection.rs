@@ -1,33 +1,31 @@
 //! The text of a rejection: what violates the contract, why it matters, and what to do next.
 
-use super::calls::{exempt_call, exempt_statement, or_exempt};
+use super::accepting::{
+    Allowing, Read, accept_hint, intended, is_about_guard, is_by_default, joined,
+};
+use super::calls::{exempt_call, or_exempt};
 use super::change::Regression;
-use super::completion::{Cause, CauseKind, Completion};
 use super::declared::Declared;
 use super::exposed::Exposed;
 use super::inherited::Inherited;
 use super::loosened::{Loosened, Lost};
 use super::opened::{Opened, Opening};
+use super::path_hint::{exposed_hint, search_path_hint};
 use super::redirected::Redirected;
-use super::renamed::missing;
 use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
 use super::widened::{Reading, Shown};
-use crate::catalog::{ObjectId, RelationKind, Role, Routine};
-use crate::contract::{Contract, GuardAction, RoleKind};
-use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call, declare_statements};
+use crate::catalog::{RelationKind, Role, Routine};
+use crate::contract::{Contract, GuardAction};
+use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
 use crate::finding::Finding;
-use crate::fix::{Statement, Verb};
 use crate::rule::Rule;
-use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
-    Context, guard_tampered, required_object_missing, schema_create, security_definer_search_path,
-    security_definer_settings, stored_settings, table_privileges, undeclared_view_readable,
-    view_privileges,
+    Context, guard_tampered, required_object_missing, security_definer_search_path,
+    security_definer_settings, table_privileges, undeclared_view_readable, view_privileges,
 };
-use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
-use crate::sql::{capitalized, listed, printable, quote_literal, safe_ident};
-use std::collections::{BTreeSet, HashSet};
+use crate::search_path::{Assessment, Verdict, set_clause};
+use crate::sql::{capitalized, listed, printable, safe_ident};
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,19 +57,6 @@ const MOST_ROUTINES: usize = 3;
 
 /// How many columns a message names.
 const MOST_COLUMNS: usize = 6;
-
-/// How many calls that exempt an object a HINT has.
-const MOST_CALLS: usize = 40;
-
-/// How many problems a DETAIL lists.
-const MOST_PROBLEMS: usize = 200;
-
-/// How many texts about what to change in the statements themselves a HINT has.
-const MOST_TEXTS: usize = 5;
-
-/// How many statements, and how many bytes of them, a HINT has.
-const MOST_STATEMENTS: usize = 40;
-const LONGEST_STATEMENTS: usize = 6_000;
 
 /// When a transaction is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -743,247 +728,6 @@ fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
     }
 }
 
-/// Merges the rejections of one command or transaction into the first one: `blocked`, and those
-/// that would only be `warned` about. Where there are several, its DETAIL lists each of them in a
-/// line, after the lines about their causes. Its HINT covers all of them. `None` where nothing is
-/// blocked.
-#[must_use]
-pub fn merged(
-    contract: &Contract,
-    blocked: Vec<Rejection>,
-    warned: Vec<Rejection>,
-    completion: &Completion,
-    at: RejectedAt,
-) -> Option<Rejection> {
-    let hint = merged_hint(&blocked, &warned, completion, at);
-    let detail = merged_detail(contract, &blocked, &warned, completion);
-    let first = blocked.into_iter().next()?;
-    Some(Rejection { detail, hint, ..first })
-}
-
-fn merged_detail(
-    contract: &Contract,
-    blocked: &[Rejection],
-    warned: &[Rejection],
-    completion: &Completion,
-) -> String {
-    let mut lines: Vec<String> = completion.causes.iter().map(|c| c.problem.clone()).collect();
-    let causes = lines.len();
-    let mut known: HashSet<&str> = HashSet::new();
-    for (place, rejection) in blocked.iter().chain(warned).enumerate() {
-        if !known.insert(&rejection.problem) {
-            continue;
-        }
-        if place == 0 {
-            lines.push(rejection.detail.clone());
-        } else {
-            lines.push(format!("{} {}", rejection.problem, source(contract, rejection.rule)));
-        }
-    }
-    let most = causes + MOST_PROBLEMS;
-    if lines.len() > most {
-        let more = format!("And {} more.", lines.len() - most);
-        lines.truncate(most);
-        lines.push(more);
-    }
-    lines.join("\n")
-}
-
-/// Returns the HINT for all rejections: what to change in the statements themselves, how to accept
-/// what may be intended, and last the statements that complete the transaction.
-fn merged_hint(
-    blocked: &[Rejection],
-    warned: &[Rejection],
-    completion: &Completion,
-    at: RejectedAt,
-) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut add = |part: String| {
-        if !parts.contains(&part) {
-            parts.push(part);
-        }
-    };
-    let texts = blocked.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
-    texts.take(MOST_TEXTS).for_each(&mut add);
-    blocked.iter().filter_map(|r| r.remedy.clone()).for_each(&mut add);
-    let all = || blocked.iter().filter_map(|r| r.regression.as_ref());
-    if all().any(is_about_guard) {
-        add(RUN_ANYWAY.to_owned());
-    }
-    let regressions = || all().filter(|r| !is_about_guard(r));
-    let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
-    let mut intended = intended(regressions(), &completion.causes);
-    if blocked.iter().any(is_about_path) {
-        // The statement would still be rejected.
-        intended.retain(|r| *r.finding.rule != schema_create::RULE);
-    }
-    if !intended.is_empty() {
-        let read = if at == RejectedAt::Statement { Read::AtStatement } else { Read::AtCommit };
-        add(accept_hint(&intended, read, Allowing::Known(&completion.declared)));
-    }
-    if !moved.is_empty() {
-        let causes = completion.causes.iter().filter(|cause| new_name(cause).is_some());
-        let mut declares: Vec<&str> = causes.map(|cause| cause.declares.as_str()).collect();
-        declares.sort_unstable();
-        declares.dedup();
-        let moved: BTreeSet<&str> = moved.iter().copied().collect();
-        add(format!(
-            "If {} is meant to keep what is declared, declare the new name first: {}",
-            listed(&moved.into_iter().collect::<Vec<_>>()),
-            declare_statements(&declares.join("; "))
-        ));
-    }
-    let schemas: Vec<&Cause> =
-        completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
-    for cause in &schemas {
-        if let CauseKind::RenamedSchema(now) = &cause.kind {
-            add(format!(
-                "If {now} is meant to keep this name, declare that first: {}",
-                declare_statements(&cause.declares)
-            ));
-        }
-    }
-    let is_covered = |r: &&Regression| {
-        is_gone(r) && (!moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r])))
-    };
-    let is_left = |r: &&Regression| {
-        r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint) && !is_covered(r)
-    };
-    regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
-    let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
-    if !completion.statements.is_empty() || schemas.iter().any(|c| !c.statements.is_empty()) {
-        let run = if is_first { "Run" } else { "Otherwise run" };
-        let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
-        parts.push(run_hint(run, regressions(), completion, at));
-    }
-    joined(&parts)
-}
-
-/// Whether a rejection is about the search_path of routines, which no declaration and no exemption
-/// allows before the statement.
-fn is_about_path(rejection: &Rejection) -> bool {
-    *rejection.rule == security_definer_search_path::RULE && rejection.regression.is_none()
-}
-
-/// Returns the regressions that may be intended: what they are about can be declared or exempted.
-/// Those that are explained by another name of something are not among them.
-#[must_use]
-pub fn intended<'r>(
-    regressions: impl Iterator<Item = &'r Regression> + Clone,
-    causes: &[Cause],
-) -> Vec<&'r Regression> {
-    let is_moved = |r: &&Regression| {
-        let explains = |c: &&Cause| c.findings.contains(&r.finding.fingerprint);
-        let moves = |c: &&Cause| new_name(c).is_some() || c.is_renamed_schema();
-        causes.iter().filter(moves).any(|c| explains(&c))
-    };
-    let about_rows = regressions.filter(|r| !is_about_guard(r) && !is_moved(r));
-    if !about_rows.clone().any(may_be_intended) {
-        return vec![];
-    }
-    // An exemption of the privileges leaves what is reported with them.
-    about_rows.filter(|r| !r.is_missing || r.existed || is_gone(r)).collect()
-}
-
-/// Whether the server has granted what a regression is about, as it does on every new routine.
-#[must_use]
-pub fn is_by_default(regression: &Regression) -> bool {
-    let finding = &regression.finding;
-    regression.action == GuardAction::Warn
-        && !regression.existed
-        && matches!(finding.object.id, ObjectId::Routine(_))
-        && finding.role() == Some("PUBLIC")
-}
-
-/// Whether something that the contract declares no longer exists.
-fn is_gone(regression: &Regression) -> bool {
-    missing(regression).is_some()
-}
-
-/// Joins the parts of a HINT: with a space, or with a newline after a part of several lines.
-fn joined(parts: &[String]) -> String {
-    let mut text = String::new();
-    for part in parts {
-        if !text.is_empty() {
-            let is_long = text.lines().nth(1).is_some();
-            text.push(if is_long { '\n' } else { ' ' });
-        }
-        text += part;
-    }
-    text
-}
-
-/// Returns the new identity of a relation that has another name than before, if that is the cause.
-fn new_name(cause: &Cause) -> Option<&str> {
-    if let CauseKind::Renamed(now) = &cause.kind { Some(now) } else { None }
-}
-
-/// Whether someone may want what a regression is about: an existing object allows more, or a
-/// privilege on a new object, which a statement or default privileges have granted.
-fn may_be_intended(regression: &Regression) -> bool {
-    let is_revoke = |statement: &Statement| match statement {
-        Statement::Acl(acl) => acl.verb == Verb::Revoke,
-        Statement::Ddl(_) => false,
-    };
-    !regression.can_be_completed
-        || is_gone(regression)
-        || regression.is_missing && regression.existed
-        || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoke)
-}
-
-/// Returns the statements of a completion, or the command that lists them where they are too long
-/// for a HINT. The statements that remove a cause come last.
-fn run_hint<'r>(
-    run: &str,
-    regressions: impl Iterator<Item = &'r Regression>,
-    completion: &Completion,
-    at: RejectedAt,
-) -> String {
-    let causes = || completion.causes.iter().flat_map(|cause| &cause.statements);
-    let statements: Vec<&str> =
-        completion.statements.iter().chain(causes()).map(String::as_str).collect();
-    let length: usize = statements.iter().map(|sql| sql.len() + 1).sum();
-    if statements.len() > MOST_STATEMENTS || length > LONGEST_STATEMENTS {
-        return many_statements_hint(run, regressions, completion);
-    }
-    if at == RejectedAt::Alone {
-        let statements = statements.join("\n");
-        return format!("{run} BEGIN; before the statement, and after it:\n{statements}\nCOMMIT;");
-    }
-    let separator = if statements.len() == 1 { " " } else { "\n" };
-    format!("{run} in the same transaction:{separator}{}", statements.join("\n"))
-}
-
-fn many_statements_hint<'r>(
-    run: &str,
-    regressions: impl Iterator<Item = &'r Regression>,
-    completion: &Completion,
-) -> String {
-    let schemas: BTreeSet<&str> =
-        regressions.filter_map(|r| r.finding.object.schema.as_deref()).collect();
-    let schemas: Vec<String> = schemas.into_iter().map(quote_literal).collect();
-    let statements = match completion.statements.len() {
-        1 => "statement".to_owned(),
-        n => format!("{n} statements"),
-    };
-    let mut hint = format!(
-        "{run} in the same transaction the {statements} that this query lists before COMMIT:\n\
-         SELECT statement FROM ops.golden_sql(schemas => ARRAY[{}]::name[]);",
-        schemas.join(", ")
-    );
-    let causes: Vec<&str> = completion
-        .causes
-        .iter()
-        .flat_map(|cause| &cause.statements)
-        .take(MOST_STATEMENTS)
-        .map(String::as_str)
-        .collect();
-    if !causes.is_empty() {
-        hint += &format!("\nTo remove the cause, run:\n{}", causes.join("\n"));
-    }
-    hint
-}
-
 /// Whether a regression is that a view no longer has the option security_invoker.
 fn loses_invoker(regression: &Regression) -> bool {
     let finding = &regression.finding;
@@ -1003,13 +747,8 @@ fn remedy_for_invoker(tag: &str) -> Option<String> {
 }
 
 /// Returns where the rule is declared.
-fn source(contract: &Contract, rule: &Rule) -> String {
+pub(super) fn source(contract: &Contract, rule: &Rule) -> String {
     format!("Rule {}, {}.", rule.id, contract.source_of(rule.id))
-}
-
-/// Whether a regression is about the guard itself, which is neither declared nor exempted.
-fn is_about_guard(regression: &Regression) -> bool {
-    *regression.finding.rule == guard_tampered::RULE
 }
 
 /// The HINT about a statement that would disable the guard or change its objects.
@@ -1031,211 +770,11 @@ fn regression_hint(regression: &Regression) -> String {
     accept_hint(&[regression], Read::AtStatement, Allowing::Unknown)
 }
 
-/// What is known about declarations under which a contract would allow regressions.
-#[derive(Clone, Copy)]
-enum Allowing<'d> {
-    /// It has not been tried.
-    Unknown,
-    /// These; or none.
-    Known(&'d [Declared]),
-}
-
-/// When a HINT is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Read {
-    /// The statement has just been rejected, and a later one may still have reverted it.
-    AtStatement,
-    /// The transaction has been rejected.
-    AtCommit,
-    /// The statement has been executed.
-    Executed,
-}
-
-/// Returns how regressions can be declared or exempted. `declared`: what a contract would say that
-/// allows them, where it is known.
-fn accept_hint(regressions: &[&Regression], read: Read, declared: Allowing<'_>) -> String {
-    let first = if read == Read::Executed { "" } else { " first" };
-    let (declare, calls) = match declared {
-        Allowing::Known(declared) => {
-            let declared = declared.iter().find(|declared| declared.covers(regressions));
-            (declared.is_some(), declared.and_then(|one| one.calls(read == Read::Executed)))
-        }
-        // A contract does not declare settings.
-        Allowing::Unknown => {
-            (regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE), None)
-        }
-    };
-    let are_about_public = || regressions.iter().any(|r| r.finding.role() == Some("PUBLIC"));
-    // What is missing or new is declared, or reverted by the rest of the HINT.
-    let exempt = if regressions.iter().any(|r| r.is_missing || r.can_be_completed) {
-        String::new()
-    } else {
-        exempt_calls(regressions)
-    };
-    let mut hint = match calls {
-        Some(calls) if exempt.is_empty() => {
-            format!("If this is intended, declare it{first}: {calls}")
-        }
-        Some(calls) => {
-            format!("If this is intended, declare it{first}: {calls} Or exempt {exempt}")
-        }
-        None => {
-            let exempt = exempt_calls(regressions);
-            let declare = match declare {
-                true if are_about_public() => format!(
-                    "grant to roles instead of PUBLIC, which a contract does not declare, and \
-                     declare these grants with ops.declare(){first}, or "
-                ),
-                true => format!("declare it with ops.declare(){first}, or "),
-                false => String::new(),
-            };
-            match exempt.as_str() {
-                "" => format!("If this is intended, {declare}exempt it with ops.exempt()."),
-                calls => format!("If this is intended, {declare}exempt {calls}"),
-            }
-        }
-    };
-    if read == Read::AtStatement && regressions.iter().any(|r| r.settled) {
-        let later = "If a later statement of the transaction reverts it, run SET LOCAL \
-                     dragonfly_guard.check_at = commit first.";
-        hint = joined(&[hint, later.to_owned()]);
-    }
-    hint
-}
-
-/// Returns the calls that exempt regressions, after the word "exempt"; the empty text where one of
-/// them cannot be exempted by a call.
-fn exempt_calls(regressions: &[&Regression]) -> String {
-    let calls: Option<BTreeSet<String>> =
-        regressions.iter().map(|regression| exempt_statement(regression)).collect();
-    let calls: Vec<String> = calls.into_iter().flatten().collect();
-    match calls.as_slice() {
-        [] => String::new(),
-        [call] => format!("it: {call}"),
-        some if some.len() <= MOST_CALLS => format!("it:\n{}", calls.join("\n")),
-        _ => "each object with ops.exempt().".to_owned(),
-    }
-}
-
-fn exposed_hint(assessment: &Assessment) -> String {
-    let reason = assessment.reasons.first();
-    match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_ref())) {
-        Some((ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role))) => {
-            let role = match role {
-                Exploiter::Public => "PUBLIC".to_owned(),
-                Exploiter::Role(name) => format!("role \"{}\"", printable(name)),
-            };
-            if schema == "pg_catalog" {
-                return format!(
-                    "Use another schema for {role}: every routine searches schema \"pg_catalog\"."
-                );
-            }
-            format!(
-                "Use another schema for {role}, or remove schema \"{}\" from the search_path of \
-                 these routines first.",
-                printable(schema)
-            )
-        }
-        Some((ReasonCode::MissingSchema, ..)) => {
-            "Change the search_path of these routines in the same transaction, or leave the schema \
-             unchanged."
-                .to_owned()
-        }
-        _ => "Remove the schema from the search_path of these routines first, or leave the schema \
-              unchanged."
-            .to_owned(),
-    }
-}
-
-fn search_path_hint(
-    cx: &Context<'_>,
-    routine: &Routine,
-    assessment: &Assessment,
-    tag: &str,
-) -> String {
-    // REVOKE on the schema fixes this routine and all others that search the schema.
-    if let Some(revoke) = schema_cause(cx, assessment) {
-        return format!("The cause is the schema, not the routine. Run: {revoke}");
-    }
-    let extension = cx.snapshot.routine_extension.get(&routine.oid);
-    if let Some((name, _)) = extension.and_then(|oid| cx.snapshot.extensions.get(oid)) {
-        return format!(
-            "The script of extension \"{}\" creates it. If you trust the extension, add it to \
-             managed.extensions in the contract.",
-            printable(name)
-        );
-    }
-    let kind = routine.object_type();
-    let Some(remedy) =
-        required(cx, routine, assessment).or_else(|| remedy(cx, routine, assessment))
-    else {
-        return format!(
-            "No search_path is safe while untrusted roles own objects in its schemas. Drop these \
-             objects, or change the owner of the {kind}."
-        );
-    };
-    let clause = format!("SET search_path = {}", set_clause(&remedy.path));
-    let qualify = if remedy.lost.is_empty() {
-        String::new()
-    } else {
-        format!(
-            " Along it, the body or what it calls would not find {}: write these names with their \
-             schemas.",
-            remedy.describe_lost(cx)
-        )
-    };
-    if let Some((owner, path)) = better_owner(cx, routine) {
-        return format!(
-            "A superuser's {kind} must not search schemas in which other roles can create \
-             objects. Create it as role \"{}\" with SET search_path = {}, or use \
-             {clause}.{qualify} \
-             To restore a dump, run SET dragonfly_guard.mode = warn; and audit the database \
-             afterwards.",
-            printable(&owner),
-            set_clause(&path)
-        );
-    }
-    if alters_routine(tag) {
-        match fix(cx, routine, assessment).sql() {
-            Some(statement) => {
-                format!("Set a safe search_path in the same statement or before it: {statement}")
-            }
-            None => format!("Set a safe search_path in the same statement: {clause}.{qualify}"),
-        }
-    } else {
-        format!("Create the {kind} with SECURITY DEFINER {clause}.{qualify}")
-    }
-}
-
-/// Returns the owner role of the contract under which the routine could have a safe search_path
-/// with the schemas that it needs, and this path; `None` unless the routine is a superuser's and
-/// the contract's path is not safe for that superuser.
-fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<(String, Vec<String>)> {
-    let path = &cx.contract.security_definer.search_path;
-    let is_safe = |owner| cx.paths.names(path, owner).verdict == Verdict::Safe;
-    if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {
-        return None;
-    }
-    let owner = cx
-        .contract
-        .roles_of(RoleKind::Owner)
-        .filter_map(|name| cx.snapshot.role_named(name))
-        .find(|owner| !owner.superuser && is_safe(owner.oid))?;
-    let assessment = cx.paths.config(&routine.config, owner.oid);
-    let moved = Routine { owner: owner.oid, ..routine.clone() };
-    let remedy = required(cx, &moved, &assessment).or_else(|| remedy(cx, &moved, &assessment))?;
-    Some((owner.name.clone(), remedy.path))
-}
-
-/// Whether the command is ALTER FUNCTION, ALTER PROCEDURE or ALTER ROUTINE, which can contain the
-/// SET clause.
-fn alters_routine(tag: &str) -> bool {
-    matches!(tag, "ALTER FUNCTION" | "ALTER PROCEDURE" | "ALTER ROUTINE")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::change::Change;
+    use super::super::completion::Completion;
+    use super::super::merged::merged;
     use super::*;
     use crate::access::Access;
     use crate::catalog::Privileges;

@@ -1,0 +1,173 @@
+//! How what is rejected can be accepted: which regressions may be intended, and the part of a HINT
+//! that says how to declare or exempt them.
+
+use super::calls::exempt_statement;
+use super::change::Regression;
+use super::completion::Cause;
+use super::declared::Declared;
+use super::merged::new_name;
+use super::renamed::missing;
+use crate::catalog::ObjectId;
+use crate::contract::GuardAction;
+use crate::fix::{Statement, Verb};
+use crate::rules::{guard_tampered, stored_settings};
+use std::collections::BTreeSet;
+
+/// How many calls that exempt an object a HINT has.
+const MOST_CALLS: usize = 40;
+
+/// What is known about declarations under which a contract would allow regressions.
+#[derive(Clone, Copy)]
+pub(super) enum Allowing<'d> {
+    /// It has not been tried.
+    Unknown,
+    /// These; or none.
+    Known(&'d [Declared]),
+}
+
+/// When a HINT is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// The statement has just been rejected, and a later one may still have reverted it.
+    AtStatement,
+    /// The transaction has been rejected.
+    AtCommit,
+    /// The statement has been executed.
+    Executed,
+}
+
+/// Returns how regressions can be declared or exempted. `declared`: what a contract would say that
+/// allows them, where it is known.
+pub(super) fn accept_hint(
+    regressions: &[&Regression],
+    read: Read,
+    declared: Allowing<'_>,
+) -> String {
+    let first = if read == Read::Executed { "" } else { " first" };
+    let (declare, calls) = match declared {
+        Allowing::Known(declared) => {
+            let declared = declared.iter().find(|declared| declared.covers(regressions));
+            (declared.is_some(), declared.and_then(|one| one.calls(read == Read::Executed)))
+        }
+        // A contract does not declare settings.
+        Allowing::Unknown => {
+            (regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE), None)
+        }
+    };
+    let are_about_public = || regressions.iter().any(|r| r.finding.role() == Some("PUBLIC"));
+    // What is missing or new is declared, or reverted by the rest of the HINT.
+    let exempt = if regressions.iter().any(|r| r.is_missing || r.can_be_completed) {
+        String::new()
+    } else {
+        exempt_calls(regressions)
+    };
+    let mut hint = match calls {
+        Some(calls) if exempt.is_empty() => {
+            format!("If this is intended, declare it{first}: {calls}")
+        }
+        Some(calls) => {
+            format!("If this is intended, declare it{first}: {calls} Or exempt {exempt}")
+        }
+        None => {
+            let exempt = exempt_calls(regressions);
+            let declare = match declare {
+                true if are_about_public() => format!(
+                    "grant to roles instead of PUBLIC, which a contract does not declare, and \
+                     declare these grants with ops.declare(){first}, or "
+                ),
+                true => format!("declare it with ops.declare(){first}, or "),
+                false => String::new(),
+            };
+            match exempt.as_str() {
+                "" => format!("If this is intended, {declare}exempt it with ops.exempt()."),
+                calls => format!("If this is intended, {declare}exempt {calls}"),
+            }
+        }
+    };
+    if read == Read::AtStatement && regressions.iter().any(|r| r.settled) {
+        let later = "If a later statement of the transaction reverts it, run SET LOCAL \
+                     dragonfly_guard.check_at = commit first.";
+        hint = joined(&[hint, later.to_owned()]);
+    }
+    hint
+}
+
+/// Returns the calls that exempt regressions, after the word "exempt"; the empty text where one of
+/// them cannot be exempted by a call.
+fn exempt_calls(regressions: &[&Regression]) -> String {
+    let calls: Option<BTreeSet<String>> =
+        regressions.iter().map(|regression| exempt_statement(regression)).collect();
+    let calls: Vec<String> = calls.into_iter().flatten().collect();
+    match calls.as_slice() {
+        [] => String::new(),
+        [call] => format!("it: {call}"),
+        some if some.len() <= MOST_CALLS => format!("it:\n{}", calls.join("\n")),
+        _ => "each object with ops.exempt().".to_owned(),
+    }
+}
+
+/// Returns the regressions that may be intended: what they are about can be declared or exempted.
+/// Those that are explained by another name of something are not among them.
+#[must_use]
+pub fn intended<'r>(
+    regressions: impl Iterator<Item = &'r Regression> + Clone,
+    causes: &[Cause],
+) -> Vec<&'r Regression> {
+    let is_moved = |r: &&Regression| {
+        let explains = |c: &&Cause| c.findings.contains(&r.finding.fingerprint);
+        let moves = |c: &&Cause| new_name(c).is_some() || c.is_renamed_schema();
+        causes.iter().filter(moves).any(|c| explains(&c))
+    };
+    let about_rows = regressions.filter(|r| !is_about_guard(r) && !is_moved(r));
+    if !about_rows.clone().any(may_be_intended) {
+        return vec![];
+    }
+    // An exemption of the privileges leaves what is reported with them.
+    about_rows.filter(|r| !r.is_missing || r.existed || is_gone(r)).collect()
+}
+
+/// Whether the server has granted what a regression is about, as it does on every new routine.
+#[must_use]
+pub fn is_by_default(regression: &Regression) -> bool {
+    let finding = &regression.finding;
+    regression.action == GuardAction::Warn
+        && !regression.existed
+        && matches!(finding.object.id, ObjectId::Routine(_))
+        && finding.role() == Some("PUBLIC")
+}
+
+/// Whether something that the contract declares no longer exists.
+pub(super) fn is_gone(regression: &Regression) -> bool {
+    missing(regression).is_some()
+}
+
+/// Whether someone may want what a regression is about: an existing object allows more, or a
+/// privilege on a new object, which a statement or default privileges have granted.
+fn may_be_intended(regression: &Regression) -> bool {
+    let is_revoke = |statement: &Statement| match statement {
+        Statement::Acl(acl) => acl.verb == Verb::Revoke,
+        Statement::Ddl(_) => false,
+    };
+    !regression.can_be_completed
+        || is_gone(regression)
+        || regression.is_missing && regression.existed
+        || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoke)
+}
+
+/// Whether a regression is about the guard itself, which is neither declared nor exempted.
+pub(super) fn is_about_guard(regression: &Regression) -> bool {
+    *regression.finding.rule == guard_tampered::RULE
+}
+
+/// Joins the parts of a HINT: with a space, or with a newline after a part of several lines.
+pub(super) fn joined(parts: &[String]) -> String {
+    let mut text = String::new();
+    for part in parts {
+        if !text.is_empty() {
+            let is_long = text.lines().nth(1).is_some();
+            text.push(if is_long { '\n' } else { ' ' });
+        }
+        text += part;
+    }
+    text
+}

@@ -1,0 +1,201 @@
+//! One error about several violations: its DETAIL lists them, and its HINT covers all of them.
+
+use super::accepting::{Allowing, Read, accept_hint, intended, is_about_guard, is_gone, joined};
+use super::change::Regression;
+use super::completion::{Cause, CauseKind, Completion};
+use super::rejection::{RUN_ANYWAY, RejectedAt, Rejection, source};
+use crate::contract::Contract;
+use crate::declare::declare_statements;
+use crate::rules::{schema_create, security_definer_search_path};
+use crate::sql::{listed, quote_literal};
+use std::collections::{BTreeSet, HashSet};
+
+/// How many problems a DETAIL lists.
+const MOST_PROBLEMS: usize = 200;
+
+/// How many texts about what to change in the statements themselves a HINT has.
+const MOST_TEXTS: usize = 5;
+
+/// How many statements, and how many bytes of them, a HINT has.
+const MOST_STATEMENTS: usize = 40;
+const LONGEST_STATEMENTS: usize = 6_000;
+
+/// Merges the rejections of one command or transaction into the first one: `blocked`, and those
+/// that would only be `warned` about. Where there are several, its DETAIL lists each of them in a
+/// line, after the lines about their causes. Its HINT covers all of them. `None` where nothing is
+/// blocked.
+#[must_use]
+pub fn merged(
+    contract: &Contract,
+    blocked: Vec<Rejection>,
+    warned: Vec<Rejection>,
+    completion: &Completion,
+    at: RejectedAt,
+) -> Option<Rejection> {
+    let hint = merged_hint(&blocked, &warned, completion, at);
+    let detail = merged_detail(contract, &blocked, &warned, completion);
+    let first = blocked.into_iter().next()?;
+    Some(Rejection { detail, hint, ..first })
+}
+
+fn merged_detail(
+    contract: &Contract,
+    blocked: &[Rejection],
+    warned: &[Rejection],
+    completion: &Completion,
+) -> String {
+    let mut lines: Vec<String> = completion.causes.iter().map(|c| c.problem.clone()).collect();
+    let causes = lines.len();
+    let mut known: HashSet<&str> = HashSet::new();
+    for (place, rejection) in blocked.iter().chain(warned).enumerate() {
+        if !known.insert(&rejection.problem) {
+            continue;
+        }
+        if place == 0 {
+            lines.push(rejection.detail.clone());
+        } else {
+            lines.push(format!("{} {}", rejection.problem, source(contract, rejection.rule)));
+        }
+    }
+    let most = causes + MOST_PROBLEMS;
+    if lines.len() > most {
+        let more = format!("And {} more.", lines.len() - most);
+        lines.truncate(most);
+        lines.push(more);
+    }
+    lines.join("\n")
+}
+
+/// Returns the HINT for all rejections: what to change in the statements themselves, how to accept
+/// what may be intended, and last the statements that complete the transaction.
+fn merged_hint(
+    blocked: &[Rejection],
+    warned: &[Rejection],
+    completion: &Completion,
+    at: RejectedAt,
+) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut add = |part: String| {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    };
+    let texts = blocked.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
+    texts.take(MOST_TEXTS).for_each(&mut add);
+    blocked.iter().filter_map(|r| r.remedy.clone()).for_each(&mut add);
+    let all = || blocked.iter().filter_map(|r| r.regression.as_ref());
+    if all().any(is_about_guard) {
+        add(RUN_ANYWAY.to_owned());
+    }
+    let regressions = || all().filter(|r| !is_about_guard(r));
+    let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
+    let mut intended = intended(regressions(), &completion.causes);
+    if blocked.iter().any(is_about_path) {
+        // The statement would still be rejected.
+        intended.retain(|r| *r.finding.rule != schema_create::RULE);
+    }
+    if !intended.is_empty() {
+        let read = if at == RejectedAt::Statement { Read::AtStatement } else { Read::AtCommit };
+        add(accept_hint(&intended, read, Allowing::Known(&completion.declared)));
+    }
+    if !moved.is_empty() {
+        let causes = completion.causes.iter().filter(|cause| new_name(cause).is_some());
+        let mut declares: Vec<&str> = causes.map(|cause| cause.declares.as_str()).collect();
+        declares.sort_unstable();
+        declares.dedup();
+        let moved: BTreeSet<&str> = moved.iter().copied().collect();
+        add(format!(
+            "If {} is meant to keep what is declared, declare the new name first: {}",
+            listed(&moved.into_iter().collect::<Vec<_>>()),
+            declare_statements(&declares.join("; "))
+        ));
+    }
+    let schemas: Vec<&Cause> =
+        completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
+    for cause in &schemas {
+        if let CauseKind::RenamedSchema(now) = &cause.kind {
+            add(format!(
+                "If {now} is meant to keep this name, declare that first: {}",
+                declare_statements(&cause.declares)
+            ));
+        }
+    }
+    let is_covered = |r: &&Regression| {
+        is_gone(r) && (!moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r])))
+    };
+    let is_left = |r: &&Regression| {
+        r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint) && !is_covered(r)
+    };
+    regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
+    let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
+    if !completion.statements.is_empty() || schemas.iter().any(|c| !c.statements.is_empty()) {
+        let run = if is_first { "Run" } else { "Otherwise run" };
+        let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
+        parts.push(run_hint(run, regressions(), completion, at));
+    }
+    joined(&parts)
+}
+
+/// Whether a rejection is about the search_path of routines, which no declaration and no exemption
+/// allows before the statement.
+fn is_about_path(rejection: &Rejection) -> bool {
+    *rejection.rule == security_definer_search_path::RULE && rejection.regression.is_none()
+}
+
+/// Returns the new identity of a relation that has another name than before, if that is the cause.
+pub(super) fn new_name(cause: &Cause) -> Option<&str> {
+    if let CauseKind::Renamed(now) = &cause.kind { Some(now) } else { None }
+}
+
+/// Returns the statements of a completion, or the command that lists them where they are too long
+/// for a HINT. The statements that remove a cause come last.
+fn run_hint<'r>(
+    run: &str,
+    regressions: impl Iterator<Item = &'r Regression>,
+    completion: &Completion,
+    at: RejectedAt,
+) -> String {
+    let causes = || completion.causes.iter().flat_map(|cause| &cause.statements);
+    let statements: Vec<&str> =
+        completion.statements.iter().chain(causes()).map(String::as_str).collect();
+    let length: usize = statements.iter().map(|sql| sql.len() + 1).sum();
+    if statements.len() > MOST_STATEMENTS || length > LONGEST_STATEMENTS {
+        return many_statements_hint(run, regressions, completion);
+    }
+    if at == RejectedAt::Alone {
+        let statements = statements.join("\n");
+        return format!("{run} BEGIN; before the statement, and after it:\n{statements}\nCOMMIT;");
+    }
+    let separator = if statements.len() == 1 { " " } else { "\n" };
+    format!("{run} in the same transaction:{separator}{}", statements.join("\n"))
+}
+
+fn many_statements_hint<'r>(
+    run: &str,
+    regressions: impl Iterator<Item = &'r Regression>,
+    completion: &Completion,
+) -> String {
+    let schemas: BTreeSet<&str> =
+        regressions.filter_map(|r| r.finding.object.schema.as_deref()).collect();
+    let schemas: Vec<String> = schemas.into_iter().map(quote_literal).collect();
+    let statements = match completion.statements.len() {
+        1 => "statement".to_owned(),
+        n => format!("{n} statements"),
+    };
+    let mut hint = format!(
+        "{run} in the same transaction the {statements} that this query lists before COMMIT:\n\
+         SELECT statement FROM ops.golden_sql(schemas => ARRAY[{}]::name[]);",
+        schemas.join(", ")
+    );
+    let causes: Vec<&str> = completion
+        .causes
+        .iter()
+        .flat_map(|cause| &cause.statements)
+        .take(MOST_STATEMENTS)
+        .map(String::as_str)
+        .collect();
+    if !causes.is_empty() {
+        hint += &format!("\nTo remove the cause, run:\n{}", causes.join("\n"));
+    }
+    hint
+}

@@ -1,0 +1,52 @@
+//! What the HINT of a rejection or a WARNING says: the calls to paste.
+
+/// What a HINT says.
+#[derive(Debug, Default)]
+pub struct Hint {
+    /// The calls of `ops.declare()` and `ops.exempt()` that let the statement pass.
+    pub calls: Vec<String>,
+    /// The statements to run after it.
+    pub afterwards: String,
+}
+
+impl Hint {
+    /// Reads a HINT, or several. A call after "Or" is an alternative to the one before it.
+    ///
+    /// # Panics
+    /// If a call has no end.
+    #[must_use]
+    pub fn read(hint: &str) -> Self {
+        let (hint, afterwards) = match hint.split_once(" After the statement, run: ") {
+            Some((hint, sql)) => (hint, until_next(sql)),
+            None => match hint.split_once(" And run: ") {
+                Some((hint, sql)) => (hint, until_next(sql)),
+                None => (hint, String::new()),
+            },
+        };
+        let hint = hint.split(" Or exempt it:").next().unwrap_or_default();
+        let mut calls = Vec::new();
+        let mut rest = hint;
+        while let Some(at) = ["SELECT * FROM ops.declare(", "SELECT ops.exempt("]
+            .iter()
+            .filter_map(|call| rest.find(call))
+            .min()
+        {
+            rest = &rest[at..];
+            let end = [" note => '...');", "interval '30 days');"]
+                .iter()
+                .filter_map(|end| rest.find(end).map(|at| at + end.len()))
+                .min()
+                .expect("the end of a call");
+            calls.push(rest[..end].to_owned());
+            rest = &rest[end..];
+        }
+        Self { calls, afterwards }
+    }
+}
+
+/// Returns the statements at the beginning of the rest of a HINT.
+fn until_next(sql: &str) -> String {
+    let ends = [" Otherwise run", " Or exempt", " If ", "\n"].iter();
+    let end = ends.filter_map(|end| sql.find(end)).min().unwrap_or(sql.len());
+    sql[..end].to_owned()
+}
