@@ -2,6 +2,7 @@
 //! statement again, outside of a transaction block as most clients do, and no finding is left.
 //! Where no contract can allow the statement, the HINT says what to do instead.
 
+use dragonfly_core::rules::RULES;
 use dragonfly_tests::hints::Hint;
 use dragonfly_tests::{Cluster, attempt, column};
 use postgres::Client;
@@ -25,26 +26,38 @@ fn send(cluster: &Cluster, sql: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Returns the text after HINT in the messages of psql, of all messages.
-fn hints(messages: &str) -> String {
-    let mut hints = String::new();
+/// Returns the HINT of each message of psql that has one.
+fn hints(messages: &str) -> Vec<String> {
+    let mut hints: Vec<String> = Vec::new();
     let mut is_hint = false;
     for line in messages.lines() {
         if let Some(hint) = line.strip_prefix("HINT:  ") {
             is_hint = true;
-            hints += hint;
-            hints.push('\n');
+            hints.push(hint.to_owned());
         } else if ["ERROR:", "WARNING:", "NOTICE:", "DETAIL:", "CONTEXT:"]
             .iter()
             .any(|word| line.starts_with(word))
         {
             is_hint = false;
-        } else if is_hint {
-            hints += line;
-            hints.push('\n');
+        } else if let Some(hint) = hints.last_mut().filter(|_| is_hint) {
+            *hint += "\n";
+            *hint += line;
         }
     }
     hints
+}
+
+/// Returns what the HINTs of several messages say together.
+fn read(messages: &str) -> Hint {
+    let mut all = Hint::default();
+    for Hint { calls, afterwards } in hints(messages).iter().map(|hint| Hint::read(hint)) {
+        let new: Vec<String> = calls.into_iter().filter(|one| !all.calls.contains(one)).collect();
+        all.calls.extend(new);
+        if !all.afterwards.contains(&afterwards) {
+            all.afterwards += &afterwards;
+        }
+    }
+    all
 }
 
 /// Follows the HINTs of a statement in a copy of database `template`. Returns what is wrong with
@@ -59,12 +72,14 @@ fn follow(cluster: &Cluster, template: &str, sql: &str) -> Result<usize, String>
     let mut count = 0;
     for _ in 0..4 {
         let (passed, messages) = send(cluster, sql);
-        let hint = hints(&messages);
         said += &messages;
-        let Hint { calls, afterwards } = Hint::read(&hint);
+        let Hint { calls, afterwards } = read(&messages);
         count += calls.len();
         if calls.is_empty() && !passed {
             return Err(format!("no call:\n{said}"));
+        }
+        if count == 0 {
+            return Ok(0);
         }
         for call in calls {
             if let Err(error) = attempt(&mut client, &call) {
@@ -136,12 +151,13 @@ const SETUP: &str = "
         GRANT SELECT ON public.looked_up TO authenticated;
         GRANT ALL ON public.looked_up TO service_role', 'test', run => true)";
 
-#[test]
-fn calls_of_the_hints_let_the_statement_pass_and_leave_no_finding() {
+/// Follows the HINTs of all statements, in copies of the document's database with `setup`.
+fn follow_all(setup: &[&str]) {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("document");
-    client.batch_execute(SETUP).unwrap();
-    client.batch_execute(OPEN_DEFAULTS).unwrap();
+    for sql in [SETUP, OPEN_DEFAULTS].iter().chain(setup) {
+        client.batch_execute(sql).unwrap();
+    }
     drop(client);
     let mut failed = Vec::new();
     for sql in ALLOWED {
@@ -149,6 +165,32 @@ fn calls_of_the_hints_let_the_statement_pass_and_leave_no_finding() {
             Ok(0) => failed.push(format!("{sql}\nhas no call")),
             Ok(_) => {}
             Err(error) => failed.push(format!("{sql}\n{error}")),
+        }
+    }
+    assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n\n"));
+}
+
+#[test]
+fn calls_of_the_hints_let_the_statement_pass_and_leave_no_finding() {
+    follow_all(&[]);
+}
+
+#[test]
+fn calls_of_warnings_leave_no_finding() {
+    follow_all(&["SELECT FROM ops.declare('SET contract.enforcement = warn', 'test')"]);
+}
+
+/// Every rule's example of a violation, with what is said where no contract can allow it.
+#[test]
+fn hints_about_the_examples_of_the_rules_have_a_call_or_another_action() {
+    let cluster = Cluster::start();
+    drop(cluster.guarded_document("document"));
+    let mut failed = Vec::new();
+    for rule in RULES {
+        match follow(&cluster, "document", rule.example.violating) {
+            Ok(_) => {}
+            Err(error) if error.starts_with("no call") && error.contains("\nHINT:  ") => {}
+            Err(error) => failed.push(format!("{}: {}\n{error}", rule.id, rule.example.violating)),
         }
     }
     assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n\n"));

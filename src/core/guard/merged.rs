@@ -128,7 +128,11 @@ fn merged_hint(
     };
     regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
     let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
-    if !completion.statements.is_empty() || schemas.iter().any(|c| !c.statements.is_empty()) {
+    // A statement that is alone is reverted already; what it has created can be completed.
+    let is_completed = regressions().any(|r| !r.existed) && !completion.statements.is_empty();
+    let is_reverted = !completion.statements.is_empty()
+        || schemas.iter().any(|cause| !cause.statements.is_empty());
+    if is_completed || is_reverted && at != RejectedAt::Alone {
         let run = if is_first { "Run" } else { "Otherwise run" };
         let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
         parts.push(run_hint(run, regressions(), completion, at));
