@@ -43,11 +43,13 @@ pub(super) fn accept_hint(
     read: Read,
     declared: Allowing<'_>,
 ) -> String {
-    let first = if read == Read::Executed { "" } else { " first" };
+    let is_done = read == Read::Executed;
+    let first = if is_done { "" } else { " first" };
     let (declare, calls) = match declared {
         Allowing::Known(declared) => {
-            let declared = declared.iter().find(|declared| declared.covers(regressions));
-            (declared.is_some(), declared.and_then(|one| one.calls(read == Read::Executed)))
+            let fits = |one: &&Declared| one.covers(regressions) && one.is_possible(is_done);
+            let declared = declared.iter().find(fits);
+            (declared.is_some(), declared.and_then(|one| one.calls(is_done)))
         }
         // A contract does not declare settings.
         Allowing::Unknown => {

@@ -85,6 +85,12 @@ impl Declared {
         regressions.iter().all(|r| self.findings.contains(&r.finding.fingerprint))
     }
 
+    /// Whether it can be declared: the name of a policy that has been dropped means nothing.
+    pub(super) fn is_possible(&self, is_done: bool) -> bool {
+        let drops = |one: &Declaration| matches!(one, Declaration::DropPolicy(_));
+        !is_done || !self.declarations.iter().any(drops)
+    }
+
     /// Returns the call that declares it, followed by what has to be done beside that. `None` where
     /// the call is too long for a HINT. `is_done`: the statement has been executed.
     pub(super) fn calls(&self, is_done: bool) -> Option<String> {
