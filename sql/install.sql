@@ -575,7 +575,8 @@ CREATE TABLE dragonfly_guard.exemption (
   expires_at   pg_catalog.timestamptz,
   basis        pg_catalog.jsonb NOT NULL,
   withdrawn_at pg_catalog.timestamptz,
-  withdrawn_by pg_catalog.name
+  withdrawn_by pg_catalog.name,
+  role_name    pg_catalog.name
 );
 COMMENT ON TABLE dragonfly_guard.exemption IS
   'Exemptions from the contract; ops.v_exemptions shows them.';
@@ -594,17 +595,21 @@ COMMENT ON COLUMN dragonfly_guard.exemption.basis IS
   'Hash of each object at that time: a changed body, owner or search_path ends the exemption.';
 COMMENT ON COLUMN dragonfly_guard.exemption.withdrawn_at IS 'Time at which it was withdrawn.';
 COMMENT ON COLUMN dragonfly_guard.exemption.withdrawn_by IS 'Session user who withdrew it.';
+COMMENT ON COLUMN dragonfly_guard.exemption.role_name IS
+  'Role, or PUBLIC, whose findings about objects that match are exempted; NULL: those of every '
+  'role.';
 SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.exemption'::pg_catalog.regclass, '');
 
 CREATE FUNCTION ops.exempt(
     fingerprint pg_catalog.text DEFAULT NULL, reason pg_catalog.text
       DEFAULT NULL, expires_at pg_catalog.timestamptz DEFAULT NULL,
-    rule pg_catalog.text DEFAULT NULL, object pg_catalog.text DEFAULT NULL)
+    rule pg_catalog.text DEFAULT NULL, object pg_catalog.text DEFAULT NULL,
+    role_name pg_catalog.name DEFAULT NULL)
   RETURNS pg_catalog.int4 LANGUAGE c AS 'MODULE_PATHNAME', 'ops_exempt';
 COMMENT ON FUNCTION ops.exempt(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz,
-  pg_catalog.text, pg_catalog.text) IS
+  pg_catalog.text, pg_catalog.text, pg_catalog.name) IS
   'Exempts one finding by its fingerprint, or every finding of a rule about objects that match a '
-  'pattern (* and ? as in a shell). Returns the number of the exemption. It ends when it '
+  'pattern (* and ? as in a shell), of role_name (PUBLIC, or a role) or of every role. Returns the number of the exemption. It ends when it '
   'expires, and when the object changes (owner, body, settings, query, policies and others). '
   'Requires superuser, or EXECUTE granted on this function.';
 
@@ -618,7 +623,7 @@ COMMENT ON FUNCTION ops.unexempt(pg_catalog.text, pg_catalog.int4) IS
 CREATE FUNCTION dragonfly_guard.exemptions()
   RETURNS TABLE (
     id pg_catalog.int4, status pg_catalog.text, rule pg_catalog.text, object pg_catalog.text,
-      fingerprint pg_catalog.text,
+      role_name pg_catalog.name, fingerprint pg_catalog.text,
     reason pg_catalog.text, exempted_by pg_catalog.name, exempted_at pg_catalog.timestamptz,
       expires_at pg_catalog.timestamptz,
     finding_count pg_catalog.int8, findings pg_catalog.jsonb, withdrawn_at pg_catalog.timestamptz,

@@ -153,6 +153,7 @@ impl Wanted {
                 fingerprint: Some(&finding.fingerprint),
                 rule: finding.rule.id,
                 object: &finding.object.identity,
+                role: None,
                 reason: self.reason.as_ref().unwrap_or(reason),
                 expires_at: self.expires_at,
                 accepted: &BTreeMap::from([(finding.fingerprint.as_str(), accepted)]),

@@ -3,7 +3,7 @@
 
 use super::{argument, permission};
 use crate::audit;
-use crate::catalog::{Freshness, Own};
+use crate::catalog::{self, Freshness, Own};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::clock;
 use crate::pg::heap::{State, interrupts};
@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 
 sql_function!(
     /// `ops.exempt(fingerprint text DEFAULT NULL, reason text DEFAULT NULL,
-    /// expires_at timestamptz DEFAULT NULL, rule text DEFAULT NULL, object text DEFAULT NULL)
-    /// RETURNS int4`
+    /// expires_at timestamptz DEFAULT NULL, rule text DEFAULT NULL, object text DEFAULT NULL,
+    /// role_name name DEFAULT NULL) RETURNS int4`
     ops_exempt => exempt
 );
 fn exempt(call: Call) -> pg_sys::Datum {
@@ -61,6 +61,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
         !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
+            && r.exemption.role == wanted.role
             && found.iter().all(|f| r.exemption.status(f, &hash) == Status::Active)
     };
     if let Some(same) = change.records.iter().find(is_same) {
@@ -77,26 +78,53 @@ fn exempt(call: Call) -> pg_sys::Datum {
     };
     let accepted: BTreeMap<&str, Accepted> =
         found.iter().map(|f| (f.fingerprint.as_str(), accepted(f))).collect();
+    let current = Current::read(state, own, Freshness::Fresh);
+    let hidden_already = found.iter().filter(|finding| current.accept(finding)).count();
+    let hidden = Hidden { now: found.len() - hidden_already, already: hidden_already };
     let id = change.add(&New {
         fingerprint: wanted.fingerprint.as_deref(),
         rule: &rule,
         object: &object,
+        role: wanted.role.as_deref(),
         reason: &reason,
         expires_at,
         accepted: &accepted,
     });
-    let until = expires_at.map(|at| format!(" until {}", timestamp(at))).unwrap_or_default();
-    let count =
-        if found.len() == 1 { "1 finding".to_owned() } else { format!("{} findings", found.len()) };
-    Report { message: format!("exemption {id} hides {count}{until}"), ..Report::default() }
-        .notice();
+    hidden.report(id, expires_at);
     pg_sys::Datum::from(id)
 }
 
-/// What is to be exempted: one finding, or the findings of a rule on objects with matching names.
+/// How many findings a new exemption hides.
+struct Hidden {
+    /// Those that no other exemption hides.
+    now: usize,
+    /// Those that another exemption hides already.
+    already: usize,
+}
+
+impl Hidden {
+    fn report(&self, id: i32, expires_at: Option<i64>) {
+        let until = expires_at.map(|at| format!(" until {}", timestamp(at))).unwrap_or_default();
+        let count = match self.now {
+            1 => "1 finding".to_owned(),
+            n => format!("{n} findings"),
+        };
+        let detail = match self.already {
+            0 => String::new(),
+            1 => "It also covers 1 finding that another exemption hides.".to_owned(),
+            n => format!("It also covers {n} findings that other exemptions hide."),
+        };
+        let message = format!("exemption {id} hides {count}{until}");
+        Report { message, detail, ..Report::default() }.notice();
+    }
+}
+
+/// What is to be exempted: one finding, or the findings of a rule on objects with matching names, of
+/// one role or of every role.
 struct Wanted {
     fingerprint: Option<String>,
     pattern: Option<(String, String)>,
+    role: Option<String>,
 }
 
 impl Wanted {
@@ -105,9 +133,10 @@ impl Wanted {
         let hint = "For one finding: ops.exempt('<fingerprint>', 'reason'). For several: \
                     ops.exempt(rule => '...', object => 'public.*', reason => '...').";
         let text = |i, name| argument::optional_text(call, i, name);
+        let role = argument::optional_name(call, 5, "role_name");
         match (text(0, "fingerprint"), text(3, "rule"), text(4, "object")) {
-            (Some(fingerprint), None, None) => {
-                Self { fingerprint: Some(fingerprint), pattern: None }
+            (Some(fingerprint), None, None) if role.is_none() => {
+                Self { fingerprint: Some(fingerprint), pattern: None, role }
             }
             (None, Some(rule), Some(object)) => {
                 let Some(known) = rules::find(&rule) else {
@@ -123,7 +152,8 @@ impl Wanted {
                 if object.len() > 1000 {
                     reject("object must be 1 to 1000 bytes long", "", hint)
                 }
-                Self { fingerprint: None, pattern: Some((rule, object)) }
+                let role = role.map(|role| grantee(&role));
+                Self { fingerprint: None, pattern: Some((rule, object)), role }
             }
             _ => reject("must specify either fingerprint, or rule and object", "", hint),
         }
@@ -132,8 +162,12 @@ impl Wanted {
     /// Looks up the current findings; `None` where no finding has the fingerprint.
     fn look_up<'f>(&self, findings: &'f [Finding]) -> Option<Exempted<'f>> {
         if let Some((rule, object)) = &self.pattern {
-            let pattern =
-                Exemption { rule: rule.clone(), object: object.clone(), ..Exemption::default() };
+            let pattern = Exemption {
+                rule: rule.clone(),
+                object: object.clone(),
+                role: self.role.clone(),
+                ..Exemption::default()
+            };
             return Some(Exempted {
                 rule: rule.clone(),
                 object: object.clone(),
@@ -184,6 +218,22 @@ impl Wanted {
     }
 }
 
+/// Returns the name of a role as findings have it. Raises an error where the role does not exist.
+fn grantee(name: &str) -> String {
+    const PUBLIC: &str = "PUBLIC";
+    // No role can be named public.
+    if name.eq_ignore_ascii_case(PUBLIC) {
+        return PUBLIC.to_owned();
+    }
+    let snapshot = catalog::base(&State::now()).complete();
+    if snapshot.role_named(name).is_none() {
+        let known = snapshot.roles.iter().map(|role| role.name.as_str());
+        let known: Vec<&str> = known.filter(|name| !name.starts_with("pg_")).collect();
+        unknown_argument("role", name, &known)
+    }
+    name.to_owned()
+}
+
 /// What an exemption covers.
 struct Exempted<'f> {
     rule: String,
@@ -225,7 +275,7 @@ fn reject(message: &str, detail: &str, hint: &str) -> ! {
 
 sql_function!(
     /// `dragonfly_guard.exemptions() RETURNS TABLE (id int4, status text, rule text, object text,
-    /// fingerprint text, reason text, exempted_by name, exempted_at timestamptz,
+    /// role_name name, fingerprint text, reason text, exempted_by name, exempted_at timestamptz,
     /// expires_at timestamptz, finding_count int8, findings jsonb, withdrawn_at timestamptz,
     /// withdrawn_by name)`
     guard_exemptions => all
@@ -275,6 +325,7 @@ fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value
         Value::Text(status.into()),
         Value::Text(exemption.rule.clone()),
         Value::Text(exemption.object.clone()),
+        Value::name(exemption.role.clone()),
         Value::text(exemption.fingerprint.clone()),
         Value::Text(exemption.reason.clone()),
         Value::Name(exemption.exempted_by.clone()),

@@ -26,6 +26,9 @@ pub struct Exemption {
     pub rule: String,
     /// The identity of the object, or a pattern: `*` matches any characters, `?` matches one.
     pub object: String,
+    /// For an exemption by rule and object: the role, or PUBLIC, whose findings are accepted. `None`:
+    /// those of every role.
+    pub role: Option<String>,
     /// Why the finding was accepted.
     pub reason: String,
     /// The role that accepted it.
@@ -116,7 +119,11 @@ impl Exemption {
                 *fingerprint == finding.fingerprint
                     || self.accepted.contains_key(&finding.fingerprint)
             }
-            None => self.rule == finding.rule.id && matches(&self.object, &finding.object.identity),
+            None => {
+                self.rule == finding.rule.id
+                    && self.role.as_ref().is_none_or(|role| is_about_role_only(finding, role))
+                    && matches(&self.object, &finding.object.identity)
+            }
         }
     }
 
@@ -180,6 +187,11 @@ impl Exemption {
     }
 }
 
+/// Whether a finding is about a role and no other.
+fn is_about_role_only(finding: &Finding, role: &str) -> bool {
+    !finding.roles.is_empty() && finding.roles.iter().all(|about| about == role)
+}
+
 /// The exemptions that have not been withdrawn.
 #[derive(Debug, Default)]
 pub struct Exemptions {
@@ -221,11 +233,37 @@ impl Exemptions {
         object_hash: ObjectHash<'_>,
     ) -> Option<(&Exemption, Status)> {
         let own = self.by_fingerprint.get(&finding.fingerprint).into_iter().flatten();
-        own.chain(&self.patterns)
+        let strongest = own
+            .chain(&self.patterns)
             .map(|&i| &self.list[i])
             .filter(|exemption| exemption.is_about(finding))
             .map(|exemption| (exemption, exemption.status(finding, object_hash)))
-            .max_by_key(|(exemption, status)| (*status, exemption.id))
+            .max_by_key(|(exemption, status)| (*status, exemption.id));
+        match strongest {
+            Some((_, Status::Active)) => strongest,
+            _ => self.of_each_role(finding, object_hash).or(strongest),
+        }
+    }
+
+    /// Returns the latest of the exemptions for single roles that together accept a finding about
+    /// several roles.
+    fn of_each_role(
+        &self,
+        finding: &Finding,
+        object_hash: ObjectHash<'_>,
+    ) -> Option<(&Exemption, Status)> {
+        let accepts = |exemption: &&Exemption, role: &String| {
+            exemption.role.as_ref() == Some(role)
+                && exemption.rule == finding.rule.id
+                && matches(&exemption.object, &finding.object.identity)
+                && exemption.status(finding, object_hash) == Status::Active
+        };
+        let of_role = |role| {
+            self.patterns.iter().map(|&i| &self.list[i]).rfind(|exemption| accepts(exemption, role))
+        };
+        let of_roles = finding.roles.iter().map(of_role).collect::<Option<Vec<_>>>()?;
+        let latest = of_roles.into_iter().max_by_key(|exemption| exemption.id)?;
+        Some((latest, Status::Active))
     }
 
     /// Returns the names of the objects on whose definition exemptions are based.
@@ -328,8 +366,11 @@ pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
         until.map(|at| format!(", expires_at => {}", quote_literal(at))).unwrap_or_default();
     if exemption.fingerprint.is_none() {
         let object = quote_literal(&exemption.object);
+        let role = exemption.role.as_ref();
+        let role =
+            role.map(|role| format!(", role_name => {}", quote_literal(role))).unwrap_or_default();
         return vec![format!(
-            "SELECT ops.exempt(rule => '{}', object => {object}, reason => {reason}{until});",
+            "SELECT ops.exempt(rule => '{}', object => {object}{role}, reason => {reason}{until});",
             exemption.rule
         )];
     }
@@ -452,6 +493,62 @@ mod tests {
         assert_eq!(shown[0].detail, found[0].detail);
         let others = findings(&world(), "table_privileges");
         assert_eq!(exemptions.apply(others.clone(), UNCHANGED, false), others);
+    }
+
+    #[test]
+    fn exemption_for_a_role_is_not_about_other_roles_and_is_renewed_with_it() {
+        let mut world = world();
+        let authenticated = world.role("authenticated").oid;
+        let select = crate::catalog::Privileges::SELECT;
+        world.grant("public.job_queue", authenticated, select);
+        world.grant("public.job_queue", crate::catalog::PUBLIC, select);
+        let found = findings(&world, "table_privileges");
+        let roles_left = |role: Option<&str>| {
+            let exemption = Exemption {
+                id: 1,
+                rule: "table_privileges".into(),
+                object: "public.*".into(),
+                role: role.map(str::to_owned),
+                ..Exemption::default()
+            };
+            let left = Exemptions::new(vec![exemption]).apply(found.clone(), UNCHANGED, false);
+            left.into_iter().flat_map(|f| f.roles).collect::<HashSet<_>>()
+        };
+        let set = |roles: &[&str]| roles.iter().map(|r| (*r).to_owned()).collect::<HashSet<_>>();
+        assert_eq!(roles_left(None), set(&[]));
+        assert_eq!(roles_left(Some("anon")), set(&["authenticated", "PUBLIC"]));
+        assert_eq!(roles_left(Some("service_role")), set(&["anon", "authenticated", "PUBLIC"]));
+        // One finding about two roles needs an exemption for each of them.
+        assert_eq!(roles_left(Some("PUBLIC")), set(&["anon", "authenticated", "PUBLIC"]));
+        let of_role = |id: i32, role: &str| Exemption {
+            id,
+            rule: "table_privileges".into(),
+            object: "public.job_*".into(),
+            role: Some(role.into()),
+            ..Exemption::default()
+        };
+        let both = Exemptions::new(vec![of_role(1, "PUBLIC"), of_role(2, "authenticated")]);
+        let left = both.apply(found.clone(), UNCHANGED, false);
+        assert_eq!(left.into_iter().flat_map(|f| f.roles).collect::<HashSet<_>>(), set(&["anon"]));
+        let expired = Exemption { is_expired: true, ..of_role(2, "authenticated") };
+        let left = Exemptions::new(vec![of_role(1, "PUBLIC"), expired]);
+        assert_eq!(left.apply(found.clone(), UNCHANGED, false).len(), found.len());
+        // A finding about several roles at once is more than one about one of them.
+        let mut of_both = found[0].clone();
+        of_both.roles = vec!["anon".into(), "authenticated".into()];
+        let of_anon = Exemption {
+            rule: "table_privileges".into(),
+            object: "*".into(),
+            role: Some("anon".into()),
+            reason: "Ticket 7".into(),
+            ..Exemption::default()
+        };
+        assert!(!of_anon.is_about(&of_both));
+        assert_eq!(
+            renewal(&of_anon, &[]),
+            ["SELECT ops.exempt(rule => 'table_privileges', object => '*', role_name => 'anon', \
+              reason => 'Ticket 7');"]
+        );
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub fn all(state: &State, own: &Own) -> Vec<Record> {
 /// The table, open for reading.
 struct Records {
     table: Table,
-    columns: [Column; 11],
+    columns: [Column; 12],
 }
 
 /// One row of the table.
@@ -132,7 +132,7 @@ pub struct Record {
 }
 
 /// The columns of the table with their types.
-const COLUMNS: [(&str, pg_sys::Oid); 11] = [
+const COLUMNS: [(&str, pg_sys::Oid); 12] = [
     ("id", pg_sys::INT4OID),
     ("fingerprint", pg_sys::TEXTOID),
     ("rule", pg_sys::TEXTOID),
@@ -142,6 +142,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 11] = [
     ("exempted_by", pg_sys::NAMEOID),
     ("expires_at", pg_sys::TIMESTAMPTZOID),
     ("basis", pg_sys::JSONBOID),
+    ("role_name", pg_sys::NAMEOID),
     ("withdrawn_at", pg_sys::TIMESTAMPTZOID),
     ("withdrawn_by", pg_sys::NAMEOID),
 ];
@@ -203,6 +204,7 @@ impl Records {
             exempted_by,
             expires_at,
             basis,
+            role_name,
             withdrawn_at,
             withdrawn_by,
         ] = self.columns;
@@ -217,6 +219,7 @@ impl Records {
                 fingerprint: row.text(fingerprint),
                 rule: text(rule),
                 object: text(object),
+                role: (!row.is_null(role_name)).then(|| row.name(role_name)),
                 reason: text(reason),
                 exempted_by: row.name(exempted_by),
                 exempted_at: timestamp(exempted_at),
@@ -262,6 +265,8 @@ pub struct New<'a> {
     pub rule: &'a str,
     /// The object, or a pattern of objects.
     pub object: &'a str,
+    /// For an exemption by rule and object: the role whose findings are exempt; `None` for every role.
+    pub role: Option<&'a str>,
     /// The reason.
     pub reason: &'a str,
     /// When it expires, in microseconds since 2000.
@@ -296,8 +301,8 @@ impl Change {
             |table| {
                 format!(
                     "INSERT INTO {table} \
-                     (id, fingerprint, rule, object, reason, expires_at, basis) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)"
+                     (id, fingerprint, rule, object, reason, expires_at, basis, role_name) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8::pg_catalog.name)"
                 )
             },
             &[
@@ -308,6 +313,7 @@ impl Change {
                 (pg_sys::TEXTOID, Some(text_datum(new.reason))),
                 (pg_sys::TIMESTAMPTZOID, new.expires_at.map(pg_sys::Datum::from)),
                 (pg_sys::JSONBOID, Some(accepted)),
+                (pg_sys::TEXTOID, new.role.map(text_datum)),
             ],
         );
         id

@@ -72,6 +72,53 @@ fn exempted_finding_is_hidden_and_listed_on_request() {
 }
 
 #[test]
+fn exemption_for_a_role_leaves_the_findings_of_others_and_counts_what_it_hides() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let exempt = |role: &str, object: &str| {
+        format!(
+            "SELECT ops.exempt(rule => 'table_privileges', object => '{object}'{role},
+                               reason => 'Ticket 1')"
+        )
+    };
+    let of_role = |name: &str| format!(", role_name => '{name}'");
+    attempt(&mut client, &exempt(&of_role("anon"), "public.*")).unwrap();
+    attempt(&mut client, "GRANT SELECT ON public.plaintiffs TO anon").unwrap();
+    for grantee in ["authenticated", "PUBLIC", "anon, authenticated"] {
+        let grant = format!("GRANT SELECT ON public.job_queue TO {grantee}");
+        assert_eq!(attempt(&mut client, &grant).unwrap_err().code, "0LP01", "{grant}");
+    }
+    attempt(&mut client, &exempt(&of_role("public"), "public.job_queue")).unwrap();
+    let shown = "SELECT concat_ws(' ', object, role_name, finding_count) FROM ops.v_exemptions
+        ORDER BY id";
+    assert_eq!(column(&mut client, shown), ["public.* anon 1", "public.job_queue PUBLIC 0"]);
+    // What is hidden already is not counted again.
+    let notice = |client: &mut Client, sql: &str| {
+        attempt(
+            client,
+            "SET dragonfly_guard.mode = off; GRANT SELECT ON public.job_queue TO \
+                         authenticated; RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+        let output = cluster.client_program("psql", &["-X", "-d", "app", "-c", sql]);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(
+        notice(&mut client, &exempt("", "public.*")),
+        "NOTICE:  exemption 3 hides 1 finding\nDETAIL:  It also covers 1 finding that another \
+         exemption hides.\n"
+    );
+    let error = attempt(&mut client, &exempt(&of_role("anon"), "public.*")).unwrap_err();
+    assert_eq!(error.message, "already exempted by exemption 1");
+    let error = attempt(&mut client, &exempt(&of_role("annon"), "public.*")).unwrap_err();
+    assert_eq!(error.message, "unrecognized role \"annon\"");
+    assert!(error.hint.starts_with("Did you mean \"anon\"?"), "{error:?}");
+    let both = "SELECT ops.exempt('abc', 'Ticket 1', role_name => 'anon')";
+    let error = attempt(&mut client, both).unwrap_err();
+    assert_eq!(error.message, "must specify either fingerprint, or rule and object");
+}
+
+#[test]
 fn change_of_the_routine_resurfaces_finding() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);

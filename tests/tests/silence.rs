@@ -21,6 +21,7 @@ const NULL_HAS_A_MEANING: &[&str] = &[
     "check_schema_consistency(schemas)",
     "doctor(authenticator)",
     "exempt(expires_at)",
+    "exempt(role_name)",
     "explain_access(privilege)",
     "explain_access(authenticator)",
     "fix_schema_cache(authenticator)",
@@ -60,7 +61,7 @@ fn valid(function: &str, argument: &str, kind: &str) -> String {
         "max_risk" => "low",
         "min_severity" => "error",
         "mode" => "strict",
-        "role" | "authenticator" => "anon",
+        "role" | "role_name" | "authenticator" => "anon",
         "object" => "public.t",
         "privilege" => "SELECT",
         "label" if function == "unfreeze_schema" => "frozen",
@@ -123,8 +124,8 @@ fn functions(client: &mut Client) -> Vec<Function> {
 fn call(function: &Function, wrong: &str, value: &str) -> String {
     // Of these, one or the other is given.
     let excluded: &[&str] = match (function.name.as_str(), wrong) {
-        ("exempt", "rule" | "object") | ("unexempt", "id") => &["fingerprint"],
-        ("exempt", _) => &["rule", "object"],
+        ("exempt", "rule" | "object" | "role_name") | ("unexempt", "id") => &["fingerprint"],
+        ("exempt", _) => &["rule", "object", "role_name"],
         ("unexempt", _) => &["id"],
         _ => &[],
     };

@@ -81,7 +81,8 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 57] = [
     (
         "ops",
         "exempt",
-        "pg_catalog.text,pg_catalog.text,timestamp with time zone,pg_catalog.text,pg_catalog.text",
+        "pg_catalog.text,pg_catalog.text,timestamp with time zone,pg_catalog.text,pg_catalog.text,\
+         pg_catalog.name",
         Some("ops_exempt"),
         false,
     ),
