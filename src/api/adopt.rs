@@ -1,10 +1,9 @@
 //! `ops.adopt()`: from a living database to a contract in force, with an exemption for each finding
 //! that remains.
 
-use super::argument;
 use super::contract::valid;
 use super::infer::{expires_at, mode, with_inferred};
-use super::permission;
+use super::{argument, permission, readers};
 use crate::audit;
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, sql_function};
@@ -16,8 +15,8 @@ use crate::store::exemptions::{Change, Current, New};
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::exemptions::Accepted;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
-use dragonfly_core::infer::summary::{Adoption, Line};
-use dragonfly_core::infer::{LeftOut, Mode, ToConfirm, roles_to_confirm};
+use dragonfly_core::infer::summary::{Adoption, Line, approval};
+use dragonfly_core::infer::{LeftOut, Mode, ToConfirm, name_deployers, roles_to_confirm};
 use dragonfly_core::sql::{printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::BTreeMap;
@@ -78,6 +77,7 @@ impl Wanted {
         let what = format!("{} would be in force, {place}", named(&adopted.contract));
         let mut lines = vec![Line::new("dry run", what)];
         lines.extend(self.summary(&adopted));
+        lines.extend(approvals(&adopted.contract));
         lines.push(Line::new("next", self.call(is_replaced)));
         lines
     }
@@ -94,12 +94,15 @@ impl Wanted {
         }
         let adopted = self.inferred(&installation);
         let document = serde_json::to_string(&adopted.contract).expect("a contract is JSON");
+        readers::check(contract, &adopted.contract);
         history.add(&document, Some(&self.note()));
+        readers::apply(&history.own, contract, &adopted.contract);
         let exemptions = self.exempt(&adopted.remaining, &installation, &mut change);
         let place = in_place_of(contract, is_replaced);
         let what = format!("{} is in force, {place}", named(&adopted.contract));
         let mut lines = vec![Line::new("contract", what)];
         lines.extend(self.summary(&adopted));
+        lines.extend(approvals(&adopted.contract));
         lines.push(Line::new("next", next(&adopted.contract)));
         if exemptions.is_some() {
             lines.push(Line::new("fixes", FIXES));
@@ -119,6 +122,10 @@ impl Wanted {
             let mut contract = inferred.contract;
             if let Some(name) = &self.name {
                 contract.name.clone_from(name);
+            }
+            // Another role cannot grant what a deployer needs.
+            if readers::is_superuser() {
+                name_deployers(cx, &mut contract);
             }
             valid(&serde_json::to_string(&contract).expect("a contract is JSON"));
             let (infos, remaining) = audit::with_unexempt(&contract, state, own, |cx, found| {
@@ -228,6 +235,13 @@ fn next(contract: &Contract) -> String {
         1 => "1 error has to be fixed: SELECT * FROM ops.audit_security();".to_owned(),
         n => format!("{n} errors have to be fixed: SELECT * FROM ops.audit_security();"),
     }
+}
+
+/// Returns who may approve what the guard will reject, and the grant that deployers lack for it.
+fn approvals(contract: &Contract) -> Vec<Line> {
+    let (able, others) = permission::approvers(&State::now(), &contract.deployers());
+    let grants = others.iter().map(|name| permission::approval_grant(name));
+    approval(&able, &grants.collect::<Vec<_>>())
 }
 
 /// An inferred contract, and what remains under it.

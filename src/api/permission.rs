@@ -13,7 +13,7 @@ use crate::pg::call::Call;
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use dragonfly_core::access::{Access, Follow};
-use dragonfly_core::catalog::{AclItem, Oid, Privileges};
+use dragonfly_core::catalog::{AclItem, Oid, Privileges, extension};
 use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -38,6 +38,40 @@ pub(super) const FOR_AUTHORS: [&str; 17] = [
     "unfreeze_schema",
 ];
 
+/// The functions with which a rejected statement is approved, and an approval withdrawn.
+const FOR_APPROVAL: [&str; 4] = ["declare", "accept", "exempt", "unexempt"];
+
+/// Returns the statement with which a superuser allows a role to approve: all functions at once, so
+/// that one rejection does not need one grant after another.
+pub(super) fn approval_grant(role: &str) -> String {
+    let functions = FOR_APPROVAL.map(|name| format!("{}.{name}", extension::API_SCHEMA));
+    format!(
+        "GRANT EXECUTE ON FUNCTION {} TO {} WITH GRANT OPTION;",
+        functions.join(", "),
+        safe_ident(role)
+    )
+}
+
+/// Returns who of some roles that exist may approve, without superusers, and who may not: to approve,
+/// a role needs EXECUTE with grant option on every function for it, itself or by a membership.
+pub(super) fn approvers<'n>(state: &State, names: &[&'n str]) -> (Vec<&'n str>, Vec<&'n str>) {
+    let snapshot = catalog::base(state).complete();
+    let access = Access::new(&snapshot);
+    let acls = acls(state, &FOR_APPROVAL);
+    let can_grant = |acl: &Vec<AclItem>, role: Oid| {
+        let reached = access.closure(role, Follow::Privileges);
+        acl.iter().any(|item| {
+            reached.contains(&item.grantee) && item.grantable.contains(Privileges::EXECUTE)
+        })
+    };
+    let roles = names.iter().filter_map(|name| Some((*name, snapshot.role_named(name)?)));
+    let (able, others): (Vec<_>, Vec<_>) = roles
+        .filter(|(_, role)| !role.superuser)
+        .partition(|(_, role)| acls.iter().all(|acl| can_grant(acl, role.oid)));
+    let names = |roles: Vec<(&'n str, _)>| roles.into_iter().map(|(name, _)| name).collect();
+    (names(able), names(others))
+}
+
 /// Raises an error where the caller of a function that changes something is neither a superuser nor
 /// a role to which EXECUTE on it was granted for that purpose.
 pub fn check(call: Call) {
@@ -52,7 +86,7 @@ pub fn check(call: Call) {
     let access = Access::new(&snapshot);
     let reached = access.closure(caller, Follow::Privileges);
     let executes = |item: &&AclItem| item.privileges.contains(Privileges::EXECUTE);
-    let for_authors = acls_for_authors(&state);
+    let for_authors = acls(&state, &FOR_AUTHORS);
     let was_granted_all = |role: Oid| {
         let can =
             |acl: &&Vec<AclItem>| acl.iter().filter(executes).any(|item| item.grantee == role);
@@ -69,13 +103,13 @@ pub fn check(call: Call) {
     }
 }
 
-/// Returns the ACLs of the functions for authors, one for each overload.
-fn acls_for_authors(state: &State) -> Vec<Vec<AclItem>> {
+/// Returns the ACLs of the extension's functions with some names, one for each overload.
+fn acls(state: &State, names: &[&str]) -> Vec<Vec<AclItem>> {
     let mut found = Vec::new();
     Own::find(state).members(state, |class, object| {
-        let is_for_authors = |name: &str| FOR_AUTHORS.contains(&name);
+        let is_wanted = |name: &str| names.contains(&name);
         if class == catalog::PG_PROC
-            && catalog::name(class, object).is_some_and(|(_, name)| is_for_authors(&name))
+            && catalog::name(class, object).is_some_and(|(_, name)| is_wanted(&name))
         {
             found.push(catalog::routine_acl(state, object));
         }
@@ -84,7 +118,18 @@ fn acls_for_authors(state: &State) -> Vec<Vec<AclItem>> {
 }
 
 fn reject(caller: &str, call: Call) -> ! {
-    let signature = catalog::signature(call.function());
+    let function = call.function();
+    let is_for_approval = catalog::name(catalog::PG_PROC, function)
+        .is_some_and(|(_, name)| FOR_APPROVAL.contains(&name.as_str()));
+    let grant = if is_for_approval {
+        approval_grant(caller)
+    } else {
+        format!(
+            "GRANT EXECUTE ON FUNCTION {} TO {} WITH GRANT OPTION;",
+            catalog::signature(function),
+            safe_ident(caller)
+        )
+    };
     Report {
         message: "permission denied to change security contract settings".into(),
         detail: format!(
@@ -92,10 +137,7 @@ fn reject(caller: &str, call: Call) -> ! {
              not include the privilege to change settings.",
             printable(caller)
         ),
-        hint: format!(
-            "As a superuser: GRANT EXECUTE ON FUNCTION {signature} TO {} WITH GRANT OPTION;",
-            safe_ident(caller)
-        ),
+        hint: format!("As a superuser: {grant}"),
     }
     .error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
 }

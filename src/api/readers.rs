@@ -68,7 +68,8 @@ fn access(roles: &OpsRoles<'_>, name: &str) -> OpsAccess {
     roles.get(name).copied().unwrap_or_default()
 }
 
-fn is_superuser() -> bool {
+/// Whether the current role is a superuser.
+pub(super) fn is_superuser() -> bool {
     // SAFETY: reads the role of the session.
     unsafe { pg_sys::superuser() }
 }

@@ -36,6 +36,14 @@ impl Contract {
         roles
     }
 
+    /// Returns the names of the deployers: where the contract does not say, those of the shipped
+    /// contract.
+    #[must_use]
+    pub fn deployers(&self) -> Vec<&str> {
+        let roles = self.ops_roles().into_iter();
+        roles.filter(|(_, access)| *access == OpsAccess::Deploy).map(|(name, _)| name).collect()
+    }
+
     /// Whether the contract itself names a role as a reader or deployer.
     #[must_use]
     pub fn names_in_ops(&self, role: &str) -> bool {

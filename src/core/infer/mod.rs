@@ -31,7 +31,7 @@ pub use roles::ToConfirm;
 use crate::access::Access;
 use crate::catalog::{Privileges, Role, Schema, Snapshot};
 use crate::contract::{
-    Accept, Contract, Platform, RuleDecl, SchemaDecl, SecurityDefinerDecl, matches,
+    Accept, Contract, ManagedDecl, Platform, RuleDecl, SchemaDecl, SecurityDefinerDecl, matches,
 };
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
@@ -52,16 +52,25 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
         execute_on_routines: vec![],
     };
     let mut seed = base.clone();
+    // The sections of the shipped contract are those of a document that the reader does not have.
+    if base.is_shipped() {
+        omit_sections(&mut seed);
+    }
     seed.omit_shipped_readers();
     seed.schemas = schemas.iter().map(empty).collect();
     (seed.tables, seed.views, seed.sequences, seed.functions) = (vec![], vec![], vec![], vec![]);
     seed
 }
 
+fn omit_sections(contract: &mut Contract) {
+    contract.rules.values_mut().for_each(|rule| rule.section = None);
+}
+
 /// Returns `base`, which may be the contract of another database, with the preset of the platform
 /// to which this database belongs, if its roles show one. If no relation that `base` declares
-/// exists, its descriptions of roles, and the schemas that it leaves to services of a platform, are
-/// about another database and are removed: a schema of the application may have such a name.
+/// exists, its descriptions of roles, its sections, and the schemas that it leaves to services of a
+/// platform, are about another database and are removed: a schema of the application may have such a
+/// name.
 #[must_use]
 pub fn with_preset(
     base: &Contract,
@@ -74,7 +83,9 @@ pub fn with_preset(
     let is_there = |(schema, name): (&String, &String)| {
         present.schema_named(schema).is_some_and(|schema| exists(schema, name))
     };
-    if relations.clone().next().is_some() && !relations.any(is_there) {
+    let is_about_another = relations.clone().next().is_some() && !relations.any(is_there);
+    if is_about_another {
+        omit_sections(&mut base);
         base.roles.iter_mut().for_each(|role| role.description.clear());
         base.managed.schemas.retain(|name| !OF_SERVICES.contains(&name.as_str()));
     }
@@ -140,15 +151,25 @@ fn draft(
         declared.severity =
             declared.severity.filter(|severity| own.is_none_or(|rule| rule.severity != *severity));
         declared.guard = declared.guard.filter(|guard| own.is_none_or(|rule| rule.guard != *guard));
-        // The sections of the shipped contract are those of another document.
-        declared.section = declared.section.take().filter(|_| !seed.is_shipped());
     }
     contract.rules.retain(|_, declared| *declared != RuleDecl::default());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
-    contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
     let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();
-    let is_of_another = of_another_platform(cx.snapshot);
-    contract.managed.roles.retain(|pattern| {
+    let (managed, snapshot) = (&mut contract.managed, cx.snapshot);
+    let is_of_another = of_another_platform(
+        snapshot,
+        |managed| managed.schemas,
+        |name| snapshot.schemas.iter().any(|schema| matches(name, &schema.name)),
+    );
+    managed.schemas.retain(|pattern| {
+        !names.iter().any(|name| matches(pattern, name)) && !is_of_another(pattern)
+    });
+    let is_of_another = of_another_platform(
+        snapshot,
+        |managed| managed.roles,
+        |name| snapshot.roles.iter().any(|role| matches(name, &role.name)),
+    );
+    managed.roles.retain(|pattern| {
         !declared.iter().any(|name| matches(pattern, name)) && !is_of_another(pattern)
     });
     objects::declare(cx, roles, mode, failing, &mut contract);
@@ -157,18 +178,26 @@ fn draft(
     contract
 }
 
-/// Returns whether a pattern of managed roles is that of a platform to which the database does not
-/// belong, and matches no role: another role that is created with such a name later would be
-/// excused.
-fn of_another_platform(snapshot: &Snapshot) -> impl Fn(&str) -> bool + '_ {
+/// Returns whether a pattern of managed roles or schemas is that of a platform to which the database
+/// does not belong, and matches nothing: what is created with such a name later would be excused.
+/// The shipped contract is one for Supabase.
+fn of_another_platform(
+    snapshot: &Snapshot,
+    list: fn(ManagedDecl) -> Vec<String>,
+    exists: impl Fn(&str) -> bool,
+) -> impl Fn(&str) -> bool {
     let own = Platform::of(snapshot);
-    let others = Platform::ALL.into_iter().filter(move |platform| Some(*platform) != own);
-    let listed: Vec<String> = others.flat_map(|other| other.preset().managed.roles).collect();
-    let kept = own.map(|own| own.preset().managed.roles).unwrap_or_default();
+    let others = Platform::ALL.into_iter().filter(|platform| Some(*platform) != own);
+    let mut listed: Vec<String> = others.flat_map(|other| list(other.preset().managed)).collect();
+    if own != Some(Platform::Supabase) {
+        let shipped = Contract::from_json(crate::contract::DEFAULT).ok();
+        listed.extend(shipped.into_iter().flat_map(|shipped| list(shipped.managed)));
+    }
+    let kept = own.map(|own| list(own.preset().managed)).unwrap_or_default();
     move |pattern| {
         listed.iter().any(|other| other == pattern)
             && !kept.iter().any(|own| own == pattern)
-            && !snapshot.roles.iter().any(|role| matches(pattern, &role.name))
+            && !exists(pattern)
     }
 }
 
@@ -285,6 +314,16 @@ pub fn heirs(cx: &Context<'_>, roles: &BTreeSet<&str>) -> Vec<(String, Vec<Strin
 #[must_use]
 pub fn roles_to_confirm(cx: &Context<'_>) -> Vec<ToConfirm> {
     Roles::of(cx).to_confirm(cx)
+}
+
+/// Makes the roles that run the migrations the deployers of an inferred contract, unless the contract
+/// that was in force names deployers of its own, or they are those of the shipped contract.
+pub fn name_deployers(cx: &Context<'_>, contract: &mut Contract) {
+    let deployers: Vec<String> = Roles::of(cx).deployers().map(|role| role.name.clone()).collect();
+    if contract.deployers.is_none() && !deployers.is_empty() {
+        contract.deployers = Some(deployers);
+        contract.omit_shipped_readers();
+    }
 }
 
 /// Declares USAGE for the roles that were granted it, and, on a schema on which PUBLIC has it, for

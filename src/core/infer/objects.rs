@@ -28,7 +28,14 @@ pub(super) fn declare(
 ) {
     let usage = usage(cx, roles);
     let mut all = workers_with_all(cx, roles);
-    all.retain(|pair| usage.contains(pair) && !failing.is_in(pair.0, pair.1));
+    let creators = creators(cx);
+    all.retain(|(schema, worker)| {
+        usage.contains(&(*schema, *worker))
+            && !failing.is_in(*schema, *worker)
+            && creators[schema].iter().all(|creator| {
+                creator == worker || gives_all_on_new(cx, roles, *creator, *schema, *worker)
+            })
+    });
     let accept_empty = contract.security_definer.accept_empty;
     let objects = Objects { cx, roles, mode, usage, all, accept_empty, failing };
     for (relation, schema) in cx.relations() {
@@ -64,8 +71,8 @@ pub(super) struct Objects<'o, 'a> {
     mode: Mode,
     /// Schemas with the roles that have USAGE on them.
     usage: HashSet<(Oid, Oid)>,
-    /// Schemas with the workers that have all privileges on all objects in them. They are declared
-    /// for the schema instead of each object.
+    /// Schemas with the workers that have all privileges on all objects in them, also on new ones
+    /// by default privileges. They are declared for the schema instead of each object.
     all: HashSet<(Oid, Oid)>,
     /// Whether the contract accepts `search_path = ''`.
     accept_empty: bool,
@@ -122,6 +129,51 @@ fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> 
     }
     let pairs = schemas.iter().flat_map(|schema| roles.workers().map(|role| (*schema, role.oid)));
     pairs.filter(|pair| !missing.contains(pair)).collect()
+}
+
+/// Returns the schemas with relations, each with the owners of the relations in it, except for
+/// members of extensions.
+fn creators(cx: &Context<'_>) -> HashMap<Oid, HashSet<Oid>> {
+    let mut creators: HashMap<Oid, HashSet<Oid>> = HashMap::new();
+    for (relation, _) in cx.relations() {
+        let of_schema = creators.entry(relation.schema).or_default();
+        if !cx.snapshot.relation_extension.contains_key(&relation.oid) {
+            of_schema.insert(relation.owner);
+        }
+    }
+    creators
+}
+
+/// Whether the default privileges of a creating role give a worker all privileges on every new
+/// object in a schema. Otherwise the next table would lack privileges that "everything in the
+/// schema" declares.
+fn gives_all_on_new(
+    cx: &Context<'_>,
+    roles: &Roles<'_>,
+    creator: Oid,
+    schema: Oid,
+    worker: Oid,
+) -> bool {
+    let defaults = |object_type: u8| {
+        cx.snapshot.default_acls.iter().filter(move |default| {
+            (default.role, default.object_type) == (creator, object_type)
+                && (default.schema == 0 || default.schema == schema)
+        })
+    };
+    let gives = |object_type: u8, wanted: Privileges| {
+        let given = defaults(object_type).fold(Privileges::NONE, |all, default| {
+            let held = roles.privileges_in(&default.acl);
+            all | held.get(&worker).copied().unwrap_or_default()
+        });
+        given.contains(wanted)
+    };
+    // Without default privileges of the role in every schema, PUBLIC has EXECUTE.
+    let public_executes = defaults(b'f')
+        .find(|default| default.schema == 0)
+        .is_none_or(|default| Access::public(&default.acl).contains(Privileges::EXECUTE));
+    gives(b'r', Privileges::ALL_ON_TABLE)
+        && gives(b'S', Privileges::ALL_ON_SEQUENCE)
+        && (public_executes || gives(b'f', Privileges::EXECUTE))
 }
 
 impl Objects<'_, '_> {

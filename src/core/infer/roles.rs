@@ -164,6 +164,18 @@ impl<'a> Roles<'a> {
             .collect()
     }
 
+    /// Returns the roles that run the migrations, in order of name: the owners of the structure,
+    /// without owners of single objects, roles of the platform, and superusers, which need no
+    /// privilege.
+    pub fn deployers(&self) -> impl Iterator<Item = &'a Role> + '_ {
+        let deploys = |of: &&Classified<'_>| {
+            of.kind == RoleKind::Owner
+                && !matches!(of.reason, Some(Reason::OwnsObjects | Reason::IsManaged))
+                && !of.role.superuser
+        };
+        self.kinds.values().filter(deploys).map(|of| of.role)
+    }
+
     fn of_kind(&self, is_wanted: impl Fn(RoleKind) -> bool) -> impl Iterator<Item = &'a Role> {
         self.kinds.values().filter(move |of| is_wanted(of.kind)).map(|of| of.role)
     }

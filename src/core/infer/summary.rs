@@ -28,6 +28,9 @@ impl Line {
 /// The number of characters with which psql shows topic and detail in 120 columns.
 pub const WIDTH: usize = 100;
 
+/// The number of characters of a statement that fits beside the longest topic, `contract`.
+const STATEMENT_WIDTH: usize = 120 - " contract | ".len();
+
 /// The number of lines about the findings to look at first.
 const SHOWN: usize = 3;
 
@@ -45,6 +48,29 @@ pub struct Adoption<'a> {
     pub infos: usize,
     /// The time after which the exemptions expire, in words; `None` for never.
     pub expires_in: Option<&'a str>,
+}
+
+/// Returns the lines about who may approve what is rejected: superusers, the deployers that are
+/// `able` to, and the others after a statement of `grants`, of which the first ones are shown.
+#[must_use]
+pub fn approval(able: &[&str], grants: &[String]) -> Vec<Line> {
+    let mut who = vec!["superusers".to_owned()];
+    who.extend(able.iter().map(|name| named(name)));
+    let after = match grants.len() {
+        0 => "",
+        1 => "; to allow another role, as a superuser:",
+        _ => "; to allow other roles, as a superuser:",
+    };
+    let names = fitted(&who, WIDTH - after.len());
+    let mut lines = vec![Line::new("approve", format!("{names}{after}"))];
+    let fitting = |grant: &String| {
+        if grant.chars().count() <= STATEMENT_WIDTH {
+            return grant.clone();
+        }
+        grant.replacen(" TO ", "\n  TO ", 1)
+    };
+    lines.extend(grants.iter().take(SHOWN).map(|grant| Line::new("grant", fitting(grant))));
+    lines
 }
 
 impl Adoption<'_> {
@@ -335,6 +361,24 @@ mod tests {
         let widest = lines.iter().map(|line| line.chars().count()).max();
         assert!(widest < Some(WIDTH + 15), "{lines:#?}");
         assert!(lines[1].ends_with(" more"), "{lines:#?}");
+    }
+
+    #[test]
+    fn roles_that_approve_are_named_with_the_grants_that_others_lack() {
+        let shown = |able: &[&str], grants: &[String]| -> Vec<String> {
+            let lines = approval(able, grants).into_iter();
+            lines.map(|line| format!("{}: {}", line.topic, line.detail)).collect()
+        };
+        assert_eq!(shown(&[], &[]), ["approve: superusers"]);
+        assert_eq!(shown(&["Ann"], &[]), ["approve: superusers, \"Ann\""]);
+        assert_eq!(
+            shown(&[], &["GRANT ...;".to_owned()]),
+            ["approve: superusers; to allow another role, as a superuser:", "grant: GRANT ...;"]
+        );
+        let long = format!("GRANT {} TO a;", "x".repeat(STATEMENT_WIDTH));
+        assert!(shown(&[], &[long])[1].ends_with("x\n  TO a;"));
+        let many: Vec<String> = (0..9).map(|i| format!("GRANT {i};")).collect();
+        assert_eq!(shown(&[], &many).len(), 1 + SHOWN);
     }
 
     #[test]

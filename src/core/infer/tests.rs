@@ -2,7 +2,7 @@
 //! contract declares nothing that it should not.
 
 use super::*;
-use crate::catalog::{Attribute, DefaultAcl, Policy};
+use crate::catalog::{AclItem, Attribute, DefaultAcl, Policy};
 use crate::contract::{Examined, RoleKind, Severity, examine, granted_to};
 use crate::finding::Finding;
 use crate::rules::RULES;
@@ -72,7 +72,8 @@ fn conforming_database_conforms_to_the_inferred_contract() {
     assert_eq!(granted_to(&judgments.grants, "authenticated"), Privileges::SELECT);
     assert_eq!(granted_to(&judgments.grants, "anon"), Privileges::NONE);
     assert_eq!(judgments.policies["authenticated"], [crate::contract::PolicyCommand::Select]);
-    assert_eq!(contract.schema("public").unwrap().all_on_objects, ["service_role"]);
+    let worker = granted_to(&judgments.grants, "service_role");
+    assert_eq!(worker, Privileges::ALL_ON_TABLE);
     assert_eq!(contract.schema("enforcement").unwrap().usage, ["service_role"]);
     assert_eq!(
         granted_to(&contract.view("public", "v_judgment_pipeline").unwrap().grants, "anon"),
@@ -80,6 +81,126 @@ fn conforming_database_conforms_to_the_inferred_contract() {
     );
     assert_eq!(contract.functions.len(), world.contract.functions.len());
     assert_eq!(contract.security_definer.search_path, ["public", "pg_temp"]);
+}
+
+#[test]
+fn contract_of_another_database_leaves_neither_sections_nor_platform_lists() {
+    let shipped = Contract::from_json(crate::contract::DEFAULT).unwrap();
+    let mut world = World::conforming();
+    let inferred = |world: &World, base: &Contract| {
+        let snapshot = world.snapshot.clone().complete();
+        let base = with_preset(base, &snapshot, &|_, _| false);
+        let seed = seed(&base, &["public".to_owned()]);
+        let access = Access::new(&snapshot);
+        let cx = Context::new(&seed, &snapshot, &access, &|| {});
+        infer(&cx, "1.1.0", Mode::AsIs, &|_, _| vec![]).contract
+    };
+    world.snapshot.roles.retain(|role| role.name != "authenticator");
+    let mut later = shipped.clone();
+    later.version = "1.5.0".into();
+    for base in [shipped.clone(), later] {
+        let contract = inferred(&world, &base);
+        assert_eq!(contract.rules.values().filter(|rule| rule.section.is_some()).count(), 0);
+        assert_eq!(contract.managed.schemas, [""; 0]);
+        assert_eq!(contract.managed.roles, [""; 0]);
+        assert!(contract.managed.extensions.contains(&"pgcrypto".to_owned()));
+    }
+    // What exists stays, and so does everything where the platform is Supabase.
+    let cron = Schema { oid: 60_000, name: "cron".into(), ..world.schema("ops").clone() };
+    world.snapshot.schemas.push(cron);
+    assert_eq!(inferred(&world, &shipped).managed.schemas, ["cron"]);
+    world.add_role("supabase_admin");
+    world.role("supabase_admin").superuser = true;
+    let managed = inferred(&world, &shipped).managed;
+    assert!(managed.schemas.contains(&"vault".to_owned()), "{managed:?}");
+    assert!(managed.roles.contains(&"supabase_admin".to_owned()), "{managed:?}");
+    // A contract of this database has sections of its own.
+    let mut own = shipped;
+    own.description = "Our database".into();
+    own.rules.get_mut("rls_disabled").unwrap().section = Some("9".into());
+    let snapshot = world.snapshot.clone().complete();
+    let kept = with_preset(&own, &snapshot, &|_, _| true);
+    assert_eq!(kept.section("rls_disabled"), Some("9"));
+}
+
+/// Default privileges of `postgres` in schema public that give `service_role` everything.
+fn all_by_default(world: &mut World) -> Vec<DefaultAcl> {
+    let (role, grantee) = (world.role("postgres").oid, world.role("service_role").oid);
+    let schema = world.schema("public").oid;
+    let of = |object_type, privileges| DefaultAcl {
+        role,
+        schema,
+        object_type,
+        acl: vec![AclItem { grantee, grantor: role, privileges, grantable: Privileges::NONE }],
+    };
+    vec![of(b'r', Privileges::ALL_ON_TABLE), of(b'S', Privileges::ALL_ON_SEQUENCE)]
+}
+
+#[test]
+fn everything_in_a_schema_is_declared_only_where_new_objects_get_it_by_default() {
+    let all_on_objects = |world: &World| {
+        let (contract, found) = inferred(world);
+        assert_eq!(lines(&found), [""; 0]);
+        contract.schema("public").unwrap().all_on_objects.clone()
+    };
+    let mut world = strict_world();
+    assert_eq!(all_on_objects(&world), [""; 0]);
+    let defaults = all_by_default(&mut world);
+    world.snapshot.default_acls = defaults.clone();
+    assert_eq!(all_on_objects(&world), ["service_role"]);
+    // Tables, but no sequences; in another schema; less than all.
+    world.snapshot.default_acls = defaults[..1].to_vec();
+    assert_eq!(all_on_objects(&world), [""; 0]);
+    world.snapshot.default_acls = defaults.clone();
+    world.snapshot.default_acls[0].schema = world.schema("ops").oid;
+    assert_eq!(all_on_objects(&world), [""; 0]);
+    world.snapshot.default_acls = defaults.clone();
+    world.snapshot.default_acls[0].acl[0].privileges = Privileges::SELECT;
+    assert_eq!(all_on_objects(&world), [""; 0]);
+    // Nobody but the worker executes new functions, or not even the worker.
+    let acl = defaults[0].acl.clone();
+    let functions = DefaultAcl { schema: 0, object_type: b'f', ..defaults[0].clone() };
+    for (privileges, expected) in
+        [(Privileges::EXECUTE, &["service_role"][..]), (Privileges::NONE, &[])]
+    {
+        let acl = vec![AclItem { privileges, ..acl[0] }];
+        world.snapshot.default_acls = defaults.clone();
+        world.snapshot.default_acls.push(DefaultAcl { acl, ..functions.clone() });
+        assert_eq!(all_on_objects(&world), expected);
+    }
+    // A table of another role, which has no default privileges.
+    world.snapshot.default_acls = defaults;
+    world.add_role("importer");
+    world.relation("public.judgments").owner = world.role("importer").oid;
+    assert_eq!(inferred(&world).0.schema("public").unwrap().all_on_objects, [""; 0]);
+}
+
+#[test]
+fn owners_of_the_structure_are_the_deployers() {
+    let deployers = |world: &World| {
+        let snapshot = world.snapshot.clone().complete();
+        let access = Access::new(&snapshot);
+        let names: Vec<String> = world.contract.schemas.iter().map(|s| s.name.clone()).collect();
+        let seed = seed(&world.contract, &names);
+        let cx = Context::new(&seed, &snapshot, &access, &|| {});
+        let mut contract = infer(&cx, "1.1.0", Mode::AsIs, &|_, _| vec![]).contract;
+        name_deployers(&cx, &mut contract);
+        contract.deployers
+    };
+    let mut world = strict_world();
+    assert_eq!(deployers(&world), None, "those of the shipped contract");
+    let of = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    world.add_role("shop_owner");
+    world.snapshot.database.owner = world.role("shop_owner").oid;
+    world.role("postgres").superuser = true;
+    assert_eq!(deployers(&world), of(&["shop_owner"]));
+    // The owner of a single object is not a deployer.
+    world.add_role("importer");
+    world.role("importer").can_login = false;
+    world.relation("public.judgments").owner = world.role("importer").oid;
+    assert_eq!(deployers(&world), of(&["shop_owner"]));
+    world.contract.deployers = of(&["release"]);
+    assert_eq!(deployers(&world), of(&["release"]), "a person has said who");
 }
 
 #[test]
@@ -786,7 +907,8 @@ fn access_that_fails_is_not_declared() {
 
 #[test]
 fn worker_with_all_privileges_has_them_one_by_one_where_one_fails() {
-    let world = strict_world();
+    let mut world = strict_world();
+    world.snapshot.default_acls = all_by_default(&mut world.clone());
     let queue_job = world.snapshot.routines.iter().find(|r| r.name == "queue_job").unwrap().oid;
     let worker = world.snapshot.roles.iter().find(|r| r.name == "service_role").unwrap().oid;
     let target = crate::doctor::Target::Routine(queue_job);
