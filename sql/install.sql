@@ -207,19 +207,20 @@ CREATE FUNCTION ops.load_contract(contract pg_catalog.jsonb, note pg_catalog.tex
   RETURNS TABLE (
     version pg_catalog.text, replaces pg_catalog.text, findings pg_catalog.int8,
       added pg_catalog.int8, removed pg_catalog.int8,
-    changes pg_catalog.text[])
+    changes pg_catalog.text)
   LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_load_contract';
 COMMENT ON FUNCTION ops.load_contract(pg_catalog.jsonb, pg_catalog.text) IS
   'Puts a contract into force. Its version must be higher than every earlier one, unless the same '
   'contract is in force already, which is a notice; an invalid contract changes nothing. Returns '
-  'the changes and the number of findings that it adds and removes. Requires superuser, or '
+  'the first ten changes, one per line, and the number of findings that it adds and removes; '
+  'ops.contract_changes() returns all changes. Requires superuser, or '
   'EXECUTE granted on this function.';
 
 CREATE FUNCTION ops.load_contract(contract pg_catalog.text, note pg_catalog.text DEFAULT NULL)
   RETURNS TABLE (
     version pg_catalog.text, replaces pg_catalog.text, findings pg_catalog.int8,
       added pg_catalog.int8, removed pg_catalog.int8,
-    changes pg_catalog.text[])
+    changes pg_catalog.text)
   LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_load_contract_text';
 COMMENT ON FUNCTION ops.load_contract(pg_catalog.text, pg_catalog.text) IS
   'Like ops.load_contract(jsonb), for a contract given as text: a duplicate field is an error.';
@@ -229,7 +230,7 @@ CREATE FUNCTION ops.rollback_contract(to_version pg_catalog.text DEFAULT NULL, n
   RETURNS TABLE (
     version pg_catalog.text, replaces pg_catalog.text, findings pg_catalog.int8,
       added pg_catalog.int8, removed pg_catalog.int8,
-    changes pg_catalog.text[])
+    changes pg_catalog.text)
   LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_rollback_contract';
 COMMENT ON FUNCTION ops.rollback_contract(pg_catalog.text, pg_catalog.text) IS
   'Puts an earlier contract into force again: the given version, or (NULL) the one before the '
@@ -381,6 +382,17 @@ COMMENT ON FUNCTION ops.adopt(pg_catalog.name[], pg_catalog.text, pg_catalog.tex
   'the next commands. A dry run changes nothing. reason is that of all exemptions; NULL: each says '
   'why the finding matters. replace is required where a contract other than the shipped one is in '
   'force. Requires superuser, or EXECUTE granted on this function, unless it is a dry run.';
+
+CREATE FUNCTION ops.adopt(schemas pg_catalog.text,
+    mode pg_catalog.text DEFAULT 'as_is', name pg_catalog.text DEFAULT NULL,
+    reason pg_catalog.text DEFAULT NULL, expires_in pg_catalog.interval DEFAULT '90 days',
+    dry_run pg_catalog.bool DEFAULT true, replace pg_catalog.bool DEFAULT false)
+  RETURNS TABLE (topic pg_catalog.text, detail pg_catalog.text)
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_adopt_text';
+COMMENT ON FUNCTION ops.adopt(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text,
+    pg_catalog.interval, pg_catalog.bool, pg_catalog.bool) IS
+  'Like ops.adopt(name[]), for the name of one schema, as in ops.adopt(''public''), or an array as '
+  'text.';
 
 CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error')
   RETURNS pg_catalog.void
@@ -609,7 +621,8 @@ CREATE FUNCTION ops.exempt(
 COMMENT ON FUNCTION ops.exempt(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz,
   pg_catalog.text, pg_catalog.text, pg_catalog.name) IS
   'Exempts one finding by its fingerprint, or every finding of a rule about objects that match a '
-  'pattern (* and ? as in a shell), of role_name (PUBLIC, or a role) or of every role. Returns the number of the exemption. It ends when it '
+  'pattern (* and ? as in a shell), of role_name (PUBLIC, or a role) or of every role. Returns the '
+  'number of the exemption. It ends when it '
   'expires, and when the object changes (owner, body, settings, query, policies and others). '
   'Requires superuser, or EXECUTE granted on this function.';
 

@@ -14,6 +14,8 @@ BEGIN;
 GRANT USAGE ON SCHEMA app TO web_anon, tenant_user, billing_worker;
 GRANT USAGE ON SCHEMA api TO tenant_user;
 GRANT USAGE ON SCHEMA billing TO billing_worker;
+ALTER DEFAULT PRIVILEGES IN SCHEMA billing GRANT ALL ON TABLES TO billing_worker;
+ALTER DEFAULT PRIVILEGES IN SCHEMA billing GRANT ALL ON SEQUENCES TO billing_worker;
 
 CREATE TABLE app.tenants (id bigint PRIMARY KEY, name text NOT NULL);
 ALTER TABLE app.tenants ENABLE ROW LEVEL SECURITY;

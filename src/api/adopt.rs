@@ -28,7 +28,19 @@ sql_function!(
     ops_adopt => adopt
 );
 fn adopt(call: Call) -> pg_sys::Datum {
-    let wanted = Wanted::of(call);
+    answer(call, &Wanted::of(call, argument::names(call, 0, "schemas")))
+}
+
+sql_function!(
+    /// `ops.adopt(schemas text, ...)`, with the same other arguments and columns: psql users write
+    /// one schema as `'public'`, which is no array.
+    ops_adopt_text => adopt_text
+);
+fn adopt_text(call: Call) -> pg_sys::Datum {
+    answer(call, &Wanted::of(call, argument::names_in_text(call, 0, "schemas")))
+}
+
+fn answer(call: Call, wanted: &Wanted) -> pg_sys::Datum {
     let lines = if argument::flag(call, 5, "dry_run") {
         wanted.tried()
     } else {
@@ -55,9 +67,9 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(call: Call) -> Self {
+    fn of(call: Call, schemas: Option<Vec<String>>) -> Self {
         Self {
-            schemas: argument::names(call, 0, "schemas"),
+            schemas,
             mode: mode(call, 1),
             name: argument::optional_text(call, 2, "name"),
             reason: argument::optional_text(call, 3, "reason"),

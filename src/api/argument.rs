@@ -57,6 +57,20 @@ pub fn names(call: Call, i: usize, name: &str) -> Option<Vec<String>> {
     not_empty(call.names(i), name)
 }
 
+/// Returns the names of a text that is one name, such as `public`, or an array, such as `{public}`,
+/// as [`names`] does.
+pub fn names_in_text(call: Call, i: usize, name: &str) -> Option<Vec<String>> {
+    let text = optional_text(call, i, name)?;
+    if !text.trim_start().starts_with('{') {
+        return Some(vec![text]);
+    }
+    let elements = Call::names_in(&text);
+    if elements.is_none() {
+        null_elements(name);
+    }
+    not_empty(elements, name)
+}
+
 /// Returns the numbers of an array that must have elements, none of them null; `None` for NULL,
 /// which means all.
 pub fn integers(call: Call, i: usize, name: &str) -> Option<Vec<i32>> {
@@ -84,13 +98,17 @@ fn not_empty(elements: Option<Vec<String>>, name: &str) -> Option<Vec<String>> {
 
 fn reject_null_elements(call: Call, i: usize, name: &str) {
     if call.has_null_elements(i) {
-        Report {
-            message: format!("{name} must not contain nulls"),
-            detail: String::new(),
-            hint: format!("Omit {name}, or use NULL instead of the array, for all."),
-        }
-        .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED);
+        null_elements(name);
     }
+}
+
+fn null_elements(name: &str) -> ! {
+    Report {
+        message: format!("{name} must not contain nulls"),
+        detail: String::new(),
+        hint: format!("Omit {name}, or use NULL instead of the array, for all."),
+    }
+    .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
 }
 
 fn null(name: &str, hint: &str) -> ! {

@@ -17,6 +17,7 @@ use dragonfly_core::contract::{
     self, Contract, Enforcement, Examined, Platform, Problem, Severity, examine_interruptibly,
     examine_lines,
 };
+use dragonfly_core::report::narrow_changes;
 use dragonfly_core::sql::{capitalized, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use semver::Version;
@@ -158,7 +159,7 @@ const SHOWN: usize = 10;
 sql_function!(
     /// `ops.load_contract(contract jsonb, note text DEFAULT NULL)
     /// RETURNS TABLE (version text, replaces text, findings int8, added int8, removed int8,
-    /// changes text[])`
+    /// changes text)`
     ops_load_contract => load_jsonb
 );
 fn load_jsonb(call: Call) -> pg_sys::Datum {
@@ -248,7 +249,7 @@ fn keep_in_force(history: &History, contract: &Contract) -> Loaded {
 sql_function!(
     /// `ops.rollback_contract(to_version text DEFAULT NULL, note text DEFAULT NULL)
     /// RETURNS TABLE (version text, replaces text, findings int8, added int8, removed int8,
-    /// changes text[])`
+    /// changes text)`
     ops_rollback_contract => rollback
 );
 fn rollback(call: Call) -> pg_sys::Datum {
@@ -315,7 +316,7 @@ impl Loaded {
             Value::Int(self.findings.total as i64),
             Value::Int(self.findings.added as i64),
             Value::Int(self.findings.removed as i64),
-            Value::Texts(self.changes),
+            Value::Text(narrow_changes(&self.changes)),
         ]])
     }
 }

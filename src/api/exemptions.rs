@@ -119,8 +119,8 @@ impl Hidden {
     }
 }
 
-/// What is to be exempted: one finding, or the findings of a rule on objects with matching names, of
-/// one role or of every role.
+/// What is to be exempted: one finding, or the findings of a rule on objects with matching names,
+/// of one role or of every role.
 struct Wanted {
     fingerprint: Option<String>,
     pattern: Option<(String, String)>,

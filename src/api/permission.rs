@@ -52,8 +52,9 @@ pub(super) fn approval_grant(role: &str) -> String {
     )
 }
 
-/// Returns who of some roles that exist may approve, without superusers, and who may not: to approve,
-/// a role needs EXECUTE with grant option on every function for it, itself or by a membership.
+/// Returns who of some roles that exist may approve, without superusers, and who may not: to
+/// approve, a role needs EXECUTE with grant option on every function for it, itself or by a
+/// membership.
 pub(super) fn approvers<'n>(state: &State, names: &[&'n str]) -> (Vec<&'n str>, Vec<&'n str>) {
     let snapshot = catalog::base(state).complete();
     let access = Access::new(&snapshot);

@@ -26,8 +26,8 @@ pub struct Exemption {
     pub rule: String,
     /// The identity of the object, or a pattern: `*` matches any characters, `?` matches one.
     pub object: String,
-    /// For an exemption by rule and object: the role, or PUBLIC, whose findings are accepted. `None`:
-    /// those of every role.
+    /// For an exemption by rule and object: the role, or PUBLIC, whose findings are accepted.
+    /// `None`: those of every role.
     pub role: Option<String>,
     /// Why the finding was accepted.
     pub reason: String,

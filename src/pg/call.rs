@@ -244,6 +244,22 @@ impl Call {
         self.array(i).map(|d| text_elements(d, pg_sys::NAMEOID, pg_sys::NAMEDATALEN as i32, b'c'))
     }
 
+    /// Returns the elements of an array that is written as text, such as `{a,"B c"}`; `None` for
+    /// elements that are null. Raises the server's error where the text is no array.
+    pub fn names_in(text: &str) -> Option<Vec<String>> {
+        let text = CString::new(to_server(text)).ok()?;
+        // SAFETY: the server's own input function of the type, with a C string.
+        unsafe {
+            let (mut function, mut element) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            pg_sys::getTypeInputInfo(pg_sys::NAMEARRAYOID, &mut function, &mut element);
+            let array =
+                pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), element, -1);
+            let has_nulls = pg_sys::array_contains_nulls(array.cast_mut_ptr());
+            let names = || text_elements(array, pg_sys::NAMEOID, pg_sys::NAMEDATALEN as i32, b'c');
+            (!has_nulls).then(names)
+        }
+    }
+
     /// Returns an argument of type integer[], as [`Self::texts`] does.
     pub fn ints(&self, i: usize) -> Option<Vec<i32>> {
         self.array(i).map(int_elements)

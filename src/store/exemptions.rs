@@ -265,7 +265,8 @@ pub struct New<'a> {
     pub rule: &'a str,
     /// The object, or a pattern of objects.
     pub object: &'a str,
-    /// For an exemption by rule and object: the role whose findings are exempt; `None` for every role.
+    /// For an exemption by rule and object: the role whose findings are exempt; `None` for every
+    /// role.
     pub role: Option<&'a str>,
     /// The reason.
     pub reason: &'a str,

@@ -367,6 +367,41 @@ fn next_command_of_a_dry_run_has_the_same_arguments() {
 }
 
 #[test]
+fn one_schema_is_named_as_a_text_and_several_as_an_array() {
+    let cluster = Cluster::start();
+    let client = &mut SHOP.start(&cluster);
+    attempt(client, "CREATE SCHEMA \"My schema\"; CREATE EXTENSION dragonfly_guard").unwrap();
+    for (schemas, expected) in [
+        ("'data'", "data"),
+        ("schemas => 'data'", "data"),
+        ("'My schema'", "\"My schema\""),
+        ("'{api,data}'", "api, data"),
+        ("'{\"My schema\"}'", "\"My schema\""),
+        ("ARRAY['api', 'data']", "api, data"),
+        ("NULL", "\"My schema\", api, auth, data, public"),
+        ("", "\"My schema\", api, auth, data, public"),
+    ] {
+        let call = format!("SELECT * FROM ops.adopt({schemas})");
+        assert_eq!(details(client, &call, "schemas"), [expected], "{call}");
+    }
+}
+
+#[test]
+fn schema_that_is_created_later_is_reported_where_a_client_can_use_it() {
+    let cluster = Cluster::start();
+    let client = &mut SHOP.start(&cluster);
+    adopt(client);
+    let found = "SELECT concat_ws(' ', rule, object, role_name) FROM ops.audit_security()
+        WHERE severity <> 'info'";
+    attempt(client, "CREATE SCHEMA closed; CREATE TABLE closed.t (a int)").unwrap();
+    assert_eq!(column(client, found), [""; 0]);
+    let open = "CREATE SCHEMA reports; CREATE TABLE reports.t (a int);
+        GRANT USAGE ON SCHEMA reports TO app_user; GRANT SELECT ON reports.t TO app_user";
+    attempt(client, open).unwrap();
+    assert_eq!(column(client, found), ["ungoverned_schema_access reports app_user"]);
+}
+
+#[test]
 fn own_contract_is_replaced_only_on_request() {
     let cluster = Cluster::start();
     let client = &mut SHOP.start(&cluster);
@@ -447,6 +482,10 @@ fn argument_without_an_answer_is_an_error() {
     let client = &mut cluster.guarded("app");
     for (call, code, message) in [
         ("SELECT ops.adopt('{}')", "22023", "schemas must not be empty"),
+        ("SELECT ops.adopt('')", "22023", "schemas must not be empty"),
+        ("SELECT ops.adopt('nowhere')", "22023", "unrecognized schema \"nowhere\""),
+        ("SELECT ops.adopt('{public,NULL}')", "22004", "schemas must not contain nulls"),
+        ("SELECT ops.adopt('{public')", "22P02", "malformed array literal: \"{public\""),
         ("SELECT ops.adopt('{nowhere}')", "22023", "unrecognized schema \"nowhere\""),
         ("SELECT ops.adopt(mode => 'lax')", "22023", "unrecognized mode \"lax\""),
         ("SELECT ops.adopt(reason => ' ')", "22023", "reason must not be empty"),

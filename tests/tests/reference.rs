@@ -210,6 +210,8 @@ This page is generated from the catalog comments of the extension (`\\df+ ops.*`
   `ops.audit_security(min_severity => 'warning')`.
 - `rules` takes ids of [rules](../rules/index.md); `min_severity` is `error`, `warning` or `info`.
   NULL does not restrict.
+- `schemas`, `rules` and `steps` are arrays, also for one element: `ARRAY['public']` or
+  `'{public}'`. `ops.adopt('public')` takes the name of one schema as well.
 - PUBLIC has no privilege on any of these objects. CREATE EXTENSION grants them to the roles
   `postgres`, `pg_monitor` and `service_role` where these roles exist; each entry lists them.
 - Functions that change the contract, exemptions or frozen schemas are for superusers and for roles

@@ -41,6 +41,144 @@ fn findings_and_history_fit_the_terminal() {
     assert!(rest.starts_with("... and ") && rest.ends_with(" more"), "{rest}");
 }
 
+/// What fits the terminal as psql shows it by default, with names as long as those of the document.
+const FITS: &[(&str, &str)] = &[
+    ("adopt", "SELECT * FROM ops.adopt(replace => true)"),
+    ("adopt", "SELECT * FROM ops.adopt(dry_run => false, replace => true)"),
+    ("findings", "SELECT * FROM ops.findings('info')"),
+    (
+        "load_contract",
+        "SELECT * FROM ops.load_contract(ops.contract() || '{\"version\": \"1.1.0\"}')",
+    ),
+    (
+        "load_contract",
+        "SELECT * FROM ops.load_contract(ops.contract()
+           || '{\"version\": \"1.2.0\", \"tables\": [], \"views\": [], \"functions\": []}')",
+    ),
+    ("rollback_contract", "SELECT * FROM ops.rollback_contract('1.0.0')"),
+    ("declare", "SELECT * FROM ops.declare('CREATE TABLE public.t ()', note => 'a table')"),
+    ("schema_fingerprint", "SELECT * FROM ops.schema_fingerprint()"),
+    ("assert_consistency", "SELECT ops.assert_consistency()"),
+    ("assert_security", "SELECT ops.assert_security()"),
+    (
+        "accept",
+        "SELECT a.* FROM ops.audit_security('{table_privileges}') AS f,
+                ops.accept(f.fingerprint, 'read by everyone') AS a",
+    ),
+    ("exempt", "SELECT ops.exempt(rule => 'rls_disabled', object => 'public.*', reason => 'x')"),
+    ("unexempt", "SELECT ops.unexempt(id => 1)"),
+    ("freeze_schema", "SELECT ops.freeze_schema('label')"),
+    ("unfreeze_schema", "SELECT ops.unfreeze_schema('label')"),
+];
+
+/// What has many columns, for programs, and fits the terminal with the settings of psql that
+/// docs/first-day.md names.
+const FITS_WRAPPED: &[(&str, &str)] = &[
+    ("apply_golden_sql", "SELECT * FROM ops.apply_golden_sql()"),
+    ("audit_contract", "SELECT * FROM ops.audit_contract(ops.contract())"),
+    ("audit_functions", "SELECT * FROM ops.audit_functions()"),
+    ("audit_grants", "SELECT * FROM ops.audit_grants()"),
+    ("audit_guard", "SELECT * FROM ops.audit_guard()"),
+    ("audit_objects", "SELECT * FROM ops.audit_objects()"),
+    ("audit_rls", "SELECT * FROM ops.audit_rls()"),
+    ("audit_roles", "SELECT * FROM ops.audit_roles()"),
+    ("audit_security", "SELECT * FROM ops.audit_security()"),
+    ("audit_views", "SELECT * FROM ops.audit_views()"),
+    ("check_schema_consistency", "SELECT * FROM ops.check_schema_consistency()"),
+    ("compare_schema", "SELECT * FROM ops.compare_schema(ops.schema_snapshot())"),
+    (
+        "contract_changes",
+        "SELECT ops.contract_changes(ops.contract('1.1.0'), ops.contract('1.2.0'))",
+    ),
+    ("contract_history", "SELECT * FROM ops.contract_history"),
+    ("doctor", "SELECT * FROM ops.doctor()"),
+    ("explain_access", "SELECT * FROM ops.explain_access('anon', 'public.judgments')"),
+    ("fix_schema_cache", "SELECT * FROM ops.fix_schema_cache()"),
+    ("golden_sql", "SELECT * FROM ops.golden_sql()"),
+    ("guard_status", "SELECT * FROM ops.guard_status()"),
+    ("infer_exemptions", "SELECT * FROM ops.infer_exemptions()"),
+    ("judge_search_path", "SELECT * FROM ops.judge_search_path('public')"),
+    ("rls_coverage", "SELECT * FROM ops.rls_coverage()"),
+    ("rls_policies", "SELECT * FROM ops.rls_policies()"),
+    ("role_matrix", "SELECT * FROM ops.role_matrix()"),
+    ("security_definer_functions", "SELECT * FROM ops.security_definer_functions()"),
+    ("security_rules", "SELECT * FROM ops.security_rules()"),
+    (
+        "try_migration",
+        "SELECT * FROM ops.try_migration('GRANT SELECT ON public.judgments TO anon')",
+    ),
+    ("validate_contract", "SELECT * FROM ops.validate_contract(ops.contract())"),
+    ("v_exemptions", "SELECT * FROM ops.v_exemptions"),
+    ("v_frozen_schemas", "SELECT * FROM ops.v_frozen_schemas"),
+    ("v_guard_log", "SELECT * FROM ops.v_guard_log"),
+    ("v_security_findings", "SELECT * FROM ops.v_security_findings"),
+];
+
+/// What returns one document.
+const DOCUMENTS: &[&str] = &[
+    "contract",
+    "contract_json",
+    "contract_preset",
+    "contract_schema",
+    "contract_sql",
+    "infer_contract",
+    "schema_snapshot",
+];
+
+#[test]
+fn every_function_and_view_fits_the_terminal() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    cluster.psql_file("app", "fixtures/violations.sql");
+    let wrapped: &[&str] = &["-P", "columns=120", "-P", "format=wrapped", "-P", "expanded=auto"];
+    let mut wide = Vec::new();
+    for (queries, options) in [(FITS, &[][..]), (FITS_WRAPPED, wrapped)] {
+        for (_, sql) in queries {
+            let arguments = [&["-X", "-d", "app"], options, &["-c", sql]].concat();
+            let output = cluster.client_program("psql", &arguments);
+            let screen = String::from_utf8(output.stdout).unwrap();
+            let width = screen.lines().map(|line| line.trim_end().chars().count()).max();
+            if width > Some(WIDTH) {
+                wide.push(format!("{} {sql}", width.unwrap_or_default()));
+            }
+        }
+    }
+    assert_eq!(wide, [""; 0]);
+    let mut measured: Vec<&str> =
+        [FITS, FITS_WRAPPED].concat().iter().map(|(name, _)| *name).collect();
+    measured.extend(DOCUMENTS);
+    measured.sort_unstable();
+    measured.dedup();
+    let existing = "SELECT DISTINCT name COLLATE \"C\" FROM (
+          SELECT p.proname, d.objid FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.oid
+           WHERE p.pronamespace = 'ops'::regnamespace AND d.deptype = 'e'
+           UNION ALL
+          SELECT c.relname, d.objid FROM pg_class AS c JOIN pg_depend AS d ON d.objid = c.oid
+           WHERE c.relnamespace = 'ops'::regnamespace AND d.deptype = 'e' AND c.relkind = 'v'
+        ) AS of_extension(name) ORDER BY 1";
+    assert_eq!(column(&mut client, existing), measured);
+}
+
+#[test]
+fn functions_that_psql_lists_are_those_of_the_reference() {
+    let cluster = Cluster::start();
+    let _client = cluster.guarded("app");
+    let (listed, _) = shown(&cluster, "\\df ops.*");
+    let mut names: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("ops "))
+        .map(|line| line.split('|').nth(1).unwrap_or_default().trim())
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.dedup();
+    assert!(names.len() > 40, "{listed}");
+    let reference = include_str!("../../docs/reference/functions.md");
+    for name in names {
+        assert!(reference.contains(&format!("\n### ops.{name}\n")), "{name} is not documented");
+    }
+    assert!(!listed.contains("trigger"), "{listed}");
+}
+
 #[test]
 fn contract_of_each_version_is_returned() {
     let cluster = Cluster::start();

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 57] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 58] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -29,6 +29,14 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 57] = [
         "pg_catalog.name[],pg_catalog.text,pg_catalog.text,pg_catalog.text,interval,boolean,\
          boolean",
         Some("ops_adopt"),
+        false,
+    ),
+    (
+        "ops",
+        "adopt",
+        "pg_catalog.text,pg_catalog.text,pg_catalog.text,pg_catalog.text,interval,boolean,\
+         boolean",
+        Some("ops_adopt_text"),
         false,
     ),
     (

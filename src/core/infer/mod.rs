@@ -69,8 +69,8 @@ fn omit_sections(contract: &mut Contract) {
 /// Returns `base`, which may be the contract of another database, with the preset of the platform
 /// to which this database belongs, if its roles show one. If no relation that `base` declares
 /// exists, its descriptions of roles, its sections, and the schemas that it leaves to services of a
-/// platform, are about another database and are removed: a schema of the application may have such a
-/// name.
+/// platform, are about another database and are removed: a schema of the application may have such
+/// a name.
 #[must_use]
 pub fn with_preset(
     base: &Contract,
@@ -178,9 +178,9 @@ fn draft(
     contract
 }
 
-/// Returns whether a pattern of managed roles or schemas is that of a platform to which the database
-/// does not belong, and matches nothing: what is created with such a name later would be excused.
-/// The shipped contract is one for Supabase.
+/// Returns whether a pattern of managed roles or schemas is that of a platform to which the
+/// database does not belong, and matches nothing: what is created with such a name later would be
+/// excused. The shipped contract is one for Supabase.
 fn of_another_platform(
     snapshot: &Snapshot,
     list: fn(ManagedDecl) -> Vec<String>,
@@ -316,8 +316,8 @@ pub fn roles_to_confirm(cx: &Context<'_>) -> Vec<ToConfirm> {
     Roles::of(cx).to_confirm(cx)
 }
 
-/// Makes the roles that run the migrations the deployers of an inferred contract, unless the contract
-/// that was in force names deployers of its own, or they are those of the shipped contract.
+/// Makes the roles that run the migrations the deployers of an inferred contract, unless the
+/// contract that was in force names deployers of its own, or they are those of the shipped one.
 pub fn name_deployers(cx: &Context<'_>, contract: &mut Contract) {
     let deployers: Vec<String> = Roles::of(cx).deployers().map(|role| role.name.clone()).collect();
     if contract.deployers.is_none() && !deployers.is_empty() {

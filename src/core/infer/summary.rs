@@ -29,7 +29,7 @@ impl Line {
 pub const WIDTH: usize = 100;
 
 /// The number of characters of a statement that fits beside the longest topic, `contract`.
-const STATEMENT_WIDTH: usize = 120 - " contract | ".len();
+const STATEMENT_WIDTH: usize = 120 - " contract |  ".len();
 
 /// The number of lines about the findings to look at first.
 const SHOWN: usize = 3;

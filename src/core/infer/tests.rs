@@ -157,7 +157,7 @@ fn everything_in_a_schema_is_declared_only_where_new_objects_get_it_by_default()
     world.snapshot.default_acls = defaults.clone();
     world.snapshot.default_acls[0].acl[0].privileges = Privileges::SELECT;
     assert_eq!(all_on_objects(&world), [""; 0]);
-    // Nobody but the worker executes new functions, or not even the worker.
+    // Of all roles, only the worker executes new functions, or not even the worker.
     let acl = defaults[0].acl.clone();
     let functions = DefaultAcl { schema: 0, object_type: b'f', ..defaults[0].clone() };
     for (privileges, expected) in

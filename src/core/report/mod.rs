@@ -5,5 +5,5 @@ pub mod overview;
 mod rule_page;
 pub mod shared_causes;
 
-pub use narrow::NarrowFinding;
+pub use narrow::{NarrowFinding, narrow_changes};
 pub use rule_page::{rule_index, rule_page};

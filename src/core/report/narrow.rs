@@ -33,12 +33,50 @@ impl NarrowFinding {
     }
 }
 
+/// The width of the changes beside version, replaces, findings, added and removed.
+const CHANGES: usize = 64;
+
+/// The number of changes that are shown.
+const SHOWN_CHANGES: usize = 10;
+
+/// Returns the first changes of a contract, one per line, and how many others there are. A line
+/// that is too long continues in the next one, indented.
+#[must_use]
+pub fn narrow_changes(changes: &[String]) -> String {
+    let options = textwrap::Options::new(CHANGES).subsequent_indent("    ");
+    let mut lines: Vec<String> = changes
+        .iter()
+        .take(SHOWN_CHANGES)
+        .map(|change| textwrap::fill(&printable(change), &options))
+        .collect();
+    if changes.len() > SHOWN_CHANGES {
+        lines.push(format!("... and {} more", changes.len() - SHOWN_CHANGES));
+    }
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalog::Privileges;
     use crate::rules::testing::World;
     use crate::rules::{rls_disabled, table_privileges};
+
+    #[test]
+    fn changes_are_lines_that_fit_and_the_others_are_counted() {
+        assert_eq!(narrow_changes(&[]), "");
+        let change = |i: usize| format!("+ tables[public.t{i}]");
+        assert_eq!(
+            narrow_changes(&[change(1), change(2)]),
+            "+ tables[public.t1]\n+ tables[public.t2]"
+        );
+        let mut many: Vec<String> = (0..12).map(change).collect();
+        many[3] = format!("~ description: {} -> {}", "a word ".repeat(40), "x".repeat(100));
+        let shown = narrow_changes(&many);
+        assert!(shown.ends_with("+ tables[public.t9]\n... and 2 more"), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() <= CHANGES), "{shown}");
+        assert!(shown.contains("\n    "), "{shown}");
+    }
 
     #[test]
     fn every_line_of_a_long_finding_fits() {
