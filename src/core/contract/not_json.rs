@@ -36,6 +36,11 @@ pub fn diagnose(text: &str) -> Option<Diagnosis> {
         let hint = "write the file with psql -XAt -c \"SELECT ops.contract_json()\"";
         return diagnosis("the text is a table as psql prints it, not JSON", hint.into());
     }
+    if is_sql(text) {
+        let hint = "amend the contract by SQL statements with SELECT * FROM \
+                    ops.declare('...', note => '...')";
+        return diagnosis("the text is SQL, not JSON", hint.into());
+    }
     if is_yaml(text) {
         let hint = "convert the file: yq -o=json contract.yaml > contract.json";
         return diagnosis("the text is YAML, not JSON", hint.into());
@@ -95,6 +100,31 @@ fn is_table_of_psql(text: &str) -> bool {
         && lines.next().is_some_and(is_rule)
 }
 
+/// Whether the text, without the comments at its beginning, begins like an SQL statement that
+/// `ops.declare()` reads, or like another frequent one.
+fn is_sql(text: &str) -> bool {
+    const FIRST_WORDS: [&str; 14] = [
+        "grant", "revoke", "create", "alter", "drop", "comment", "set", "select", "with", "begin",
+        "do", "insert", "update", "delete",
+    ];
+    let mut rest = text.trim_start();
+    loop {
+        let after = if let Some(comment) = rest.strip_prefix("--") {
+            comment.split_once('\n')
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/")
+        } else {
+            break;
+        };
+        let Some((_, after)) = after else { return false };
+        rest = after.trim_start();
+    }
+    let Some((word, _)) = rest.split_once(|c: char| c.is_whitespace() || c == ';') else {
+        return false;
+    };
+    FIRST_WORDS.iter().any(|first| first.eq_ignore_ascii_case(word))
+}
+
 /// Whether the first line that is no comment is the beginning of a YAML document.
 fn is_yaml(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim_end).filter(|line| !line.trim().is_empty());
@@ -138,6 +168,27 @@ mod tests {
                 "the text is the name of a psql variable, not its value; write :'contract' without \
                  quotes around it, in psql or a file that it reads"
             );
+        }
+    }
+
+    #[test]
+    fn statements_are_sql_and_words_that_look_like_them_are_not() {
+        for text in [
+            "GRANT SELECT ON app.plans TO web_user",
+            "-- contract app 1.1.0\n\n/* roles */ CREATE ROLE anon NOLOGIN;",
+            "  alter table t enable row level security",
+            "BEGIN;",
+            "SET contract.name = 'app'",
+        ] {
+            assert_eq!(
+                shown(text),
+                "the text is SQL, not JSON; amend the contract by SQL statements with SELECT * \
+                 FROM ops.declare('...', note => '...')",
+                "{text}"
+            );
+        }
+        for text in ["{\"grant\": 1}", "grant", "grants to: anon", "-- a comment", "set: 1"] {
+            assert!(!shown(text).starts_with("the text is SQL"), "{text}");
         }
     }
 
