@@ -6,7 +6,7 @@ use super::readers::OpsAccess;
 use super::shipped::shipped_rules;
 use super::types::{ByRole, Contract, GrantPrivilege};
 use crate::catalog::Privileges;
-use crate::sql::{argument_types, printable, safe_ident};
+use crate::sql::{bare_query, canonical_types, printable, safe_ident};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +61,7 @@ pub fn are_same(a: &Contract, b: &Contract) -> bool {
 }
 
 /// Returns the contract with the severity and guard action of every rule, and with one way of
-/// writing the same privileges and argument types.
+/// writing the same privileges, argument types and queries.
 fn normalized(contract: &Contract) -> Contract {
     let mut contract = contract.clone();
     for (id, default) in shipped_rules() {
@@ -75,7 +75,13 @@ fn normalized(contract: &Contract) -> Contract {
     tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(normalize);
     contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(normalize);
     for arguments in contract.functions.iter_mut().filter_map(|f| f.arguments.as_mut()) {
-        *arguments = argument_types(arguments).join(", ");
+        *arguments = canonical_types(arguments).join(", ");
+    }
+    for all_rows in contract.tables.iter_mut().filter_map(|table| table.all_rows.as_mut()) {
+        all_rows.retain(|_, commands| !commands.is_empty());
+    }
+    for query in contract.views.iter_mut().filter_map(|view| view.definition.as_mut()) {
+        *query = bare_query(query).to_owned();
     }
     contract
 }
@@ -330,7 +336,7 @@ mod tests {
         other.functions[0].arguments = other.functions[0]
             .arguments
             .as_ref()
-            .map(|list| format!(" pg_catalog.{} ", argument_types(list).join(" ,  ")));
+            .map(|list| format!(" pg_catalog.{} ", crate::sql::argument_types(list).join(" ,  ")));
         assert!(other.functions[0].arguments.is_some());
         assert_ne!(contract, other);
         assert!(are_same(&contract, &other));

@@ -4,7 +4,7 @@ use super::problem::{Path, Problems};
 use super::shipped::shipped_rules;
 use super::types::{ByRole, ColumnGrantsByRole, Contract};
 use crate::sql::similar::did_you_mean;
-use crate::sql::{argument_types, printable};
+use crate::sql::{canonical_types, printable};
 use std::collections::HashSet;
 
 /// The lists of a document in which names are missing because of other errors. Names that are not
@@ -275,7 +275,7 @@ impl<'c> Check<'c, '_, '_> {
             let at = list.item(i);
             self.name(&at.field("name"), &function.name);
             self.schema(&at.field("schema"), &function.schema);
-            let arguments = function.arguments.as_deref().map(argument_types);
+            let arguments = function.arguments.as_deref().map(canonical_types);
             if !known.insert((&function.schema, &function.name, arguments)) {
                 self.duplicate(&at.field("name"), "function", &function.name);
             }

@@ -102,7 +102,12 @@ impl Search<'_, '_, '_> {
     fn arguments(&mut self, at: &Path<'_>, declared: &str) {
         let trimmed = declared.trim();
         let inner = trimmed.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-        let Arguments { types, has_names } = Arguments::of(inner.unwrap_or(trimmed));
+        let Arguments { types, has_names, has_others } = Arguments::of(inner.unwrap_or(trimmed));
+        let allowed = "the input argument types, with commas between them".to_owned();
+        if has_others {
+            self.problems.error(at, "an argument is not the name of a type", allowed);
+            return;
+        }
         let (severity, problem) = if inner.is_some() {
             (Severity::Error, "the arguments are in parentheses")
         } else if has_names {
@@ -112,7 +117,6 @@ impl Search<'_, '_, '_> {
         } else {
             return;
         };
-        let allowed = "the input argument types, with commas between them".to_owned();
         let hint = format!("write {}", json(&types));
         self.problems.add(severity, at, problem.into(), Some(allowed), Some(hint));
     }
@@ -141,23 +145,24 @@ struct Arguments {
     types: String,
     /// Whether there were names, modes or defaults.
     has_names: bool,
+    /// Whether there was anything that is no argument.
+    has_others: bool,
 }
 
 impl Arguments {
     fn of(list: &str) -> Self {
-        let (mut types, mut has_names) = (Vec::new(), false);
+        let (mut types, mut has_names, mut has_others) = (Vec::new(), false, false);
         for argument in argument_types(list) {
-            let canonical = canonical_type(&argument);
-            if is_type(&canonical) {
-                types.push(canonical);
+            if is_type(&argument) {
+                types.push(canonical_type(&argument));
             } else if let Some(meant) = without_name(&argument) {
                 has_names = true;
                 types.extend(meant);
             } else {
-                types.push(canonical);
+                has_others = true;
             }
         }
-        Self { types: types.join(", "), has_names }
+        Self { types: types.join(", "), has_names, has_others }
     }
 }
 
@@ -172,17 +177,16 @@ fn without_name(argument: &str) -> Option<Vec<String>> {
     }
     // At most a mode and a name.
     for _ in 0..3 {
-        let canonical = canonical_type(rest);
-        if is_type(&canonical) {
-            return Some(vec![canonical]);
+        if is_type(rest) {
+            return Some(vec![canonical_type(rest)]);
         }
         rest = rest[find_unquoted(rest, " ")?..].trim_start();
     }
     None
 }
 
-/// Whether a text is the name of a type.
-fn is_type(canonical: &str) -> bool {
+/// Whether a text is the name of a type, with or without modifiers and brackets.
+fn is_type(text: &str) -> bool {
     /// The server's types with several words.
     const WORDS: [&str; 7] = [
         "bit varying",
@@ -193,11 +197,63 @@ fn is_type(canonical: &str) -> bool {
         "timestamp with time zone",
         "timestamp without time zone",
     ];
-    let element = canonical.strip_suffix("[]").unwrap_or(canonical);
-    WORDS.contains(&element)
-        || !element.is_empty()
-            && find_unquoted(element, " ").is_none()
-            && find_unquoted(element, "=").is_none()
+    let brackets = find_unquoted(text, "[").unwrap_or(text.len());
+    let element = canonical_type(&text[..brackets]);
+    has_plain_modifiers(text)
+        && are_plain_brackets(&text[brackets..])
+        && (WORDS.contains(&element.as_str()) || is_qualified_name(&element))
+}
+
+/// Whether quotes and parentheses are closed, and parentheses contain numbers and words only.
+fn has_plain_modifiers(text: &str) -> bool {
+    let (mut is_quoted, mut is_inside) = (false, false);
+    for c in text.chars() {
+        match c {
+            '"' if !is_inside => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            '(' if !is_inside => is_inside = true,
+            ')' if is_inside => is_inside = false,
+            '(' | ')' => return false,
+            _ if is_inside && !(c.is_alphanumeric() || ", _-".contains(c)) => return false,
+            _ => {}
+        }
+    }
+    !is_quoted && !is_inside
+}
+
+/// Whether a text consists of brackets in pairs, with numbers in them.
+fn are_plain_brackets(text: &str) -> bool {
+    let mut rest = text.trim_end();
+    while let Some(inner) = rest.strip_prefix('[') {
+        let Some(after) = inner.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix(']')
+        else {
+            return false;
+        };
+        rest = after.trim_start();
+    }
+    rest.is_empty()
+}
+
+/// Whether a text is a name, or a schema and a name, each quoted or a word.
+fn is_qualified_name(text: &str) -> bool {
+    let mut rest = text;
+    for _ in 0..2 {
+        let after = if rest.starts_with('"') {
+            unquote(rest).filter(|(name, _)| !name.is_empty()).map(|(_, after)| after)
+        } else {
+            let is_part = |c: char| c.is_alphanumeric() || !c.is_ascii() || "_$".contains(c);
+            let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            let is_word = rest.starts_with(|c: char| !c.is_ascii_digit() && c != '$') && end > 0;
+            is_word.then(|| &rest[end..])
+        };
+        let Some(after) = after else { return false };
+        if after.is_empty() {
+            return true;
+        }
+        let Some(next) = after.strip_prefix('.') else { return false };
+        rest = next;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -218,6 +274,51 @@ mod tests {
             .filter(|p| p.path.starts_with(&path) && p.hint.is_some())
             .map(|p| format!("{} {p}", p.severity.as_str()))
             .collect()
+    }
+
+    #[test]
+    fn arguments_that_are_no_list_of_types_are_an_error() {
+        let errors = |arguments: &str| -> Vec<String> {
+            let mut document: Value = serde_json::from_str(DEFAULT).unwrap();
+            document["functions"] = serde_json::json!([
+                {"schema": "public", "name": "f", "arguments": arguments}
+            ]);
+            let all = examine(&document.to_string()).problems.into_iter();
+            let errors = all.filter(|problem| problem.severity == Severity::Error);
+            errors.map(|problem| problem.problem).collect()
+        };
+        for types in [
+            "",
+            "text",
+            "int, numeric(10,2)[]",
+            "app.\"a;b,c\"[]",
+            "\"char\", timestamp(3) with time zone, bit varying(5)",
+            "geometry(Point,4326), integer[3][3], ünits, _text",
+        ] {
+            assert_eq!(errors(types), [""; 0], "{types}");
+        }
+        for others in [
+            "a; drop",
+            "int); ALTER ROLE anon SUPERUSER; --",
+            "int(1; drop)",
+            "text, \"open",
+            "numeric(10",
+            "numeric 10)",
+            "int[",
+            "int]",
+            "int[] drop",
+            "int 4[]",
+            "int,",
+            ",",
+            "'text'",
+            "a.b.c",
+            "\"\"",
+            "text -- x",
+            "text /* x */",
+            "4",
+        ] {
+            assert_eq!(errors(others).len(), 1, "{others}");
+        }
     }
 
     #[test]

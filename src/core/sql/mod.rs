@@ -148,6 +148,18 @@ pub fn canonical_type(name: &str) -> String {
     format!("{}{array}", standard.map_or(words, |(_, standard)| standard))
 }
 
+/// Returns the types in a list of arguments, each as [`canonical_type`] writes it.
+#[must_use]
+pub fn canonical_types(list: &str) -> Vec<String> {
+    argument_types(list).iter().map(|one| canonical_type(one)).collect()
+}
+
+/// Returns a query without spaces around it and semicolons at its end.
+#[must_use]
+pub fn bare_query(text: &str) -> &str {
+    text.trim_start().trim_end_matches(|c: char| c == ';' || c.is_whitespace())
+}
+
 /// The names by which SQL knows the server's types, and those that the server prints.
 const SYNONYMS: [(&str, &str); 19] = [
     ("bool", "boolean"),
