@@ -11,7 +11,7 @@ mod probe;
 mod statement;
 mod texts;
 
-pub use named::type_in_contract;
+pub use named::{type_in_contract, type_in_session};
 pub use objects::{Callable, Objects, unusable};
 pub use probe::Probe;
 pub use statement::{Statement, forms};

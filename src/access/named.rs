@@ -288,8 +288,19 @@ fn type_named(schema: &str, name: &str) -> Option<Oid> {
 /// Returns a type, as it is written for a routine in this schema, in the form of the contract;
 /// `None` where there is no such type.
 pub fn type_in_contract(schema: &str, written: &str) -> Option<String> {
-    let name = catalog::current_type_name(type_named(schema, written)?);
-    Some(name.strip_prefix("pg_catalog.").map_or(name.clone(), str::to_owned))
+    type_named(schema, written).map(in_contract)
+}
+
+/// Returns the type that the server finds by the search_path of the session, in the form of the
+/// contract.
+pub fn type_in_session(written: &str) -> Option<String> {
+    let found = subtransaction::rolled_back(|| catalog::deparse::type_named(written));
+    found.ok().flatten().map(in_contract)
+}
+
+fn in_contract(oid: Oid) -> String {
+    let name = catalog::current_type_name(oid);
+    name.strip_prefix("pg_catalog.").map_or(name.clone(), str::to_owned)
 }
 
 fn columns(relation: Oid, columns: Vec<String>) -> Found {

@@ -235,7 +235,7 @@ fn reject_version(contract: &Contract, highest: &Version, known: Option<&Contrac
 
 /// Reports that the contract in force is the same, and returns what loading it returns.
 fn keep_in_force(history: &History, contract: &Contract) -> Loaded {
-    let total = found_under(contract, history).len();
+    let total = found_under(contract, &history.state, history).len();
     Report {
         message: format!("contract {} is in force already: {}", contract.version, counted(total)),
         detail: "It has the same contents. Nothing is changed.".into(),
@@ -328,6 +328,17 @@ pub(super) fn put_into_force(
     document: &str,
     note: Option<&str>,
 ) -> Loaded {
+    put_into_force_and(history, contract, document, note, || {})
+}
+
+/// Does what [`put_into_force`] does, and `then`, before the findings are counted.
+pub(super) fn put_into_force_and(
+    history: &History,
+    contract: &Contract,
+    document: &str,
+    note: Option<&str>,
+    then: impl FnOnce(),
+) -> Loaded {
     let earlier = history.past.last().and_then(|past| history.read(past));
     let earlier = earlier.as_ref().map(|(contract, _)| contract);
     // Where the earlier contract is not valid, CREATE EXTENSION is known to have granted this.
@@ -341,8 +352,10 @@ pub(super) fn put_into_force(
     readers::check(before, contract);
     history.add(document, note);
     readers::apply(&history.own, before, contract);
-    let before = earlier.map(|earlier| found_under(earlier, history)).unwrap_or_default();
-    let after = found_under(contract, history);
+    let found = |contract| found_under(contract, &State::now(), history);
+    let before = earlier.map(found).unwrap_or_default();
+    then();
+    let after = found(contract);
     let findings = Counts {
         total: after.len(),
         added: after.difference(&before).count(),
@@ -359,8 +372,8 @@ pub(super) fn put_into_force(
 }
 
 /// Returns the fingerprints of the findings under a contract.
-fn found_under(contract: &Contract, history: &History) -> HashSet<String> {
-    audit::reported_under(contract, &history.state, &history.own, Fixes::OfRules)
+fn found_under(contract: &Contract, state: &State, history: &History) -> HashSet<String> {
+    audit::reported_under(contract, state, &history.own, Fixes::OfRules)
         .into_iter()
         .map(|f| f.fingerprint)
         .collect()

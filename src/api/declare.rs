@@ -1,7 +1,7 @@
 //! The contract in SQL: `ops.declare()` amends it by statements, `ops.accept()` so that it allows a
 //! finding, and `ops.contract_sql()` returns it as statements.
 
-use super::contract::{Loaded, put_into_force, valid};
+use super::contract::{Loaded, put_into_force_and, valid};
 use super::{argument, permission};
 use crate::audit;
 use crate::catalog;
@@ -16,7 +16,9 @@ use crate::store::Installation;
 use crate::store::contract::{History, next_version as next_after, version};
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, changes};
-use dragonfly_core::declare::{self, Declaration, On, Section, Target, Unfit, amend, headed};
+use dragonfly_core::declare::{
+    self, Cause, Declaration, On, Section, Target, Unfit, amend, headed,
+};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -31,34 +33,33 @@ fn declare(call: Call) -> pg_sys::Datum {
     let note = argument::text(call, 1, "note");
     let run = argument::flag(call, 2, "run");
     let history = History::open();
-    let existing = governed_with(&read(&sql, &Snapshot::default()));
-    let statements = read(&sql, &existing);
+    let installed = Installation::now();
+    let statements = read(&sql);
     let declarations = accepted(&statements);
-    let contract = amended(&statements, &declarations, &existing);
-    let loaded = load(&history, contract, &note);
-    if run {
-        // Only the result of all statements counts: one may depend on a later one.
-        setting::under(&[(c"dragonfly_guard.check_at", c"commit")], || {
-            statements.iter().filter(|one| one.is_executable).for_each(execute);
-            guard::check_as_if_committing();
-        });
-    }
+    let existing = governed_with(&installed, &declarations);
+    let contract = amended(&installed.contract, &statements, &declarations, &existing);
+    let loaded = load(&history, &installed.contract, contract, &note, || {
+        if run {
+            // Only the result of all statements counts: one may depend on a later one.
+            setting::under(&[(c"dragonfly_guard.check_at", c"commit")], || {
+                statements.iter().filter(|one| one.is_executable).for_each(execute);
+                guard::check_as_if_committing();
+            });
+        }
+    });
     rows(call, loaded)
 }
 
 /// Returns the catalog of the governed schemas and of those that the statements declare.
-fn governed_with(statements: &[Statement]) -> Snapshot {
-    let Installation { state, own, contract } = Installation::now();
-    let mut contract = (*contract).clone();
-    let declared = statements.iter().filter_map(|one| one.declared.as_ref().ok()).flatten();
-    let schemas: Vec<Declaration> = declared
-        .filter(|one| matches!(one, Declaration::Create(Target::Schema(_))))
-        .cloned()
-        .collect();
+fn governed_with(installed: &Installation, declared: &[(usize, Declaration)]) -> Snapshot {
+    let mut contract = (*installed.contract).clone();
+    let is_schema = |one: &&Declaration| matches!(one, Declaration::Create(Target::Schema(_)));
+    let schemas: Vec<Declaration> =
+        declared.iter().map(|(_, one)| one).filter(is_schema).cloned().collect();
     if let Ok(amended) = amend(&contract, &schemas, None, &interrupts) {
         contract = amended;
     }
-    catalog::full(&state, &contract, &own)
+    catalog::full(&installed.state, &contract, &installed.own)
 }
 
 /// Returns what all statements declare. Raises an error for the first that a contract cannot
@@ -85,34 +86,45 @@ fn reject(reason: &Unfit, statements: &[Statement], place: usize) -> ! {
         },
         hint: reason.hint.clone(),
     }
-    .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    .error(match reason.cause {
+        Cause::Invalid => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        Cause::Inexpressible => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        Cause::Unknown => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+    })
 }
 
 /// Returns the contract in force with the amendments. Raises an error where one does not fit.
 fn amended(
+    contract: &Contract,
     statements: &[Statement],
     declarations: &[(usize, Declaration)],
     existing: &Snapshot,
 ) -> Contract {
     let all: Vec<Declaration> = declarations.iter().map(|(_, one)| one.clone()).collect();
-    let contract = Installation::now().contract;
-    amend(&contract, &all, Some(existing), &interrupts)
+    amend(contract, &all, Some(existing), &interrupts)
         .unwrap_or_else(|(at, reason)| reject(&reason, statements, declarations[at].0))
 }
 
-/// Puts an amended contract into force, as the next version. `None` where nothing has changed.
-fn load(history: &History, mut amended: Contract, note: &str) -> Option<(String, Loaded)> {
-    let contract = Installation::now().contract;
-    let next = next_version(history, &contract, &amended);
+/// Puts an amended contract into force, as the next version, and does `then` before its findings
+/// are counted. `None` where nothing has changed.
+fn load(
+    history: &History,
+    contract: &Contract,
+    mut amended: Contract,
+    note: &str,
+    then: impl FnOnce(),
+) -> Option<(String, Loaded)> {
+    let next = next_version(history, contract, &amended);
     amended.version.clone_from(&contract.version);
-    if changes(&contract, &amended).is_empty() {
+    if changes(contract, &amended).is_empty() {
         Report { message: "the contract already declares this".into(), ..Report::default() }
             .notice();
+        then();
         return None;
     }
     amended.version.clone_from(&next);
     let document = serde_json::to_string(&amended).expect("a contract is JSON");
-    let loaded = put_into_force(history, &valid(&document), &document, Some(note));
+    let loaded = put_into_force_and(history, &valid(&document), &document, Some(note), then);
     Some((next, loaded))
 }
 
@@ -187,7 +199,8 @@ fn accept(call: Call) -> pg_sys::Datum {
         };
         accepted.contract
     });
-    rows(call, load(&History::open(), amended, &note))
+    let contract = Installation::now().contract;
+    rows(call, load(&History::open(), &contract, amended, &note, || {}))
 }
 
 sql_function!(
@@ -250,7 +263,7 @@ fn is_readable(declaration: &Declaration) -> bool {
             && has_query(one) == has_query(declaration)
     };
     let read = subtransaction::rolled_back(|| {
-        let read = read(&text, &Snapshot::default());
+        let read = read(&text);
         let declared = read.first().and_then(|one| one.declared.as_deref().ok());
         read.len() == 1 && matches!(declared, Some([one]) if same(one))
     });

@@ -1,7 +1,7 @@
 //! GRANT and REVOKE.
 
 use super::names::{function, grantees, qualified_relation, roles};
-use super::reason::not_expressible;
+use super::reason::{not_expressible, without, without_cascade};
 use super::tree::Tree;
 use dragonfly_core::catalog::Privileges;
 use dragonfly_core::declare::{Declaration, Grant, Granted, Name, On, Unfit};
@@ -10,11 +10,13 @@ use pgrx::pg_sys;
 /// GRANT and REVOKE on objects.
 pub fn grant(statement: Tree<pg_sys::GrantStmt>) -> Result<Vec<Declaration>, Unfit> {
     if statement.grant_option {
-        return Err(Unfit::new(
+        return Err(Unfit::inexpressible(
             "a contract does not declare grant options",
             "Omit WITH GRANT OPTION, or GRANT OPTION FOR.",
         ));
     }
+    without(!statement.grantor.is_null(), "GRANTED BY")?;
+    without_cascade(statement.behavior)?;
     let (roles, to_public) = grantees(&statement.list(|statement| statement.grantees))?;
     let listed = statement.list(|statement| statement.privileges);
     let mut privileges = listed.into_iter().map(granted).collect::<Result<Vec<_>, _>>()?;
@@ -81,13 +83,20 @@ fn objects(statement: Tree<pg_sys::GrantStmt>) -> Result<On, Unfit> {
 
 /// GRANT and REVOKE of roles.
 pub fn memberships(statement: Tree<pg_sys::GrantRoleStmt>) -> Result<Vec<Declaration>, Unfit> {
+    without(has_options(statement), "an option of a membership")?;
+    without(!statement.grantor.is_null(), "GRANTED BY")?;
+    without_cascade(statement.behavior)?;
     let members = roles(&statement.list(|statement| statement.grantee_roles))?;
-    let granted: Vec<String> = statement
-        .list(|statement| statement.granted_roles)
-        .into_iter()
-        .filter_map(Tree::cast::<pg_sys::AccessPriv>)
-        .filter_map(|role| role.text(|role| role.priv_name))
-        .collect();
+    let named = statement.list(|statement| statement.granted_roles).into_iter();
+    let named: Vec<_> = named.filter_map(Tree::cast::<pg_sys::AccessPriv>).collect();
+    if named.iter().any(|role| !role.cols.is_null()) {
+        return Err(Unfit::new(
+            "columns are named in GRANT or REVOKE of a role",
+            "Name the privileges and the table: GRANT SELECT (a) ON app.t TO ...",
+        ));
+    }
+    let granted: Vec<String> =
+        named.into_iter().filter_map(|role| role.text(|role| role.priv_name)).collect();
     let pairs = granted.iter().flat_map(|role| members.iter().map(move |member| (role, member)));
     let membership = |(role, member): (&String, &String)| Declaration::Membership {
         role: role.clone(),
@@ -95,4 +104,16 @@ pub fn memberships(statement: Tree<pg_sys::GrantRoleStmt>) -> Result<Vec<Declara
         is_revoke: !statement.is_grant,
     };
     Ok(pairs.map(membership).collect())
+}
+
+/// Whether a statement about a membership has ADMIN, INHERIT or SET.
+#[cfg(feature = "pg15")]
+fn has_options(statement: Tree<pg_sys::GrantRoleStmt>) -> bool {
+    statement.admin_opt
+}
+
+/// Whether a statement about a membership has ADMIN, INHERIT or SET.
+#[cfg(not(feature = "pg15"))]
+fn has_options(statement: Tree<pg_sys::GrantRoleStmt>) -> bool {
+    !statement.opt.is_null()
 }

@@ -9,7 +9,6 @@ mod reason;
 mod tree;
 
 use crate::pg::heap::interrupts;
-use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::declare::{Declaration, Unfit};
 use reason::{not_expressible, tag};
 use tree::Tree;
@@ -24,12 +23,11 @@ pub struct Statement {
     pub is_executable: bool,
 }
 
-/// Reads statements. `existing` is the catalog, in which policies are looked up that the statements
-/// drop. Raises the server's error where the text cannot be parsed.
-pub fn read(sql: &str, existing: &Snapshot) -> Vec<Statement> {
+/// Reads statements. Raises the server's error where the text cannot be parsed.
+pub fn read(sql: &str) -> Vec<Statement> {
     let read_one = |(text, node): (String, Tree)| {
         interrupts();
-        let declared = declarations(&text, node, existing);
+        let declared = declarations(&text, node);
         let is_executable = !is_about_contract_alone(declared.as_deref().unwrap_or_default());
         Statement { text, declared, is_executable }
     };
@@ -38,11 +36,14 @@ pub fn read(sql: &str, existing: &Snapshot) -> Vec<Statement> {
 
 /// Whether a statement that declares this sets fields of the contract that no object has.
 fn is_about_contract_alone(declared: &[Declaration]) -> bool {
-    use Declaration::{AllRows, Kind, ResetAll, Set};
-    declared.iter().any(|d| matches!(d, ResetAll | Set(..) | Kind(..) | AllRows(..)))
+    use Declaration::{AllRows, AllRowsOf, AnyArguments, Kind, ResetAll, Set};
+    declared.iter().any(|declaration| match declaration {
+        ResetAll | Set(..) | Kind(..) | AllRows(..) | AllRowsOf(..) | AnyArguments(_) => true,
+        _ => false,
+    })
 }
 
-fn declarations(text: &str, node: Tree, existing: &Snapshot) -> Result<Vec<Declaration>, Unfit> {
+fn declarations(text: &str, node: Tree) -> Result<Vec<Declaration>, Unfit> {
     if let Some(grant) = node.cast() {
         return acl::grant(grant);
     }
@@ -101,7 +102,7 @@ fn declarations(text: &str, node: Tree, existing: &Snapshot) -> Result<Vec<Decla
         return other::drop_roles(roles);
     }
     if let Some(objects) = node.cast() {
-        return other::drop_objects(objects, existing);
+        return other::drop_objects(objects);
     }
     Err(not_expressible(&tag(node)))
 }

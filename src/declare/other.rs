@@ -1,25 +1,22 @@
 //! ALTER, DROP, COMMENT and SET.
 
-use super::create::{attributes, is_on, security};
+use super::create::{PREFIX, attributes, is_on, security};
 use super::names::{function, qualified, relation, role, roles};
-use super::reason::{not_expressible, tag};
+use super::reason::{not_expressible, tag, without, without_cascade};
 use super::tree::Tree;
-use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::RoleKind;
-use dragonfly_core::declare::{
-    Declaration, Name, PolicyHeader, Renamed, RowSecurity, Target, Unfit,
-};
-use dragonfly_core::sql::{printable, safe_ident};
+use dragonfly_core::declare::{Declaration, Name, Renamed, RowSecurity, Target, Unfit};
+use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{AlterTableType, ObjectType, VariableSetKind};
-
-/// The prefix of the settings that are fields of the contract.
-const PREFIX: &str = "contract.";
 
 /// ALTER ROLE with attributes.
 pub fn alter_role(statement: Tree<pg_sys::AlterRoleStmt>) -> Result<Vec<Declaration>, Unfit> {
     let name = role(statement.below(|statement| statement.role))?;
-    let attributes = attributes(&statement.list(|statement| statement.options))?;
+    let options = statement.list(|statement| statement.options);
+    let attributes = attributes(&options)?;
+    // CREATE ROLE says what else the role is; here, nothing else would be said.
+    without(attributes.len() < options.len(), "LOGIN or INHERIT of a role")?;
     Ok(vec![Declaration::Attributes(name, attributes)])
 }
 
@@ -32,9 +29,12 @@ pub fn alter_role_set(
     let (Some(setting), Some("contract.kind")) = (setting, name.as_deref()) else {
         return Err(not_expressible("ALTER ROLE ... SET"));
     };
+    without(!statement.database.is_null(), "IN DATABASE")?;
     let name = role(statement.below(|statement| statement.role))?;
-    let value = setting.list(|setting| setting.args).first().copied().and_then(Tree::value);
-    let value = value.unwrap_or_default();
+    let value = match values(setting)?.as_slice() {
+        [value] => value.clone(),
+        values => values.join(", "),
+    };
     let kinds = [RoleKind::Client, RoleKind::Worker, RoleKind::Owner, RoleKind::Login];
     match kinds.into_iter().find(|kind| kind.as_str() == value) {
         Some(kind) => Ok(vec![Declaration::Kind(name, kind)]),
@@ -45,9 +45,27 @@ pub fn alter_role_set(
     }
 }
 
+/// Returns the values after SET; none for RESET and SET TO DEFAULT.
+fn values(setting: Tree<pg_sys::VariableSetStmt>) -> Result<Vec<String>, Unfit> {
+    without(setting.is_local, "SET LOCAL")?;
+    match setting.kind {
+        VariableSetKind::VAR_SET_VALUE => {}
+        VariableSetKind::VAR_RESET | VariableSetKind::VAR_SET_DEFAULT => return Ok(vec![]),
+        VariableSetKind::VAR_SET_CURRENT => without(true, "FROM CURRENT")?,
+        _ => return Err(not_expressible("this form of SET")),
+    }
+    let listed = setting.list(|setting| setting.args);
+    let value = |argument: Tree| argument.value().ok_or_else(|| not_expressible("such a value"));
+    listed.into_iter().map(value).collect()
+}
+
 /// ALTER TABLE ... ROW LEVEL SECURITY, and the options of tables and views.
 pub fn alter_table(statement: Tree<pg_sys::AlterTableStmt>) -> Result<Vec<Declaration>, Unfit> {
     let Some(named) = statement.below(|statement| statement.relation) else { return Ok(vec![]) };
+    without(statement.missing_ok, "IF EXISTS of ALTER")?;
+    if !matches!(statement.objtype, ObjectType::OBJECT_TABLE | ObjectType::OBJECT_VIEW) {
+        return Err(not_expressible(&tag(statement.untyped())));
+    }
     let name = relation(named)?;
     let commands = statement.list(|statement| statement.cmds).into_iter();
     let commands = commands.filter_map(Tree::cast::<pg_sys::AlterTableCmd>);
@@ -68,7 +86,7 @@ pub fn alter_table(statement: Tree<pg_sys::AlterTableStmt>) -> Result<Vec<Declar
             AlterTableType::AT_SetRelOptions => declared.extend(options(&name, command, true)?),
             AlterTableType::AT_ResetRelOptions => declared.extend(options(&name, command, false)?),
             _ => {
-                return Err(Unfit::new(
+                return Err(Unfit::inexpressible(
                     "this action of ALTER TABLE does not amend a contract",
                     "Use ENABLE, DISABLE, FORCE or NO FORCE ROW LEVEL SECURITY, and execute other \
                      actions by themselves.",
@@ -76,7 +94,8 @@ pub fn alter_table(statement: Tree<pg_sys::AlterTableStmt>) -> Result<Vec<Declar
             }
         }
     }
-    let of_contract = |one: &Declaration| matches!(one, Declaration::AllRows(..));
+    let of_contract =
+        |one: &Declaration| matches!(one, Declaration::AllRows(..) | Declaration::AllRowsOf(..));
     if declared.len() > 1 && declared.iter().any(of_contract) {
         return Err(Unfit::new(
             "contract.all_rows is set with other actions",
@@ -98,19 +117,16 @@ fn options(
         let option_name = option.text(|option| option.defname).unwrap_or_default();
         match (namespace.as_deref(), option_name.as_str()) {
             (Some("contract"), "all_rows") => {
-                let value = option.below(|option| option.arg).and_then(Tree::value);
-                if is_set && value.as_deref() != Some("declared") {
-                    return Err(Unfit::new(
-                        "invalid value for contract.all_rows",
-                        "Use SET (contract.all_rows = declared), or RESET (contract.all_rows).",
-                    ));
+                if is_set {
+                    all_rows(name, option)
+                } else {
+                    Ok(Declaration::AllRows(name.clone(), false))
                 }
-                Ok(Declaration::AllRows(name.clone(), is_set))
             }
             (None, "security_invoker") => {
-                Ok(Declaration::SecurityInvoker(name.clone(), is_set && is_on(option)))
+                Ok(Declaration::SecurityInvoker(name.clone(), is_set && is_on(option)?))
             }
-            _ => Err(Unfit::new(
+            _ => Err(Unfit::inexpressible(
                 format!("option \"{}\" does not amend a contract", printable(&option_name)),
                 "Use security_invoker of a view, or contract.all_rows of a table.",
             )),
@@ -119,21 +135,64 @@ fn options(
     options.map(declaration).collect()
 }
 
-/// ALTER FUNCTION ... SECURITY.
+/// `SET (contract.all_rows = ...)`: the word declared, or the field as JSON.
+fn all_rows(table: &Name, option: Tree<pg_sys::DefElem>) -> Result<Declaration, Unfit> {
+    let value = option.below(|option| option.arg).and_then(Tree::value).unwrap_or_default();
+    if value == "declared" {
+        return Ok(Declaration::AllRows(table.clone(), true));
+    }
+    match serde_json::from_str(&value) {
+        Ok(all_rows) => Ok(Declaration::AllRowsOf(table.clone(), all_rows)),
+        Err(_) => Err(Unfit::new(
+            "invalid value for contract.all_rows",
+            "Use SET (contract.all_rows = declared), the field as JSON, or RESET \
+             (contract.all_rows).",
+        )),
+    }
+}
+
+/// ALTER FUNCTION ... SECURITY, and `SET contract.arguments = any`.
 pub fn alter_function(
     statement: Tree<pg_sys::AlterFunctionStmt>,
 ) -> Result<Vec<Declaration>, Unfit> {
     let actions = statement.list(|statement| statement.actions);
     let Some(named) = statement.below(|statement| statement.func) else { return Ok(vec![]) };
-    match (security(&actions), actions.len()) {
+    if let [action] = actions.as_slice()
+        && let Some(setting) = arguments_setting(*action)
+    {
+        return any_arguments(named, setting);
+    }
+    match (security(&actions)?, actions.len()) {
         (Some(is_definer), 1) => {
             Ok(vec![Declaration::SecurityDefiner(function(named)?, is_definer)])
         }
-        _ => Err(Unfit::new(
+        _ => Err(Unfit::inexpressible(
             "this action of ALTER FUNCTION does not amend a contract",
             "Use SECURITY DEFINER or SECURITY INVOKER, and execute other actions by themselves.",
         )),
     }
+}
+
+/// Returns the setting in `ALTER FUNCTION ... SET contract.arguments = ...`.
+fn arguments_setting(action: Tree) -> Option<Tree<pg_sys::VariableSetStmt>> {
+    let action = action.cast::<pg_sys::DefElem>()?;
+    let setting = action.below(|action| action.arg)?.cast::<pg_sys::VariableSetStmt>()?;
+    let name = setting.text(|setting| setting.name)?;
+    (name == "contract.arguments").then_some(setting)
+}
+
+fn any_arguments(
+    named: Tree<pg_sys::ObjectWithArgs>,
+    setting: Tree<pg_sys::VariableSetStmt>,
+) -> Result<Vec<Declaration>, Unfit> {
+    let function = function(named)?;
+    if function.arguments.is_none() && values(setting)? == ["any"] {
+        return Ok(vec![Declaration::AnyArguments(function.name)]);
+    }
+    Err(Unfit::new(
+        "invalid value for contract.arguments",
+        format!("Use ALTER ROUTINE {} SET contract.arguments = 'any'.", function.name),
+    ))
 }
 
 /// `SET contract.<field>`, `RESET contract.<field>` and `RESET ALL`.
@@ -148,13 +207,12 @@ pub fn set(statement: Tree<pg_sys::VariableSetStmt>) -> Result<Vec<Declaration>,
             "Use SET contract.name = ...; for example.",
         ));
     };
-    let values = statement.list(|statement| statement.args).into_iter();
-    let values = values.filter_map(Tree::value).collect();
-    Ok(vec![Declaration::Set(path.split('.').map(str::to_owned).collect(), values)])
+    Ok(vec![Declaration::Set(path.split('.').map(str::to_owned).collect(), values(statement)?)])
 }
 
 /// ALTER ... RENAME.
 pub fn rename(statement: Tree<pg_sys::RenameStmt>) -> Result<Vec<Declaration>, Unfit> {
+    without(statement.missing_ok, "IF EXISTS of ALTER")?;
     let to = statement.text(|statement| statement.newname).unwrap_or_default();
     let named = statement.below(|statement| statement.relation).map(relation).transpose()?;
     let from = statement.text(|statement| statement.subname);
@@ -168,7 +226,7 @@ pub fn rename(statement: Tree<pg_sys::RenameStmt>) -> Result<Vec<Declaration>, U
         (of_type, Some(name)) => target_of(of_type, name)?,
         (of_type, None) => function_of(of_type, statement.below(|statement| statement.object))?,
     };
-    let schema = schema_of(&target).to_owned();
+    let schema = target.schema().unwrap_or_default().to_owned();
     Ok(vec![Declaration::Rename(Renamed::Object(target, Name::new(schema, to)))])
 }
 
@@ -176,20 +234,13 @@ pub fn rename(statement: Tree<pg_sys::RenameStmt>) -> Result<Vec<Declaration>, U
 pub fn set_schema(
     statement: Tree<pg_sys::AlterObjectSchemaStmt>,
 ) -> Result<Vec<Declaration>, Unfit> {
+    without(statement.missing_ok, "IF EXISTS of ALTER")?;
     let schema = statement.text(|statement| statement.newschema).unwrap_or_default();
     let target = match statement.below(|statement| statement.relation).map(relation).transpose()? {
         Some(name) => target_of(statement.objectType, name)?,
         None => function_of(statement.objectType, statement.below(|statement| statement.object))?,
     };
-    let name = match &target {
-        Target::Table(name)
-        | Target::View(name)
-        | Target::MaterializedView(name)
-        | Target::Sequence(name) => &name.name,
-        Target::Function(function) => &function.name.name,
-        Target::Role(name) | Target::Schema(name) => name,
-    };
-    let to = Name::new(schema, name.clone());
+    let to = Name::new(schema, target.name());
     Ok(vec![Declaration::Rename(Renamed::Object(target, to))])
 }
 
@@ -211,17 +262,6 @@ fn function_of(of_type: ObjectType::Type, object: Option<Tree>) -> Result<Target
     match object.filter(|_| is_function).and_then(Tree::cast) {
         Some(named) => function(named).map(Target::Function),
         None => Err(not_expressible("ALTER of other objects")),
-    }
-}
-
-fn schema_of(target: &Target) -> &str {
-    match target {
-        Target::Table(name)
-        | Target::View(name)
-        | Target::MaterializedView(name)
-        | Target::Sequence(name) => &name.schema,
-        Target::Function(function) => &function.name.schema,
-        Target::Role(_) | Target::Schema(_) => "",
     }
 }
 
@@ -258,59 +298,32 @@ fn target(of_type: ObjectType::Type, object: Tree) -> Result<Option<Target>, Unf
 
 /// DROP ROLE.
 pub fn drop_roles(statement: Tree<pg_sys::DropRoleStmt>) -> Result<Vec<Declaration>, Unfit> {
-    let roles = roles(&statement.list(|statement| statement.roles))?;
-    Ok(roles.into_iter().map(|role| Declaration::Drop(Target::Role(role))).collect())
+    let roles = roles(&statement.list(|statement| statement.roles))?.into_iter();
+    Ok(roles.map(|role| dropped(Target::Role(role), statement.missing_ok)).collect())
+}
+
+fn dropped(target: Target, if_exists: bool) -> Declaration {
+    if if_exists { Declaration::DropIfDeclared(target) } else { Declaration::Drop(target) }
 }
 
 /// DROP of other objects.
-pub fn drop_objects(
-    statement: Tree<pg_sys::DropStmt>,
-    existing: &Snapshot,
-) -> Result<Vec<Declaration>, Unfit> {
-    let objects = statement.list(|statement| statement.objects).into_iter();
-    if statement.removeType == ObjectType::OBJECT_POLICY {
-        return objects.map(|object| dropped_policy(object, existing)).collect();
-    }
-    let declaration = |object| match target(statement.removeType, object)? {
-        Some(target) => Ok(Declaration::Drop(target)),
-        None => Err(not_expressible(&tag(statement.untyped()))),
+pub fn drop_objects(statement: Tree<pg_sys::DropStmt>) -> Result<Vec<Declaration>, Unfit> {
+    without_cascade(statement.behavior)?;
+    let if_exists = statement.missing_ok;
+    let declaration = |object: Tree| {
+        if statement.removeType == ObjectType::OBJECT_POLICY {
+            return dropped_policy(object, if_exists);
+        }
+        match target(statement.removeType, object)? {
+            Some(target) => Ok(dropped(target, if_exists)),
+            None => Err(not_expressible(&tag(statement.untyped()))),
+        }
     };
-    objects.map(declaration).collect()
+    statement.list(|statement| statement.objects).into_iter().map(declaration).collect()
 }
 
-/// Returns what the declaration of a policy loses with it: what no other policy of the table says.
-fn dropped_policy(object: Tree, existing: &Snapshot) -> Result<Declaration, Unfit> {
+fn dropped_policy(object: Tree, if_exists: bool) -> Result<Declaration, Unfit> {
     let mut parts = object.elements();
-    let policy_name = parts.pop().and_then(Tree::value).unwrap_or_default();
-    let table = qualified(&parts)?;
-    let relation = existing
-        .schema_named(&table.schema)
-        .and_then(|schema| existing.relation_named(schema.oid, &table.name));
-    let policies = relation.map(|relation| existing.policies_of(relation.oid)).unwrap_or_default();
-    let Some(policy) = policies.iter().find(|policy| policy.name == policy_name) else {
-        let shown = safe_ident(&policy_name);
-        return Err(Unfit::new(
-            format!("policy {shown} on table {table} does not exist"),
-            "A contract does not contain the names of policies: they are looked up in the \
-             database.",
-        ));
-    };
-    if !policy.permissive {
-        return Ok(Declaration::Nothing);
-    }
-    let others = || policies.iter().filter(|other| other.oid != policy.oid && other.permissive);
-    let is_said_by_others = |role: &u32, command| {
-        others().any(|other| other.covers(command) && other.roles.contains(role))
-    };
-    let named = policy.roles.iter().filter_map(|role| existing.role(*role));
-    let mut commands = policy.commands();
-    let roles: Vec<_> = named.collect();
-    commands.retain(|command| !roles.iter().all(|role| is_said_by_others(&role.oid, *command)));
-    Ok(Declaration::DropPolicy(PolicyHeader {
-        name: policy_name,
-        table,
-        commands,
-        roles: roles.into_iter().map(|role| role.name.clone()).collect(),
-        all_rows: vec![],
-    }))
+    let name = parts.pop().and_then(Tree::value).unwrap_or_default();
+    Ok(Declaration::DropPolicyNamed { table: qualified(&parts)?, name, if_exists })
 }

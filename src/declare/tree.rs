@@ -80,6 +80,12 @@ kinds! {
     ViewStmt T_ViewStmt,
 }
 
+/// Whether two parts of parse trees are the same, wherever they are in their texts.
+pub fn are_equal(one: Tree, other: Tree) -> bool {
+    // SAFETY: two nodes of parse trees; the server compares them without side effects.
+    unsafe { pg_sys::equal(one.pointer().cast(), other.pointer().cast()) }
+}
+
 /// Returns the statements in a text, each with its part of the text. Raises the server's error
 /// where the text cannot be parsed.
 pub fn statements(sql: &str) -> Vec<(String, Tree)> {

@@ -119,6 +119,12 @@ impl Snapshot {
         Some(&relations[found])
     }
 
+    /// Returns the relation with this schema and name.
+    #[must_use]
+    pub fn relation_in(&self, schema: &str, name: &str) -> Option<&Relation> {
+        self.relation_named(self.schema_named(schema)?.oid, name)
+    }
+
     /// Returns the policies of a relation, in order of name.
     #[must_use]
     pub fn policies_of(&self, relation: Oid) -> &[Policy] {

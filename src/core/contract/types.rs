@@ -154,6 +154,33 @@ pub struct RoleDecl {
 }
 
 impl RoleDecl {
+    /// Returns the declaration of a role of which nothing but its kind is said.
+    #[must_use]
+    pub fn new(name: &str, kind: RoleKind) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            description: String::new(),
+            superuser: None,
+            bypass_rls: None,
+            create_role: None,
+            create_db: None,
+            replication: None,
+        }
+    }
+
+    /// Sets what the contract says about an attribute: see [`Self::attribute`].
+    pub fn set_attribute(&mut self, attribute: Attribute, required: Option<bool>) {
+        let field = match attribute {
+            Attribute::Superuser => &mut self.superuser,
+            Attribute::BypassRls => &mut self.bypass_rls,
+            Attribute::CreateRole => &mut self.create_role,
+            Attribute::CreateDb => &mut self.create_db,
+            Attribute::Replication => &mut self.replication,
+        };
+        *field = required;
+    }
+
     /// Returns whether the role must have an attribute (`true`) or must not (`false`); `None` if
     /// either is accepted.
     #[must_use]

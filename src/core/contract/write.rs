@@ -354,14 +354,9 @@ mod tests {
 
     fn contracts() -> impl Strategy<Value = Contract> {
         let role = |name: &str| RoleDecl {
-            name: name.into(),
-            kind: RoleKind::Worker,
-            description: String::new(),
             superuser: Some(false),
-            bypass_rls: None,
-            create_role: None,
             create_db: Some(true),
-            replication: None,
+            ..RoleDecl::new(name, RoleKind::Worker)
         };
         let schemas = Just(SCHEMAS).prop_shuffle().prop_flat_map(|names| {
             names.map(|name| {

@@ -5,7 +5,9 @@ use super::{
     Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target, amend,
 };
 use crate::catalog::{Attribute, Command, ObjectId, Policy, Privileges, Relation, RelationKind};
-use crate::contract::{ColumnGrants, Contract, RoleKind, Severity, examine_interruptibly};
+use crate::contract::{
+    ColumnGrants, Contract, FunctionDecl, RoleKind, Severity, examine_interruptibly,
+};
 use crate::finding::Finding;
 use crate::rules::{
     Context, RULES, required_object_missing, rls_disabled, rls_not_forced, role_missing,
@@ -287,8 +289,15 @@ impl Candidates<'_, '_> {
         let arguments = argument_types(types).join(", ");
         let name = Name::new(&schema.name, &routine.name);
         let declared: Vec<_> = self.cx.contract.functions_named(&name.schema, &name.name).collect();
+        let same = |f: &&&FunctionDecl| {
+            f.arguments.as_deref().map(argument_types) == Some(argument_types(&arguments))
+        };
+        let is_declared = declared.iter().any(|f| same(&f));
+        // What is granted need not be granted on every routine of the name. What the declaration
+        // for any arguments requires is changed there.
         let for_any = declared.iter().any(|function| function.arguments.is_none());
-        let arguments = (!for_any).then_some(arguments);
+        let changes_any = for_any && !is_declared && self.changes_declaration();
+        let arguments = (!changes_any).then_some(arguments);
         let function = FunctionName { name, arguments };
         if self.finding.evidence["differs"]["property"] == "security" {
             return Some(vec![Declaration::SecurityDefiner(function, routine.security_definer)]);
@@ -301,15 +310,16 @@ impl Candidates<'_, '_> {
         if grant.is_empty() {
             return None;
         }
-        let is_declared = declared.iter().any(|f| {
-            f.arguments.as_deref().map(argument_types)
-                == function.arguments.as_deref().map(argument_types)
-        });
-        let create = (!is_declared).then(|| Declaration::CreateFunction {
+        let create = (!is_declared && !changes_any).then(|| Declaration::CreateFunction {
             function,
             security_definer: Some(true).filter(|_| routine.security_definer),
         });
         Some(create.into_iter().chain(grant).collect())
+    }
+
+    /// Whether the finding contradicts what the contract requires of a routine.
+    fn changes_declaration(&self) -> bool {
+        self.is_missing() || self.finding.evidence["property"] == "security_definer"
     }
 
     fn of_schema(&self, schema: &str) -> Option<Vec<Declaration>> {

@@ -3,10 +3,13 @@
 use super::amendment::Amendment;
 use super::objects::{Kind, Objects};
 use super::setting::set;
-use super::{Declaration, Grant, On, PolicyHeader, RowSecurity, Target, Unfit, grants};
-use crate::catalog::{Attribute, Command, Snapshot};
-use crate::contract::{Contract, PolicyCommand, RoleDecl, RoleKind, SchemaDecl};
-use std::collections::BTreeMap;
+use super::{
+    Declaration, FunctionName, Grant, Name, On, PolicyHeader, RowSecurity, Target, Unfit, grants,
+};
+use crate::catalog::{Command, Snapshot};
+use crate::contract::{ByRole, Contract, PolicyCommand, RoleDecl, RoleKind, SchemaDecl};
+use crate::sql::safe_ident;
+use std::collections::{BTreeMap, HashSet};
 
 /// Applies declarations to a contract, in their order, and returns the new contract. `existing` is
 /// the catalog: an object that a statement names and the contract does not declare is declared as
@@ -24,6 +27,8 @@ pub fn amend(
         everything: grants::on_everything(declarations),
         objects: Objects::of(contract.clone(), existing),
         current: 0,
+        created: vec![],
+        dropped: HashSet::new(),
     };
     for (place, declaration) in declarations.iter().enumerate() {
         interrupts();
@@ -46,17 +51,23 @@ impl Amendment<'_> {
                 view.definition.clone_from(definition);
             }
             Declaration::CreateFunction { function, security_definer } => {
-                self.require_schema(&function.name.schema)?;
-                // Without the clause, a declared function stays what it is.
-                let declared = self.objects.function(function);
-                declared.security_definer = security_definer.or(declared.security_definer);
+                self.create_function(function, *security_definer)?;
+            }
+            Declaration::AnyArguments(name) => {
+                self.require_schema(&name.schema)?;
+                self.objects.function(&FunctionName { name: name.clone(), arguments: None });
             }
             Declaration::Drop(target) => self.drop(target)?,
+            Declaration::DropIfDeclared(target) => {
+                if self.declares(target) {
+                    self.drop(target)?;
+                }
+            }
             Declaration::Rename(renamed) => self.rename(renamed)?,
             Declaration::Attributes(role, attributes) => {
                 let role = self.role(role)?;
                 for (attribute, on) in attributes {
-                    *attribute_of(role, *attribute) = Some(*on);
+                    role.set_attribute(*attribute, Some(*on));
                 }
             }
             Declaration::Kind(role, kind) => self.role(role)?.kind = *kind,
@@ -76,9 +87,10 @@ impl Amendment<'_> {
                     false => table.all_rows = None,
                 }
             }
+            Declaration::AllRowsOf(table, all_rows) => self.all_rows_of(table, all_rows)?,
             Declaration::SecurityInvoker(view, on) => {
                 self.require_schema(&view.schema)?;
-                self.objects.known_view(view)?.security_invoker = *on;
+                self.objects.known_view(view, false)?.security_invoker = *on;
             }
             Declaration::SecurityDefiner(function, is_definer) => {
                 self.require_schema(&function.name.schema)?;
@@ -90,16 +102,14 @@ impl Amendment<'_> {
             }
             Declaration::CreatePolicy(policy) => self.create_policy(policy)?,
             Declaration::DropPolicy(policy) => {
-                let table = self.table(&policy.table)?;
                 for role in &policy.roles {
-                    remove_commands(&mut table.policies, role, &policy.commands);
-                    if let Some(all_rows) = &mut table.all_rows {
-                        remove_commands(all_rows, role, &policy.commands);
-                    }
+                    self.remove_policy(&policy.table, role, &policy.commands)?;
                 }
             }
+            Declaration::DropPolicyNamed { table, name, if_exists } => {
+                self.drop_policy(table, name, *if_exists)?;
+            }
             Declaration::Comment(target, text) => self.comment(target, text)?,
-            Declaration::Nothing => {}
         }
         Ok(())
     }
@@ -108,7 +118,9 @@ impl Amendment<'_> {
         match target {
             Target::Role(name) => {
                 if self.contract().role(name).is_none() {
-                    self.contract().roles.push(new_role(name));
+                    // A role of which nothing else is said is a client: each of its privileges must
+                    // be declared.
+                    self.contract().roles.push(RoleDecl::new(name, RoleKind::Client));
                 }
             }
             Target::Schema(name) => {
@@ -161,6 +173,9 @@ impl Amendment<'_> {
         let contract = self.contract();
         contract.roles.retain(|role| role.name != name);
         contract.trusted_roles.retain(|role| role != name);
+        for list in contract.readers.iter_mut().chain(&mut contract.deployers) {
+            list.retain(|role| role != name);
+        }
         for schema in &mut contract.schemas {
             for roles in
                 [&mut schema.usage, &mut schema.all_on_objects, &mut schema.execute_on_routines]
@@ -182,16 +197,60 @@ impl Amendment<'_> {
         contract.functions.iter_mut().for_each(|f| f.execute.retain(|role| role != name));
     }
 
+    /// Whether an object is declared.
+    fn declares(&mut self, target: &Target) -> bool {
+        match target {
+            Target::Role(name) => self.contract().role(name).is_some(),
+            Target::Schema(name) => self.contract().schema(name).is_some(),
+            Target::Table(name)
+            | Target::View(name)
+            | Target::MaterializedView(name)
+            | Target::Sequence(name) => self.objects.declares(name),
+            Target::Function(function) => self.objects.declares_function(function),
+        }
+    }
+
+    fn create_function(
+        &mut self,
+        function: &FunctionName,
+        security_definer: Option<bool>,
+    ) -> Result<(), Unfit> {
+        self.require_schema(&function.name.schema)?;
+        let declared = self.objects.function(function);
+        if security_definer.is_none() && declared.security_definer == Some(true) {
+            return Err(Unfit::new(
+                format!("function {function} is declared SECURITY DEFINER"),
+                "Add SECURITY DEFINER or SECURITY INVOKER: without the clause, CREATE OR REPLACE \
+                 makes it SECURITY INVOKER.",
+            ));
+        }
+        declared.security_definer = security_definer.or(declared.security_definer);
+        Ok(())
+    }
+
+    /// Sets the field all_rows of a table.
+    fn all_rows_of(&mut self, table: &Name, all_rows: &ByRole<PolicyCommand>) -> Result<(), Unfit> {
+        for role in all_rows.keys() {
+            self.require_role(role)?;
+        }
+        self.table(table)?.all_rows = Some(all_rows.clone());
+        Ok(())
+    }
+
     /// Says that a contract does not declare memberships, other than those of a login role in the
     /// roles that its requests become, which are allowed anyway.
     fn membership(&mut self, role: &str, member: &str, is_revoke: bool) -> Result<(), Unfit> {
+        if is_revoke {
+            self.require_known_role(role)?;
+            return self.require_known_role(member);
+        }
         let kind = |name: &str| self.objects.kind_of_role(name);
         let is_purpose = kind(member) == Some(RoleKind::Login)
             && matches!(kind(role), Some(RoleKind::Client | RoleKind::Worker));
-        if is_revoke || is_purpose {
+        if is_purpose {
             return Ok(());
         }
-        Err(Unfit::new(
+        Err(Unfit::inexpressible(
             "a contract does not declare memberships",
             "Grant the privileges to the member itself. A membership of a login role in a client \
              or worker needs no declaration.",
@@ -220,7 +279,78 @@ impl Amendment<'_> {
                 add_commands(all_rows, role, &policy.all_rows);
             }
         }
+        self.created.push(policy.clone());
         Ok(())
+    }
+
+    /// Removes what the declaration of a policy loses with it: what no other policy of the table
+    /// says.
+    fn drop_policy(&mut self, table: &Name, name: &str, if_exists: bool) -> Result<(), Unfit> {
+        let is_meant = |policy: &PolicyHeader| policy.table == *table && policy.name == name;
+        let (roles, commands) = if let Some(at) = self.created.iter().position(is_meant) {
+            let policy = self.created.remove(at);
+            (policy.roles, policy.commands)
+        } else {
+            let existing = self.objects.existing_policies(table).iter();
+            let mut left = existing.filter(|policy| !self.dropped.contains(&policy.oid));
+            match left.find(|policy| policy.name == name) {
+                Some(policy) if !policy.permissive => {
+                    return Err(Unfit::inexpressible(
+                        "a contract does not declare restrictive policies",
+                        "Execute the statement by itself.",
+                    ));
+                }
+                Some(policy) => {
+                    self.dropped.insert(policy.oid);
+                    (self.objects.roles_of(policy), policy.commands())
+                }
+                None if if_exists => return Ok(()),
+                None => return Err(self.unknown_policy(table, name)),
+            }
+        };
+        for role in &roles {
+            let mut lost = commands.clone();
+            lost.retain(|command| !self.is_said_by_a_policy(table, role, *command));
+            self.remove_policy(table, role, &lost)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a permissive policy of the table that is left is for this role and command.
+    fn is_said_by_a_policy(&self, table: &Name, role: &String, command: Command) -> bool {
+        let mut created = self.created.iter().filter(|policy| policy.table == *table);
+        let existing = self.objects.existing_policies(table).iter();
+        let mut left = existing.filter(|p| p.permissive && !self.dropped.contains(&p.oid));
+        created.any(|policy| policy.commands.contains(&command) && policy.roles.contains(role))
+            || left.any(|policy| {
+                policy.covers(command) && self.objects.roles_of(policy).contains(role)
+            })
+    }
+
+    fn remove_policy(
+        &mut self,
+        table: &Name,
+        role: &str,
+        commands: &[Command],
+    ) -> Result<(), Unfit> {
+        let table = self.table(table)?;
+        remove_commands(&mut table.policies, role, commands);
+        if let Some(all_rows) = &mut table.all_rows {
+            remove_commands(all_rows, role, commands);
+        }
+        Ok(())
+    }
+
+    fn unknown_policy(&self, table: &Name, name: &str) -> Unfit {
+        let existing = self.objects.existing_policies(table).iter();
+        let created = self.created.iter().filter(|policy| policy.table == *table);
+        Unfit::unknown(
+            format!("policy {} on table {table} does not exist", safe_ident(name)),
+            "A contract does not contain the names of policies: they are looked up in the \
+             database.",
+            name,
+            existing.map(|p| p.name.as_str()).chain(created.map(|p| p.name.as_str())),
+        )
     }
 
     fn comment(&mut self, target: &Target, text: &str) -> Result<(), Unfit> {
@@ -237,7 +367,8 @@ impl Amendment<'_> {
             Target::Table(name) => &mut self.table(name)?.purpose,
             Target::View(name) | Target::MaterializedView(name) => {
                 self.require_schema(&name.schema)?;
-                &mut self.objects.known_view(name)?.purpose
+                let is_materialized = matches!(target, Target::MaterializedView(_));
+                &mut self.objects.known_view(name, is_materialized)?.purpose
             }
             Target::Sequence(name) => {
                 self.require_schema(&name.schema)?;
@@ -254,13 +385,16 @@ impl Amendment<'_> {
 
     fn grant(&mut self, grant: &Grant) -> Result<(), Unfit> {
         if grant.to_public && !grant.is_revoke {
-            return Err(Unfit::new(
+            return Err(Unfit::inexpressible(
                 "a contract does not grant to PUBLIC",
                 "Name the roles. PUBLIC may have what is declared for all of them.",
             ));
         }
-        for role in grant.roles.iter().filter(|_| !grant.is_revoke) {
-            self.require_role(role)?;
+        for role in &grant.roles {
+            match grant.is_revoke {
+                true => self.require_known_role(role)?,
+                false => self.require_role(role)?,
+            }
         }
         match &grant.on {
             On::Schemas(names) => names.iter().try_for_each(|name| self.on_schema(grant, name)),
@@ -282,20 +416,6 @@ impl Amendment<'_> {
     }
 }
 
-/// A role of which nothing else is said is a client: each of its privileges must be declared.
-fn new_role(name: &str) -> RoleDecl {
-    RoleDecl {
-        name: name.to_owned(),
-        kind: RoleKind::Client,
-        description: String::new(),
-        superuser: None,
-        bypass_rls: None,
-        create_role: None,
-        create_db: None,
-        replication: None,
-    }
-}
-
 fn new_schema(name: &str) -> SchemaDecl {
     SchemaDecl {
         name: name.to_owned(),
@@ -303,16 +423,6 @@ fn new_schema(name: &str) -> SchemaDecl {
         usage: vec![],
         all_on_objects: vec![],
         execute_on_routines: vec![],
-    }
-}
-
-fn attribute_of(role: &mut RoleDecl, attribute: Attribute) -> &mut Option<bool> {
-    match attribute {
-        Attribute::Superuser => &mut role.superuser,
-        Attribute::BypassRls => &mut role.bypass_rls,
-        Attribute::CreateRole => &mut role.create_role,
-        Attribute::CreateDb => &mut role.create_db,
-        Attribute::Replication => &mut role.replication,
     }
 }
 

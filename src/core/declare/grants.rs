@@ -68,12 +68,13 @@ impl Amendment<'_> {
         let named = whole(grant, Privileges::USAGE | Privileges::CREATE);
         let only_create = grant.privileges.iter().any(|p| p.privilege == Some(Privileges::CREATE));
         if only_create && !grant.is_revoke {
-            return Err(Unfit::new(
+            return Err(Unfit::inexpressible(
                 "a contract does not declare CREATE on a schema",
                 "Only the owner of a schema and trusted roles may create objects in it.",
             ));
         }
         reject_others(grant, Privileges::USAGE | Privileges::CREATE, "schemas")?;
+        reject_columns(grant)?;
         if let Some(declared) = schema_of(self, schema)
             && named.contains(Privileges::USAGE)
         {
@@ -102,7 +103,7 @@ impl Amendment<'_> {
         let named = whole(grant, Privileges::ALL_ON_TABLE);
         for role in &roles {
             change(grants, role, named, grant.is_revoke);
-            change_columns(columns, role, grant, granted_to(grants, role))?;
+            change_columns(columns, role, grant)?;
         }
         Ok(())
     }
@@ -110,6 +111,7 @@ impl Amendment<'_> {
     pub(super) fn on_sequence(&mut self, grant: &Grant, name: &Name) -> Result<(), Unfit> {
         self.require_schema(&name.schema)?;
         reject_others(grant, Privileges::ALL_ON_SEQUENCE, "sequences")?;
+        reject_columns(grant)?;
         self.reject_part_of_everything(grant, &name.schema, &name.to_string())?;
         let roles = self.roles_to_change(grant, &name.schema);
         let sequence = self.objects.known_sequence(name)?;
@@ -123,7 +125,9 @@ impl Amendment<'_> {
     pub(super) fn on_function(&mut self, grant: &Grant, on: &FunctionName) -> Result<(), Unfit> {
         self.require_schema(&on.name.schema)?;
         reject_others(grant, Privileges::EXECUTE, "functions and procedures")?;
+        reject_columns(grant)?;
         self.reject_part_of_everything(grant, &on.name.schema, &on.name.to_string())?;
+        self.reject_part_of_routines(grant, on)?;
         let mut roles = self.roles_to_change(grant, &on.name.schema);
         if let Some(declared) = schema_of(self, &on.name.schema)
             && !grant.is_revoke
@@ -135,8 +139,48 @@ impl Amendment<'_> {
         Ok(())
     }
 
+    /// Fails where a statement revokes EXECUTE on one routine from a role that has it on more: on
+    /// every routine of the schema, or on every one of this name.
+    fn reject_part_of_routines(&mut self, grant: &Grant, on: &FunctionName) -> Result<(), Unfit> {
+        if !grant.is_revoke {
+            return Ok(());
+        }
+        let schema = &on.name.schema;
+        let by_schema = schema_of(self, schema).map(|s| s.execute_on_routines.clone());
+        let by_schema = by_schema.unwrap_or_default();
+        if let Some(role) = grant.roles.iter().find(|role| by_schema.contains(role)) {
+            return Err(Unfit::inexpressible(
+                format!(
+                    "role \"{}\" has EXECUTE on every routine in schema \"{}\"",
+                    printable(role),
+                    printable(schema)
+                ),
+                "REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA from it first, and grant what remains \
+                 routine by routine.",
+            ));
+        }
+        let Some(any) = self.objects.any_arguments(&on.name) else { return Ok(()) };
+        let is_covered = |role: &&String| on.arguments.is_some() && any.execute.contains(role);
+        match grant.roles.iter().find(is_covered) {
+            None => Ok(()),
+            Some(role) => Err(Unfit::inexpressible(
+                format!(
+                    "role \"{}\" has EXECUTE on function {} with any arguments",
+                    printable(role),
+                    on.name
+                ),
+                format!(
+                    "REVOKE EXECUTE ON ROUTINE {} from it first, without arguments, and grant what \
+                     remains with the types of the arguments.",
+                    on.name
+                ),
+            )),
+        }
+    }
+
     pub(super) fn on_all_tables(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
+        reject_columns(grant)?;
         let rest = self.beyond_everything(grant, schema)?;
         if rest.roles.is_empty() {
             return Ok(());
@@ -147,6 +191,7 @@ impl Amendment<'_> {
 
     pub(super) fn on_all_sequences(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
+        reject_columns(grant)?;
         let rest = self.beyond_everything(grant, schema)?;
         if rest.roles.is_empty() {
             return Ok(());
@@ -158,13 +203,13 @@ impl Amendment<'_> {
     pub(super) fn on_all_functions(&mut self, grant: &Grant, schema: &str) -> Result<(), Unfit> {
         self.require_schema(schema)?;
         reject_others(grant, Privileges::EXECUTE, "functions and procedures")?;
+        reject_columns(grant)?;
         let rest = self.beyond_everything(grant, schema)?;
         if let Some(declared) = schema_of(self, schema) {
             change_list(&mut declared.execute_on_routines, &rest);
         }
         let functions = self.contract().functions.iter_mut();
-        // The list of the schema covers each of them.
-        for function in functions.filter(|function| function.schema == schema) {
+        for function in functions.filter(|f| rest.is_revoke && f.schema == schema) {
             function.execute.retain(|role| !rest.roles.contains(role));
         }
         Ok(())
@@ -231,7 +276,7 @@ impl Amendment<'_> {
         let is_covered = |role: &&String| declared.all_on_objects.contains(*role);
         match grant.roles.iter().filter(|_| grant.is_revoke).find(is_covered) {
             None => Ok(()),
-            Some(role) => Err(Unfit::new(
+            Some(role) => Err(Unfit::inexpressible(
                 format!(
                     "role \"{}\" has all privileges on every object in schema \"{}\"",
                     printable(role),
@@ -270,6 +315,17 @@ fn reject_others(grant: &Grant, known: Privileges, objects: &str) -> Result<(), 
     ))
 }
 
+/// Fails where a statement names columns of objects that have none.
+fn reject_columns(grant: &Grant) -> Result<(), Unfit> {
+    if grant.privileges.iter().all(|granted| granted.columns.is_empty()) {
+        return Ok(());
+    }
+    Err(Unfit::new(
+        "columns are named for objects that are no single relation",
+        "Name columns in GRANT and REVOKE on tables and views only, each by its name.",
+    ))
+}
+
 /// Adds the roles of a statement to a list, or removes them.
 fn change_list(roles: &mut Vec<String>, grant: &Grant) {
     if grant.is_revoke {
@@ -300,13 +356,12 @@ fn change<P: GrantPrivilege>(
     }
 }
 
-/// Adds privileges on columns, or removes them. Those on the whole object include them, and REVOKE
-/// of these revokes them too, as on the server.
+/// Adds privileges on columns, or removes them. REVOKE of a privilege on the whole object revokes
+/// it on the columns too, as on the server.
 fn change_columns(
     declared: &mut ColumnGrantsByRole,
     role: &str,
     grant: &Grant,
-    on_whole: Privileges,
 ) -> Result<(), Unfit> {
     let mut columns = declared.remove(role).unwrap_or_default();
     for granted in &grant.privileges {
@@ -318,11 +373,6 @@ fn change_columns(
             ));
         }
         change_one(&mut columns, granted, privileges, grant.is_revoke);
-    }
-    for (privilege, list) in lists(&mut columns) {
-        if on_whole.contains(privilege) {
-            list.clear();
-        }
     }
     if columns != ColumnGrants::default() {
         declared.insert(role.to_owned(), columns);

@@ -25,7 +25,9 @@ pub use print::headed;
 pub use statements::{Section, statements};
 
 use crate::catalog::{Attribute, Command, Privileges};
-use crate::contract::RoleKind;
+use crate::contract::{ByRole, PolicyCommand, RoleKind};
+use crate::sql::capitalized;
+use crate::sql::similar::did_you_mean;
 
 /// The name of an object with its schema.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +63,34 @@ pub enum Target {
     Sequence(Name),
     /// A function or procedure.
     Function(FunctionName),
+}
+
+impl Target {
+    /// Returns the name, without the schema.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Role(name) | Self::Schema(name) => name,
+            Self::Function(function) => &function.name.name,
+            Self::Table(name)
+            | Self::View(name)
+            | Self::MaterializedView(name)
+            | Self::Sequence(name) => &name.name,
+        }
+    }
+
+    /// Returns the schema that the object is in; `None` for a role or a schema.
+    #[must_use]
+    pub fn schema(&self) -> Option<&str> {
+        match self {
+            Self::Role(_) | Self::Schema(_) => None,
+            Self::Function(function) => Some(&function.name.schema),
+            Self::Table(name)
+            | Self::View(name)
+            | Self::MaterializedView(name)
+            | Self::Sequence(name) => Some(&name.schema),
+        }
+    }
 }
 
 /// A routine by name and types of its input arguments.
@@ -180,8 +210,13 @@ pub enum Declaration {
         /// SECURITY DEFINER (true) or INVOKER (false); `None` where the statement does not say.
         security_definer: Option<bool>,
     },
+    /// `ALTER ROUTINE ... SET contract.arguments = any`: a routine with this name must exist, with
+    /// any arguments.
+    AnyArguments(Name),
     /// DROP.
     Drop(Target),
+    /// DROP ... IF EXISTS: nothing where the object is not declared.
+    DropIfDeclared(Target),
     /// ALTER ... RENAME or SET SCHEMA.
     Rename(Renamed),
     /// ALTER ROLE, or the attributes of CREATE ROLE.
@@ -193,6 +228,9 @@ pub enum Declaration {
     /// `ALTER TABLE ... SET (contract.all_rows = declared)`: a policy of the table may allow a
     /// client every row only where that is declared. False for RESET.
     AllRows(Name, bool),
+    /// `ALTER TABLE ... SET (contract.all_rows = '{...}')`: the field as JSON, for commands that no
+    /// policy is declared for.
+    AllRowsOf(Name, ByRole<PolicyCommand>),
     /// ALTER VIEW ... SET (`security_invoker` = ...).
     SecurityInvoker(Name, bool),
     /// ALTER FUNCTION ... SECURITY DEFINER (true) or INVOKER (false).
@@ -212,16 +250,37 @@ pub enum Declaration {
     CreatePolicy(PolicyHeader),
     /// DROP POLICY, of a policy with this header.
     DropPolicy(PolicyHeader),
+    /// DROP POLICY, of a policy that is looked up in the catalog and among those that earlier
+    /// statements create.
+    DropPolicyNamed {
+        /// The table.
+        table: Name,
+        /// The name of the policy.
+        name: String,
+        /// Whether it may be missing.
+        if_exists: bool,
+    },
     /// COMMENT ON: the purpose of an object, or the description of a role.
     Comment(Target, String),
-    /// A statement about which a contract says nothing, such as a restrictive policy.
-    Nothing,
+}
+
+/// Which kind of reason it is, for the SQLSTATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The statement says something that it must not say.
+    Invalid,
+    /// A contract has no place for what the statement says.
+    Inexpressible,
+    /// The statement names something that is neither declared nor there.
+    Unknown,
 }
 
 /// Why a statement cannot amend a contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Unfit {
+    /// Which kind of reason it is.
+    pub cause: Cause,
     /// The primary message: short, no period.
     pub message: String,
     /// What to do instead, in full sentences.
@@ -229,9 +288,30 @@ pub struct Unfit {
 }
 
 impl Unfit {
-    /// Returns the reason with what to do instead.
+    /// Returns the reason for a statement that is not valid, with what to do instead.
     #[must_use]
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
+        Self { cause: Cause::Invalid, message: message.into(), hint: hint.into() }
+    }
+
+    /// Returns the reason for a clause that no contract can express.
+    #[must_use]
+    pub fn inexpressible(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { cause: Cause::Inexpressible, ..Self::new(message, hint) }
+    }
+
+    /// Returns the reason for a name that is not known: the hint asks for the `known` name that is
+    /// most similar, if one is.
+    #[must_use]
+    pub fn unknown<'n>(
+        message: impl Into<String>,
+        hint: impl Into<String>,
+        given: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> Self {
+        let others = known.into_iter().filter(|name| *name != given);
+        let question = did_you_mean(given, others).map(|text| format!("{} ", capitalized(&text)));
+        let hint = format!("{}{}", question.unwrap_or_default(), hint.into());
+        Self { cause: Cause::Unknown, ..Self::new(message, hint) }
     }
 }

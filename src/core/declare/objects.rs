@@ -1,11 +1,12 @@
 //! The objects of a contract that is being amended, by name.
 
-use super::{FunctionName, Name, Unfit};
-use crate::catalog::{Command, PUBLIC, Relation, RelationKind, Snapshot};
+use super::{Cause, FunctionName, Name, Unfit};
+use crate::catalog::{Command, PUBLIC, Policy, Relation, RelationKind, Routine, Snapshot};
 use crate::contract::{Contract, FunctionDecl, RoleKind, SequenceDecl, TableDecl, ViewDecl};
-use crate::sql::{argument_types, canonical_type, safe_qualified};
+use crate::sql::{argument_types, canonical_types, safe_qualified};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 
 /// The kind of a declared relation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn noun(self) -> &'static str {
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Table => "table",
             Self::View(false) => "view",
@@ -27,7 +28,9 @@ impl Kind {
     }
 }
 
-/// A contract whose relations and functions are found by name.
+/// A contract whose relations and functions are found by name. A declaration that has been removed
+/// stays in its list until the end, without schema and name, so that the positions of the others
+/// remain.
 pub(super) struct Objects<'s> {
     contract: Contract,
     /// The kind of each relation and its position in its list.
@@ -47,6 +50,7 @@ impl<'s> Objects<'s> {
 
     /// Finds the objects again, after the lists have changed.
     pub fn find_again(&mut self) {
+        self.forget_removed();
         let contract = &self.contract;
         let tables = contract.tables.iter().enumerate();
         let tables = tables.map(|(i, t)| (Name::new(&t.schema, &t.name), (Kind::Table, i)));
@@ -64,9 +68,56 @@ impl<'s> Objects<'s> {
         }
     }
 
+    /// Takes the removed declarations from the lists.
+    fn forget_removed(&mut self) {
+        let contract = &mut self.contract;
+        contract.tables.retain(|table| !table.name.is_empty());
+        contract.views.retain(|view| !view.name.is_empty());
+        contract.sequences.retain(|sequence| !sequence.name.is_empty());
+        contract.functions.retain(|function| !function.name.is_empty());
+    }
+
     /// Returns the amended contract. Its index is built again.
-    pub fn into_contract(self) -> Contract {
+    pub fn into_contract(mut self) -> Contract {
+        self.forget_removed();
         self.contract.clone()
+    }
+
+    /// Whether a role exists in the catalog.
+    pub fn has_role(&self, name: &str) -> bool {
+        self.existing.is_some_and(|snapshot| snapshot.role_named(name).is_some())
+    }
+
+    /// Returns a relation of the catalog.
+    fn existing_relation(&self, name: &Name) -> Option<&'s Relation> {
+        self.existing.and_then(|snapshot| snapshot.relation_in(&name.schema, &name.name))
+    }
+
+    /// Returns the routines of the catalog with this name.
+    fn existing_routines(&self, name: &Name) -> Vec<&'s Routine> {
+        let Some(snapshot) = self.existing else { return vec![] };
+        let Some(schema) = snapshot.schema_named(&name.schema) else { return vec![] };
+        let of_name =
+            |routine: &&Routine| routine.schema == schema.oid && routine.name == name.name;
+        snapshot.routines.iter().filter(of_name).collect()
+    }
+
+    /// Returns the policies of a table in the catalog.
+    pub fn existing_policies(&self, table: &Name) -> &'s [Policy] {
+        match (self.existing, self.existing_relation(table)) {
+            (Some(snapshot), Some(relation)) => snapshot.policies_of(relation.oid),
+            _ => &[],
+        }
+    }
+
+    /// Returns the names of the roles of a policy: all declared ones for PUBLIC.
+    pub fn roles_of(&self, policy: &Policy) -> Vec<String> {
+        if policy.roles.contains(&PUBLIC) {
+            return self.contract.roles.iter().map(|role| role.name.clone()).collect();
+        }
+        let role = |oid| self.existing.and_then(|snapshot| snapshot.role(oid));
+        let named = policy.roles.iter().filter_map(|oid| role(*oid));
+        named.map(|role| role.name.clone()).collect()
     }
 
     /// Returns the contract, in which a caller may change everything but the lists of relations and
@@ -78,23 +129,12 @@ impl<'s> Objects<'s> {
     /// Returns the commands for which policies in the catalog allow each role every row of a
     /// table.
     pub fn open_policies(&self, name: &Name) -> Vec<(String, Vec<Command>)> {
-        let relation = self.existing.and_then(|snapshot| {
-            let schema = snapshot.schema_named(&name.schema)?;
-            Some((snapshot, snapshot.relation_named(schema.oid, &name.name)?))
-        });
-        let Some((snapshot, relation)) = relation else { return vec![] };
-        let policies = snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive);
         let mut open = Vec::new();
-        for policy in policies {
+        for policy in self.existing_policies(name).iter().filter(|policy| policy.permissive) {
             let mut commands = policy.commands();
             commands.retain(|command| policy.is_for_all_rows(*command));
-            let roles: Vec<String> = if policy.roles.contains(&PUBLIC) {
-                self.contract.roles.iter().map(|role| role.name.clone()).collect()
-            } else {
-                let named = policy.roles.iter().filter_map(|role| snapshot.role(*role));
-                named.map(|role| role.name.clone()).collect()
-            };
-            open.extend(roles.into_iter().map(|role| (role, commands.clone())));
+            let roles = self.roles_of(policy).into_iter();
+            open.extend(roles.map(|role| (role, commands.clone())));
         }
         open
     }
@@ -181,19 +221,8 @@ impl<'s> Objects<'s> {
         if let Some(known) = self.kind_of(name) {
             return Ok(known);
         }
-        let relation = self.existing.and_then(|snapshot| {
-            let schema = snapshot.schema_named(&name.schema)?;
-            snapshot.relation_named(schema.oid, &name.name)
-        });
-        let Some(relation) = relation else {
-            let object = safe_qualified(&name.schema, &name.name);
-            return Err(Unfit::new(
-                format!("relation {object} is neither declared nor there"),
-                format!(
-                    "Put CREATE TABLE {object} (); before the statement, or CREATE VIEW {object} \
-                     AS SELECT; or CREATE SEQUENCE {object};"
-                ),
-            ));
+        let Some(relation) = self.existing_relation(name) else {
+            return Err(self.unknown_relation(name));
         };
         let kind = kind_of(relation);
         let place = self.add(name, kind);
@@ -219,10 +248,34 @@ impl<'s> Objects<'s> {
         }
     }
 
-    /// Returns the declaration of a view that is declared or exists.
-    pub fn known_view(&mut self, name: &Name) -> Result<&mut ViewDecl, Unfit> {
+    fn unknown_relation(&self, name: &Name) -> Unfit {
+        let object = name.to_string();
+        let declared = self.relations.keys().filter(|known| known.schema == name.schema);
+        let declared = declared.map(|known| known.name.as_str());
+        let schema = self.existing.and_then(|snapshot| snapshot.schema_named(&name.schema));
+        let existing = self.existing.iter().flat_map(|snapshot| &snapshot.relations);
+        let there = existing.filter(|r| schema.is_some_and(|schema| schema.oid == r.schema));
+        Unfit::unknown(
+            format!("relation {object} is neither declared nor there"),
+            format!(
+                "Put CREATE TABLE {object} (); before the statement, or CREATE VIEW {object} AS \
+                 SELECT; or CREATE SEQUENCE {object};"
+            ),
+            &name.name,
+            declared.chain(there.map(|relation| relation.name.as_str())),
+        )
+    }
+
+    /// Returns the declaration of a view that is declared or exists, materialized or not.
+    pub fn known_view(
+        &mut self,
+        name: &Name,
+        is_materialized: bool,
+    ) -> Result<&mut ViewDecl, Unfit> {
         match self.known(name)? {
-            (Kind::View(_), place) => Ok(&mut self.contract.views[place]),
+            (Kind::View(found), place) if found == is_materialized => {
+                Ok(&mut self.contract.views[place])
+            }
             (other, _) => Err(other_kind(name, other)),
         }
     }
@@ -235,21 +288,46 @@ impl<'s> Objects<'s> {
         }
     }
 
+    /// Whether a relation is declared.
+    pub fn declares(&self, name: &Name) -> bool {
+        self.relations.contains_key(name)
+    }
+
+    fn name_at(&mut self, (kind, place): (Kind, usize)) -> (&mut String, &mut String) {
+        let contract = &mut self.contract;
+        match kind {
+            Kind::Table => {
+                let declared = &mut contract.tables[place];
+                (&mut declared.schema, &mut declared.name)
+            }
+            Kind::View(_) => {
+                let declared = &mut contract.views[place];
+                (&mut declared.schema, &mut declared.name)
+            }
+            Kind::Sequence => {
+                let declared = &mut contract.sequences[place];
+                (&mut declared.schema, &mut declared.name)
+            }
+        }
+    }
+
     /// Removes the declaration of a relation.
     pub fn remove(&mut self, name: &Name, kind: Kind) -> Result<(), Unfit> {
         match self.kind_of(name) {
             Some((declared, place)) if declared == kind => {
-                match kind {
-                    Kind::Table => _ = self.contract.tables.remove(place),
-                    Kind::View(_) => _ = self.contract.views.remove(place),
-                    Kind::Sequence => _ = self.contract.sequences.remove(place),
-                }
-                self.find_again();
+                let (schema, in_schema) = self.name_at((kind, place));
+                (*schema, *in_schema) = (String::new(), String::new());
+                self.relations.remove(name);
                 Ok(())
             }
             Some((declared, _)) => Err(other_kind(name, declared)),
-            None => Err(undeclared(kind.noun(), &safe_qualified(&name.schema, &name.name))),
+            None => Err(self.undeclared_relation(name, kind)),
         }
+    }
+
+    fn undeclared_relation(&self, name: &Name, kind: Kind) -> Unfit {
+        let in_schema = self.relations.keys().filter(|known| known.schema == name.schema);
+        undeclared(kind.noun(), name, &name.name, in_schema.map(|known| known.name.as_str()))
     }
 
     /// Gives a declared relation another name.
@@ -258,43 +336,44 @@ impl<'s> Objects<'s> {
             return Err(other_kind(to, other));
         }
         // ALTER TABLE names views and sequences as well.
-        let place = match self.kind_of(from) {
+        let found = match self.kind_of(from) {
             Some((declared, place)) if declared == kind || kind == Kind::Table => (declared, place),
             Some((declared, _)) => return Err(other_kind(from, declared)),
-            None => {
-                return Err(undeclared(kind.noun(), &safe_qualified(&from.schema, &from.name)));
-            }
+            None => return Err(self.undeclared_relation(from, kind)),
         };
-        let contract = &mut self.contract;
-        let Name { schema, name } = to.clone();
-        match place {
-            (Kind::Table, i) => {
-                let declared = &mut contract.tables[i];
-                (declared.schema, declared.name) = (schema, name);
-            }
-            (Kind::View(_), i) => {
-                let declared = &mut contract.views[i];
-                (declared.schema, declared.name) = (schema, name);
-            }
-            (Kind::Sequence, i) => {
-                let declared = &mut contract.sequences[i];
-                (declared.schema, declared.name) = (schema, name);
-            }
-        }
-        self.find_again();
+        let (schema, name) = self.name_at(found);
+        (*schema, *name) = (to.schema.clone(), to.name.clone());
+        self.relations.remove(from);
+        self.relations.insert(to.clone(), found);
         Ok(())
     }
 
     /// Gives a declared function another name.
     pub fn rename_function(&mut self, from: &FunctionName, to: &Name) -> Result<(), Unfit> {
-        if !self.functions.contains_key(&from.name) {
-            return Err(undeclared("function", &from.to_string()));
+        let place = self.declared_function(from)?;
+        let arguments = self.contract.functions[place].arguments.clone();
+        let new = FunctionName { name: to.clone(), arguments };
+        if self.place_of(&new).is_some() {
+            return Err(Unfit::new(
+                format!("function {new} is already declared"),
+                "Drop that declaration first.",
+            ));
         }
-        let declared = self.known_function(from)?;
+        let declared = &mut self.contract.functions[place];
         declared.schema.clone_from(&to.schema);
         declared.name.clone_from(&to.name);
-        self.find_again();
+        self.forget_function(&from.name, place);
+        self.functions.entry(to.clone()).or_default().push(place);
         Ok(())
+    }
+
+    fn forget_function(&mut self, name: &Name, place: usize) {
+        if let Some(places) = self.functions.get_mut(name) {
+            places.retain(|known| *known != place);
+            if places.is_empty() {
+                self.functions.remove(name);
+            }
+        }
     }
 
     /// Removes the declarations of all objects in a schema.
@@ -334,48 +413,98 @@ impl<'s> Objects<'s> {
         &mut self.contract.functions[place]
     }
 
-    /// Returns the declaration that a statement about a function means: the one with these
-    /// arguments, or, without arguments, the only one of the name. A function that is not declared
-    /// is declared.
-    pub fn known_function(&mut self, function: &FunctionName) -> Result<&mut FunctionDecl, Unfit> {
+    /// Whether a function of this name is declared for any arguments.
+    pub fn any_arguments(&self, name: &Name) -> Option<&FunctionDecl> {
+        let any = FunctionName { name: name.clone(), arguments: None };
+        self.place_of(&any).map(|place| &self.contract.functions[place])
+    }
+
+    /// Returns the position of the declaration that a statement about a function means: the one
+    /// with these arguments, or, without arguments, the only one of the name.
+    fn declared_function(&self, function: &FunctionName) -> Result<usize, Unfit> {
         let of_name = self.functions.get(&function.name).map_or(&[][..], Vec::as_slice);
-        let place = match (self.place_of(function), of_name) {
-            (Some(place), _) => place,
-            (None, []) => return Ok(self.function(function)),
-            (None, [one]) if function.arguments.is_none() => *one,
-            // A declaration for any arguments covers this one as well.
-            (None, [one]) if self.contract.functions[*one].arguments.is_none() => *one,
-            (None, _) if function.arguments.is_some() => {
-                return Ok(self.function(function));
+        match (self.place_of(function), of_name) {
+            (Some(place), _) => Ok(place),
+            (None, [one]) if function.arguments.is_none() => Ok(*one),
+            (None, [_, ..]) if function.arguments.is_none() => {
+                Err(ambiguous(&function.name, "declared"))
             }
-            _ => {
-                let name = safe_qualified(&function.name.schema, &function.name.name);
-                return Err(Unfit::new(
-                    format!("several functions {name} are declared"),
-                    "Add the types of the arguments in parentheses.",
-                ));
+            (None, []) => {
+                let in_schema = self.functions.keys().filter(|n| n.schema == function.name.schema);
+                let names = in_schema.map(|known| known.name.as_str());
+                Err(undeclared("function", function, &function.name.name, names))
+            }
+            (None, _) => Err(undeclared("function", function, &function.name.name, [])),
+        }
+    }
+
+    /// Whether a statement about a function means one that is declared.
+    pub fn declares_function(&self, function: &FunctionName) -> bool {
+        !matches!(self.declared_function(function), Err(Unfit { cause: Cause::Unknown, .. }))
+    }
+
+    /// Returns the declaration that a statement about a function means. A function that is not
+    /// declared but exists is declared with its arguments.
+    pub fn known_function(&mut self, function: &FunctionName) -> Result<&mut FunctionDecl, Unfit> {
+        match self.declared_function(function) {
+            Ok(place) => return Ok(&mut self.contract.functions[place]),
+            Err(reason) if reason.cause != Cause::Unknown => return Err(reason),
+            Err(_) => {}
+        }
+        let found = self.existing_routines(&function.name);
+        let named = |routine: &Routine| {
+            let types = self.existing.map(|snapshot| snapshot.argument_names(routine).join(","));
+            FunctionName {
+                name: function.name.clone(),
+                arguments: types.map(|types| argument_types(&types).join(", ")),
             }
         };
-        Ok(&mut self.contract.functions[place])
+        let mut named = found.into_iter().map(named);
+        let meant = match &function.arguments {
+            Some(_) => named.find(|one| {
+                same_arguments(one.arguments.as_deref(), function.arguments.as_deref())
+            }),
+            None => {
+                let first = named.next();
+                if named.next().is_some() {
+                    return Err(ambiguous(&function.name, "there"));
+                }
+                first
+            }
+        };
+        match meant {
+            Some(meant) => Ok(self.function(&meant)),
+            None => Err(self.unknown_function(function)),
+        }
+    }
+
+    fn unknown_function(&self, function: &FunctionName) -> Unfit {
+        let Name { schema, name } = &function.name;
+        let declared = self.functions.keys().filter(|known| known.schema == *schema);
+        let oid = self.existing.and_then(|snapshot| snapshot.schema_named(schema)).map(|s| s.oid);
+        let existing = self.existing.iter().flat_map(|snapshot| &snapshot.routines);
+        let there = existing.filter(|routine| oid == Some(routine.schema));
+        let hint = match &function.arguments {
+            Some(_) => format!("Put CREATE FUNCTION {function}; before the statement."),
+            None => format!(
+                "Put CREATE FUNCTION {function}(...); with the types of its arguments before the \
+                 statement."
+            ),
+        };
+        Unfit::unknown(
+            format!("function {function} is neither declared nor there"),
+            hint,
+            name,
+            declared.map(|known| known.name.as_str()).chain(there.map(|r| r.name.as_str())),
+        )
     }
 
     /// Removes the declaration of a function.
     pub fn remove_function(&mut self, function: &FunctionName) -> Result<(), Unfit> {
-        let of_name = self.functions.get(&function.name).map_or(&[][..], Vec::as_slice);
-        let place = match (self.place_of(function), of_name) {
-            (Some(place), _) => place,
-            (None, [one]) if function.arguments.is_none() => *one,
-            _ => {
-                let name = safe_qualified(&function.name.schema, &function.name.name);
-                let arguments = function.arguments.as_ref().map(|types| format!("({types})"));
-                return Err(undeclared(
-                    "function",
-                    &format!("{name}{}", arguments.unwrap_or_default()),
-                ));
-            }
-        };
-        self.contract.functions.remove(place);
-        self.find_again();
+        let place = self.declared_function(function)?;
+        let declared = &mut self.contract.functions[place];
+        (declared.schema, declared.name) = (String::new(), String::new());
+        self.forget_function(&function.name, place);
         Ok(())
     }
 
@@ -397,9 +526,7 @@ impl<'s> Objects<'s> {
 
 /// Whether two lists of argument types are the same, however they are written.
 fn same_arguments(one: Option<&str>, other: Option<&str>) -> bool {
-    let types =
-        |list: &str| argument_types(list).iter().map(|t| canonical_type(t)).collect::<Vec<_>>();
-    one.map(types) == other.map(types)
+    one.map(canonical_types) == other.map(canonical_types)
 }
 
 fn kind_of(relation: &Relation) -> Kind {
@@ -446,9 +573,23 @@ fn other_kind(name: &Name, declared: Kind) -> Unfit {
     )
 }
 
-fn undeclared(noun: &str, object: &str) -> Unfit {
-    Unfit::new(
+fn undeclared<'n>(
+    noun: &str,
+    object: impl Display,
+    given: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Unfit {
+    Unfit::unknown(
         format!("{noun} {object} is not declared"),
         "SELECT ops.contract_sql(); shows what is declared.",
+        given,
+        known,
+    )
+}
+
+fn ambiguous(name: &Name, how: &str) -> Unfit {
+    Unfit::new(
+        format!("several functions {name} are {how}"),
+        "Add the types of the arguments in parentheses.",
     )
 }

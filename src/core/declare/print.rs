@@ -6,7 +6,7 @@ use super::{
 };
 use crate::catalog::{Command, Privileges};
 use crate::contract::PolicyCommand;
-use crate::sql::{quote_literal, safe_ident, safe_qualified};
+use crate::sql::{bare_query, quote_literal, safe_ident, safe_qualified};
 use std::fmt::{self, Display, Formatter};
 
 /// Returns the sections as one text: a heading in a comment, then the statements, one per line.
@@ -33,17 +33,36 @@ impl Display for FunctionName {
     }
 }
 
+impl Target {
+    /// Returns the words before its name.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Role(_) => "ROLE",
+            Self::Schema(_) => "SCHEMA",
+            Self::Table(_) => "TABLE",
+            Self::View(_) => "VIEW",
+            Self::MaterializedView(_) => "MATERIALIZED VIEW",
+            Self::Sequence(_) => "SEQUENCE",
+            Self::Function(_) => "FUNCTION",
+        }
+    }
+
+    /// Returns its name as SQL.
+    fn identity(&self) -> String {
+        match self {
+            Self::Role(name) | Self::Schema(name) => safe_ident(name).into_owned(),
+            Self::Function(function) => function.to_string(),
+            Self::Table(name)
+            | Self::View(name)
+            | Self::MaterializedView(name)
+            | Self::Sequence(name) => name.to_string(),
+        }
+    }
+}
+
 impl Display for Target {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Role(name) => write!(f, "ROLE {}", safe_ident(name)),
-            Self::Schema(name) => write!(f, "SCHEMA {}", safe_ident(name)),
-            Self::Table(name) => write!(f, "TABLE {name}"),
-            Self::View(name) => write!(f, "VIEW {name}"),
-            Self::MaterializedView(name) => write!(f, "MATERIALIZED VIEW {name}"),
-            Self::Sequence(name) => write!(f, "SEQUENCE {name}"),
-            Self::Function(function) => write!(f, "FUNCTION {function}"),
-        }
+        write!(f, "{} {}", self.kind(), self.identity())
     }
 }
 
@@ -144,8 +163,7 @@ impl Display for Declaration {
             Self::CreateView { name, is_materialized, security_invoker, definition } => {
                 let kind = if *is_materialized { "MATERIALIZED VIEW" } else { "VIEW" };
                 let option = if *security_invoker { " WITH (security_invoker = true)" } else { "" };
-                let query = definition.as_deref().unwrap_or("SELECT");
-                let query = query.trim().trim_end_matches(';');
+                let query = definition.as_deref().map_or("SELECT", bare_query);
                 // A comment at its end must not contain what follows.
                 let end = if query.contains("--") { "\n" } else { "" };
                 write!(f, "CREATE {kind} {name}{option} AS {query}{end}")
@@ -153,7 +171,13 @@ impl Display for Declaration {
             Self::CreateFunction { function, security_definer } => {
                 write!(f, "CREATE FUNCTION {function}{}", security(*security_definer))
             }
+            Self::AnyArguments(name) => {
+                write!(f, "ALTER ROUTINE {name} SET contract.arguments = 'any'")
+            }
             Self::Drop(target) => write!(f, "DROP {target}"),
+            Self::DropIfDeclared(target) => {
+                write!(f, "DROP {} IF EXISTS {}", target.kind(), target.identity())
+            }
             Self::Rename(renamed) => renamed.fmt(f),
             Self::Attributes(role, attributes) => {
                 write!(f, "ALTER ROLE {}", safe_ident(role))?;
@@ -171,6 +195,11 @@ impl Display for Declaration {
             }
             Self::AllRows(table, false) => {
                 write!(f, "ALTER TABLE {table} RESET (contract.all_rows)")
+            }
+            Self::AllRowsOf(table, all_rows) => {
+                let json = serde_json::to_string(all_rows).expect("names and words are JSON");
+                let json = quote_literal(&json);
+                write!(f, "ALTER TABLE {table} SET (contract.all_rows = {json})")
             }
             Self::SecurityInvoker(view, on) => {
                 write!(f, "ALTER VIEW {view} SET (security_invoker = {on})")
@@ -195,10 +224,13 @@ impl Display for Declaration {
             Self::DropPolicy(policy) => {
                 write!(f, "DROP POLICY {} ON {}", safe_ident(&policy.name), policy.table)
             }
+            Self::DropPolicyNamed { table, name, if_exists } => {
+                let option = if *if_exists { "IF EXISTS " } else { "" };
+                write!(f, "DROP POLICY {option}{} ON {table}", safe_ident(name))
+            }
             Self::Comment(target, text) => {
                 write!(f, "COMMENT ON {target} IS {}", quote_literal(text))
             }
-            Self::Nothing => Ok(()),
         }
     }
 }
@@ -212,22 +244,12 @@ impl Display for Renamed {
                 safe_ident(from),
                 safe_ident(to)
             ),
-            Self::Object(target, to) => {
-                let schema = match target {
-                    Target::Role(_) | Target::Schema(_) => None,
-                    Target::Table(name)
-                    | Target::View(name)
-                    | Target::MaterializedView(name)
-                    | Target::Sequence(name) => Some(name),
-                    Target::Function(function) => Some(&function.name),
-                };
-                match schema {
-                    Some(name) if name.schema != to.schema => {
-                        write!(f, "ALTER {target} SET SCHEMA {}", safe_ident(&to.schema))
-                    }
-                    _ => write!(f, "ALTER {target} RENAME TO {}", safe_ident(&to.name)),
+            Self::Object(target, to) => match target.schema() {
+                Some(schema) if schema != to.schema => {
+                    write!(f, "ALTER {target} SET SCHEMA {}", safe_ident(&to.schema))
                 }
-            }
+                _ => write!(f, "ALTER {target} RENAME TO {}", safe_ident(&to.name)),
+            },
         }
     }
 }

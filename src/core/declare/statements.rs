@@ -45,6 +45,7 @@ pub fn statements(contract: &Contract) -> Vec<Section> {
         declarations: of_schema(schema)
             .into_iter()
             .chain(objects.of_schema(&schema.name))
+            .chain(on_all_objects(schema))
             .collect(),
     });
     let sections = [contract_itself, roles].into_iter().chain(schemas);
@@ -145,11 +146,19 @@ fn all() -> Vec<Granted> {
 }
 
 fn of_schema(schema: &SchemaDecl) -> Vec<Declaration> {
-    let names = || vec![schema.name.clone()];
     let target = Target::Schema(schema.name.clone());
     let mut found = vec![Declaration::Create(target.clone())];
     found.extend(comment(target, &schema.purpose));
-    found.extend(grant(vec![whole(Privileges::USAGE)], On::Schemas(names()), &schema.usage));
+    let on = On::Schemas(vec![schema.name.clone()]);
+    found.extend(grant(vec![whole(Privileges::USAGE)], on, &schema.usage));
+    found
+}
+
+/// Returns the grants on all objects of a schema. They follow the grants on single objects, as on a
+/// server, and do not contain these.
+fn on_all_objects(schema: &SchemaDecl) -> Vec<Declaration> {
+    let names = || vec![schema.name.clone()];
+    let mut found = Vec::new();
     for on in [On::AllTables(names()), On::AllSequences(names()), On::AllFunctions(names())] {
         found.extend(grant(all(), on, &schema.all_on_objects));
     }
@@ -173,14 +182,27 @@ fn of_table(table: &TableDecl) -> Vec<Declaration> {
         found.push(Declaration::RowSecurity(name.clone(), RowSecurity::Force));
     }
     found.extend(grants(&name, &table.grants, &table.column_grants));
-    if table.all_rows.is_some() {
-        found.push(Declaration::AllRows(name.clone(), true));
+    if let Some(all_rows) = &table.all_rows {
+        found.push(if is_said_by_policies(table, all_rows) {
+            Declaration::AllRows(name.clone(), true)
+        } else {
+            Declaration::AllRowsOf(name.clone(), all_rows.clone())
+        });
     }
     let policies = policies(table);
     found.extend(policies.into_iter().map(|(header, roles)| {
         Declaration::CreatePolicy(PolicyHeader { table: name.clone(), roles, ..header })
     }));
     found
+}
+
+/// Whether all commands for which a policy may allow every row are among those of the policies.
+fn is_said_by_policies(table: &TableDecl, all_rows: &ByRole<PolicyCommand>) -> bool {
+    all_rows.keys().all(|role| {
+        let covered = table.policy_commands(role);
+        let open = table.all_rows_commands(role).unwrap_or_default();
+        open.iter().all(|command| covered.contains(command))
+    })
 }
 
 /// Returns the policies of a table, each with its roles: those with the same commands together.
@@ -294,13 +316,7 @@ fn of_function(declared: &FunctionDecl) -> Vec<Declaration> {
         });
     } else {
         // CREATE FUNCTION needs the arguments, and the contract accepts any.
-        found.push(Declaration::Grant(Grant {
-            is_revoke: true,
-            privileges: all(),
-            on: on(),
-            roles: vec![],
-            to_public: true,
-        }));
+        found.push(Declaration::AnyArguments(function.name.clone()));
         let security = declared.security_definer;
         found.extend(security.map(|on| Declaration::SecurityDefiner(function.clone(), on)));
     }

@@ -193,16 +193,7 @@ impl World {
 
     /// Declares a role in the contract.
     pub fn declare(&mut self, name: &str, kind: RoleKind) {
-        self.contract.roles.push(RoleDecl {
-            name: name.into(),
-            kind,
-            description: String::new(),
-            superuser: None,
-            bypass_rls: None,
-            create_role: None,
-            create_db: None,
-            replication: None,
-        });
+        self.contract.roles.push(RoleDecl::new(name, kind));
     }
 
     pub fn add_relation(&mut self, relation: Relation) {
