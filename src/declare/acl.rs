@@ -72,9 +72,11 @@ fn objects(statement: Tree<pg_sys::GrantStmt>) -> Result<On, Unfit> {
             let functions = objects.iter().filter_map(|object| object.cast());
             functions.map(function).collect::<Result<_, _>>().map(On::Functions)
         }
-        OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE if is_schema => {
-            Ok(On::AllFunctions(names()))
-        }
+        OBJECT_ROUTINE if is_schema => Ok(On::AllFunctions(names())),
+        OBJECT_FUNCTION | OBJECT_PROCEDURE if is_schema => Err(Unfit::inexpressible(
+            "a contract does not tell functions from procedures",
+            "Write ALL ROUTINES IN SCHEMA, which means both.",
+        )),
         OBJECT_SCHEMA if is_object => Ok(On::Schemas(names())),
         _ if is_object => Err(not_expressible("GRANT on other objects")),
         _ => Err(not_expressible("ALTER DEFAULT PRIVILEGES")),

@@ -31,10 +31,9 @@ pub fn alter_role_set(
     };
     without(!statement.database.is_null(), "IN DATABASE")?;
     let name = role(statement.below(|statement| statement.role))?;
-    let value = match values(setting)?.as_slice() {
-        [value] => value.clone(),
-        values => values.join(", "),
-    };
+    let values = values(setting)?;
+    without(values.is_empty(), "RESET of contract.kind")?;
+    let value = values.join(", ");
     let kinds = [RoleKind::Client, RoleKind::Worker, RoleKind::Owner, RoleKind::Login];
     match kinds.into_iter().find(|kind| kind.as_str() == value) {
         Some(kind) => Ok(vec![Declaration::Kind(name, kind)]),

@@ -200,6 +200,12 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("ALTER ROLE anon SET contract.kind FROM CURRENT", "0A000", "FROM CURRENT"),
     ("ALTER ROLE anon SET contract.kind = worker, client", "22023", "unrecognized kind of role"),
+    ("ALTER ROLE anon RESET contract.kind", "0A000", "RESET of contract.kind does not amend"),
+    (
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO anon",
+        "0A000",
+        "a contract does not tell functions from procedures",
+    ),
     ("ALTER ROLE ALL SET contract.kind = worker", "22023", "a contract names each role"),
     ("CREATE SCHEMA s AUTHORIZATION anon", "0A000", "AUTHORIZATION does not amend"),
     ("CREATE SCHEMA s CREATE TABLE t ()", "0A000", "CREATE SCHEMA with objects in it"),
