@@ -484,6 +484,22 @@ fn statements_are_executed_only_with_run_and_checked_together() {
 }
 
 #[test]
+fn notice_counts_the_findings_after_the_statements() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("counted");
+    // An object that is declared and missing would be a finding.
+    let sql = "SELECT FROM ops.declare('CREATE SEQUENCE public.numbers; \
+               GRANT ALL ON SEQUENCE public.numbers TO service_role', 'x', run => true)";
+    let count = "SELECT count(*)::text FROM ops.audit_security()";
+    let known = column(&mut client, count).remove(0);
+    let output = cluster.client_program("psql", &["-X", "-d", "counted", "-c", sql]);
+    let notices = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("is in force: {known} findings, 0 added and 0 removed");
+    assert!(notices.contains(&expected), "{notices}");
+    assert_eq!(column(&mut client, count), [known]);
+}
+
+#[test]
 fn accepted_finding_is_none_and_one_that_no_contract_allows_says_what_to_do() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("accept");

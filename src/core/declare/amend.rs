@@ -391,9 +391,10 @@ impl Amendment<'_> {
             ));
         }
         for role in &grant.roles {
-            match grant.is_revoke {
-                true => self.require_known_role(role)?,
-                false => self.require_role(role)?,
+            if grant.is_revoke {
+                self.require_known_role(role)?;
+            } else {
+                self.require_role(role)?;
             }
         }
         match &grant.on {

@@ -460,17 +460,15 @@ impl<'s> Objects<'s> {
             }
         };
         let mut named = found.into_iter().map(named);
-        let meant = match &function.arguments {
-            Some(_) => named.find(|one| {
-                same_arguments(one.arguments.as_deref(), function.arguments.as_deref())
-            }),
-            None => {
-                let first = named.next();
-                if named.next().is_some() {
-                    return Err(ambiguous(&function.name, "there"));
-                }
-                first
+        let meant = if function.arguments.is_some() {
+            named
+                .find(|one| same_arguments(one.arguments.as_deref(), function.arguments.as_deref()))
+        } else {
+            let first = named.next();
+            if named.next().is_some() {
+                return Err(ambiguous(&function.name, "there"));
             }
+            first
         };
         match meant {
             Some(meant) => Ok(self.function(&meant)),

@@ -751,19 +751,17 @@ fn valid() -> impl Strategy<Value = Contract> {
     let roles = subsequence(NAMES.to_vec(), 0..=4);
     let commands = subsequence(Command::ALL.to_vec(), 0..=4);
     let oddity = (select(Oddity::ALL.to_vec()), any::<Index>(), roles, commands);
-    let valid =
-        |(contract, oddities): (Contract, Vec<(Oddity, Index, Vec<&str>, Vec<Command>)>)| {
-            oddities.into_iter().fold(contract, |contract, (oddity, at, roles, commands)| {
-                let roles = roles.into_iter().filter(|role| contract.role(role).is_some());
-                let roles: Vec<String> = roles.map(str::to_owned).collect();
-                let mut odd = contract.clone();
-                oddity.put_into(&mut odd, &at, &roles, &commands);
-                let document = serde_json::to_string(&odd).unwrap();
-                let is_valid = crate::contract::examine(&document).contract.is_some();
-                if is_valid { odd } else { contract }
-            })
-        };
-    (made(), proptest::collection::vec(oddity, 0..12)).prop_map(valid)
+    (made(), proptest::collection::vec(oddity, 0..12)).prop_map(|(contract, oddities)| {
+        oddities.into_iter().fold(contract, |contract, (oddity, at, roles, commands)| {
+            let roles = roles.into_iter().filter(|role| contract.role(role).is_some());
+            let roles: Vec<String> = roles.map(str::to_owned).collect();
+            let mut odd = contract.clone();
+            oddity.put_into(&mut odd, &at, &roles, &commands);
+            let document = serde_json::to_string(&odd).unwrap();
+            let is_valid = crate::contract::examine(&document).contract.is_some();
+            if is_valid { odd } else { contract }
+        })
+    })
 }
 
 proptest! {
