@@ -37,10 +37,13 @@ pub fn read(sql: &str) -> Vec<Statement> {
 /// Whether a statement that declares this sets fields of the contract that no object has.
 fn is_about_contract_alone(declared: &[Declaration]) -> bool {
     use Declaration::{AllRows, AllRowsOf, AnyArguments, Kind, ResetAll, Set};
-    declared.iter().any(|declaration| match declaration {
-        ResetAll | Set(..) | Kind(..) | AllRows(..) | AllRowsOf(..) | AnyArguments(_) => true,
-        _ => false,
-    })
+    let is_field = |declaration: &Declaration| {
+        matches!(
+            declaration,
+            ResetAll | Set(..) | Kind(..) | AllRows(..) | AllRowsOf(..) | AnyArguments(_)
+        )
+    };
+    declared.iter().any(is_field)
 }
 
 fn declarations(text: &str, node: Tree) -> Result<Vec<Declaration>, Unfit> {
