@@ -46,8 +46,8 @@ fn enforced(action: GuardAction) -> GuardAction {
 
 /// Enforces the guard actions of the contract in the current mode: raises one error if there are
 /// blocked rejections, whose DETAIL lists all of them and whose HINT contains `completion`, or a
-/// warning for the rejections of each rule, whose HINT says how to declare them, or only logs them. `contract` is in force; `tag` is the
-/// command tag.
+/// warning for the rejections of each rule, whose HINT says how to declare them, or only logs them.
+/// `contract` is in force; `tag` is the command tag.
 pub fn act(
     contract: &Contract,
     found: Vec<Violation>,

@@ -1,5 +1,5 @@
-//! Whoever has a rejected statement, or one with a warning, pastes the calls of its HINT, sends the
-//! statement again, outside of a transaction block as most clients do, and no finding is left.
+//! After the calls in the HINT of a rejection or a WARNING, the statement passes, outside of a
+//! transaction block as most clients send it, and no finding is left.
 //! Where no contract can allow the statement, the HINT says what to do instead.
 
 use dragonfly_core::rules::RULES;

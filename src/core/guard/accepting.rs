@@ -3,9 +3,8 @@
 
 use super::calls::exempt_statement;
 use super::change::Regression;
-use super::completion::Cause;
+use super::completion::{Cause, CauseKind};
 use super::declared::Declared;
-use super::merged::new_name;
 use super::renamed::missing;
 use crate::catalog::ObjectId;
 use crate::contract::GuardAction;
@@ -172,4 +171,9 @@ pub(super) fn joined(parts: &[String]) -> String {
         text += part;
     }
     text
+}
+
+/// Returns the new identity of a relation that has another name than before, if that is the cause.
+pub(super) fn new_name(cause: &Cause) -> Option<&str> {
+    if let CauseKind::Renamed(now) = &cause.kind { Some(now) } else { None }
 }

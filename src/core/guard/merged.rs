@@ -1,6 +1,8 @@
 //! One error about several violations: its DETAIL lists them, and its HINT covers all of them.
 
-use super::accepting::{Allowing, Read, accept_hint, intended, is_about_guard, is_gone, joined};
+use super::accepting::{
+    Allowing, Read, accept_hint, intended, is_about_guard, is_gone, joined, new_name,
+};
 use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
 use super::rejection::{RUN_ANYWAY, RejectedAt, Rejection, source};
@@ -144,11 +146,6 @@ fn merged_hint(
 /// allows before the statement.
 fn is_about_path(rejection: &Rejection) -> bool {
     *rejection.rule == security_definer_search_path::RULE && rejection.regression.is_none()
-}
-
-/// Returns the new identity of a relation that has another name than before, if that is the cause.
-pub(super) fn new_name(cause: &Cause) -> Option<&str> {
-    if let CauseKind::Renamed(now) = &cause.kind { Some(now) } else { None }
 }
 
 /// Returns the statements of a completion, or the command that lists them where they are too long

@@ -344,7 +344,8 @@ mod tests {
         assert_eq!(
             rejection.unwrap().hint,
             "If this is intended, declare it with ops.declare() first, or exempt each object with \
-             ops.exempt(). Otherwise run in the same transaction the 200 statements that this query lists before COMMIT:\nSELECT statement FROM \
+             ops.exempt(). Otherwise run in the same transaction the 200 statements that this \
+             query lists before COMMIT:\nSELECT statement FROM \
              ops.golden_sql(schemas => ARRAY['public']::name[]);"
         );
     }
