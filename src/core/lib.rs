@@ -15,7 +15,11 @@ pub mod sql;
 
 pub mod catalog;
 
+pub mod stored;
+
 pub mod access;
+
+pub mod policy;
 
 pub mod search_path;
 

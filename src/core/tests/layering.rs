@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 const CORE: &[&str] = &[
     "sql",
     "catalog",
+    "stored",
     "access",
+    "policy",
     "search_path",
     "contract",
     "requests",

@@ -1,0 +1,303 @@
+//! Literals, and whether they can hold at once.
+
+use super::formula::Comparison;
+use super::term::{Constant, Row, Term, TermId, Terms};
+use crate::stored::SqlValue;
+use std::collections::HashMap;
+
+/// What a way to a goal asks of terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Literal {
+    /// The term is null.
+    Null(TermId),
+    /// The term is not null.
+    NotNull(TermId),
+    /// Neither term is null, and the comparison holds.
+    Compare(Comparison, TermId, TermId),
+    /// The boolean term has this value.
+    Holds(TermId, bool),
+    /// Neither term is null, and the first is an element of the second, or not, or that is null.
+    Member(TermId, TermId, Option<bool>),
+    /// The columns of the row are null.
+    NullRow(Row),
+    /// The subquery with this number returns a row, or none.
+    Found(u32, bool),
+}
+
+/// What is known of the session in which a condition is evaluated.
+#[derive(Debug, Clone, Default)]
+pub struct Session {
+    /// Terms that are null in the session, or are not.
+    pub nulls: HashMap<TermId, bool>,
+    /// Terms and the constants that they are in the session.
+    pub constants: Vec<(TermId, TermId)>,
+}
+
+/// Whether the literals cannot all hold in the session.
+#[must_use]
+pub fn contradict(terms: &Terms, session: &Session, literals: &[Literal]) -> bool {
+    let mut facts = Facts { terms, session, nulls: HashMap::new(), null_rows: Vec::new() };
+    !facts.are_consistent(literals)
+}
+
+struct Facts<'a> {
+    terms: &'a Terms,
+    session: &'a Session,
+    nulls: HashMap<TermId, bool>,
+    null_rows: Vec<Row>,
+}
+
+impl Facts<'_> {
+    fn are_consistent(&mut self, literals: &[Literal]) -> bool {
+        for literal in literals {
+            if let Literal::NullRow(row) = literal {
+                self.null_rows.push(*row);
+            }
+        }
+        literals.iter().all(|literal| match *literal {
+            Literal::Null(term) => self.set_null(term, true),
+            Literal::NotNull(term) | Literal::Holds(term, _) => self.set_null(term, false),
+            Literal::Compare(_, a, b) | Literal::Member(a, b, _) => {
+                self.set_null(a, false) && self.set_null(b, false)
+            }
+            Literal::NullRow(_) | Literal::Found(..) => true,
+        }) && self
+            .nulls
+            .iter()
+            .all(|(term, is_null)| self.known_null(*term).is_none_or(|known| known == *is_null))
+            && are_unambiguous(literals)
+            && self.have_an_order(literals)
+    }
+
+    /// Notes whether a term is null, and what follows from it; false where it contradicts.
+    fn set_null(&mut self, term: TermId, is_null: bool) -> bool {
+        if let Some(known) = self.nulls.insert(term, is_null) {
+            return known == is_null;
+        }
+        match self.terms.get(term) {
+            // The result is not null, so no argument is.
+            Term::Applied { strict: true, arguments, .. } if !is_null => {
+                arguments.iter().all(|argument| self.set_null(*argument, false))
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a term is null by what it is; `None` where it can be both.
+    fn known_null(&self, term: TermId) -> Option<bool> {
+        if let Some(known) = self.session.nulls.get(&term) {
+            return Some(*known);
+        }
+        match self.terms.get(term) {
+            Term::Constant(_) | Term::Array(_) | Term::Count(_) => Some(false),
+            Term::Session(value) => (*value != SqlValue::Schema).then_some(false),
+            Term::Null => Some(true),
+            Term::Column { row, .. } if self.null_rows.contains(row) => Some(true),
+            Term::Column { nullable, .. } => (!nullable).then_some(false),
+            Term::Applied { strict: true, arguments, .. } => {
+                let is_null = |argument: &TermId| {
+                    self.nulls.get(argument) == Some(&true)
+                        || self.known_null(*argument) == Some(true)
+                };
+                arguments.iter().any(is_null).then_some(true)
+            }
+            Term::Applied { .. } | Term::Unknown(_) => None,
+        }
+    }
+
+    /// Whether the comparisons have values that satisfy them, in orders without gaps.
+    fn have_an_order(&self, literals: &[Literal]) -> bool {
+        let mut classes = Classes::default();
+        let constants = self.session.constants.iter().copied();
+        let equal = literals.iter().filter_map(|literal| match *literal {
+            Literal::Compare(Comparison::Equal, a, b) => Some((a, b)),
+            _ => None,
+        });
+        for (a, b) in constants.chain(equal) {
+            classes.join(a, b);
+        }
+        let mut order = Order::default();
+        for literal in literals {
+            match *literal {
+                Literal::Compare(comparison, a, b) => {
+                    let (a_class, b_class) = (classes.of(a), classes.of(b));
+                    match comparison {
+                        Comparison::Equal => {}
+                        Comparison::NotEqual => order.different.push((a_class, b_class)),
+                        Comparison::Less => order.add(a_class, b_class, true),
+                        Comparison::LessOrEqual => order.add(a_class, b_class, false),
+                        Comparison::Greater => order.add(b_class, a_class, true),
+                        Comparison::GreaterOrEqual => order.add(b_class, a_class, false),
+                    }
+                    for term in [a, b] {
+                        self.note_constant(term, &mut classes, &mut order);
+                    }
+                }
+                Literal::Holds(term, value) => order.booleans.push((classes.of(term), value)),
+                _ => {}
+            }
+        }
+        for (term, constant) in &self.session.constants {
+            for term in [*term, *constant] {
+                self.note_constant(term, &mut classes, &mut order);
+            }
+        }
+        order.has_values(self.terms)
+    }
+
+    fn note_constant(&self, term: TermId, classes: &mut Classes, order: &mut Order) {
+        let class = classes.of(term);
+        match self.terms.get(term) {
+            Term::Constant(_) => order.constants.push((class, term)),
+            Term::Count(_) => order.counts.push(class),
+            _ => {}
+        }
+    }
+}
+
+/// Whether no boolean term, membership or subquery is wanted both ways.
+fn are_unambiguous(literals: &[Literal]) -> bool {
+    let mut wanted: HashMap<Literal, Option<bool>> = HashMap::new();
+    literals.iter().all(|literal| {
+        let (positive, value) = match *literal {
+            Literal::Holds(term, value) => (Literal::Holds(term, true), Some(value)),
+            Literal::Member(a, b, value) => (Literal::Member(a, b, None), value),
+            Literal::Found(number, value) => (Literal::Found(number, true), Some(value)),
+            _ => return true,
+        };
+        *wanted.entry(positive).or_insert(value) == value
+    })
+}
+
+/// Terms that are equal to each other.
+#[derive(Default)]
+struct Classes {
+    parents: HashMap<TermId, TermId>,
+}
+
+impl Classes {
+    /// Returns the term that stands for all those that are equal to `term`.
+    fn of(&mut self, term: TermId) -> TermId {
+        let mut root = term;
+        while let Some(parent) = self.parents.get(&root) {
+            root = *parent;
+        }
+        if root != term {
+            self.parents.insert(term, root);
+        }
+        root
+    }
+
+    fn join(&mut self, a: TermId, b: TermId) {
+        let (a, b) = (self.of(a), self.of(b));
+        if a != b {
+            self.parents.insert(a, b);
+        }
+    }
+}
+
+/// What is known of the order of classes.
+#[derive(Default)]
+struct Order {
+    /// The lesser, the greater, and whether they are different.
+    edges: Vec<(TermId, TermId, bool)>,
+    different: Vec<(TermId, TermId)>,
+    constants: Vec<(TermId, TermId)>,
+    booleans: Vec<(TermId, bool)>,
+    counts: Vec<TermId>,
+}
+
+impl Order {
+    fn add(&mut self, lesser: TermId, greater: TermId, is_strict: bool) {
+        self.edges.push((lesser, greater, is_strict));
+    }
+
+    fn has_values(mut self, terms: &Terms) -> bool {
+        let constant = |term: TermId| terms.as_constant(term);
+        for (index, (class, term)) in self.constants.iter().enumerate() {
+            for (other_class, other) in &self.constants[index + 1..] {
+                let (Some(a), Some(b)) = (constant(*term), constant(*other)) else { continue };
+                if class == other_class && a.differs(b) {
+                    return false;
+                }
+                if let (Constant::Integer(a), Constant::Integer(b)) = (a, b) {
+                    match a.cmp(b) {
+                        std::cmp::Ordering::Less => self.edges.push((*class, *other_class, true)),
+                        std::cmp::Ordering::Greater => {
+                            self.edges.push((*other_class, *class, true));
+                        }
+                        std::cmp::Ordering::Equal => {}
+                    }
+                }
+            }
+        }
+        // A count is not below zero, and so not below a constant below zero.
+        let is_below_zero = |term: TermId| matches!(constant(term), Some(Constant::Integer(..0)));
+        let is_zero = |term: TermId| matches!(constant(term), Some(Constant::Integer(0)));
+        for count in &self.counts {
+            for (class, term) in &self.constants {
+                if is_below_zero(*term) || is_zero(*term) {
+                    self.edges.push((*class, *count, is_below_zero(*term)));
+                }
+            }
+        }
+        let are_booleans_possible = self.booleans.iter().all(|(class, value)| {
+            self.booleans.iter().all(|(other, is)| other != class || is == value)
+        });
+        are_booleans_possible && self.reach()
+    }
+
+    /// Whether no class is below itself, and none is different from what it must be equal to.
+    fn reach(&self) -> bool {
+        // Between two classes: nothing, "not above", "below".
+        let mut nodes: Vec<TermId> = self.edges.iter().flat_map(|(a, b, _)| [*a, *b]).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let index = |class: TermId| nodes.binary_search(&class).ok();
+        let count = nodes.len();
+        let mut below = vec![0_u8; count * count];
+        for (a, b, is_strict) in &self.edges {
+            if let (Some(a), Some(b)) = (index(*a), index(*b)) {
+                let known = &mut below[a * count + b];
+                *known = (*known).max(1 + u8::from(*is_strict));
+            }
+        }
+        for through in 0..count {
+            for from in 0..count {
+                for to in 0..count {
+                    let (first, second) =
+                        (below[from * count + through], below[through * count + to]);
+                    if first > 0 && second > 0 {
+                        let known = &mut below[from * count + to];
+                        *known = (*known).max(first.max(second));
+                    }
+                }
+            }
+        }
+        let is_below_itself = (0..count).any(|node| below[node * count + node] == 2);
+        let are_equal = |a: TermId, b: TermId| {
+            a == b
+                || matches!((index(a), index(b)), (Some(a), Some(b))
+                    if below[a * count + b] == 1 && below[b * count + a] == 1)
+        };
+        !is_below_itself && !self.different.iter().any(|(a, b)| are_equal(*a, *b))
+    }
+}
+
+#[cfg(test)]
+impl Literal {
+    /// Whether the literal is true of one row; see [`super::formula::evaluated`].
+    pub fn is_met(&self, terms: &Terms, row: &[Option<i64>]) -> bool {
+        use super::formula::{Formula, evaluated};
+        let is_true = |formula: Formula| evaluated::formula(terms, row, &formula) == Some(true);
+        match *self {
+            Self::Null(term) => is_true(Formula::IsNull(term)),
+            Self::NotNull(term) => !is_true(Formula::IsNull(term)),
+            Self::Compare(comparison, a, b) => is_true(Formula::Compare(comparison, a, b)),
+            Self::Holds(term, value) => {
+                evaluated::formula(terms, row, &Formula::Holds(term)) == Some(value)
+            }
+            ref other => unreachable!("{other:?} is about more than one row"),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Calls of functions.
+
+use super::expression::{any, is_boolean};
+use super::query::Selected;
+use super::{DEEPEST, Reader};
+use crate::catalog::Oid;
+use crate::policy::constants::types;
+use crate::policy::facts::{Body, Function};
+use crate::policy::formula::Formula;
+use crate::policy::term::{Constant, Operation, Term};
+use crate::policy::value::{Meaning, Value};
+use crate::stored::{Command, Expression, Query};
+use std::rc::Rc;
+
+impl Reader<'_> {
+    /// Returns what a call of a function is.
+    pub(super) fn call(&mut self, expression: &Expression) -> Meaning {
+        let is_boolean = is_boolean(expression);
+        let Expression::Call { function: oid, returns_set, arguments, .. } = expression else {
+            return self.unknown("a call", is_boolean);
+        };
+        let Some(function) = self.catalog.function(*oid) else {
+            return self.unknown("a function", is_boolean);
+        };
+        if *returns_set {
+            return self.unknown(&format!("{}, which returns a set", function.name), is_boolean);
+        }
+        let arguments = self.arguments(&function, arguments);
+        if let Some(meaning) = self.conversion(&function, &arguments, is_boolean) {
+            return meaning;
+        }
+        if let Some(meaning) = self.inlined(&function, &arguments) {
+            return meaning;
+        }
+        if !function.is_built_in {
+            self.unknown.insert(format!("function {}", function.name));
+        }
+        if function.is_volatile {
+            return self.unknown("", is_boolean);
+        }
+        let values: Vec<_> =
+            arguments.into_iter().map(|argument| self.as_value(argument)).collect();
+        self.applied(Operation::Function(*oid), function.is_strict, &values, is_boolean)
+    }
+
+    /// Returns the arguments of a call, with the defaults that it leaves out.
+    fn arguments(&mut self, function: &Function, given: &[Expression]) -> Vec<Meaning> {
+        let missing = function.argument_count.saturating_sub(given.len());
+        let first = function.defaults.len().saturating_sub(missing);
+        given.iter().chain(&function.defaults[first..]).map(|a| self.meaning(a)).collect()
+    }
+
+    /// Returns what a built-in conversion is that keeps the value, or that says whether an integer
+    /// is zero.
+    fn conversion(
+        &mut self,
+        function: &Function,
+        arguments: &[Meaning],
+        is_boolean: bool,
+    ) -> Option<Meaning> {
+        let [argument] = arguments else { return None };
+        match (function.is_built_in, function.name.as_str()) {
+            (true, "int2" | "int4" | "int8") => match argument {
+                Meaning::Value(value) if self.are_integers(value) => Some(argument.clone()),
+                _ => None,
+            },
+            (true, "bool") if is_boolean => {
+                let Meaning::Value(value) = argument else { return None };
+                let terms = &*self.terms;
+                let mut is_known = true;
+                let condition = value.condition(&mut |term| match term {
+                    None => Formula::NULL,
+                    Some(term) => {
+                        let constant = terms.as_constant(term);
+                        let Some(Constant::Integer(constant)) = constant else {
+                            is_known = false;
+                            return Formula::NULL;
+                        };
+                        Formula::Constant(Some(*constant != 0))
+                    }
+                });
+                is_known.then(|| Meaning::Condition(Rc::new(condition)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a value can only be an integer constant.
+    fn are_integers(&self, value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Term(term) => {
+                matches!(self.terms.as_constant(*term), Some(Constant::Integer(_)))
+            }
+            Value::If(_, then, otherwise) => {
+                self.are_integers(then) && self.are_integers(otherwise)
+            }
+        }
+    }
+
+    /// Returns what the body of a function is for arguments; `None` where it is not known.
+    fn inlined(&mut self, function: &Function, arguments: &[Meaning]) -> Option<Meaning> {
+        let meaning = match &function.body {
+            Body::Opaque => return None,
+            Body::Constant(value) => Meaning::Condition(Rc::new(Formula::Constant(*value))),
+            Body::Query(query) => self.body(query, arguments)?,
+        };
+        if !function.is_strict {
+            return Some(meaning);
+        }
+        // It is not called where an argument is null.
+        let nulls = arguments.iter().map(|argument| {
+            Rc::new(match argument {
+                Meaning::Condition(of) => Formula::IsUnknown(Rc::clone(of)),
+                Meaning::Value(value) => value.is_null(self.terms),
+            })
+        });
+        let any_null = Rc::new(any(nulls.collect()));
+        let null = match meaning {
+            Meaning::Condition(_) => Meaning::Condition(Rc::new(Formula::NULL)),
+            Meaning::Value(_) => Meaning::Value(Value::Null),
+        };
+        Some(self.when(&any_null, null, meaning))
+    }
+
+    /// Returns the value of a query whose parameters are arguments.
+    fn body(&mut self, query: &Query, arguments: &[Meaning]) -> Option<Meaning> {
+        if self.depth >= DEEPEST || query.command != Command::Select {
+            return None;
+        }
+        let is_boolean = query.targets.first().is_some_and(|target| is_boolean(&target.expression));
+        let selected = self.of_routine(query, arguments);
+        Some(self.scalar(&selected, is_boolean))
+    }
+
+    /// Returns the rows of a query whose parameters are arguments.
+    pub(super) fn of_routine(&mut self, query: &Query, arguments: &[Meaning]) -> Selected {
+        self.depth += 1;
+        self.arguments.push(arguments.to_vec());
+        // Nothing in a body is about the rows outside of it.
+        let outside = std::mem::take(&mut self.scopes);
+        let selected = self.select(query);
+        self.scopes = outside;
+        self.arguments.pop();
+        self.depth -= 1;
+        selected
+    }
+
+    /// Returns the rows of a function in FROM; `None` where they are not known.
+    pub(super) fn rows_of_call(&mut self, expression: &Expression) -> Option<Selected> {
+        let Expression::Call { function, arguments, result, .. } = expression else { return None };
+        let function = self.catalog.function(*function)?;
+        let arguments = self.arguments(&function, arguments);
+        match &function.body {
+            Body::Query(query) if query.command == Command::Select && self.depth < DEEPEST => {
+                Some(self.of_routine(query, &arguments))
+            }
+            _ if function.is_built_in && function.name == "unnest" => {
+                self.elements(arguments.first()?, *result)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the elements of an array as rows.
+    fn elements(&mut self, array: &Meaning, element: Oid) -> Option<Selected> {
+        let Meaning::Value(Value::Term(array)) = array else { return None };
+        if element == types::BOOL {
+            return None;
+        }
+        let number = self.terms.fresh();
+        let term = self.terms.add(Term::Unknown(number));
+        let is_element = Rc::new(Formula::Member(term, *array));
+        // An element can be null.
+        let is_null = Rc::new(Formula::IsNull(term));
+        Some(Selected::one(
+            Rc::new(Formula::Any(vec![is_element, is_null])),
+            vec![Meaning::Value(Value::Term(term))],
+            true,
+        ))
+    }
+}

@@ -1,0 +1,174 @@
+//! From a stored expression to a [`Formula`] over terms.
+//!
+//! Nothing is executed and nothing fails: what is not known becomes a term of which nothing is
+//! known, and [`Reader::unknown`] has its name.
+
+mod call;
+mod expression;
+mod query;
+
+use super::facts::Catalog;
+use super::formula::Formula;
+use super::term::{Constant, Row, Term, TermId, Terms};
+use super::value::{Meaning, Value, choice};
+use crate::catalog::Oid;
+use crate::stored::{Expression, Query};
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+/// How deeply views, and functions whose body is a query, are followed.
+pub const DEEPEST: usize = 6;
+
+/// How many terms the values and conditions of one expression may have.
+const LARGEST: usize = 20_000;
+
+/// Reads the expressions of one policy, whose rows, subqueries and unknown values are told apart.
+pub struct Reader<'a> {
+    catalog: &'a dyn Catalog,
+    /// The terms so far.
+    pub terms: &'a mut Terms,
+    /// The names of what could not be read.
+    pub unknown: BTreeSet<String>,
+    /// The columns of the checked row that are mentioned.
+    pub columns: BTreeSet<i16>,
+    scopes: Vec<Scope>,
+    /// The arguments of the functions whose bodies are read, the innermost last.
+    arguments: Vec<Vec<Meaning>>,
+    /// The columns of the subqueries that a value is compared with.
+    compared: Vec<Vec<Meaning>>,
+    /// The operands of the surrounding CASE expressions.
+    operands: Vec<Meaning>,
+    /// Of each count of rows: what is true of those rows, and whether there may be none even so.
+    counts: HashMap<TermId, (Rc<Formula>, bool)>,
+    depth: usize,
+    size: usize,
+}
+
+/// The range table of a query, from entry 1.
+struct Scope {
+    entries: Vec<Entry>,
+    /// The queries of WITH.
+    with: Rc<Vec<(String, Query)>>,
+}
+
+/// What the columns of a range table entry are.
+#[derive(Clone)]
+enum Entry {
+    /// Those of a row of a table.
+    Row { row: Row, relation: Oid, nullable: bool },
+    /// Those of a subquery.
+    Columns(Vec<Meaning>),
+    /// Those of a join or of GROUP BY: expressions in the same query.
+    Expressions(Rc<Vec<Expression>>),
+    /// Nothing is known of them.
+    Unknown,
+}
+
+impl<'a> Reader<'a> {
+    /// Returns a reader of expressions about rows of a relation.
+    pub fn new(catalog: &'a dyn Catalog, terms: &'a mut Terms, relation: Oid) -> Self {
+        let checked = Entry::Row { row: Row::CHECKED, relation, nullable: false };
+        Self {
+            catalog,
+            terms,
+            unknown: BTreeSet::new(),
+            columns: BTreeSet::new(),
+            scopes: vec![Scope { entries: vec![checked], with: Rc::default() }],
+            arguments: Vec::new(),
+            compared: Vec::new(),
+            operands: Vec::new(),
+            counts: HashMap::new(),
+            depth: 0,
+            size: 0,
+        }
+    }
+
+    /// Returns the condition that a stored expression is.
+    pub fn condition(&mut self, expression: &Expression) -> Rc<Formula> {
+        match self.meaning(expression) {
+            Meaning::Condition(condition) => condition,
+            Meaning::Value(value) => Rc::new(self.holds(&value)),
+        }
+    }
+
+    /// Returns the value that a stored expression is.
+    fn value(&mut self, expression: &Expression) -> Value {
+        let meaning = self.meaning(expression);
+        self.as_value(meaning)
+    }
+
+    fn as_value(&mut self, meaning: Meaning) -> Value {
+        match meaning {
+            Meaning::Value(value) => value,
+            Meaning::Condition(condition) => {
+                let mut constant =
+                    |value| Value::Term(self.terms.constant(Constant::Boolean(value)));
+                let (yes, no) = (constant(true), constant(false));
+                match *condition {
+                    Formula::Constant(Some(true)) => yes,
+                    Formula::Constant(Some(false)) => no,
+                    Formula::Constant(None) => Value::Null,
+                    _ => {
+                        let is_unknown = Rc::new(Formula::IsUnknown(Rc::clone(&condition)));
+                        Value::when(&condition, yes, Value::when(&is_unknown, Value::Null, no))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the condition that a boolean value is.
+    fn holds(&self, value: &Value) -> Formula {
+        value.condition(&mut |term| match term {
+            None => Formula::NULL,
+            Some(term) => match self.terms.as_constant(term) {
+                Some(Constant::Boolean(value)) => Formula::Constant(Some(*value)),
+                _ => Formula::Holds(term),
+            },
+        })
+    }
+
+    /// Returns what a part of a condition is of which nothing is known.
+    fn unknown(&mut self, what: &str, is_boolean: bool) -> Meaning {
+        if !what.is_empty() {
+            self.unknown.insert(what.to_owned());
+        }
+        let number = self.terms.fresh();
+        let term = self.terms.add(Term::Unknown(number));
+        Self::of_term(term, is_boolean)
+    }
+
+    fn of_term(term: TermId, is_boolean: bool) -> Meaning {
+        if is_boolean {
+            Meaning::Condition(Rc::new(Formula::Holds(term)))
+        } else {
+            Meaning::Value(Value::Term(term))
+        }
+    }
+
+    /// Whether a value of this size may still be built.
+    fn fits(&mut self, size: usize) -> bool {
+        self.size = self.size.saturating_add(size);
+        if self.size > LARGEST {
+            self.unknown.insert("a condition that is too large".to_owned());
+        }
+        self.size <= LARGEST
+    }
+
+    /// Returns the first meaning where the condition is true, else the second.
+    fn when(&mut self, condition: &Rc<Formula>, then: Meaning, otherwise: Meaning) -> Meaning {
+        match (then, otherwise) {
+            (Meaning::Condition(then), Meaning::Condition(otherwise)) => {
+                let both = (Rc::unwrap_or_clone(then), Rc::unwrap_or_clone(otherwise));
+                Meaning::Condition(Rc::new(choice(condition, both.0, both.1)))
+            }
+            (then, otherwise) => {
+                let (then, otherwise) = (self.as_value(then), self.as_value(otherwise));
+                Meaning::Value(Value::when(condition, then, otherwise))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

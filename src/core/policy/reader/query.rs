@@ -1,0 +1,406 @@
+//! Queries: the conditions of their rows, and their columns.
+
+use super::expression::{all, any, is_boolean};
+use super::{Entry, Reader, Scope};
+use crate::policy::formula::{Exists, Formula};
+use crate::policy::term::{Row, Term, TermId};
+use crate::policy::value::{Meaning, Value, choice, not};
+use crate::stored::{
+    Expression, FromItem, JoinKind, Link, Query, Range, SetOperation, SetOperator,
+};
+use std::rc::Rc;
+
+/// The rows of a query: of each query of a UNION.
+pub struct Selected(Vec<Rows>);
+
+/// The rows of a query without UNION.
+pub struct Rows {
+    /// What is true of a row of the result.
+    condition: Rc<Formula>,
+    columns: Vec<Meaning>,
+    /// Whether there may be none even where the condition can be true: it reads a table.
+    reads: bool,
+}
+
+impl Selected {
+    /// Returns the rows of one query.
+    pub fn one(condition: Rc<Formula>, columns: Vec<Meaning>, reads: bool) -> Self {
+        Self(vec![Rows { condition, columns, reads }])
+    }
+}
+
+/// What is known of a part of FROM: the condition of its rows, the rows of tables in it, and
+/// whether it reads any.
+struct Joined {
+    condition: Formula,
+    rows: Vec<Row>,
+    reads: bool,
+}
+
+impl Reader<'_> {
+    /// Returns what a subquery in an expression is.
+    pub(super) fn subquery(
+        &mut self,
+        link: Link,
+        test: Option<&Expression>,
+        query: &Query,
+    ) -> Meaning {
+        match link {
+            Link::Exists => {
+                let selected = self.select(query);
+                Meaning::Condition(Rc::new(self.exists(&selected, |_, _| Formula::TRUE)))
+            }
+            Link::Any | Link::All => {
+                let Some(test) = test else { return self.unknown("a subquery", true) };
+                let selected = self.select(query);
+                Meaning::Condition(Rc::new(self.each(link, test, &selected)))
+            }
+            Link::Scalar => {
+                let is_boolean =
+                    query.targets.first().is_some_and(|target| is_boolean(&target.expression));
+                let selected = self.select(query);
+                self.scalar(&selected, is_boolean)
+            }
+            Link::Array => self.unknown("an array of a subquery", false),
+            Link::Row => self.unknown("a comparison of rows", true),
+        }
+    }
+
+    /// Whether there is a row for which a further condition is true.
+    fn exists(
+        &mut self,
+        selected: &Selected,
+        mut further: impl FnMut(&mut Self, &Rows) -> Formula,
+    ) -> Formula {
+        let mut queries = Vec::new();
+        for rows in &selected.0 {
+            let further = Rc::new(further(self, rows));
+            let condition = all(vec![Rc::clone(&rows.condition), further]);
+            if condition != Formula::FALSE {
+                queries.push((Rc::new(condition), rows.reads));
+            }
+        }
+        match &queries[..] {
+            [] => Formula::FALSE,
+            // One row, or none: where the condition is not true.
+            [(condition, false)] => choice(condition, Formula::TRUE, Formula::FALSE),
+            _ => Formula::Exists(Exists { number: self.terms.fresh(), queries }),
+        }
+    }
+
+    /// Returns the value of the comparison `test` with ANY or ALL of the rows.
+    fn each(&mut self, link: Link, test: &Expression, selected: &Selected) -> Formula {
+        let of_row = |reader: &mut Self, rows: &Rows| {
+            reader.compared.push(rows.columns.clone());
+            let condition = reader.condition(test);
+            reader.compared.pop();
+            condition
+        };
+        let wanted = link == Link::Any;
+        let found = self.exists(selected, |reader, rows| {
+            let condition = (*of_row(reader, rows)).clone();
+            if wanted { condition } else { not(condition) }
+        });
+        let unknown =
+            self.exists(selected, |reader, rows| Formula::IsUnknown(of_row(reader, rows)));
+        // Decided by one row; null where for none it is decided and for one it is null.
+        let undecided = choice(&Rc::new(unknown), Formula::NULL, Formula::Constant(Some(!wanted)));
+        choice(&Rc::new(found), Formula::Constant(Some(wanted)), undecided)
+    }
+
+    /// Returns the value of the only row; null where there is none.
+    pub(super) fn scalar(&mut self, selected: &Selected, is_boolean: bool) -> Meaning {
+        let mut meaning = if is_boolean {
+            Meaning::Condition(Rc::new(Formula::NULL))
+        } else {
+            Meaning::Value(Value::Null)
+        };
+        for rows in &selected.0 {
+            let one = Selected::one(Rc::clone(&rows.condition), Vec::new(), rows.reads);
+            let is_found = Rc::new(self.exists(&one, |_, _| Formula::TRUE));
+            let Some(column) = rows.columns.first().cloned() else { continue };
+            meaning = self.when(&is_found, column, meaning);
+        }
+        meaning
+    }
+
+    /// Returns the rows of a query.
+    pub(super) fn select(&mut self, query: &Query) -> Selected {
+        let scope = Scope {
+            entries: vec![Entry::Unknown; query.entries.len()],
+            with: Rc::new(query.with.clone()),
+        };
+        self.scopes.push(scope);
+        let selected = match &query.set_operation {
+            Some(operation) => self.combined_queries(query, operation),
+            None => self.plain(query),
+        };
+        self.scopes.pop();
+        selected
+    }
+
+    /// Returns the rows of a query with UNION, INTERSECT or EXCEPT. Of the latter, the rows are
+    /// rows of the first query, and there may be none.
+    fn combined_queries(&mut self, query: &Query, operation: &SetOperation) -> Selected {
+        match operation {
+            SetOperation::Entry(number) => {
+                let entry = number.checked_sub(1).and_then(|index| query.entries.get(index));
+                match entry.map(|entry| &entry.range) {
+                    Some(Range::Subquery(part)) => self.select(part),
+                    _ => self.unknown_rows("a set operation"),
+                }
+            }
+            SetOperation::Operation { operator: SetOperator::Union, left, right } => {
+                let mut all = self.combined_queries(query, left);
+                all.0.extend(self.combined_queries(query, right).0);
+                all
+            }
+            SetOperation::Operation { left, .. } => {
+                let mut first = self.combined_queries(query, left);
+                first.0.iter_mut().for_each(|rows| rows.reads = true);
+                first
+            }
+            SetOperation::Unknown => self.unknown_rows("a set operation"),
+        }
+    }
+
+    /// Returns rows of which nothing is known.
+    fn unknown_rows(&mut self, what: &str) -> Selected {
+        self.unknown.insert(what.to_owned());
+        Selected::one(Rc::new(Formula::TRUE), Vec::new(), true)
+    }
+
+    fn plain(&mut self, query: &Query) -> Selected {
+        let mut joined = Joined { condition: Formula::TRUE, rows: Vec::new(), reads: false };
+        let mut conditions = Vec::new();
+        for item in &query.from {
+            let next = self.from(query, item, false);
+            conditions.push(Rc::new(next.condition));
+            joined.reads |= next.reads;
+        }
+        self.group_columns(query);
+        if let Some(condition) = &query.condition {
+            conditions.push(self.condition(condition));
+        }
+        let is_one_group = query.has_aggregates && !query.group && !query.grouping_sets;
+        let (mut condition, mut reads) = (all(conditions), joined.reads);
+        let counted = Rc::new(condition.clone());
+        let columns = query.targets.iter().filter(|target| !target.is_hidden).map(|target| {
+            match &target.expression {
+                Expression::Aggregate { .. } if is_one_group => {
+                    self.aggregate(&target.expression, &counted, reads)
+                }
+                expression => self.meaning(expression),
+            }
+        });
+        let columns = columns.collect();
+        if is_one_group || query.grouping_sets {
+            // One row, whatever there is.
+            (condition, reads) = (Formula::TRUE, query.grouping_sets);
+        }
+        if let Some(having) = &query.having {
+            condition = all(vec![Rc::new(condition), self.condition(having)]);
+        }
+        let may_be_cut = query.limit || query.offset || query.has_set_targets;
+        Selected::one(Rc::new(condition), columns, reads || may_be_cut)
+    }
+
+    /// Gives the entry for GROUP BY its columns: those of its rows.
+    fn group_columns(&mut self, query: &Query) {
+        for (index, entry) in query.entries.iter().enumerate() {
+            if let Range::Group(columns) = &entry.range {
+                // With grouping sets, a column is null in some of the rows.
+                let group = if query.grouping_sets {
+                    Entry::Unknown
+                } else {
+                    Entry::Expressions(Rc::new(columns.clone()))
+                };
+                self.set_entry(index + 1, group);
+            }
+        }
+    }
+
+    /// Returns what an aggregate of all rows is.
+    fn aggregate(
+        &mut self,
+        expression: &Expression,
+        counted: &Rc<Formula>,
+        reads: bool,
+    ) -> Meaning {
+        let Expression::Aggregate { function, arguments, .. } = expression else {
+            return self.meaning(expression);
+        };
+        let facts = self.catalog.function(*function).filter(|function| function.is_built_in);
+        if facts.is_some_and(|facts| facts.name == "count" && arguments.is_empty()) {
+            let number = self.terms.fresh();
+            let count = self.terms.add(Term::Count(number));
+            self.counts.insert(count, (Rc::clone(counted), reads));
+            return Meaning::Value(Value::Term(count));
+        }
+        self.unknown("an aggregate", is_boolean(expression))
+    }
+
+    fn set_entry(&mut self, number: usize, entry: Entry) {
+        let entries = self.scopes.last_mut().map(|scope| &mut scope.entries);
+        let index = number.checked_sub(1);
+        if let Some(place) = entries.zip(index).and_then(|(all, index)| all.get_mut(index)) {
+            *place = entry;
+        }
+    }
+
+    /// Returns what is known of a part of FROM, and notes what its columns are. With `nullable`, an
+    /// outer join may leave it out.
+    fn from(&mut self, query: &Query, item: &FromItem, nullable: bool) -> Joined {
+        match item {
+            FromItem::Entry(number) => self.entry(query, *number, nullable),
+            FromItem::List { items, condition } => {
+                let mut parts: Vec<_> =
+                    items.iter().map(|item| self.from(query, item, nullable)).collect();
+                if let Some(condition) = condition {
+                    let condition = (*self.condition(condition)).clone();
+                    parts.push(Joined { condition, rows: Vec::new(), reads: false });
+                }
+                together(parts)
+            }
+            FromItem::Join { kind, left, right, condition, entry } => {
+                let is_left_nullable = nullable || matches!(kind, JoinKind::Right | JoinKind::Full);
+                let is_right_nullable = nullable || matches!(kind, JoinKind::Left | JoinKind::Full);
+                let left = self.from(query, left, is_left_nullable);
+                let right = self.from(query, right, is_right_nullable);
+                self.set_join(query, *entry);
+                let on = condition.as_ref().map(|condition| self.condition(condition));
+                let on = on.unwrap_or_else(|| Rc::new(Formula::TRUE));
+                join(*kind, left, right, &on)
+            }
+            FromItem::Unknown(name) => {
+                self.unknown.insert(name.clone());
+                Joined { condition: Formula::TRUE, rows: Vec::new(), reads: true }
+            }
+        }
+    }
+
+    fn set_join(&mut self, query: &Query, number: usize) {
+        let entry = number.checked_sub(1).and_then(|index| query.entries.get(index));
+        if let Some(Range::Join { columns }) = entry.map(|entry| &entry.range) {
+            self.set_entry(number, Entry::Expressions(Rc::new(columns.clone())));
+        }
+    }
+
+    /// Returns what is known of an entry of the range table.
+    fn entry(&mut self, query: &Query, number: usize, nullable: bool) -> Joined {
+        let entry = number.checked_sub(1).and_then(|index| query.entries.get(index));
+        let selected = match entry.map(|entry| &entry.range) {
+            Some(Range::Relation { oid, .. }) => match self.catalog.view(*oid) {
+                Some(view) if self.depth < super::DEEPEST => self.of_routine(&view, &[]),
+                _ => {
+                    let row = Row(self.terms.fresh());
+                    self.set_entry(number, Entry::Row { row, relation: *oid, nullable });
+                    return Joined { condition: Formula::TRUE, rows: vec![row], reads: true };
+                }
+            },
+            Some(Range::Subquery(query)) => self.select(query),
+            Some(Range::With { name, level, is_itself: false }) => {
+                let level = self.scopes.len().checked_sub(level + 1);
+                let with = level.map(|level| (level, Rc::clone(&self.scopes[level].with)));
+                match with.as_ref().and_then(|(level, with)| {
+                    Some((*level, &with.iter().find(|(known, _)| known == name)?.1))
+                }) {
+                    Some((level, query)) if !query.is_recursive => {
+                        let inner = self.scopes.split_off(level + 1);
+                        let selected = self.select(query);
+                        self.scopes.extend(inner);
+                        selected
+                    }
+                    _ => self.unknown_rows("WITH"),
+                }
+            }
+            Some(Range::Functions(functions)) => match &functions[..] {
+                [one] => match self.rows_of_call(one) {
+                    Some(selected) => selected,
+                    None => self.unknown_rows("a function in FROM"),
+                },
+                _ => self.unknown_rows("functions in FROM"),
+            },
+            Some(Range::Result) => Selected::one(Rc::new(Formula::TRUE), Vec::new(), false),
+            _ => self.unknown_rows("a part of FROM"),
+        };
+        self.columns_of(number, selected, nullable)
+    }
+
+    /// Notes the columns of a subquery in FROM. Those of a UNION, and those that an outer join may
+    /// leave out, are values of which it is known what they can be.
+    fn columns_of(&mut self, number: usize, selected: Selected, nullable: bool) -> Joined {
+        let mut parts = selected.0;
+        if parts.len() == 1
+            && !nullable
+            && let Some(rows) = parts.pop()
+        {
+            self.set_entry(number, known_columns(rows.columns));
+            let condition = Rc::unwrap_or_clone(rows.condition);
+            return Joined { condition, rows: Vec::new(), reads: rows.reads };
+        }
+        let count = parts.iter().map(|rows| rows.columns.len()).min().unwrap_or_default();
+        let reads = nullable || parts.iter().any(|rows| rows.reads);
+        let row = Row(self.terms.fresh());
+        let mut columns = Vec::new();
+        let mut options: Vec<Vec<Rc<Formula>>> =
+            parts.iter().map(|rows| vec![Rc::clone(&rows.condition)]).collect();
+        for index in 0..count {
+            let column = Term::Column { row, number: index as i16 + 1, nullable: true };
+            let term = self.terms.add(column);
+            let is_boolean =
+                parts.iter().all(|rows| matches!(rows.columns[index], Meaning::Condition(_)));
+            for (rows, option) in parts.iter().zip(&mut options) {
+                let value = self.as_value(rows.columns[index].clone());
+                option.push(Rc::new(equals(term, &value)));
+            }
+            columns.push(Self::of_term(term, is_boolean));
+        }
+        self.set_entry(number, known_columns(columns));
+        let options = options.into_iter().map(|option| Rc::new(all(option))).collect();
+        Joined { condition: any(options), rows: vec![row], reads }
+    }
+}
+
+fn known_columns(columns: Vec<Meaning>) -> Entry {
+    if columns.is_empty() { Entry::Unknown } else { Entry::Columns(columns) }
+}
+
+/// Whether a term is what a value is, null included.
+fn equals(term: TermId, value: &Value) -> Formula {
+    value.condition(&mut |of| match of {
+        None => Formula::IsNull(term),
+        Some(of) => not(Formula::Distinct(term, of)),
+    })
+}
+
+fn together(parts: Vec<Joined>) -> Joined {
+    let mut all_parts = Joined { condition: Formula::TRUE, rows: Vec::new(), reads: false };
+    let mut conditions = Vec::new();
+    for part in parts {
+        conditions.push(Rc::new(part.condition));
+        all_parts.rows.extend(part.rows);
+        all_parts.reads |= part.reads;
+    }
+    all_parts.condition = all(conditions);
+    all_parts
+}
+
+/// Returns what is known of two joined parts.
+fn join(kind: JoinKind, left: Joined, right: Joined, on: &Rc<Formula>) -> Joined {
+    let (first, second) = (Rc::new(left.condition), Rc::new(right.condition));
+    let all_null = |rows: &[Row]| Rc::new(Formula::AllNull(rows.to_vec()));
+    let matched = all(vec![Rc::clone(&first), Rc::clone(&second), Rc::clone(on)]);
+    let left_only = || all(vec![Rc::clone(&first), all_null(&right.rows)]);
+    let right_only = || all(vec![Rc::clone(&second), all_null(&left.rows)]);
+    let mut ways = vec![Rc::new(matched)];
+    match kind {
+        JoinKind::Inner => {}
+        JoinKind::Left => ways.push(Rc::new(left_only())),
+        JoinKind::Right => ways.push(Rc::new(right_only())),
+        JoinKind::Full => ways.extend([Rc::new(left_only()), Rc::new(right_only())]),
+    }
+    let condition = any(ways);
+    let reads = left.reads || right.reads;
+    Joined { condition, rows: [left.rows, right.rows].concat(), reads }
+}

@@ -1,0 +1,21 @@
+//! Expressions and queries that the server has stored as `pg_node_tree`: conditions of policies,
+//! views, SQL bodies, defaults, CHECK constraints.
+//!
+//! [`expression`] and [`query`] read the text of PostgreSQL 13 to 18 into typed trees. Names are
+//! resolved in them: columns are numbers of range table entries, functions and operators are OIDs.
+//! What is not known is [`Expression::Unknown`] with the name of its node; a text that is no tree
+//! at all is [`Unreadable`].
+
+mod read;
+mod text;
+mod tree;
+
+pub use read::{expression, expressions, queries, query};
+pub use text::Unreadable;
+pub use tree::{
+    BooleanTest, Branch, Column, Command, Constant, Expression, FromItem, JoinKind, Link, Logic,
+    Parameter, Query, Range, RangeEntry, SetOperation, SetOperator, SqlValue, Target,
+};
+
+#[cfg(test)]
+mod tests;
