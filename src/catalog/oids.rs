@@ -6,6 +6,8 @@ use dragonfly_core::catalog::Oid;
 
 pub const PG_AGGREGATE: Oid = 2600;
 pub const PG_AGGREGATE_FNOID_INDEX: Oid = 2650;
+pub const PG_AMOP: Oid = 2602;
+pub const PG_AMOP_OPERATOR_INDEX: Oid = 2654;
 pub const PG_ATTRDEF: Oid = 2604;
 pub const PG_ATTRDEF_OID_INDEX: Oid = 2657;
 pub const PG_ATTRDEF_RELID_INDEX: Oid = 2656;
@@ -16,6 +18,7 @@ pub const PG_AUTH_MEMBERS: Oid = 1261;
 pub const PG_CAST: Oid = 2605;
 pub const PG_CLASS: Oid = 1259;
 pub const PG_COLLATION: Oid = 3456;
+pub const PG_COLLATION_OID_INDEX: Oid = 3085;
 pub const PG_CONSTRAINT: Oid = 2606;
 pub const PG_CONSTRAINT_OID_INDEX: Oid = 2667;
 pub const PG_CONSTRAINT_RELID_INDEX: Oid = 2665;

@@ -1,10 +1,12 @@
 //! Reads `pg_policy`.
 
 use super::caller::is_never_true;
-use super::condition::{DEEPEST, Rows};
+use super::expressions::Mentioned;
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
+use dragonfly_core::policy::facts::Catalog;
+use dragonfly_core::{policy, stored};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -26,7 +28,8 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
         column("polpermissive"),
     );
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
-    let (mut policies, mut conditions) = (Vec::new(), Conditions::default());
+    let mentioned = Mentioned::in_state(state);
+    let (mut policies, mut conditions) = (Vec::new(), Conditions::new(&mentioned));
     let mut each = |row: Row<'_>| {
         if !wanted.contains(&row.oid(relation)) {
             return;
@@ -38,8 +41,8 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             b'd' => Some(Command::Delete),
             _ => None,
         };
-        let rows = Rows::of(state, row.oid(relation));
-        let mut condition = |column| conditions.of(&row, column, &rows);
+        let of = row.oid(relation);
+        let mut condition = |column| conditions.of(&row, column, of);
         let (using, check) = (condition(using), condition(check));
         let condition = if command == Some(Command::Insert) { check } else { using };
         policies.push(Policy {
@@ -68,14 +71,14 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
 }
 
 /// Returns the relations with a policy whose condition calls a routine, or a routine with a parsed
-/// body that calls it, as deeply as [`Rows::values`] follows bodies.
+/// body that calls it, as deeply as bodies are followed.
 pub fn relations_with_call(state: &State, routine: Oid) -> Vec<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
     let (mut relations, mut known, mut called) =
         (Vec::new(), HashSet::from([routine]), vec![routine]);
-    for _ in 0..DEEPEST {
+    for _ in 0..policy::DEEPEST {
         let mut callers = Vec::new();
         for routine in called {
             interrupts();
@@ -102,8 +105,8 @@ fn relation_of(state: &State, policy: Oid) -> Option<Oid> {
 /// What a stored condition says.
 #[derive(Debug, Clone, Copy)]
 struct Condition {
-    /// Whether it is true for every row, as far as that can be determined without executing
-    /// anything; see [`Rows::values`].
+    /// Whether it is true for every row in which nothing that it compares is null, as far as that
+    /// can be determined without executing anything; see [`policy::prove`].
     is_always_true: bool,
     /// Whether it is never true for an anonymous caller.
     is_never_true: bool,
@@ -114,33 +117,47 @@ struct Condition {
     asks_memberships: bool,
 }
 
-/// Conditions by their stored text: many policies have the same one. With the columns that must not
-/// be generated.
-#[derive(Default)]
-struct Conditions(HashMap<Vec<u8>, (Condition, Vec<i16>)>);
+/// Columns of a table as they are where a condition has been read.
+type Columns = Vec<(i16, Option<policy::facts::Column>)>;
 
-impl Conditions {
-    /// Returns what the condition in a column says; `None` where there is none.
-    fn of(&mut self, row: &Row<'_>, column: Column, rows: &Rows<'_>) -> Option<Condition> {
+/// Conditions by their stored text: many policies have the same one. With the columns of the table
+/// on which the answers depend.
+struct Conditions<'a> {
+    mentioned: &'a Mentioned<'a>,
+    known: HashMap<Vec<u8>, (Condition, Columns)>,
+}
+
+impl<'a> Conditions<'a> {
+    fn new(mentioned: &'a Mentioned<'a>) -> Self {
+        Self { mentioned, known: HashMap::new() }
+    }
+
+    /// Returns what the condition in a column says about rows of a relation; `None` where there is
+    /// none.
+    fn of(&mut self, row: &Row<'_>, column: Column, relation: Oid) -> Option<Condition> {
         let text = row.bytes(column)?;
-        if let Some((known, _)) = self.0.get(&text).filter(|(_, plain)| rows.are_plain(plain)) {
+        if let Some((known, columns)) = self.known.get(&text)
+            && columns.iter().all(|(number, is)| self.mentioned.column(relation, *number) == *is)
+        {
             return Some(*known);
         }
+        let stored = row.text(column).and_then(|text| stored::expression(&text).ok());
+        let proven = stored.map(|condition| policy::prove(self.mentioned, relation, &condition));
+        let proven = proven.unwrap_or_default();
         let expression = CString::new(text.as_slice()).ok()?;
-        // SAFETY: the column contains the result of nodeToString.
-        let condition = unsafe {
-            let node = pg_sys::stringToNode(expression.as_ptr()).cast();
-            let values = rows.values(node);
-            Condition {
-                is_always_true: values.is_always_true(),
-                is_never_true: is_never_true(node),
-                is_never_true_for_any_caller: values.is_never_true(),
-                asks_memberships: asks_memberships(&text),
-            }
+        let condition = Condition {
+            // A row in which the condition is null because a column is, is an exception.
+            is_always_true: proven.is_true_unless_null,
+            // SAFETY: the column contains the result of nodeToString.
+            is_never_true: unsafe {
+                is_never_true(pg_sys::stringToNode(expression.as_ptr()).cast())
+            },
+            is_never_true_for_any_caller: proven.is_never_true,
+            asks_memberships: asks_memberships(&text),
         };
-        if let Some(columns) = rows.plain_columns() {
-            self.0.insert(text, (condition, columns));
-        }
+        let column = |number| (number, self.mentioned.column(relation, number));
+        let columns = proven.columns.into_iter().map(column).collect();
+        self.known.insert(text, (condition, columns));
         Some(condition)
     }
 }

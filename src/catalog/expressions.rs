@@ -1,0 +1,272 @@
+//! What a stored expression mentions, for the core: operators, functions, columns, views.
+
+use super::caller_typed::language_of;
+use super::oids;
+use crate::pg::heap::{Row, State, Table, interrupts, of_row};
+use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
+use dragonfly_core::policy::Comparison;
+use dragonfly_core::policy::facts::{Body, Catalog, Column, Function, Operator};
+use dragonfly_core::policy::types::BOOL;
+use dragonfly_core::sql::constant_body;
+use dragonfly_core::stored::{self, Query};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::rc::Rc;
+
+/// The access method btree (pg_am.dat).
+const BTREE: Oid = 403;
+
+/// The families of operators that compare texts byte by byte (pg_opfamily.dat): their order is
+/// another one than that of `<`.
+const BY_BYTES: [Oid; 2] = [2095, 2097];
+
+thread_local! {
+    /// The operators of the server, which are the same in every state.
+    static BUILT_IN: RefCell<HashMap<Oid, Operator>> = RefCell::default();
+}
+
+/// The catalog in a state, as far as expressions have asked for it.
+pub struct Mentioned<'a> {
+    state: &'a State,
+    functions: Known<Oid, Option<Rc<Function>>>,
+    views: Known<Oid, Option<Rc<Query>>>,
+    columns: Known<Oid, Rc<HashMap<i16, Column>>>,
+}
+
+type Known<K, V> = RefCell<HashMap<K, V>>;
+
+impl<'a> Mentioned<'a> {
+    /// Returns the catalog in a state.
+    pub fn in_state(state: &'a State) -> Self {
+        let (functions, views, columns) = Default::default();
+        Self { state, functions, views, columns }
+    }
+
+    fn read_operator(&self, oid: Oid) -> Option<Operator> {
+        let table = Table::open(oids::PG_OPERATOR);
+        let column = |name| table.column(name);
+        let (name, code, negator) = (column("oprname"), column("oprcode"), column("oprnegate"));
+        let mut found = None;
+        let keys = [(column("oid"), oid)];
+        table.lookup(self.state, oids::PG_OPERATOR_OID_INDEX, &keys, |row| {
+            found = Some((row.name(name), row.oid(code), row.oid(negator)));
+        });
+        let (name, function, negator) = found?;
+        let is_built_in = oid < FIRST_NORMAL;
+        let comparison = || {
+            self.strategy(oid).or_else(|| {
+                let is_inequality = self.strategy(negator) == Some(Comparison::Equal);
+                is_inequality.then_some(Comparison::NotEqual)
+            })
+        };
+        let facts = self.function(function);
+        Some(Operator {
+            name,
+            is_built_in,
+            function,
+            is_strict: facts.as_ref().is_some_and(|facts| facts.is_strict),
+            is_volatile: facts.is_none_or(|facts| facts.is_volatile),
+            comparison: if is_built_in { comparison() } else { None },
+        })
+    }
+
+    /// Returns the comparison that an operator is in a btree operator family of the server.
+    fn strategy(&self, operator: Oid) -> Option<Comparison> {
+        let table = Table::open(oids::PG_AMOP);
+        let column = |name| table.column(name);
+        let (family, method, strategy) =
+            (column("amopfamily"), column("amopmethod"), column("amopstrategy"));
+        let (keys, mut found) = ([(column("amopopr"), operator)], None);
+        table.lookup(self.state, oids::PG_AMOP_OPERATOR_INDEX, &keys, |row| {
+            let family = row.oid(family);
+            if row.oid(method) == BTREE && family < FIRST_NORMAL && !BY_BYTES.contains(&family) {
+                found = match row.int(strategy) as i16 {
+                    1 => Some(Comparison::Less),
+                    2 => Some(Comparison::LessOrEqual),
+                    3 => Some(Comparison::Equal),
+                    4 => Some(Comparison::GreaterOrEqual),
+                    5 => Some(Comparison::Greater),
+                    _ => None,
+                };
+            }
+        });
+        found
+    }
+
+    fn read_function(&self, oid: Oid) -> Option<Rc<Function>> {
+        let table = Table::open(oids::PG_PROC);
+        let (mut found, keys) = (None, [(table.column("oid"), oid)]);
+        table.lookup(self.state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+            let column = |name| table.column(name);
+            let is_built_in = oid < FIRST_NORMAL;
+            let defaults = row.text(column("proargdefaults"));
+            found = Some(Rc::new(Function {
+                schema: row.oid(column("pronamespace")),
+                name: row.name(column("proname")),
+                is_built_in,
+                is_strict: row.bool(column("proisstrict")),
+                is_volatile: row.char(column("provolatile")) == b'v',
+                argument_count: row.int(column("pronargs")) as i16 as usize,
+                defaults: defaults
+                    .and_then(|text| stored::expressions(&text).ok())
+                    .unwrap_or_default(),
+                body: if is_built_in { Body::Opaque } else { self.body(&table, row) },
+            }));
+        });
+        found
+    }
+
+    fn body(&self, table: &Table, row: Row<'_>) -> Body {
+        let column = |name| table.column(name);
+        if let Some(parsed) = row.text(column("prosqlbody")) {
+            let query = stored::query(&parsed).ok().flatten();
+            return query.map_or(Body::Opaque, |query| Body::Query(Box::new(query)));
+        }
+        if row.oid(column("prorettype")) != BOOL {
+            return Body::Opaque;
+        }
+        let text = row.text(column("prosrc")).unwrap_or_default();
+        let language = language_of(self.state, row.oid(column("prolang")));
+        constant_body::value(&text, language).map_or(Body::Opaque, Body::Constant)
+    }
+
+    fn read_columns(&self, relation: Oid) -> HashMap<i16, Column> {
+        let mut columns = HashMap::new();
+        let mut names = HashMap::new();
+        self.attributes(relation, &mut |number, name, is_not_null, is_generated| {
+            let generated = is_generated.then(|| self.expression(relation, number)).flatten();
+            columns.insert(number, Column { nullable: !is_not_null, generated });
+            names.insert(name.to_owned(), number);
+        });
+        for child in self.children(relation) {
+            self.attributes(child, &mut |_, name, is_not_null, _| {
+                let column = names.get(name).and_then(|number| columns.get_mut(number));
+                if let Some(column) = column {
+                    column.nullable |= !is_not_null;
+                }
+            });
+        }
+        columns
+    }
+
+    /// Calls `each` with number, name, NOT NULL and whether it is generated, of each column.
+    fn attributes(&self, relation: Oid, each: &mut dyn FnMut(i16, &str, bool, bool)) {
+        let table = Table::open(oids::PG_ATTRIBUTE);
+        let column = |name| table.column(name);
+        let (number, name) = (column("attnum"), column("attname"));
+        let (not_null, generated) = (column("attnotnull"), column("attgenerated"));
+        let keys = [(column("attrelid"), relation)];
+        table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+            let is_generated = row.char(generated) != 0;
+            let name = row.borrowed_name(name);
+            each(row.int(number) as i16, &name, row.bool(not_null), is_generated);
+        });
+    }
+
+    /// Returns the expression of a generated column.
+    fn expression(&self, relation: Oid, number: i16) -> Option<Rc<stored::Expression>> {
+        let table = Table::open(oids::PG_ATTRDEF);
+        let column = |name| table.column(name);
+        let (of, expression) = (column("adnum"), column("adbin"));
+        let (mut found, keys) = (None, [(column("adrelid"), relation)]);
+        table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
+            if row.int(of) as i16 == number {
+                found = row.text(expression);
+            }
+        });
+        stored::expression(&found?).ok().map(Rc::new)
+    }
+
+    /// Returns the tables that inherit from a table, also through others.
+    fn children(&self, relation: Oid) -> Vec<Oid> {
+        let has_children = of_row(self.state, oids::CLASS_BY_OID, relation, "relhassubclass", {
+            |row, column| row.bool(column)
+        });
+        let (mut known, mut all) = (HashSet::from([relation]), Vec::new());
+        let mut parents = if has_children == Some(true) { vec![relation] } else { Vec::new() };
+        let table = Table::open(oids::PG_INHERITS);
+        let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
+        while let Some(next) = parents.pop() {
+            interrupts();
+            let keys = [(parent, next)];
+            table.lookup(self.state, oids::PG_INHERITS_PARENT_INDEX, &keys, |row| {
+                let child = row.oid(child);
+                if known.insert(child) {
+                    parents.push(child);
+                    all.push(child);
+                }
+            });
+        }
+        all
+    }
+
+    fn read_view(&self, relation: Oid) -> Option<Rc<Query>> {
+        let kind = of_row(self.state, oids::CLASS_BY_OID, relation, "relkind", |row, column| {
+            row.char(column)
+        });
+        if kind != Some(b'v') {
+            return None;
+        }
+        let table = Table::open(oids::PG_REWRITE);
+        let column = |name| table.column(name);
+        let (event, action) = (column("ev_type"), column("ev_action"));
+        let (mut found, keys) = (None, [(column("ev_class"), relation)]);
+        table.lookup(self.state, oids::PG_REWRITE_RELATION_INDEX, &keys, |row| {
+            if row.char(event) == b'1' {
+                found = row.text(action);
+            }
+        });
+        stored::query(&found?).ok().flatten().map(Rc::new)
+    }
+}
+
+impl Catalog for Mentioned<'_> {
+    fn operator(&self, oid: Oid) -> Option<Operator> {
+        if oid >= FIRST_NORMAL {
+            return self.read_operator(oid);
+        }
+        if let Some(known) = BUILT_IN.with_borrow(|known| known.get(&oid).cloned()) {
+            return Some(known);
+        }
+        let operator = self.read_operator(oid)?;
+        BUILT_IN.with_borrow_mut(|known| known.insert(oid, operator.clone()));
+        Some(operator)
+    }
+
+    fn function(&self, oid: Oid) -> Option<Rc<Function>> {
+        once(&self.functions, oid, || self.read_function(oid))
+    }
+
+    fn column(&self, relation: Oid, number: i16) -> Option<Column> {
+        let columns = once(&self.columns, relation, || Rc::new(self.read_columns(relation)));
+        columns.get(&number).cloned()
+    }
+
+    fn view(&self, relation: Oid) -> Option<Rc<Query>> {
+        once(&self.views, relation, || self.read_view(relation))
+    }
+
+    fn is_deterministic(&self, collation: Oid) -> bool {
+        if collation < FIRST_NORMAL {
+            return true;
+        }
+        let table = Table::open(oids::PG_COLLATION);
+        let deterministic = table.column("collisdeterministic");
+        let (mut is_known, keys) = (false, [(table.column("oid"), collation)]);
+        table.lookup(self.state, oids::PG_COLLATION_OID_INDEX, &keys, |row| {
+            is_known = row.bool(deterministic);
+        });
+        is_known
+    }
+}
+
+/// Returns what is known of a key, and reads it the first time.
+fn once<K: Eq + Hash, V: Clone>(known: &Known<K, V>, key: K, read: impl FnOnce() -> V) -> V {
+    if let Some(value) = known.borrow().get(&key) {
+        return value.clone();
+    }
+    let value = read();
+    known.borrow_mut().insert(key, value.clone());
+    value
+}

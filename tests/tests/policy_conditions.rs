@@ -1,0 +1,305 @@
+//! What the core proves of the condition of a policy is compared with what the server finds for
+//! real rows.
+
+use dragonfly_core::policy::facts::{Body, Catalog, Column, Function, Operator};
+use dragonfly_core::policy::{Comparison, prove};
+use dragonfly_core::stored::{self, Query};
+use dragonfly_tests::{Cluster, SUPERUSER};
+use postgres::Client;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// What the core asks of a catalog, read by SQL.
+#[derive(Default)]
+struct Server {
+    operators: HashMap<u32, Operator>,
+    functions: HashMap<u32, Rc<Function>>,
+    columns: HashMap<(u32, i16), Column>,
+}
+
+impl Server {
+    fn read(client: &mut Client) -> Self {
+        let mut server = Self::default();
+        // A comparison is one of a built-in btree family, or the negator of an equality.
+        let operators =
+            "SELECT o.oid, o.oprname, o.oprcode::oid, p.proisstrict, p.provolatile = 'v',
+                o.oid < 16384,
+                (SELECT min(a.amopstrategy) FROM pg_amop a JOIN pg_opfamily f ON f.oid = amopfamily
+                  JOIN pg_am m ON m.oid = f.opfmethod
+                  WHERE m.amname = 'btree' AND a.amopopr = o.oid AND f.opfname !~ 'pattern'),
+                EXISTS (SELECT FROM pg_amop a JOIN pg_opfamily f ON f.oid = amopfamily
+                  JOIN pg_am m ON m.oid = f.opfmethod WHERE m.amname = 'btree'
+                  AND a.amopopr = o.oprnegate AND amopstrategy = 3 AND f.opfname !~ 'pattern')
+            FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode";
+        for row in client.query(operators, &[]).unwrap() {
+            let comparison = match row.get::<_, Option<i16>>(6) {
+                Some(1) => Some(Comparison::Less),
+                Some(2) => Some(Comparison::LessOrEqual),
+                Some(3) => Some(Comparison::Equal),
+                Some(4) => Some(Comparison::GreaterOrEqual),
+                Some(5) => Some(Comparison::Greater),
+                _ => row.get::<_, bool>(7).then_some(Comparison::NotEqual),
+            };
+            let operator = Operator {
+                name: row.get(1),
+                is_built_in: row.get(5),
+                function: row.get(2),
+                is_strict: row.get(3),
+                is_volatile: row.get(4),
+                comparison,
+            };
+            server.operators.insert(row.get(0), operator);
+        }
+        let functions = "SELECT p.oid, n.oid, proname, p.oid < 16384, proisstrict,
+                provolatile = 'v', pronargs::int, proargdefaults::text, prosqlbody::text
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace";
+        for row in client.query(functions, &[]).unwrap() {
+            let defaults: Option<String> = row.get(7);
+            let body: Option<String> = row.get(8);
+            let query = body.and_then(|body| stored::query(&body).unwrap());
+            let function = Function {
+                schema: row.get(1),
+                name: row.get(2),
+                is_built_in: row.get(3),
+                is_strict: row.get(4),
+                is_volatile: row.get(5),
+                argument_count: row.get::<_, i32>(6) as usize,
+                defaults: defaults.map_or_else(Vec::new, |d| stored::expressions(&d).unwrap()),
+                body: query.map_or(Body::Opaque, |query| Body::Query(Box::new(query))),
+            };
+            server.functions.insert(row.get(0), Rc::new(function));
+        }
+        let columns = "SELECT attrelid, attnum, attnotnull FROM pg_attribute";
+        for row in client.query(columns, &[]).unwrap() {
+            let column = Column { nullable: !row.get::<_, bool>(2), generated: None };
+            server.columns.insert((row.get(0), row.get(1)), column);
+        }
+        server
+    }
+}
+
+impl Catalog for Server {
+    fn operator(&self, oid: u32) -> Option<Operator> {
+        self.operators.get(&oid).cloned()
+    }
+
+    fn function(&self, oid: u32) -> Option<Rc<Function>> {
+        self.functions.get(&oid).cloned()
+    }
+
+    fn column(&self, relation: u32, number: i16) -> Option<Column> {
+        self.columns.get(&(relation, number)).cloned()
+    }
+
+    fn view(&self, _relation: u32) -> Option<Rc<Query>> {
+        None
+    }
+
+    fn is_deterministic(&self, _collation: u32) -> bool {
+        true
+    }
+}
+
+/// Every combination of a few values, and a small table to look things up in.
+const TABLES: &str = "
+    CREATE TABLE t (a int NOT NULL, b int, c boolean, d text NOT NULL, e int[]);
+    CREATE TABLE u (x int NOT NULL, y int);
+    INSERT INTO u VALUES (0, NULL), (1, 1), (2, 0);
+    INSERT INTO t SELECT a, b, c, d, e FROM unnest(ARRAY[0, 1, 2, 3]) a,
+        unnest(ARRAY[NULL, 0, 1, 2]) b, unnest(ARRAY[NULL, true, false]) c,
+        unnest(ARRAY['p', 'q']) d,
+        (VALUES (NULL::int[]), ('{}'), ('{1}'), ('{0,NULL}')) v (e);
+    CREATE FUNCTION f(i int, j int DEFAULT 1) RETURNS boolean LANGUAGE sql
+        BEGIN ATOMIC SELECT i = j OR i IS NULL; END;
+    CREATE FUNCTION g(i int) RETURNS int STRICT LANGUAGE sql
+        BEGIN ATOMIC SELECT x FROM u WHERE y = i LIMIT 1; END;
+    ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON t USING (true)";
+
+fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> + Clone {
+    prop::sample::select(texts).prop_map(str::to_owned)
+}
+
+/// Returns integers; with `inner`, those of the subquery too.
+fn number(inner: bool) -> BoxedStrategy<String> {
+    let columns = if inner { one_of(&["x", "y", "a", "b"]) } else { one_of(&["a", "b"]) };
+    let leaf = prop_oneof![3 => columns, 2 => one_of(&["0", "1", "2"])].boxed();
+    let leaf = if inner { leaf } else { prop_oneof![9 => leaf, 1 => one_of(&["g(b)"])].boxed() };
+    leaf.prop_recursive(2, 4, 2, |part| {
+        prop_oneof![
+            (part.clone(), part.clone()).prop_map(|(a, b)| format!("coalesce({a}, {b})")),
+            (part.clone(), part.clone()).prop_map(|(a, b)| format!("nullif({a}, {b})")),
+            (part.clone(), part.clone(), part)
+                .prop_map(|(a, b, c)| format!("CASE {a} WHEN {b} THEN {c} ELSE 1 END")),
+        ]
+    })
+    .boxed()
+}
+
+fn comparison(inner: bool) -> BoxedStrategy<String> {
+    let number = number(inner);
+    let operator = one_of(&["=", "<>", "<", "<=", ">", ">="]);
+    let is = one_of(&["IS", "IS NOT"]);
+    prop_oneof![
+        11 => (number.clone(), operator.clone(), number.clone())
+            .prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+        2 => (number.clone(), is.clone()).prop_map(|(a, is)| format!("({a} {is} NULL)")),
+        2 => (number.clone(), is, number.clone())
+            .prop_map(|(a, is, b)| format!("({a} {is} DISTINCT FROM {b})")),
+        2 => (number.clone(), one_of(&["IN", "NOT IN"]), number.clone(), number.clone())
+            .prop_map(|(a, op, b, c)| format!("({a} {op} ({b}, {c}))")),
+        1 => (number.clone(), operator, one_of(&["ANY", "ALL"]), one_of(&["e", "'{0,2}'"]))
+            .prop_map(|(a, op, any, array)| format!("({a} {op} {any} ({array}))")),
+        1 => one_of(&["(d = 'p')", "(d = 'r')", "(d LIKE '%')", "(d <> 'q')"]),
+        2 => one_of(&["c", "true", "false", "NULL::boolean"]),
+        1 => number.prop_map(|a| format!("f({a})")),
+        1 => one_of(&[
+            "f(b, a)", "(a, b) = (1, 2)", "(c = (a = 1))", "(c IS DISTINCT FROM (b = 0))",
+        ]),
+    ]
+    .boxed()
+}
+
+fn combined(leaf: BoxedStrategy<String>) -> BoxedStrategy<String> {
+    let test = one_of(&[
+        "IS TRUE",
+        "IS NOT TRUE",
+        "IS FALSE",
+        "IS NOT FALSE",
+        "IS UNKNOWN",
+        "IS NOT UNKNOWN",
+    ]);
+    leaf.prop_recursive(3, 12, 3, move |part| {
+        let several = prop::collection::vec(part.clone(), 2..4);
+        prop_oneof![
+            3 => several.clone().prop_map(|parts| format!("({})", parts.join(" AND "))),
+            3 => several.prop_map(|parts| format!("({})", parts.join(" OR "))),
+            2 => part.clone().prop_map(|part| format!("(NOT {part})")),
+            1 => (part.clone(), test.clone()).prop_map(|(part, test)| format!("({part} {test})")),
+            1 => (part.clone(), part.clone(), part.clone())
+                .prop_map(|(a, b, c)| format!("(CASE WHEN {a} THEN {b} ELSE {c} END)")),
+            1 => (part.clone(), part).prop_map(|(a, b)| format!("coalesce({a}, {b})")),
+        ]
+    })
+    .boxed()
+}
+
+fn subquery() -> BoxedStrategy<String> {
+    let inner = combined(comparison(true));
+    let column = one_of(&["x", "y"]);
+    prop_oneof![
+        3 => inner.clone().prop_map(|c| format!("EXISTS (SELECT FROM u WHERE {c})")),
+        2 => (one_of(&["a", "b"]), one_of(&["IN", "NOT IN"]), column, inner.clone())
+            .prop_map(|(a, op, x, c)| format!("({a} {op} (SELECT {x} FROM u WHERE {c}))")),
+        1 => (one_of(&["<", ">=", "<>"]), one_of(&["ANY", "ALL"]), inner.clone())
+            .prop_map(|(op, any, c)| format!("(a {op} {any} (SELECT y FROM u WHERE {c}))")),
+        1 => inner.clone().prop_map(|c| format!("((SELECT max(x) FROM u WHERE {c}) >= a)")),
+        1 => (inner.clone(), one_of(&["= 0", "> 0", "<> 1", ">= 0", "< 0"]))
+            .prop_map(|(c, op)| format!("((SELECT count(*) FROM u WHERE {c}) {op})")),
+        1 => inner.clone()
+            .prop_map(|c| format!("((SELECT y FROM u WHERE {c} ORDER BY x LIMIT 1) = b)")),
+        1 => inner.clone().prop_map(|c| format!("(SELECT {c} FROM u ORDER BY x, y LIMIT 1)")),
+        1 => (inner.clone(), inner.clone()).prop_map(|(on, c)| format!(
+            "EXISTS (SELECT FROM u LEFT JOIN (SELECT x AS v, 1 AS one FROM u) w ON v = y AND {on} \
+             WHERE one IS NULL OR {c})")),
+        1 => (inner.clone(), one_of(&["LEFT", "RIGHT", "FULL", "INNER"])).prop_map(|(c, kind)|
+            format!("EXISTS (SELECT FROM u {kind} JOIN u w (v, z) ON v = y WHERE z = a OR \
+                     (v IS NULL AND x IS NOT NULL AND {c}))")),
+        1 => (inner.clone(), one_of(&["UNION", "INTERSECT", "EXCEPT"])).prop_map(|(c, op)|
+            format!("EXISTS (SELECT 1 FROM u WHERE {c} {op} ALL SELECT 1 WHERE a = 1)")),
+        1 => inner.clone().prop_map(|c| format!(
+            "EXISTS (WITH w AS (SELECT x, y FROM u UNION SELECT 5, a) SELECT FROM w WHERE {c})")),
+        1 => inner.clone().prop_map(|c| format!(
+            "EXISTS (SELECT y FROM u GROUP BY y HAVING count(*) > 0 AND {})",
+            c.replace('x', "y"))),
+        1 => inner.prop_map(|c| format!("EXISTS (SELECT FROM unnest(e) x, (VALUES (1), (NULL)) \
+             v (y) WHERE {c})")),
+    ]
+    .boxed()
+}
+
+/// How many conditions were proven true for every row and for none, and how often the rows say so
+/// and nothing is proven.
+#[derive(Debug, Default)]
+struct Figures {
+    always: usize,
+    never: usize,
+    missed: usize,
+}
+
+/// Compares what is proven of a condition with the rows.
+fn compare(
+    client: &mut Client,
+    server: &Server,
+    relation: u32,
+    condition: &str,
+    figures: &mut Figures,
+) -> Result<(), TestCaseError> {
+    if client.batch_execute(&format!("ALTER POLICY p ON t USING ({condition})")).is_err() {
+        return Err(TestCaseError::reject("the server does not accept the condition"));
+    }
+    let stored: String =
+        client.query_one("SELECT polqual::text FROM pg_policy", &[]).unwrap().get(0);
+    let counts = format!(
+        "SELECT count(*) FILTER (WHERE ({condition}) IS TRUE),
+                count(*) FILTER (WHERE ({condition}) IS NOT TRUE),
+                count(*) FILTER (WHERE ({condition}) IS NOT TRUE AND b IS NOT NULL AND c IS NOT NULL
+                    AND e IS NOT NULL AND NOT array_position(e, NULL) IS NOT NULL) FROM t"
+    );
+    let Ok(row) = client.query_one(&counts, &[]) else {
+        return Err(TestCaseError::reject("the condition fails"));
+    };
+    let (passing, failing): (i64, i64) = (row.get(0), row.get(1));
+    // What a subquery finds can be null everywhere.
+    let known: i64 = if condition.contains("SELECT") { 0 } else { row.get(2) };
+    let expression = stored::expression(&stored).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let proven = prove(server, relation, &expression);
+    prop_assert!(!proven.is_never_true || passing == 0, "{passing} rows pass");
+    prop_assert!(!proven.is_always_true || failing == 0, "{failing} rows do not pass");
+    prop_assert!(!proven.is_true_unless_null || known == 0, "{known} rows do not pass");
+    figures.always += usize::from(proven.is_always_true);
+    figures.never += usize::from(proven.is_never_true);
+    figures.missed += usize::from(!proven.is_never_true && passing == 0);
+    figures.missed += usize::from(!proven.is_always_true && failing == 0);
+    Ok(())
+}
+
+#[test]
+fn proof_about_a_random_condition_is_never_contradicted_by_rows() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(TABLES).unwrap();
+    let server = Server::read(&mut client);
+    let relation: u32 = client.query_one("SELECT 't'::regclass::oid", &[]).unwrap().get(0);
+    let cases = std::env::var("POLICY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_500);
+    let client = RefCell::new(client);
+    for (title, strategy) in [
+        ("columns", combined(comparison(false))),
+        ("subqueries", combined(prop_oneof![comparison(false), subquery()].boxed())),
+    ] {
+        let figures = RefCell::new(Figures::default());
+        let config = Config {
+            cases,
+            failure_persistence: None,
+            max_global_rejects: cases * 4,
+            ..Config::default()
+        };
+        TestRunner::new(config)
+            .run(&strategy, |condition| {
+                compare(
+                    &mut client.borrow_mut(),
+                    &server,
+                    relation,
+                    &condition,
+                    &mut figures.borrow_mut(),
+                )
+            })
+            .unwrap();
+        let figures = figures.into_inner();
+        println!("{title}: {figures:?}");
+        assert!(figures.always > 20 && figures.never > 20, "{figures:?}");
+    }
+}
