@@ -100,7 +100,8 @@ fn try_migration_reports_outcomes_and_changes_nothing() {
                     ''SELECT 1''')";
     assert_eq!(
         column(&mut client, evidence),
-        ["42P13 Create the function with SECURITY DEFINER SET search_path = public, pg_temp."]
+        ["42P13 Create the function with SECURITY DEFINER SET search_path = public, pg_temp.\n\
+          See docs/how-to/runbook.md."]
     );
     // A statement that fails, and a deferred constraint that fails at commit.
     assert_eq!(tried(&mut client, "SELECT 1/0"), ["failed: division by zero"]);

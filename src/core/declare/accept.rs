@@ -5,9 +5,7 @@ use super::{
     Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target, amend,
 };
 use crate::catalog::{Attribute, Command, ObjectId, Policy, Privileges, Relation, RelationKind};
-use crate::contract::{
-    ColumnGrants, Contract, FunctionDecl, RoleKind, Severity, examine_interruptibly,
-};
+use crate::contract::{ColumnGrants, Contract, RoleKind, Severity, examine_interruptibly};
 use crate::finding::Finding;
 use crate::rules::{
     Context, RULES, required_object_missing, rls_disabled, rls_not_forced, role_missing,
@@ -288,17 +286,13 @@ impl Candidates<'_, '_> {
         let types = identity.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'))?;
         let arguments = argument_types(types).join(", ");
         let name = Name::new(&schema.name, &routine.name);
-        let declared: Vec<_> = self.cx.contract.functions_named(&name.schema, &name.name).collect();
-        let same = |f: &&&FunctionDecl| {
-            f.arguments.as_deref().map(argument_types) == Some(argument_types(&arguments))
-        };
-        let is_declared = declared.iter().any(|f| same(&f));
+        let function = FunctionName { name, arguments: Some(arguments) };
+        let is_declared = self.is_declared(&function);
         // What is granted need not be granted on every routine of the name. What the declaration
         // for any arguments requires is changed there.
-        let for_any = declared.iter().any(|function| function.arguments.is_none());
-        let changes_any = for_any && !is_declared && self.changes_declaration();
-        let arguments = (!changes_any).then_some(arguments);
-        let function = FunctionName { name, arguments };
+        let any = FunctionName { arguments: None, ..function.clone() };
+        let changes_any = !is_declared && self.is_declared(&any) && self.changes_declaration();
+        let function = if changes_any { any } else { function };
         if self.finding.evidence["differs"]["property"] == "security" {
             return Some(vec![Declaration::SecurityDefiner(function, routine.security_definer)]);
         }
@@ -310,6 +304,11 @@ impl Candidates<'_, '_> {
         if grant.is_empty() {
             return None;
         }
+        if self.is_missing()
+            && let Some(one_by_one) = self.one_by_one(&function)
+        {
+            return Some(one_by_one);
+        }
         let create = (!is_declared && !changes_any).then(|| Declaration::CreateFunction {
             function,
             security_definer: Some(true).filter(|_| routine.security_definer),
@@ -317,9 +316,51 @@ impl Candidates<'_, '_> {
         Some(create.into_iter().chain(grant).collect())
     }
 
+    /// Whether a routine is declared with these arguments.
+    fn is_declared(&self, function: &FunctionName) -> bool {
+        let Name { schema, name } = &function.name;
+        let types = function.arguments.as_deref().map(argument_types);
+        let mut declared = self.cx.contract.functions_named(schema, name);
+        declared.any(|one| one.arguments.as_deref().map(argument_types) == types)
+    }
+
+    /// Where a role has EXECUTE on every routine of a schema by its declaration, and lacks it on
+    /// one: the declarations that leave it the others that are declared. `None` where there is no
+    /// such role.
+    fn one_by_one(&self, lacking: &FunctionName) -> Option<Vec<Declaration>> {
+        let Name { schema, name } = &lacking.name;
+        let everywhere = &self.cx.contract.schema(schema)?.execute_on_routines;
+        let has_all = |role: &String| everywhere.contains(role);
+        let roles: Vec<String> = self.roles().into_iter().filter(has_all).collect();
+        if roles.is_empty() {
+            return None;
+        }
+        let types = |arguments: &Option<String>| arguments.as_deref().map(argument_types);
+        let others = self.cx.contract.functions.iter().filter(|function| {
+            let is_lacking = function.name == *name
+                && (function.arguments.is_none()
+                    || types(&function.arguments) == types(&lacking.arguments));
+            function.schema == *schema && !is_lacking
+        });
+        let others = others.map(|function| FunctionName {
+            name: Name::new(&function.schema, &function.name),
+            arguments: function.arguments.clone(),
+        });
+        let others: Vec<FunctionName> = others.collect();
+        let execute = |is_revoke, on| {
+            let privileges =
+                vec![Granted { privilege: Some(Privileges::EXECUTE), columns: vec![] }];
+            let roles = roles.clone();
+            Declaration::Grant(Grant { is_revoke, privileges, on, roles, to_public: false })
+        };
+        let mut all = vec![execute(true, On::AllFunctions(vec![schema.clone()]))];
+        all.extend((!others.is_empty()).then(|| execute(false, On::Functions(others))));
+        Some(all)
+    }
+
     /// Whether the finding contradicts what the contract requires of a routine.
     fn changes_declaration(&self) -> bool {
-        self.is_missing() || self.finding.evidence["property"] == "security_definer"
+        self.is_missing() || self.finding.evidence["differs"]["property"] == "security"
     }
 
     fn of_schema(&self, schema: &str) -> Option<Vec<Declaration>> {
