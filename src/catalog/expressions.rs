@@ -17,9 +17,9 @@ use std::rc::Rc;
 /// The access method btree (pg_am.dat).
 const BTREE: Oid = 403;
 
-/// The families of operators that compare texts byte by byte (pg_opfamily.dat): their order is
-/// another one than that of `<`.
-const BY_BYTES: [Oid; 2] = [2095, 2097];
+/// The families of operators that compare texts and rows byte by byte (pg_opfamily.dat): their
+/// order is another one than that of `<`.
+const BY_BYTES: [Oid; 3] = [2095, 2097, 3194];
 
 thread_local! {
     /// The operators of the server, which are the same in every state.
@@ -175,7 +175,9 @@ impl<'a> Mentioned<'a> {
                 found = row.text(expression);
             }
         });
-        stored::expression(&found?).ok().map(Rc::new)
+        // The value was computed when the row was written: by a function that may be another now.
+        let found = found.filter(|text| !calls_code_of_an_application(text))?;
+        stored::expression(&found).ok().map(Rc::new)
     }
 
     /// Returns the tables that inherit from a table, also through others.
@@ -247,6 +249,10 @@ impl Catalog for Mentioned<'_> {
         once(&self.views, relation, || self.read_view(relation))
     }
 
+    fn interrupts(&self) {
+        interrupts();
+    }
+
     fn is_deterministic(&self, collation: Oid) -> bool {
         if collation < FIRST_NORMAL {
             return true;
@@ -259,6 +265,16 @@ impl Catalog for Mentioned<'_> {
         });
         is_known
     }
+}
+
+/// Whether a stored expression calls a function, or an operator, that is not the server's.
+fn calls_code_of_an_application(text: &str) -> bool {
+    [":funcid ", ":opno ", ":opfuncid "].iter().any(|field| {
+        let mut numbers = text.split(field).skip(1).map(|rest| rest.split(' ').next());
+        numbers.any(|number| {
+            number.and_then(|number| number.parse().ok()).is_none_or(|oid: Oid| oid >= FIRST_NORMAL)
+        })
+    })
 }
 
 /// Returns what is known of a key, and reads it the first time.

@@ -303,3 +303,136 @@ fn proof_about_a_random_condition_is_never_contradicted_by_rows() {
         assert!(figures.always > 20 && figures.never > 20, "{figures:?}");
     }
 }
+
+/// Objects of conditions that look always true, and are false of the only row.
+const LOOKALIKES: &str = "
+    CREATE ROLE anon;
+    CREATE TYPE app_number AS (n numeric);
+    CREATE TABLE e (a int NOT NULL, b boolean NOT NULL);
+    INSERT INTO e VALUES (1, true);
+    CREATE TABLE w (x boolean);
+    CREATE TABLE d (z int, a boolean, b boolean);
+    ALTER TABLE d DROP z;
+    CREATE FUNCTION two() RETURNS boolean LANGUAGE sql
+        BEGIN ATOMIC SELECT true UNION ALL SELECT false ORDER BY 1 DESC; END;
+    CREATE FUNCTION of_strict(int) RETURNS SETOF boolean STRICT LANGUAGE sql
+        BEGIN ATOMIC SELECT true; END;
+    CREATE FUNCTION no_row() RETURNS boolean LANGUAGE sql
+        BEGIN ATOMIC SELECT true WHERE false; END;
+    CREATE FUNCTION null_row() RETURNS e LANGUAGE sql
+        BEGIN ATOMIC SELECT * FROM e WHERE false; END;
+    CREATE FUNCTION dropped() RETURNS SETOF d LANGUAGE sql BEGIN ATOMIC SELECT true, false; END;
+    CREATE FUNCTION rounded(x float8) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT x; END;
+    CREATE FUNCTION computed() RETURNS boolean IMMUTABLE LANGUAGE sql
+        BEGIN ATOMIC SELECT false; END;
+    CREATE TABLE t (i int NOT NULL DEFAULT -1, v varchar NOT NULL DEFAULT 'a',
+        w varchar NOT NULL DEFAULT 'a ', s text NOT NULL DEFAULT 'B', a text NOT NULL DEFAULT 'a',
+        ar int[] NOT NULL DEFAULT '{1,2}', br int[] NOT NULL DEFAULT '{1}',
+        fa float8[] NOT NULL DEFAULT '{1.2}', fb float8[] NOT NULL DEFAULT '{1.3}',
+        f float8 NOT NULL DEFAULT 1.2, g float8 NOT NULL DEFAULT 1.3,
+        c1 app_number NOT NULL DEFAULT row(1.0)::app_number,
+        c2 app_number NOT NULL DEFAULT row(1.00)::app_number,
+        j jsonb NOT NULL DEFAULT '{\"a\":1}', k jsonb NOT NULL DEFAULT '{}',
+        stored boolean GENERATED ALWAYS AS (computed()) STORED);
+    INSERT INTO t DEFAULT VALUES;
+    CREATE OR REPLACE FUNCTION computed() RETURNS boolean IMMUTABLE LANGUAGE sql
+        BEGIN ATOMIC SELECT true; END;
+    ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON t TO anon;
+    CREATE POLICY p ON t TO anon USING (false)";
+
+/// Whether the audit finds that the policy is always true.
+fn is_reported(client: &mut Client, condition: &str) -> bool {
+    client.batch_execute(&format!("ALTER POLICY p ON t USING ({condition})")).unwrap();
+    let audit = "SELECT FROM ops.audit_security(rules => '{rls_policy_always_true}')
+        WHERE object LIKE '% on public.t'";
+    !client.query(audit, &[]).unwrap().is_empty()
+}
+
+#[test]
+fn condition_that_only_looks_always_true_is_not_reported() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    client.batch_execute(LOOKALIKES).unwrap();
+    let mut conditions = vec![
+        "ar <@ br OR NOT ar && br",
+        "NOT (ar @> br AND NOT ar <@ br)",
+        "NOT (j @> k AND NOT j <@ k)",
+        "NOT (v::bpchar = w::bpchar AND v <> w)",
+        "NOT (i < 0 AND i::oid > 100::oid)",
+        "(-1)::oid < 5::oid",
+        "NOT (c1 = c2 AND NOT c1 *= c2)",
+        "NOT (fa::int4[] = fb::int4[] AND fa <> fb)",
+        "NOT ('ab' = ANY ('{abc}'::text[]::varchar(2)[]))",
+        "NOT EXISTS (SELECT FROM e WHERE false HAVING true)",
+        "NOT EXISTS (SELECT a FROM e GROUP BY ROLLUP (a) HAVING a IS NULL)",
+        "NOT EXISTS (SELECT FROM (SELECT a FROM e GROUP BY GROUPING SETS ((a), ())) q WHERE q.a IS \
+         NULL)",
+        "NOT two()",
+        "EXISTS (SELECT FROM of_strict(NULL))",
+        "NOT EXISTS (SELECT FROM no_row() x)",
+        "NOT EXISTS (SELECT FROM null_row() WHERE a IS NULL)",
+        "NOT EXISTS (SELECT FROM dropped() x WHERE x.a)",
+        "rounded(f) <> rounded(g) OR f = g",
+        "stored",
+    ];
+    let icu = "SELECT FROM pg_collation WHERE collprovider = 'i'";
+    if client.query(icu, &[]).unwrap().is_empty() {
+        println!("collations are not compared: the server is built without ICU");
+    } else {
+        client
+            .batch_execute(
+                "CREATE COLLATION en (provider = icu, locale = 'en');
+                 CREATE COLLATION ci
+                    (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+                 CREATE COLLATION ai
+                    (provider = icu, locale = 'und-u-ks-level1-kc-true', deterministic = false)",
+            )
+            .unwrap();
+        conditions.extend([
+            "NOT (s < a COLLATE \"C\" AND s > a COLLATE en)",
+            "NOT (a || 'x' = 'AX' COLLATE ci AND NOT (a || 'x' = 'AX' COLLATE ai))",
+        ]);
+    }
+    for condition in conditions {
+        let row = client.query_one(&format!("SELECT {condition} FROM t"), &[]).unwrap();
+        assert_eq!(row.get::<_, Option<bool>>(0), Some(false), "{condition}");
+        assert!(!is_reported(&mut client, condition), "{condition}");
+    }
+    assert!(is_reported(&mut client, "s = 'a' OR s <> 'a'"));
+}
+
+#[test]
+fn large_condition_is_answered_in_a_few_seconds() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client
+        .batch_execute(
+            "CREATE EXTENSION dragonfly_guard; SET dragonfly_guard.mode = off; CREATE ROLE anon;
+             CREATE TABLE t (i int NOT NULL, n int, b boolean); GRANT SELECT ON t TO anon;
+             ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t TO anon USING (true);
+             SET statement_timeout = '30s'",
+        )
+        .unwrap();
+    let joined = |count, part: &dyn Fn(usize) -> String, between: &str| {
+        (0..count).map(part).collect::<Vec<_>>().join(between)
+    };
+    let nested = |depth: usize, open: &str, of: &str, close: &str| {
+        format!("{}{of}{}", open.repeat(depth), close.repeat(depth))
+    };
+    for condition in [
+        joined(1_000, &|k| format!("i <> {k}"), " AND "),
+        joined(100, &|k| format!("i + {k} < i + {}", k + 1), " AND "),
+        joined(40, &|k| format!("(n = {k} OR i = {k} OR b)"), " AND "),
+        format!("CASE {} END", joined(500, &|k| format!("WHEN i = {k} THEN b"), " ")),
+        format!("i NOT IN ({})", joined(3_000, &|k| k.to_string(), ", ")),
+        nested(140, "coalesce(", "b", ", false)"),
+        nested(30, "coalesce((", "b", " OR b), false)"),
+        nested(30, "(", "b", " IS DISTINCT FROM b)"),
+        nested(60, "coalesce(", "n", ", n)") + " = 1",
+    ] {
+        assert!(!is_reported(&mut client, &condition), "{condition}");
+    }
+}

@@ -18,6 +18,8 @@ pub trait Catalog {
     fn view(&self, relation: Oid) -> Option<Rc<Query>>;
     /// Whether texts that are equal by a collation are the same.
     fn is_deterministic(&self, collation: Oid) -> bool;
+    /// Lets the user cancel what takes long. It may not return.
+    fn interrupts(&self) {}
 }
 
 /// An operator.

@@ -1,6 +1,7 @@
 //! Conditions with three values, over terms.
 
 use super::term::{Row, TermId};
+use crate::catalog::Oid;
 use std::rc::Rc;
 
 /// A condition. Parts are shared, because the branches of a conditional value repeat what they are
@@ -23,7 +24,7 @@ pub enum Formula {
     Distinct(TermId, TermId),
     /// Whether the first term is an element of the second, contained in it, or equal to it by an
     /// equality that is more than sameness; null where an operand is, and possibly elsewhere.
-    Member(TermId, TermId),
+    Member(Membership, TermId, TermId),
     /// `a IS NULL`, of a value that is no boolean.
     IsNull(TermId),
     /// Whether the condition is null.
@@ -44,6 +45,15 @@ pub struct Exists {
     /// For each query of a UNION: the condition of its rows, and whether it reads something that
     /// may be empty.
     pub queries: Vec<(Rc<Formula>, bool)>,
+}
+
+/// How a term is an element of another, or equal to it: two memberships say nothing of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Membership {
+    /// The operator; 0 for the equality of texts.
+    pub operator: Oid,
+    /// The collation of texts.
+    pub collation: Oid,
 }
 
 /// A comparison of the default order of a type.

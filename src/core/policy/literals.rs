@@ -1,9 +1,9 @@
 //! Literals, and whether they can hold at once.
 
-use super::formula::Comparison;
+use super::formula::{Comparison, Membership};
 use super::term::{Constant, Row, Term, TermId, Terms};
 use crate::stored::SqlValue;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a way to a goal asks of terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,7 +17,7 @@ pub enum Literal {
     /// The boolean term has this value.
     Holds(TermId, bool),
     /// Neither term is null, and the first is an element of the second, or not, or that is null.
-    Member(TermId, TermId, Option<bool>),
+    Member(Membership, TermId, TermId, Option<bool>),
     /// The columns of the row are null.
     NullRow(Row),
     /// The subquery with this number returns a row, or none.
@@ -57,7 +57,7 @@ impl Facts<'_> {
         literals.iter().all(|literal| match *literal {
             Literal::Null(term) => self.set_null(term, true),
             Literal::NotNull(term) | Literal::Holds(term, _) => self.set_null(term, false),
-            Literal::Compare(_, a, b) | Literal::Member(a, b, _) => {
+            Literal::Compare(_, a, b) | Literal::Member(_, a, b, _) => {
                 self.set_null(a, false) && self.set_null(b, false)
             }
             Literal::NullRow(_) | Literal::Found(..) => true,
@@ -161,7 +161,7 @@ fn are_unambiguous(literals: &[Literal]) -> bool {
     literals.iter().all(|literal| {
         let (positive, value) = match *literal {
             Literal::Holds(term, value) => (Literal::Holds(term, true), Some(value)),
-            Literal::Member(a, b, value) => (Literal::Member(a, b, None), value),
+            Literal::Member(by, a, b, value) => (Literal::Member(by, a, b, None), value),
             Literal::Found(number, value) => (Literal::Found(number, true), Some(value)),
             _ => return true,
         };
@@ -213,74 +213,128 @@ impl Order {
     }
 
     fn has_values(mut self, terms: &Terms) -> bool {
-        let constant = |term: TermId| terms.as_constant(term);
-        for (index, (class, term)) in self.constants.iter().enumerate() {
-            for (other_class, other) in &self.constants[index + 1..] {
-                let (Some(a), Some(b)) = (constant(*term), constant(*other)) else { continue };
-                if class == other_class && a.differs(b) {
-                    return false;
-                }
-                if let (Constant::Integer(a), Constant::Integer(b)) = (a, b) {
-                    match a.cmp(b) {
-                        std::cmp::Ordering::Less => self.edges.push((*class, *other_class, true)),
-                        std::cmp::Ordering::Greater => {
-                            self.edges.push((*other_class, *class, true));
-                        }
-                        std::cmp::Ordering::Equal => {}
-                    }
-                }
+        let are_booleans_possible = {
+            let mut known = HashMap::new();
+            self.booleans.iter().all(|(class, is)| *known.entry(*class).or_insert(*is) == *is)
+        };
+        are_booleans_possible && self.are_constants_possible(terms) && {
+            self.order_constants(terms);
+            self.has_no_circle()
+        }
+    }
+
+    /// Whether no class has two different constants.
+    fn are_constants_possible(&self, terms: &Terms) -> bool {
+        let mut known: HashMap<TermId, Vec<TermId>> = HashMap::new();
+        self.constants.iter().all(|(class, term)| {
+            let of_class = known.entry(*class).or_default();
+            if of_class.contains(term) {
+                return true;
+            }
+            let constant = |term: TermId| terms.as_constant(term);
+            let differs = |other: &TermId| match (constant(*term), constant(*other)) {
+                (Some(a), Some(b)) => a.differs(b),
+                _ => false,
+            };
+            let is_possible = !of_class.iter().any(differs);
+            of_class.push(*term);
+            is_possible
+        })
+    }
+
+    /// Adds the order of the integers among the constants, each with the next one, and that counts
+    /// are not below zero.
+    fn order_constants(&mut self, terms: &Terms) {
+        let integer = |(class, term): &(TermId, TermId)| match terms.as_constant(*term) {
+            Some(Constant::Integer(value)) => Some((*value, *class)),
+            _ => None,
+        };
+        let mut integers: Vec<(i64, TermId)> = self.constants.iter().filter_map(integer).collect();
+        integers.sort_unstable();
+        integers.dedup();
+        for pair in integers.windows(2) {
+            let [(lesser, a), (greater, b)] = *pair else { continue };
+            self.edges.push((a, b, lesser < greater));
+            if lesser == greater {
+                self.edges.push((b, a, false));
             }
         }
-        // A count is not below zero, and so not below a constant below zero.
-        let is_below_zero = |term: TermId| matches!(constant(term), Some(Constant::Integer(..0)));
-        let is_zero = |term: TermId| matches!(constant(term), Some(Constant::Integer(0)));
-        for count in &self.counts {
-            for (class, term) in &self.constants {
-                if is_below_zero(*term) || is_zero(*term) {
-                    self.edges.push((*class, *count, is_below_zero(*term)));
-                }
-            }
+        // The greatest constant that is not above zero bounds a count; lesser ones are below it.
+        if let Some((value, class)) = integers.iter().rev().find(|(value, _)| *value <= 0) {
+            let counts = self.counts.iter().map(|count| (*class, *count, *value < 0));
+            self.edges.extend(counts);
         }
-        let are_booleans_possible = self.booleans.iter().all(|(class, value)| {
-            self.booleans.iter().all(|(other, is)| other != class || is == value)
-        });
-        are_booleans_possible && self.reach()
     }
 
     /// Whether no class is below itself, and none is different from what it must be equal to.
-    fn reach(&self) -> bool {
-        // Between two classes: nothing, "not above", "below".
-        let mut nodes: Vec<TermId> = self.edges.iter().flat_map(|(a, b, _)| [*a, *b]).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        let index = |class: TermId| nodes.binary_search(&class).ok();
-        let count = nodes.len();
-        let mut below = vec![0_u8; count * count];
-        for (a, b, is_strict) in &self.edges {
-            if let (Some(a), Some(b)) = (index(*a), index(*b)) {
-                let known = &mut below[a * count + b];
-                *known = (*known).max(1 + u8::from(*is_strict));
+    fn has_no_circle(&self) -> bool {
+        let components = Components::of(&self.edges);
+        let are_equal = |a: TermId, b: TermId| a == b || components.are_joined(a, b);
+        !self.edges.iter().any(|(a, b, is_strict)| *is_strict && are_equal(*a, *b))
+            && !self.different.iter().any(|(a, b)| are_equal(*a, *b))
+    }
+}
+
+/// The classes that are "not above" each other in a circle: they must be equal.
+struct Components(HashMap<TermId, usize>);
+
+impl Components {
+    /// Returns the strongly connected components of the order: those that are reached from a class
+    /// in both directions, by the algorithm of Kosaraju.
+    fn of(edges: &[(TermId, TermId, bool)]) -> Self {
+        let (mut above, mut below): (Neighbors, Neighbors) = Default::default();
+        for (a, b, _) in edges {
+            above.entry(*a).or_default().push(*b);
+            below.entry(*b).or_default().push(*a);
+        }
+        let mut finished = Vec::new();
+        let mut seen = HashSet::new();
+        for (a, b, _) in edges {
+            for start in [*a, *b] {
+                visit(start, &above, &mut seen, &mut |class| finished.push(class));
             }
         }
-        for through in 0..count {
-            for from in 0..count {
-                for to in 0..count {
-                    let (first, second) =
-                        (below[from * count + through], below[through * count + to]);
-                    if first > 0 && second > 0 {
-                        let known = &mut below[from * count + to];
-                        *known = (*known).max(first.max(second));
-                    }
-                }
+        let mut components = HashMap::new();
+        seen.clear();
+        for (number, start) in finished.into_iter().rev().enumerate() {
+            visit(start, &below, &mut seen, &mut |class| {
+                components.insert(class, number);
+            });
+        }
+        Self(components)
+    }
+
+    fn are_joined(&self, a: TermId, b: TermId) -> bool {
+        self.0.get(&a).is_some_and(|component| self.0.get(&b) == Some(component))
+    }
+}
+
+type Neighbors = HashMap<TermId, Vec<TermId>>;
+
+/// Calls `each` with what is reached from a class and has not been seen, those that are reached
+/// last first.
+fn visit(
+    start: TermId,
+    neighbors: &Neighbors,
+    seen: &mut HashSet<TermId>,
+    each: &mut dyn FnMut(TermId),
+) {
+    if !seen.insert(start) {
+        return;
+    }
+    // A class, and how many of its neighbors have been visited.
+    let mut path = vec![(start, 0)];
+    while let Some((class, visited)) = path.last_mut() {
+        let next = neighbors.get(class).and_then(|all| all.get(*visited)).copied();
+        *visited += 1;
+        match next {
+            Some(next) if seen.insert(next) => path.push((next, 0)),
+            Some(_) => {}
+            None => {
+                each(*class);
+                path.pop();
             }
         }
-        let is_below_itself = (0..count).any(|node| below[node * count + node] == 2);
-        let are_equal = |a: TermId, b: TermId| {
-            a == b
-                || matches!((index(a), index(b)), (Some(a), Some(b))
-                    if below[a * count + b] == 1 && below[b * count + a] == 1)
-        };
-        !is_below_itself && !self.different.iter().any(|(a, b)| are_equal(*a, *b))
     }
 }
 

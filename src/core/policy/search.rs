@@ -9,6 +9,7 @@ use super::formula::{Comparison, Formula};
 use super::literals::{Literal, Session, contradict};
 use super::term::Terms;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 /// What a condition is wanted to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +64,15 @@ pub struct TooLarge;
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Budget {
+    /// Goals, literals and choices that are looked at.
     pub steps: usize,
+    /// Ways that are found.
     pub ways: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { steps: 50_000, ways: 2_000 }
+        Self { steps: 200_000, ways: 2_000 }
     }
 }
 
@@ -113,11 +116,14 @@ pub fn ways(
     each: &mut dyn FnMut(&[Literal]) -> ControlFlow<()>,
 ) -> Result<(), TooLarge> {
     let mut search = Search { terms, session, nulls, left: budget, each };
-    let way = Way { goals: goals.to_vec(), choices: Vec::new(), literals: Vec::new() };
-    match search.follow(way) {
-        ControlFlow::Break(Err(TooLarge)) => Err(TooLarge),
-        _ => Ok(()),
+    let mut open = vec![Way { goals: goals.to_vec(), choices: Vec::new(), literals: Vec::new() }];
+    // The ways that are not followed yet are kept in a list: a recursion could go too deep.
+    while let Some(way) = open.pop() {
+        if search.follow(way, &mut open)?.is_break() {
+            break;
+        }
     }
+    Ok(())
 }
 
 type Goal<'f> = (&'f Formula, Want);
@@ -127,7 +133,7 @@ type Goal<'f> = (&'f Formula, Want);
 struct Way<'f> {
     goals: Vec<Goal<'f>>,
     /// Goals that can be reached in several ways, each with those ways.
-    choices: Vec<Vec<Alternative<'f>>>,
+    choices: Vec<Rc<Vec<Alternative<'f>>>>,
     literals: Vec<Literal>,
 }
 
@@ -146,60 +152,50 @@ struct Search<'a> {
     each: &'a mut dyn FnMut(&[Literal]) -> ControlFlow<()>,
 }
 
-/// Ends the search: because the caller has seen enough, or because it is too large.
-type Flow = ControlFlow<Result<(), TooLarge>>;
-
 impl Search<'_> {
-    /// Follows a way to its ends: what can be reached in one way first, then one choice.
-    fn follow(&mut self, mut way: Way<'_>) -> Flow {
+    /// Follows a way as long as there is one way to reach each goal; at a choice, its ways are
+    /// added to those that are open. Breaks where the caller has seen enough.
+    fn follow<'f>(
+        &mut self,
+        mut way: Way<'f>,
+        open: &mut Vec<Way<'f>>,
+    ) -> Result<ControlFlow<()>, TooLarge> {
         while let Some((formula, want)) = way.goals.pop() {
-            self.spend()?;
             let mut alternatives = alternatives(formula, want, self.nulls);
+            self.spend(1 + alternatives.len())?;
             match alternatives.len() {
-                0 => return ControlFlow::Continue(()),
+                0 => return Ok(ControlFlow::Continue(())),
                 1 => {
                     let only = alternatives.remove(0);
                     way.goals.extend(only.goals);
-                    if !only.literals.is_empty() {
-                        way.literals.extend(only.literals);
-                        if contradict(self.terms, self.session, &way.literals) {
-                            return ControlFlow::Continue(());
-                        }
-                    }
+                    way.literals.extend(only.literals);
                 }
-                _ => way.choices.push(alternatives),
+                _ => way.choices.push(Rc::new(alternatives)),
             }
+        }
+        self.spend(way.literals.len())?;
+        if contradict(self.terms, self.session, &way.literals) {
+            return Ok(ControlFlow::Continue(()));
         }
         let Some(choice) = way.choices.pop() else { return self.end(&way.literals) };
-        for alternative in choice {
-            self.spend()?;
+        for alternative in choice.iter().rev() {
+            self.spend(way.literals.len() + way.choices.len())?;
             let mut next = way.clone();
-            next.goals = alternative.goals;
-            next.literals.extend(alternative.literals);
-            if !contradict(self.terms, self.session, &next.literals) {
-                self.follow(next)?;
-            }
+            next.goals.extend(&alternative.goals);
+            next.literals.extend(&alternative.literals);
+            open.push(next);
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn spend(&mut self) -> Flow {
-        if self.left.steps == 0 {
-            return ControlFlow::Break(Err(TooLarge));
-        }
-        self.left.steps -= 1;
-        ControlFlow::Continue(())
+    fn spend(&mut self, steps: usize) -> Result<(), TooLarge> {
+        self.left.steps = self.left.steps.checked_sub(steps).ok_or(TooLarge)?;
+        Ok(())
     }
 
-    fn end(&mut self, literals: &[Literal]) -> Flow {
-        if self.left.ways == 0 {
-            return ControlFlow::Break(Err(TooLarge));
-        }
-        self.left.ways -= 1;
-        match (self.each)(literals) {
-            ControlFlow::Break(()) => ControlFlow::Break(Ok(())),
-            ControlFlow::Continue(()) => ControlFlow::Continue(()),
-        }
+    fn end(&mut self, literals: &[Literal]) -> Result<ControlFlow<()>, TooLarge> {
+        self.left.ways = self.left.ways.checked_sub(1).ok_or(TooLarge)?;
+        Ok((self.each)(literals))
     }
 }
 
@@ -238,9 +234,9 @@ fn alternatives(formula: &Formula, want: Want, nulls: Nulls) -> Vec<Alternative<
             nulls.extend((a != b).then(|| null(b)));
             three_valued(vec![is(*comparison)], vec![is(comparison.negated())], nulls)
         }
-        Formula::Member(a, b) => {
-            let (a, b) = (*a, *b);
-            let is = |value| Alternative::literals([Literal::Member(a, b, value)]);
+        Formula::Member(by, a, b) => {
+            let (by, a, b) = (*by, *a, *b);
+            let is = |value| Alternative::literals([Literal::Member(by, a, b, value)]);
             let null = |term| Alternative::literals([Literal::Null(term)]);
             // An array can be empty, or have an element that is null.
             let empty = Alternative::literals([Literal::Null(a), Literal::NotNull(b)]);
@@ -323,16 +319,12 @@ fn three_valued<'f>(
 }
 
 /// Returns the ways of AND, which one false part decides, or of OR, which one true part decides.
-fn joined<'f>(
-    parts: &'f [std::rc::Rc<Formula>],
-    want: Want,
-    decides: Want,
-) -> Vec<Alternative<'f>> {
+fn joined<'f>(parts: &'f [Rc<Formula>], want: Want, decides: Want) -> Vec<Alternative<'f>> {
     let not_decided = match decides {
         Want::False => Want::NotFalse,
         _ => Want::NotTrue,
     };
-    let goal = |part: &'f std::rc::Rc<Formula>, want| (&**part, want);
+    let goal = |part: &'f Rc<Formula>, want| (&**part, want);
     let all = |want| vec![Alternative::goals(parts.iter().map(|part| goal(part, want)))];
     let any = |want| parts.iter().map(|part| Alternative::goals([goal(part, want)])).collect();
     if want == Want::Null {
@@ -357,7 +349,6 @@ mod tests {
     use super::super::term::{Constant, Row, Term, TermId};
     use super::*;
     use proptest::prelude::*;
-    use std::rc::Rc;
 
     /// Columns 1 and 2 are integers, of which 2 can be null; 3 is a nullable boolean.
     fn vocabulary() -> (Terms, Vec<TermId>, TermId) {

@@ -53,7 +53,8 @@ impl Value {
         match **condition {
             Formula::Constant(Some(true)) => then,
             Formula::Constant(_) => otherwise,
-            _ if then == otherwise => then,
+            // Parts are shared: a comparison of all of them could take forever.
+            _ if matches!((&then, &otherwise), (Self::Null, Self::Null)) => then,
             _ => Self::If(Rc::clone(condition), Rc::new(then), Rc::new(otherwise)),
         }
     }
@@ -81,7 +82,7 @@ pub fn choice(condition: &Rc<Formula>, then: Formula, otherwise: Formula) -> For
     match **condition {
         Formula::Constant(Some(true)) => then,
         Formula::Constant(_) => otherwise,
-        _ if then == otherwise => then,
+        _ if matches!(then, Formula::Constant(_)) && then == otherwise => then,
         _ => Formula::If(Rc::clone(condition), Rc::new(then), Rc::new(otherwise)),
     }
 }

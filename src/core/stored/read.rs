@@ -71,7 +71,9 @@ fn of_node(node: &Node<'_>) -> Option<Expression> {
     Some(match node.tag {
         "VAR" => Expression::Column(column(node)?),
         "CONST" => Expression::Constant(constant(node)?),
-        "PARAM" => Expression::Parameter(parameter(node)?),
+        "PARAM" => {
+            Expression::Parameter { parameter: parameter(node)?, data_type: oid("paramtype")? }
+        }
         "FUNCEXPR" => Expression::Call {
             function: oid("funcid")?,
             result: oid("funcresulttype")?,
@@ -124,16 +126,7 @@ fn of_node(node: &Node<'_>) -> Option<Expression> {
             left: all(node.list("largs")),
             right: all(node.list("rargs")),
         },
-        "RELABELTYPE" => Expression::Relabel { argument: argument()?, result: oid("resulttype")? },
-        "COERCEVIAIO" => {
-            Expression::ThroughText { argument: argument()?, result: oid("resulttype")? }
-        }
-        "ARRAYCOERCEEXPR" => {
-            Expression::ArrayConversion { argument: argument()?, result: oid("resulttype")? }
-        }
-        "COERCETODOMAIN" => {
-            Expression::ToDomain { argument: argument()?, result: oid("resulttype")? }
-        }
+        "RELABELTYPE" | "COERCEVIAIO" | "ARRAYCOERCEEXPR" | "COERCETODOMAIN" => conversion(node)?,
         "COLLATEEXPR" | "COLLATE" => {
             Expression::Collate { argument: argument()?, collation: oid("collOid")? }
         }
@@ -156,6 +149,23 @@ fn of_node(node: &Node<'_>) -> Option<Expression> {
             result: oid("aggtype")?,
             arguments: all_targets(node.list("args")),
         },
+        _ => return None,
+    })
+}
+
+/// Returns the conversion to another type that a node is.
+fn conversion(node: &Node<'_>) -> Option<Expression> {
+    let (argument, result) = (boxed(node, "arg")?, node.number("resulttype")?);
+    Some(match node.tag {
+        "RELABELTYPE" => Expression::Relabel { argument, result },
+        "COERCEVIAIO" => Expression::ThroughText { argument, result },
+        "COERCETODOMAIN" => Expression::ToDomain { argument, result },
+        "ARRAYCOERCEEXPR" => {
+            let element = node.node("elemexpr").filter(|node| node.tag == "RELABELTYPE");
+            let operand = element.and_then(|element| element.node("arg"));
+            let is_label = operand.is_some_and(|node| node.tag == "CASETESTEXPR");
+            Expression::ArrayConversion { argument, result, is_label }
+        }
         _ => return None,
     })
 }

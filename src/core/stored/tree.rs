@@ -10,7 +10,10 @@ pub enum Expression {
     Constant(Constant),
     /// A parameter of the routine whose body the expression is in, or a column of the subquery
     /// that it is compared with.
-    Parameter(Parameter),
+    Parameter {
+        parameter: Parameter,
+        data_type: Oid,
+    },
     /// A call of a function. Default arguments that the call leaves out are not in it.
     Call {
         function: Oid,
@@ -104,6 +107,8 @@ pub enum Expression {
     ArrayConversion {
         argument: Box<Self>,
         result: Oid,
+        /// Whether it keeps the bytes of the elements.
+        is_label: bool,
     },
     ToDomain {
         argument: Box<Self>,

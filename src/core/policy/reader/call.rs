@@ -1,22 +1,22 @@
 //! Calls of functions.
 
-use super::expression::{any, is_boolean};
+use super::expression::{any, is_boolean, type_of};
 use super::query::Selected;
 use super::{DEEPEST, Reader};
-use crate::catalog::Oid;
+use crate::catalog::{FIRST_NORMAL, Oid};
 use crate::policy::constants::types;
 use crate::policy::facts::{Body, Function};
-use crate::policy::formula::Formula;
+use crate::policy::formula::{Formula, Membership};
 use crate::policy::term::{Constant, Operation, Term};
-use crate::policy::value::{Meaning, Value};
-use crate::stored::{Command, Expression, Query};
+use crate::policy::value::{Meaning, Value, not};
+use crate::stored::{Command, Expression, Query, Target};
 use std::rc::Rc;
 
 impl Reader<'_> {
     /// Returns what a call of a function is.
     pub(super) fn call(&mut self, expression: &Expression) -> Meaning {
         let is_boolean = is_boolean(expression);
-        let Expression::Call { function: oid, returns_set, arguments, .. } = expression else {
+        let Expression::Call { function: oid, returns_set, arguments, result } = expression else {
             return self.unknown("a call", is_boolean);
         };
         let Some(function) = self.catalog.function(*oid) else {
@@ -29,7 +29,7 @@ impl Reader<'_> {
         if let Some(meaning) = self.conversion(&function, &arguments, is_boolean) {
             return meaning;
         }
-        if let Some(meaning) = self.inlined(&function, &arguments) {
+        if let Some(meaning) = self.inlined(&function, *result, &arguments) {
             return meaning;
         }
         if !function.is_built_in {
@@ -99,23 +99,21 @@ impl Reader<'_> {
     }
 
     /// Returns what the body of a function is for arguments; `None` where it is not known.
-    fn inlined(&mut self, function: &Function, arguments: &[Meaning]) -> Option<Meaning> {
+    fn inlined(
+        &mut self,
+        function: &Function,
+        result: Oid,
+        arguments: &[Meaning],
+    ) -> Option<Meaning> {
         let meaning = match &function.body {
             Body::Opaque => return None,
             Body::Constant(value) => Meaning::Condition(Rc::new(Formula::Constant(*value))),
-            Body::Query(query) => self.body(query, arguments)?,
+            Body::Query(query) => self.body(query, result, arguments)?,
         };
         if !function.is_strict {
             return Some(meaning);
         }
-        // It is not called where an argument is null.
-        let nulls = arguments.iter().map(|argument| {
-            Rc::new(match argument {
-                Meaning::Condition(of) => Formula::IsUnknown(Rc::clone(of)),
-                Meaning::Value(value) => value.is_null(self.terms),
-            })
-        });
-        let any_null = Rc::new(any(nulls.collect()));
+        let any_null = Rc::new(self.any_null(arguments));
         let null = match meaning {
             Meaning::Condition(_) => Meaning::Condition(Rc::new(Formula::NULL)),
             Meaning::Value(_) => Meaning::Value(Value::Null),
@@ -123,9 +121,32 @@ impl Reader<'_> {
         Some(self.when(&any_null, null, meaning))
     }
 
+    /// Whether an argument is null: a strict function is not called then.
+    fn any_null(&self, arguments: &[Meaning]) -> Formula {
+        let nulls = arguments.iter().map(|argument| {
+            Rc::new(match argument {
+                Meaning::Condition(of) => Formula::IsUnknown(Rc::clone(of)),
+                Meaning::Value(value) => value.is_null(self.terms),
+            })
+        });
+        any(nulls.collect())
+    }
+
+    /// Whether the rows of a body are those of a call: it returns one column of the declared type,
+    /// to which nothing is converted. (The columns of a row type need not be those of the query.)
+    fn is_followed(&self, query: &Query, result: Oid) -> bool {
+        let mut columns = query.targets.iter().filter(|target| !target.is_hidden);
+        let is_result = |column: &Target| type_of(&column.expression) == Some(result);
+        self.depth < DEEPEST
+            && query.command == Command::Select
+            && result < FIRST_NORMAL
+            && columns.next().is_some_and(is_result)
+            && columns.next().is_none()
+    }
+
     /// Returns the value of a query whose parameters are arguments.
-    fn body(&mut self, query: &Query, arguments: &[Meaning]) -> Option<Meaning> {
-        if self.depth >= DEEPEST || query.command != Command::Select {
+    fn body(&mut self, query: &Query, result: Oid, arguments: &[Meaning]) -> Option<Meaning> {
+        if !self.is_followed(query, result) {
             return None;
         }
         let is_boolean = query.targets.first().is_some_and(|target| is_boolean(&target.expression));
@@ -148,12 +169,24 @@ impl Reader<'_> {
 
     /// Returns the rows of a function in FROM; `None` where they are not known.
     pub(super) fn rows_of_call(&mut self, expression: &Expression) -> Option<Selected> {
-        let Expression::Call { function, arguments, result, .. } = expression else { return None };
-        let function = self.catalog.function(*function)?;
+        let Expression::Call { function: oid, arguments, result, returns_set } = expression else {
+            return None;
+        };
+        let function = self.catalog.function(*oid)?;
+        if !returns_set {
+            // One row, whatever it returns.
+            let value = (*result < FIRST_NORMAL).then(|| self.call(expression))?;
+            return Some(Selected::one(Rc::new(Formula::TRUE), vec![value], false));
+        }
         let arguments = self.arguments(&function, arguments);
         match &function.body {
-            Body::Query(query) if query.command == Command::Select && self.depth < DEEPEST => {
-                Some(self.of_routine(query, &arguments))
+            Body::Query(query) if self.is_followed(query, *result) => {
+                let mut selected = self.of_routine(query, &arguments);
+                if function.is_strict {
+                    let called = Rc::new(not(self.any_null(&arguments)));
+                    selected.restrict(&called);
+                }
+                Some(selected)
             }
             _ if function.is_built_in && function.name == "unnest" => {
                 self.elements(arguments.first()?, *result)
@@ -170,7 +203,9 @@ impl Reader<'_> {
         }
         let number = self.terms.fresh();
         let term = self.terms.add(Term::Unknown(number));
-        let is_element = Rc::new(Formula::Member(term, *array));
+        // The operator is one that no condition has: it is the function that is asked for elements.
+        let by = Membership { operator: Oid::MAX, collation: 0 };
+        let is_element = Rc::new(Formula::Member(by, term, *array));
         // An element can be null.
         let is_null = Rc::new(Formula::IsNull(term));
         Some(Selected::one(

@@ -1,10 +1,10 @@
 //! Expressions without calls and subqueries.
 
 use super::{Entry, Reader};
-use crate::catalog::Oid;
+use crate::catalog::{FIRST_NORMAL, Oid};
 use crate::policy::constants::{constant, elements, parsed, types};
 use crate::policy::facts::Operator;
-use crate::policy::formula::{Comparison, Exists, Formula};
+use crate::policy::formula::{Comparison, Exists, Formula, Membership};
 use crate::policy::term::{Constant, Operation, Row, Term, TermId};
 use crate::policy::value::{self, Meaning, Value, choice, compare, not, pairs};
 use crate::stored::{BooleanTest, Branch, Column, Expression, Logic, Parameter};
@@ -15,6 +15,7 @@ pub fn type_of(expression: &Expression) -> Option<Oid> {
     match expression {
         Expression::Column(column) => Some(column.data_type),
         Expression::Constant(constant) => Some(constant.data_type),
+        Expression::Parameter { data_type, .. } => Some(*data_type),
         Expression::Call { result, .. }
         | Expression::Operator { result, .. }
         | Expression::Case { result, .. }
@@ -44,6 +45,15 @@ pub fn type_of(expression: &Expression) -> Option<Oid> {
     }
 }
 
+/// Whether a value that is labelled with another type is compared as before: as with the two types
+/// of text, and a domain and its base type. (An integer is not compared like an OID.)
+fn keeps_comparisons(argument: &Expression, result: Oid) -> bool {
+    const TEXTS: [Oid; 2] = [types::TEXT, types::VARCHAR];
+    type_of(argument).is_some_and(|of| {
+        of == result || of >= FIRST_NORMAL || (TEXTS.contains(&of) && TEXTS.contains(&result))
+    })
+}
+
 /// Whether an expression is a condition.
 pub fn is_boolean(expression: &Expression) -> bool {
     type_of(expression) == Some(types::BOOL)
@@ -62,7 +72,7 @@ impl Reader<'_> {
                 None => Meaning::Value(Value::Null),
                 Some(bytes) => self.constant(constant(of.data_type, bytes)),
             },
-            Expression::Parameter(parameter) => self.parameter(*parameter),
+            Expression::Parameter { parameter, .. } => self.parameter(*parameter),
             Expression::Call { .. } => self.call(expression),
             Expression::Operator { operator, collation, arguments, .. } => {
                 self.operator(expression, *operator, *collation, arguments)
@@ -99,10 +109,22 @@ impl Reader<'_> {
                 let columns: Vec<_> = columns.iter().map(|a| self.value(a)).collect();
                 self.applied(Operation::Row, false, &columns, false)
             }
+            Expression::Relabel { argument, result } if !keeps_comparisons(argument, *result) => {
+                let argument = self.value(argument);
+                self.applied(
+                    Operation::Conversion(*result),
+                    true,
+                    &[argument],
+                    is_boolean(expression),
+                )
+            }
             Expression::Relabel { argument, .. }
             | Expression::Collate { argument, .. }
-            | Expression::ArrayConversion { argument, .. }
             | Expression::ToDomain { argument, .. } => self.meaning(argument),
+            Expression::ArrayConversion { argument, result, .. } => {
+                let argument = self.value(argument);
+                self.applied(Operation::Conversion(*result), true, &[argument], false)
+            }
             Expression::ThroughText { argument, result } => {
                 let argument = self.value(argument);
                 if let Value::Term(term) = argument
@@ -387,6 +409,7 @@ impl Reader<'_> {
         }
         let terms = &*self.terms;
         let is_exact = self.catalog.is_deterministic(collation);
+        let by = Membership { operator: 0, collation };
         condition(pairs(&a, &b, &mut |a, b| match (a, b) {
             (None, None) => Formula::FALSE,
             (Some(one), None) | (None, Some(one)) => not(Value::Term(one).is_null(terms)),
@@ -394,7 +417,7 @@ impl Reader<'_> {
             (Some(a), Some(b)) => {
                 let is_null = |term| Rc::new(Formula::IsNull(term));
                 let (a_null, b_null) = (is_null(a), is_null(b));
-                let differ = choice(&b_null, Formula::TRUE, not(Formula::Member(a, b)));
+                let differ = choice(&b_null, Formula::TRUE, not(Formula::Member(by, a, b)));
                 choice(&a_null, not((*b_null).clone()), differ)
             }
         }))
@@ -429,6 +452,11 @@ impl Reader<'_> {
         if !self.fits(a.size().saturating_mul(b.size())) {
             return None;
         }
+        let is_equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
+        if !is_equality && collation != 0 && *self.order.get_or_insert(collation) != collation {
+            // Each collation has an order of its own.
+            return None;
+        }
         if self.catalog.is_deterministic(collation) {
             let compared = compare(self.terms, comparison, a, b);
             return Some(self.with_counted_rows(compared));
@@ -439,9 +467,10 @@ impl Reader<'_> {
         if !is_negated && comparison != Comparison::Equal {
             return None;
         }
+        let by = Membership { operator: 0, collation };
         let member = pairs(a, b, &mut |a, b| match (a, b) {
             (Some(a), Some(b)) if a == b => Formula::Compare(Comparison::Equal, a, b),
-            (Some(a), Some(b)) => Formula::Member(a, b),
+            (Some(a), Some(b)) => Formula::Member(by, a, b),
             _ => Formula::NULL,
         });
         Some(if is_negated { not(member) } else { member })
@@ -489,8 +518,9 @@ impl Reader<'_> {
             if matches!(known.name.as_str(), "?" | "@>" | "<@" | "&&") && is_boolean(whole) {
                 let (a, b) = (self.value(first), self.value(second));
                 if self.fits(a.size().saturating_mul(b.size())) {
+                    let by = Membership { operator, collation };
                     return condition(pairs(&a, &b, &mut |a, b| match (a, b) {
-                        (Some(a), Some(b)) => Formula::Member(a, b),
+                        (Some(a), Some(b)) => Formula::Member(by, a, b),
                         _ => Formula::NULL,
                     }));
                 }
@@ -560,8 +590,9 @@ impl Reader<'_> {
         // Null is compared with no element where the array is empty: the result is not null then.
         let number = self.terms.fresh();
         let is_not_empty = Formula::Holds(self.terms.add(Term::Unknown(number)));
+        let by = Membership { operator, collation };
         let member = pairs(&a, &array, &mut |a, b| match (a, b) {
-            (Some(a), Some(b)) => Formula::Member(a, b),
+            (Some(a), Some(b)) => Formula::Member(by, a, b),
             (None, Some(_)) => all(vec![Rc::new(is_not_empty.clone()), Rc::new(Formula::NULL)]),
             _ => Formula::NULL,
         });
@@ -594,8 +625,12 @@ impl Reader<'_> {
                 });
                 each.collect()
             }
-            Expression::Relabel { argument, .. } | Expression::ArrayConversion { argument, .. } => {
-                self.with_each(operator, collation, comparison, first, argument)
+            // The elements of an array of varchar as text.
+            Expression::ArrayConversion { argument, is_label: true, .. } => {
+                let Expression::Array { elements, .. } = &**argument else { return None };
+                let are_texts = elements.iter().all(|e| keeps_comparisons(e, types::TEXT));
+                are_texts
+                    .then(|| self.with_each(operator, collation, comparison, first, argument))?
             }
             _ => None,
         }

@@ -40,6 +40,8 @@ pub struct Reader<'a> {
     operands: Vec<Meaning>,
     /// Of each count of rows: what is true of those rows, and whether there may be none even so.
     counts: HashMap<TermId, (Rc<Formula>, bool)>,
+    /// The collation of the orders of texts that are read: those of another one are unknown.
+    order: Option<Oid>,
     depth: usize,
     size: usize,
 }
@@ -78,6 +80,7 @@ impl<'a> Reader<'a> {
             compared: Vec::new(),
             operands: Vec::new(),
             counts: HashMap::new(),
+            order: None,
             depth: 0,
             size: 0,
         }
@@ -149,6 +152,9 @@ impl<'a> Reader<'a> {
     /// Whether a value of this size may still be built.
     fn fits(&mut self, size: usize) -> bool {
         self.size = self.size.saturating_add(size);
+        if self.size.is_multiple_of(64) {
+            self.catalog.interrupts();
+        }
         if self.size > LARGEST {
             self.unknown.insert("a condition that is too large".to_owned());
         }

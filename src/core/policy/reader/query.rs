@@ -6,7 +6,7 @@ use crate::policy::formula::{Exists, Formula};
 use crate::policy::term::{Row, Term, TermId};
 use crate::policy::value::{Meaning, Value, choice, not};
 use crate::stored::{
-    Expression, FromItem, JoinKind, Link, Query, Range, SetOperation, SetOperator,
+    Command, Expression, FromItem, JoinKind, Link, Query, Range, SetOperation, SetOperator,
 };
 use std::rc::Rc;
 
@@ -26,6 +26,13 @@ impl Selected {
     /// Returns the rows of one query.
     pub fn one(condition: Rc<Formula>, columns: Vec<Meaning>, reads: bool) -> Self {
         Self(vec![Rows { condition, columns, reads }])
+    }
+
+    /// Leaves only rows for which a further condition is true.
+    pub fn restrict(&mut self, further: &Rc<Formula>) {
+        for rows in &mut self.0 {
+            rows.condition = Rc::new(all(vec![Rc::clone(&rows.condition), Rc::clone(further)]));
+        }
     }
 }
 
@@ -110,6 +117,10 @@ impl Reader<'_> {
 
     /// Returns the value of the only row; null where there is none.
     pub(super) fn scalar(&mut self, selected: &Selected, is_boolean: bool) -> Meaning {
+        if selected.0.len() > 1 {
+            // The first row can be one of each query.
+            return self.unknown("a value of a UNION", is_boolean);
+        }
         let mut meaning = if is_boolean {
             Meaning::Condition(Rc::new(Formula::NULL))
         } else {
@@ -132,6 +143,9 @@ impl Reader<'_> {
         };
         self.scopes.push(scope);
         let selected = match &query.set_operation {
+            _ if query.command != Command::Select => self.unknown_rows("a query that writes"),
+            // A column is null in some of the rows, whatever it is in the table.
+            _ if query.grouping_sets => self.unknown_rows("grouping sets"),
             Some(operation) => self.combined_queries(query, operation),
             None => self.plain(query),
         };
@@ -182,7 +196,7 @@ impl Reader<'_> {
         if let Some(condition) = &query.condition {
             conditions.push(self.condition(condition));
         }
-        let is_one_group = query.has_aggregates && !query.group && !query.grouping_sets;
+        let is_one_group = (query.has_aggregates || query.having.is_some()) && !query.group;
         let (mut condition, mut reads) = (all(conditions), joined.reads);
         let counted = Rc::new(condition.clone());
         let columns = query.targets.iter().filter(|target| !target.is_hidden).map(|target| {
@@ -194,9 +208,9 @@ impl Reader<'_> {
             }
         });
         let columns = columns.collect();
-        if is_one_group || query.grouping_sets {
+        if is_one_group {
             // One row, whatever there is.
-            (condition, reads) = (Formula::TRUE, query.grouping_sets);
+            (condition, reads) = (Formula::TRUE, false);
         }
         if let Some(having) = &query.having {
             condition = all(vec![Rc::new(condition), self.condition(having)]);
@@ -209,13 +223,7 @@ impl Reader<'_> {
     fn group_columns(&mut self, query: &Query) {
         for (index, entry) in query.entries.iter().enumerate() {
             if let Range::Group(columns) = &entry.range {
-                // With grouping sets, a column is null in some of the rows.
-                let group = if query.grouping_sets {
-                    Entry::Unknown
-                } else {
-                    Entry::Expressions(Rc::new(columns.clone()))
-                };
-                self.set_entry(index + 1, group);
+                self.set_entry(index + 1, Entry::Expressions(Rc::new(columns.clone())));
             }
         }
     }

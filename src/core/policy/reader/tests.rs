@@ -152,7 +152,7 @@ const NEITHER: (bool, bool) = (false, false);
 
 #[test]
 fn helper_is_its_body_with_arguments_and_defaults() {
-    let first = Expression::Parameter(Parameter::Argument(1));
+    let first = Expression::Parameter { parameter: Parameter::Argument(1), data_type: BOOL };
     let catalog = Fake { body: Some(Body::Query(Box::new(query(vec![first])))), ..Fake::default() };
     assert_eq!(proven(&catalog, &call(HELPER, vec![])), ALWAYS);
     assert_eq!(proven(&catalog, &call(HELPER, vec![boolean(Some(false))])), NEVER);
