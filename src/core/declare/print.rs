@@ -244,12 +244,19 @@ impl Display for Renamed {
                 safe_ident(from),
                 safe_ident(to)
             ),
-            Self::Object(target, to) => match target.schema() {
-                Some(schema) if schema != to.schema => {
-                    write!(f, "ALTER {target} SET SCHEMA {}", safe_ident(&to.schema))
+            Self::Object(target, to) => {
+                match target {
+                    // It may be a procedure.
+                    Target::Function(function) => write!(f, "ALTER ROUTINE {function}")?,
+                    target => write!(f, "ALTER {target}")?,
                 }
-                _ => write!(f, "ALTER {target} RENAME TO {}", safe_ident(&to.name)),
-            },
+                match target.schema() {
+                    Some(schema) if schema != to.schema => {
+                        write!(f, " SET SCHEMA {}", safe_ident(&to.schema))
+                    }
+                    _ => write!(f, " RENAME TO {}", safe_ident(&to.name)),
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use super::change::Regression;
 use super::declared::Declared;
 use super::renamed::{Renamed, renamed};
 use crate::catalog::{DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges};
+use crate::declare::Declaration;
 use crate::finding::Finding;
 use crate::fix::{Change, Statement, Verb, alter_default_privileges, default_acl_objects};
 use crate::rules::{Context, default_privileges};
@@ -24,6 +25,9 @@ pub struct Completion {
     pub causes: Vec<Cause>,
     /// The declarations under which the contract would allow what may be intended.
     pub declared: Vec<Declared>,
+    /// The declarations under which the contract would follow what has been renamed, where it
+    /// would then allow everything that is rejected because of it.
+    pub renamed: Option<Declared>,
 }
 
 /// What findings have in common.
@@ -38,8 +42,8 @@ pub struct Cause {
     pub statements: Vec<String>,
     /// The fingerprints of the findings that it explains.
     pub findings: HashSet<String>,
-    /// For something renamed: the statements of that, by which the contract follows.
-    pub declares: String,
+    /// For something renamed: the declarations by which the contract follows.
+    pub declares: Vec<Declaration>,
 }
 
 /// The kinds of causes.
@@ -85,7 +89,7 @@ pub fn causes(
 /// Returns what has another name than before the transaction, with the findings about it.
 fn renamings(before: &Context<'_>, after: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
     let cause = |(renamed, findings): (Renamed, HashSet<String>)| {
-        let Renamed { was, is, declared, is_schema, back, statements: declares } = renamed;
+        let Renamed { was, is, declared, is_schema, back, declares } = renamed;
         let number = counted(findings.len());
         let problem = format!("The cause of {number} is that {was} has become {is}: {declared}");
         let kind = if is_schema { CauseKind::RenamedSchema(is) } else { CauseKind::Renamed(is) };
@@ -117,7 +121,7 @@ fn policies_for_public(cx: &Context<'_>, regressions: &[&Regression]) -> Vec<Cau
             cx.snapshot.relation_sql(relation)
         );
         let kind = CauseKind::PolicyForPublic;
-        Some(Cause { kind, problem, statements: vec![], findings, declares: String::new() })
+        Some(Cause { kind, problem, statements: vec![], findings, declares: vec![] })
     };
     found.into_iter().filter_map(cause).collect()
 }
@@ -188,7 +192,7 @@ impl Found<'_> {
             statements.clear();
         }
         let kind = CauseKind::DefaultPrivileges;
-        Some(Cause { kind, problem, statements, findings: self.findings, declares: String::new() })
+        Some(Cause { kind, problem, statements, findings: self.findings, declares: vec![] })
     }
 }
 

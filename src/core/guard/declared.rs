@@ -28,6 +28,8 @@ pub struct Declared {
     /// The statements that fix what no contract can allow on new objects: EXECUTE of PUBLIC, tables
     /// without row security.
     afterwards: Vec<String>,
+    /// The statements that have to be executed in the same transaction.
+    together: Vec<String>,
 }
 
 /// How many bytes the call of `ops.declare()` in a HINT has at most.
@@ -64,6 +66,7 @@ impl Declared {
             declarations,
             exempt: vec![],
             afterwards: vec![],
+            together: vec![],
         };
         for left in Left::of(before, after, regressions).among(reported(&new)) {
             if is_rejected(&change, &left.finding) {
@@ -80,8 +83,26 @@ impl Declared {
         Some(declared)
     }
 
+    /// Returns declarations with which a contract follows what has been renamed. `together`: the
+    /// statements that have to be executed in the same transaction.
+    pub(super) fn following(
+        regressions: &[&Regression],
+        declarations: Vec<Declaration>,
+        exempt: Vec<String>,
+        together: Vec<String>,
+    ) -> Self {
+        let findings = regressions.iter().map(|r| r.finding.fingerprint.clone()).collect();
+        Self { findings, declarations, exempt, afterwards: vec![], together }
+    }
+
+    /// Returns the statements that have to be executed in the same transaction.
+    pub(super) fn together(&self) -> &[String] {
+        &self.together
+    }
+
     /// Whether the declarations allow all of some regressions.
-    pub(super) fn covers(&self, regressions: &[&Regression]) -> bool {
+    #[must_use]
+    pub fn covers(&self, regressions: &[&Regression]) -> bool {
         regressions.iter().all(|r| self.findings.contains(&r.finding.fingerprint))
     }
 
@@ -112,7 +133,7 @@ impl Declared {
 
 /// Whether the guard rejects a finding. Rules about single routines are checked separately, and do
 /// not depend on what is declared.
-fn is_rejected(change: &Change<'_>, finding: &Finding) -> bool {
+pub(super) fn is_rejected(change: &Change<'_>, finding: &Finding) -> bool {
     let is_it = |r: &Regression| {
         r.action == GuardAction::Block && r.audited.fingerprint == finding.fingerprint
     };
@@ -129,7 +150,7 @@ struct LeftOver {
 }
 
 /// Tells which findings about the objects of regressions are left.
-struct Left<'c, 'a> {
+pub(super) struct Left<'c, 'a> {
     before: &'c Context<'a>,
     after: &'c Context<'a>,
     /// The fingerprints of the regressions, and of the findings of the audit about them.
@@ -139,7 +160,11 @@ struct Left<'c, 'a> {
 }
 
 impl<'c, 'a> Left<'c, 'a> {
-    fn of(before: &'c Context<'a>, after: &'c Context<'a>, regressions: &[&Regression]) -> Self {
+    pub fn of(
+        before: &'c Context<'a>,
+        after: &'c Context<'a>,
+        regressions: &[&Regression],
+    ) -> Self {
         let fingerprints = regressions.iter().flat_map(|r| [&r.finding, &r.audited]);
         let objects = regressions.iter().map(|r| (r.finding.object.id, !r.existed));
         Self {
@@ -148,6 +173,13 @@ impl<'c, 'a> Left<'c, 'a> {
             accepted: fingerprints.map(|finding| finding.fingerprint.clone()).collect(),
             objects: objects.filter(|(id, _)| *id != ObjectId::Named).collect(),
         }
+    }
+
+    /// Returns the findings with the declarations that would not be there without the transaction
+    /// and the declarations.
+    pub fn added(&self, found: Vec<Finding>) -> Vec<Finding> {
+        let left = self.among(found).into_iter().filter(|left| left.is_added);
+        left.map(|left| left.finding).collect()
     }
 
     /// Returns what is left among the findings with the declarations.

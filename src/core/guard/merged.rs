@@ -5,9 +5,9 @@ use super::accepting::{
 };
 use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
+use super::declared::Declared;
 use super::rejection::{RUN_ANYWAY, RejectedAt, Rejection, source};
 use crate::contract::Contract;
-use crate::declare::declare_statements;
 use crate::rules::{schema_create, security_definer_search_path};
 use crate::sql::{listed, quote_literal};
 use std::collections::{BTreeSet, HashSet};
@@ -82,7 +82,13 @@ fn merged_hint(
             parts.push(part);
         }
     };
-    let texts = blocked.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
+    let follows = completion.renamed.as_ref();
+    let is_path_followed =
+        |r: &Rejection| is_about_path(r) && follows.is_some_and(|one| !one.together().is_empty());
+    let texts = blocked
+        .iter()
+        .filter(|r| r.regression.is_none() && !is_path_followed(r))
+        .map(|r| r.hint.clone());
     texts.take(MOST_TEXTS).for_each(&mut add);
     blocked.iter().filter_map(|r| r.remedy.clone()).for_each(&mut add);
     let all = || blocked.iter().filter_map(|r| r.regression.as_ref());
@@ -92,6 +98,7 @@ fn merged_hint(
     let regressions = || all().filter(|r| !is_about_guard(r));
     let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
     let mut intended = intended(regressions(), &completion.causes);
+    intended.retain(|r| !follows.is_some_and(|one| one.covers(&[r])));
     if blocked.iter().any(is_about_path) {
         // The statement would still be rejected.
         intended.retain(|r| *r.finding.rule != schema_create::RULE);
@@ -100,28 +107,9 @@ fn merged_hint(
         let read = if at == RejectedAt::Statement { Read::AtStatement } else { Read::AtCommit };
         add(accept_hint(&intended, read, Allowing::Known(&completion.declared)));
     }
-    if !moved.is_empty() {
-        let causes = completion.causes.iter().filter(|cause| new_name(cause).is_some());
-        let mut declares: Vec<&str> = causes.map(|cause| cause.declares.as_str()).collect();
-        declares.sort_unstable();
-        declares.dedup();
-        let moved: BTreeSet<&str> = moved.iter().copied().collect();
-        add(format!(
-            "If {} is meant to keep what is declared, declare the new name first: {}",
-            listed(&moved.into_iter().collect::<Vec<_>>()),
-            declare_statements(&declares.join("; "))
-        ));
-    }
     let schemas: Vec<&Cause> =
         completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
-    for cause in &schemas {
-        if let CauseKind::RenamedSchema(now) = &cause.kind {
-            add(format!(
-                "If {now} is meant to keep this name, declare that first: {}",
-                declare_statements(&cause.declares)
-            ));
-        }
-    }
+    follows.and_then(|renamed| follow_hint(renamed, &completion.causes)).map(&mut add);
     let is_covered = |r: &&Regression| {
         is_gone(r) && (!moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r])))
     };
@@ -140,6 +128,39 @@ fn merged_hint(
         parts.push(run_hint(run, regressions(), completion, at));
     }
     joined(&parts)
+}
+
+/// Returns how the contract follows what has been renamed: the call and, where the search_path of
+/// routines has to follow too, everything else in the order in which it has to be run.
+fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
+    let call = renamed.calls(false)?;
+    let schemas = causes.iter().filter_map(|cause| match &cause.kind {
+        CauseKind::RenamedSchema(now) => Some(now.as_str()),
+        _ => None,
+    });
+    let schemas: BTreeSet<&str> = schemas.collect();
+    let moved: BTreeSet<&str> = causes.iter().filter_map(new_name).collect();
+    let listed = |names: BTreeSet<&str>| listed(&names.into_iter().collect::<Vec<_>>());
+    let hint = if moved.is_empty() {
+        let is = if schemas.len() == 1 {
+            "is meant to keep this name"
+        } else {
+            "are meant to keep these names"
+        };
+        format!("If {} {is}, declare that first: {call}", listed(schemas))
+    } else {
+        format!(
+            "If {} is meant to keep what is declared, declare the new name first: {call}",
+            listed(moved.into_iter().chain(schemas).collect())
+        )
+    };
+    if renamed.together().is_empty() {
+        return Some(hint);
+    }
+    Some(format!(
+        "{hint} Then run, with the statement in the second line:\nBEGIN;\n...\n{}\nCOMMIT;",
+        renamed.together().join("\n")
+    ))
 }
 
 /// Whether a rejection is about the search_path of routines, which no declaration and no exemption

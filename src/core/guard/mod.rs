@@ -6,6 +6,7 @@ mod change;
 mod completion;
 mod declared;
 mod exposed;
+mod follow;
 mod held;
 mod inherited;
 mod loosened;

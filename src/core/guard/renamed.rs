@@ -5,9 +5,10 @@
 use super::change::Regression;
 use crate::catalog::{Acl, ObjectId, Relation, RelationKind, Routine, Schema};
 use crate::contract::FunctionDecl;
+use crate::declare::{Declaration, FunctionName, Name, Renamed as Rename, Target};
 use crate::rules::{Context, required_object_missing};
-use crate::sql::{printable, quote_ident, safe_ident, safe_qualified};
-use std::collections::{BTreeMap, HashSet};
+use crate::sql::{printable, quote_ident, safe_ident};
+use std::collections::HashSet;
 
 /// Returns what has another name than before, with the fingerprints of the findings about it, which
 /// are about what the contract declares for its earlier name.
@@ -15,8 +16,8 @@ pub(super) fn renamed(
     before: &Context<'_>,
     after: &Context<'_>,
     regressions: &[&Regression],
-) -> BTreeMap<Renamed, HashSet<String>> {
-    let mut found: BTreeMap<Renamed, HashSet<String>> = BTreeMap::new();
+) -> Vec<(Renamed, HashSet<String>)> {
+    let mut found: Vec<(Renamed, HashSet<String>)> = Vec::new();
     for regression in regressions {
         let renamed = if regression.is_missing {
             schema(before, after, regression)
@@ -25,17 +26,25 @@ pub(super) fn renamed(
         } else {
             role(before, after, regression)
                 .or_else(|| relation(before, after, regression))
+                .or_else(|| routine(before, after, regression))
                 .or_else(|| column(before, after, regression))
         };
-        if let Some(renamed) = renamed {
-            found.entry(renamed).or_default().insert(regression.finding.fingerprint.clone());
+        let Some(renamed) = renamed else { continue };
+        let fingerprint = regression.finding.fingerprint.clone();
+        match found.iter_mut().find(|(known, _)| *known == renamed) {
+            Some((_, findings)) => {
+                findings.insert(fingerprint);
+            }
+            None => found.push((renamed, HashSet::from([fingerprint]))),
         }
     }
+    let names = |one: &Renamed| (one.was.clone(), one.is.clone(), one.declared.clone());
+    found.sort_by_cached_key(|(renamed, _)| names(renamed));
     found
 }
 
 /// Something that has been renamed.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Renamed {
     /// What it was: its type and name.
     pub was: String,
@@ -47,8 +56,8 @@ pub(super) struct Renamed {
     pub is_schema: bool,
     /// The statement that gives a schema its name back, where no other schema has it.
     pub back: Option<String>,
-    /// The statements that have renamed it, for `ops.declare()`.
-    pub statements: String,
+    /// The declarations by which the contract follows.
+    pub declares: Vec<Declaration>,
 }
 
 /// Returns the declared schema with the declared object that is missing, or the missing schema
@@ -61,7 +70,11 @@ fn schema(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
             |name| *name == schema.name,
         )
     };
-    let old = before.snapshot.schemas.iter().find(of_name)?;
+    renamed_schema(after, before.snapshot.schemas.iter().find(of_name)?)
+}
+
+/// Returns a schema of the earlier state, if the contract declares it and it has another name now.
+fn renamed_schema(after: &Context<'_>, old: &Schema) -> Option<Renamed> {
     let new = after.snapshot.schemas.iter().find(|schema| schema.oid == old.oid)?;
     if old.name == new.name || after.contract.schema(&old.name).is_none() {
         return None;
@@ -75,7 +88,7 @@ fn schema(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
         is: format!("schema {is}"),
         is_schema: true,
         back,
-        statements: format!("ALTER SCHEMA {was} RENAME TO {is}"),
+        declares: vec![to(Target::Schema(old.name.clone()), Name::new("", &new.name))],
     })
 }
 
@@ -94,7 +107,7 @@ fn role(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> O
         was,
         is_schema: false,
         back: None,
-        statements: format!("ALTER ROLE {} RENAME TO {}", safe_ident(&old.name), safe_ident(name)),
+        declares: vec![to(Target::Role(old.name.clone()), Name::new("", name))],
     })
 }
 
@@ -109,6 +122,9 @@ fn relation(before: &Context<'_>, after: &Context<'_>, regression: &Regression) 
     };
     let (old, new) = (before.snapshot.relation(relation)?, after.snapshot.relation(relation)?);
     let (name, now) = (before.snapshot.relation_sql(old), after.snapshot.relation_sql(new));
+    if (&old.name, old.schema) == (&new.name, new.schema) {
+        return renamed_schema(after, before.snapshot.schema(old.schema)?);
+    }
     let schema = before.snapshot.schema_name(old.schema);
     let object_type = new.kind.object_type();
     (name != now && after.contract.declares_relation(schema, &old.name)).then(|| Renamed {
@@ -116,7 +132,7 @@ fn relation(before: &Context<'_>, after: &Context<'_>, regression: &Regression) 
         is: format!("{object_type} {now}"),
         is_schema: false,
         back: None,
-        statements: moved(before, after, old, new),
+        declares: moved(before, after, old, new),
         declared: format!(
             "the privileges and policies that the contract declares for {name} have stayed on it."
         ),
@@ -138,7 +154,7 @@ fn missing_relation(
     let is_itself = old.name != new.name || old.schema != new.schema;
     is_itself.then(|| Renamed {
         declared: format!("the contract declares {object_type} {was} by its name."),
-        statements: moved(before, after, old, new),
+        declares: moved(before, after, old, new),
         was: format!("{object_type} {was}"),
         is: format!("{object_type} {is}"),
         is_schema: false,
@@ -160,12 +176,40 @@ fn missing_routine(
             && before.has_arguments(routine, declared.arguments.as_deref())
     };
     let old = before.snapshot.routines.iter().find(is_it)?;
-    let new = after.snapshot.routines.iter().find(|routine| routine.oid == old.oid)?;
+    moved_routine(before, after, old, declared)
+}
+
+/// Returns the declared routine that a finding is about.
+fn routine(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> Option<Renamed> {
+    let ObjectId::Routine(oid) = regression.finding.object.id else { return None };
+    let old = before.snapshot.routine(oid)?;
+    let schema = before.snapshot.schema(old.schema)?;
+    let mut declared = after.contract.functions_named(&schema.name, &old.name);
+    let declared = declared.find(|f| before.has_arguments(old, f.arguments.as_deref()))?;
+    moved_routine(before, after, old, declared).or_else(|| renamed_schema(after, schema))
+}
+
+/// Returns a routine of the earlier state, if it has another name or schema now.
+fn moved_routine(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    old: &Routine,
+    declared: &FunctionDecl,
+) -> Option<Renamed> {
+    let new = after.snapshot.routine(old.oid)?;
     let (was, is) = (before.snapshot.routine_sql(old), after.snapshot.routine_sql(new));
     let object_type = new.object_type();
-    (old.name != new.name && old.schema == new.schema).then(|| Renamed {
+    let function = |schema: &str, name: &str| {
+        let arguments = declared.arguments.clone();
+        Target::Function(FunctionName { name: Name::new(schema, name), arguments })
+    };
+    let [had, has] = [
+        (before.snapshot.schema_name(old.schema), old.name.as_str()),
+        (after.snapshot.schema_name(new.schema), new.name.as_str()),
+    ];
+    ((&old.name, old.schema) != (&new.name, new.schema)).then(|| Renamed {
         declared: format!("the contract declares {object_type} {was} by its name."),
-        statements: format!("ALTER ROUTINE {was} RENAME TO {}", safe_ident(&new.name)),
+        declares: steps(had, has, function),
         was: format!("{object_type} {was}"),
         is: format!("{object_type} {is}"),
         is_schema: false,
@@ -188,28 +232,47 @@ pub(super) fn missing(regression: &Regression) -> Option<&str> {
     is_gone.then_some(finding.object.identity.as_str())
 }
 
-/// Returns the statements that give a relation its new schema and name.
-fn moved(before: &Context<'_>, after: &Context<'_>, old: &Relation, new: &Relation) -> String {
-    let [was, is] = [
-        (before.snapshot.schema_name(old.schema), &old.name),
-        (after.snapshot.schema_name(new.schema), &new.name),
+/// Returns the declarations that give a relation its new schema and name.
+fn moved(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    old: &Relation,
+    new: &Relation,
+) -> Vec<Declaration> {
+    let [had, has] = [
+        (before.snapshot.schema_name(old.schema), old.name.as_str()),
+        (after.snapshot.schema_name(new.schema), new.name.as_str()),
     ];
-    let kind = match new.kind {
-        RelationKind::View => "VIEW",
-        RelationKind::MaterializedView => "MATERIALIZED VIEW",
-        RelationKind::Sequence => "SEQUENCE",
-        _ => "TABLE",
-    };
-    let mut statements = Vec::new();
-    if was.0 != is.0 {
-        let name = safe_qualified(was.0, was.1);
-        statements.push(format!("ALTER {kind} {name} SET SCHEMA {}", safe_ident(is.0)));
+    steps(had, has, |schema, name| {
+        let name = Name::new(schema, name);
+        match new.kind {
+            RelationKind::View => Target::View(name),
+            RelationKind::MaterializedView => Target::MaterializedView(name),
+            RelationKind::Sequence => Target::Sequence(name),
+            _ => Target::Table(name),
+        }
+    })
+}
+
+/// Returns the declarations that give an object another schema, then another name. `target` returns
+/// the object by schema and name.
+fn steps(
+    had: (&str, &str),
+    has: (&str, &str),
+    target: impl Fn(&str, &str) -> Target,
+) -> Vec<Declaration> {
+    let mut steps = Vec::new();
+    if had.0 != has.0 {
+        steps.push(to(target(had.0, had.1), Name::new(has.0, had.1)));
     }
-    if was.1 != is.1 {
-        let name = safe_qualified(is.0, was.1);
-        statements.push(format!("ALTER {kind} {name} RENAME TO {}", safe_ident(is.1)));
+    if had.1 != has.1 {
+        steps.push(to(target(has.0, had.1), Name::new(has.0, has.1)));
     }
-    statements.join("; ")
+    steps
+}
+
+fn to(target: Target, name: Name) -> Declaration {
+    Declaration::Rename(Rename::Object(target, name))
 }
 
 /// Returns the column with declared privileges that a finding is about.
@@ -230,12 +293,11 @@ fn column(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
         is: format!("column \"{}\" of {table}", printable(column)),
         is_schema: false,
         back: None,
-        statements: format!(
-            "ALTER TABLE {} RENAME COLUMN {} TO {}",
-            before.snapshot.relation_sql(old),
-            safe_ident(was),
-            safe_ident(column)
-        ),
+        declares: vec![Declaration::Rename(Rename::Column(
+            Name::new(schema, &old.name),
+            was.clone(),
+            column.to_owned(),
+        ))],
         declared: format!(
             "the privileges that the contract declares for column \"{}\" have stayed on it.",
             printable(was)

@@ -60,13 +60,18 @@ impl Completer<'_> {
         let (chosen, left) = self.choose(findings.clone(), &new, &moved);
         let left: HashSet<&str> = left.iter().map(|f| f.fingerprint.as_str()).collect();
         let fixed = findings.into_iter().map(|f| f.fingerprint);
-        let all = rejected.iter().chain(warned).copied();
-        let [rejected, all] = [intended(rejected.iter().copied(), &causes), intended(all, &causes)];
+        let everything: Vec<&Regression> = rejected.iter().chain(warned).copied().collect();
         let states = States {
             before: self.before,
             after: self.after,
             granted_to_public: self.granted_to_public,
         };
+        let renamed = Declared::of_renamed(states, &causes, &everything);
+        let is_followed = |r: &&Regression| renamed.as_ref().is_some_and(|one| one.covers(&[r]));
+        let [mut rejected, mut all] =
+            [rejected, &everything].map(|some| intended(some.iter().copied(), &causes));
+        rejected.retain(|r| !is_followed(r));
+        all.retain(|r| !is_followed(r));
         let declared = Declared::of(states, &all).or_else(|| {
             let is_other = all.len() > rejected.len();
             is_other.then(|| Declared::of(states, &rejected)).flatten()
@@ -76,6 +81,7 @@ impl Completer<'_> {
             statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
             fixes: fixed.filter(|f| !left.contains(f.as_str())).chain(moved).collect(),
             causes,
+            renamed,
         }
     }
 
