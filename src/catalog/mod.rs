@@ -48,7 +48,7 @@ pub use object_hash::{
 pub use objects::{
     columns, computed_columns, has_row_security, has_rules, is_populated, is_view, is_written,
     members, members_of_extensions, names_in, owner as relation_owner, relation_acl, relation_kind,
-    relation_named, schema_named, unique_key, views_among, views_over,
+    relation_named, renamed_schemas, schema_named, unique_key, views_among, views_over,
 };
 pub use policies::relations_with_call as relations_with_policy_that_calls;
 pub use roles::{owns_objects, stored_setting};

@@ -35,6 +35,18 @@ pub fn schemas(state: &State, snapshot: &mut Snapshot) {
     });
 }
 
+/// Returns the earlier and the new name of each schema that has another name in the second state.
+pub fn renamed_schemas(then: &State, now: &State) -> Vec<(String, String)> {
+    let [before, after] = [then, now].map(|state| {
+        let mut snapshot = Snapshot::default();
+        schemas(state, &mut snapshot);
+        snapshot.schemas
+    });
+    let name_now = |oid: Oid| after.iter().find(|new| new.oid == oid).map(|new| new.name.clone());
+    let renamed = before.into_iter().filter_map(|old| Some((name_now(old.oid)?, old.name)));
+    renamed.filter(|(new, old)| new != old).map(|(new, old)| (old, new)).collect()
+}
+
 /// The columns of `pg_class` that the rules need.
 struct Columns {
     oid: Column,

@@ -12,7 +12,7 @@ use crate::rules::RULES;
 use crate::sql::quote_literal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// An accepted finding, or a rule whose findings are accepted for objects that match a pattern.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -288,14 +288,20 @@ impl Exemptions {
         })
     }
 
-    /// Returns the exemption of one finding of a rule about an object with this name.
+    /// Returns the exemption that a finding had while its object had an `earlier` name: an exemption
+    /// of its rule about one finding, or by pattern.
     #[must_use]
-    pub fn of_name(&self, rule: &Rule, name: &str) -> Option<&Exemption> {
-        self.list.iter().find(|exemption| {
-            exemption.fingerprint.is_some()
-                && exemption.rule == rule.id
-                && exemption.objects().any(|object| object_name(object) == name)
-        })
+    pub fn of_name(&self, finding: &Finding, earlier: &str) -> Option<&Exemption> {
+        let identity = &finding.object.identity;
+        let identity = identity.replacen(object_name(identity), earlier, 1);
+        let is_about = |exemption: &Exemption| match exemption.fingerprint {
+            Some(_) => exemption.objects().any(|object| object_name(object) == earlier),
+            None => {
+                exemption.role.as_ref().is_none_or(|role| is_about_role_only(finding, role))
+                    && matches(&exemption.object, &identity)
+            }
+        };
+        self.list.iter().find(|one| one.rule == finding.rule.id && is_about(one))
     }
 
     /// Returns the rules of the exemptions that are based on an object with one of some names.
@@ -357,7 +363,8 @@ pub fn object_name(identity: &str) -> &str {
 }
 
 /// Returns the calls that exempt the findings of an exemption again, in their current state, with
-/// its reason and expiry time.
+/// its reason and expiry time. An exemption by pattern which no longer matches an object that has
+/// another name is repeated for that name.
 #[must_use]
 pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
     let reason = quote_literal(&exemption.reason);
@@ -365,14 +372,22 @@ pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
     let until =
         until.map(|at| format!(", expires_at => {}", quote_literal(at))).unwrap_or_default();
     if exemption.fingerprint.is_none() {
-        let object = quote_literal(&exemption.object);
+        let is_moved = |f: &&&Finding| !matches(&exemption.object, &f.object.identity);
+        let moved: BTreeSet<&str> =
+            findings.iter().filter(is_moved).map(|f| f.object.identity.as_str()).collect();
+        let objects =
+            if moved.is_empty() { BTreeSet::from([exemption.object.as_str()]) } else { moved };
         let role = exemption.role.as_ref();
         let role =
             role.map(|role| format!(", role_name => {}", quote_literal(role))).unwrap_or_default();
-        return vec![format!(
-            "SELECT ops.exempt(rule => '{}', object => {object}{role}, reason => {reason}{until});",
-            exemption.rule
-        )];
+        let call = |object| {
+            format!(
+                "SELECT ops.exempt(rule => '{}', object => {}{role}, reason => {reason}{until});",
+                exemption.rule,
+                quote_literal(object)
+            )
+        };
+        return objects.into_iter().map(call).collect();
     }
     findings
         .iter()
@@ -573,7 +588,7 @@ mod tests {
         assert_eq!(exemptions.apply(found.clone(), CHANGED, false).len(), 2);
         let basis = ["public", "public.judgments", "public.plaintiffs"];
         assert_eq!(exemptions.basis(), basis.into());
-        assert!(exemptions.of_name(found[0].rule, "public.plaintiffs").is_some());
+        assert!(exemptions.of_name(&found[0], "public.plaintiffs").is_some());
         let rules = |name| exemptions.rules_about(|object| object == name);
         assert_eq!(rules("public.plaintiffs"), [found[0].rule]);
         assert!(rules("public.job_queue").is_empty());

@@ -21,7 +21,7 @@ use dragonfly_core::contract::{Enforcement, GuardAction};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
     Change, Completion, Declared, Loosened, Opened, Opening, Redirected, Regression, RejectedAt,
-    Rejection, Replaced, Shown, States, Through, Widened, Written, exposed, intended,
+    Rejection, Replaced, Shown, States, Through, Widened, Written, causes, exposed, intended,
     is_by_default, is_excused, is_regression, loosened, opened, redirected, renames_roles,
     replaced, shown, through,
 };
@@ -780,7 +780,11 @@ impl Checked<'_, '_> {
         let after = Context::new(&self.states.contract, after, &access, &interrupts);
         let states =
             States { before: self.old, after: &after, granted_to_public: &self.granted_to_public };
-        if let Some(all) = Declared::of(states, &intended) {
+        // SAFETY: reads a variable of the backend.
+        let runner = unsafe { pg_sys::GetUserId() }.to_u32();
+        let causes = causes(self.old, &after, runner, &intended);
+        let renamed = Declared::of_renamed(states, &causes, &intended);
+        if let Some(all) = renamed.or_else(|| Declared::of(states, &intended)) {
             return vec![all];
         }
         if intended.len() == 1 {

@@ -14,7 +14,7 @@ use dragonfly_core::catalog::ObjectId;
 use dragonfly_core::contract::Enforcement;
 use dragonfly_core::exemptions::{Exemption, Status, object_name, renewal};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::sql::{capitalized, printable};
+use dragonfly_core::sql::{capitalized, printable, quote_ident};
 use pgrx::PgSqlErrorCode;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -36,7 +36,8 @@ pub struct Warning {
 pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> Vec<Warning> {
     let then = transaction::before(now);
     // Most transactions only create objects, and do not need the tables of the extension.
-    if !changed.iter().any(|one| existed(one, &then)) {
+    let schemas = renamed_schemas(changed, &then, now);
+    if schemas.is_empty() && !changed.iter().any(|one| existed(one, &then)) {
         return vec![];
     }
     let own = own();
@@ -44,15 +45,12 @@ pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> 
     if current.is_empty() {
         return vec![];
     }
-    let redefined = redefined(changed, &current, &then, now);
-    if redefined.is_empty() {
+    let objects = redefined(changed, &current, &then, now);
+    if objects.is_empty() && schemas.is_empty() {
         return vec![];
     }
-    let is_redefined = |name: &str| {
-        let earlier = redefined.values().flatten().any(|earlier| earlier == name);
-        earlier || redefined.contains_key(name)
-    };
-    let rules = current.rules_about(is_redefined);
+    let redefined = Redefined { objects, schemas };
+    let rules = current.rules_about(|name| redefined.concerns(name));
     if rules.is_empty() {
         return vec![];
     }
@@ -63,7 +61,11 @@ pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> 
     if !ended.is_empty() {
         // This is rare, and the whole catalog as it was before tells what was still accepted.
         let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, &then);
-        ended.retain(|_, ended| found.iter().any(|one| applied(ended.exemption, one, &then)));
+        // Under another name, the contract in force may not declare what it declared before.
+        let is_renamed = |one: &Ended<'_>| one.earlier.is_some() && !one.exemption.is_expired;
+        ended.retain(|_, ended| {
+            is_renamed(ended) || found.iter().any(|one| applied(ended.exemption, one, &then))
+        });
     }
     let is_observed = contract.enforcement == Enforcement::Observe;
     ended.into_values().filter_map(|ended| ended.warning(is_observed)).collect()
@@ -142,6 +144,50 @@ fn existed(changed: &Changed, then: &State) -> bool {
 /// The names of changed objects, with their names before the transaction: schema and name, quoted.
 type Renamed = HashMap<String, Option<String>>;
 
+/// What a transaction has given another name or definition.
+struct Redefined {
+    objects: Renamed,
+    /// The earlier and the new name of each renamed schema, quoted.
+    schemas: Vec<(String, String)>,
+}
+
+impl Redefined {
+    /// Whether the name of an object, or a pattern, is one of those before or after the
+    /// transaction.
+    fn concerns(&self, name: &str) -> bool {
+        self.objects.contains_key(name)
+            || self.objects.values().flatten().any(|earlier| earlier == name)
+            || self.schemas.iter().any(|(was, _)| in_schema(name, was).is_some())
+    }
+
+    /// Returns the name that an object had before, where it is another one: `Some(None)` for an
+    /// object that has only been redefined.
+    fn earlier(&self, name: &str) -> Option<Option<String>> {
+        if let Some(earlier) = self.objects.get(name) {
+            return Some(earlier.clone().filter(|earlier| earlier != name));
+        }
+        self.schemas
+            .iter()
+            .find_map(|(was, is)| in_schema(name, is).map(|rest| Some(format!("{was}{rest}"))))
+    }
+}
+
+/// Returns what follows the name of a schema in the name of the schema itself, or of an object in
+/// it.
+fn in_schema<'n>(name: &'n str, schema: &str) -> Option<&'n str> {
+    name.strip_prefix(schema).filter(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Returns the earlier and the new name of each renamed schema, quoted.
+fn renamed_schemas(changed: &[Changed], then: &State, now: &State) -> Vec<(String, String)> {
+    if !changed.contains(&Changed::Schemas) {
+        return vec![];
+    }
+    let quoted = |name: &str| quote_ident(name).into_owned();
+    let renamed = catalog::renamed_schemas(then, now).into_iter();
+    renamed.map(|(was, is)| (quoted(&was), quoted(&is))).collect()
+}
+
 /// Returns the changed objects that exemptions are based on and whose definition differs.
 fn redefined(changed: &[Changed], current: &Current<'_>, then: &State, now: &State) -> Renamed {
     let basis = current.basis();
@@ -173,7 +219,7 @@ struct Ended<'a> {
     /// The findings that are reported again.
     findings: Vec<&'a Finding>,
     /// The name that its object had before the transaction, where it has another one now.
-    earlier: Option<&'a str>,
+    earlier: Option<String>,
 }
 
 /// Returns the exemptions that have ended, by number. They are still about their findings, unless
@@ -182,21 +228,20 @@ struct Ended<'a> {
 /// defined differently.
 fn ended<'a>(
     current: &'a Current<'_>,
-    redefined: &'a Renamed,
+    redefined: &Redefined,
     found: &'a [Finding],
     differs: &dyn Fn(ObjectId) -> bool,
 ) -> BTreeMap<i32, Ended<'a>> {
     let mut ended: BTreeMap<i32, Ended<'_>> = BTreeMap::new();
     for finding in found {
         let name = object_name(&finding.object.identity);
-        let Some(earlier) = redefined.get(name) else { continue };
-        let earlier = earlier.as_deref().filter(|earlier| *earlier != name);
+        let Some(earlier) = redefined.earlier(name) else { continue };
         let exemption = match current.about(finding) {
             Some((exemption, Status::Changed)) => {
                 Some(exemption).filter(|_| earlier.is_some() || differs(finding.object.id))
             }
             Some(_) => None,
-            None => earlier.and_then(|earlier| current.of_name(finding.rule, earlier)),
+            None => earlier.as_ref().and_then(|earlier| current.of_name(finding, earlier)),
         };
         let Some(exemption) = exemption else { continue };
         let new = Ended { exemption, findings: vec![], earlier };

@@ -80,9 +80,9 @@ impl<'s> Current<'s> {
         self.exemptions.of(finding, &|object| self.object_hash(object))
     }
 
-    /// Returns the exemption of one finding of a rule about an object with this name.
-    pub fn of_name(&self, rule: &Rule, name: &str) -> Option<&Exemption> {
-        self.exemptions.of_name(rule, name)
+    /// Returns the exemption that a finding had while its object had an `earlier` name.
+    pub fn of_name(&self, finding: &Finding, earlier: &str) -> Option<&Exemption> {
+        self.exemptions.of_name(finding, earlier)
     }
 
     /// Returns the rules of the exemptions that are based on an object with one of some names.

@@ -1,5 +1,6 @@
 //! The objects of a contract that is being amended, by name.
 
+use super::rename::taken;
 use super::{Cause, FunctionName, Name, Unfit};
 use crate::catalog::{Command, PUBLIC, Policy, Relation, RelationKind, Routine, Snapshot};
 use crate::contract::{Contract, FunctionDecl, RoleKind, SequenceDecl, TableDecl, ViewDecl};
@@ -333,7 +334,11 @@ impl<'s> Objects<'s> {
     /// Gives a declared relation another name.
     pub fn rename(&mut self, from: &Name, kind: Kind, to: &Name) -> Result<(), Unfit> {
         if let Some((other, _)) = self.kind_of(to) {
-            return Err(other_kind(to, other));
+            if self.kind_of(from).is_none_or(|(declared, _)| declared != other) {
+                return Err(other_kind(to, other));
+            }
+            let message = format!("{} {to} is already declared", other.noun());
+            return Err(taken(message, &other.noun().to_uppercase(), from, to));
         }
         // ALTER TABLE names views and sequences as well.
         let found = match self.kind_of(from) {
@@ -354,10 +359,8 @@ impl<'s> Objects<'s> {
         let arguments = self.contract.functions[place].arguments.clone();
         let new = FunctionName { name: to.clone(), arguments };
         if self.place_of(&new).is_some() {
-            return Err(Unfit::new(
-                format!("function {new} is already declared"),
-                "Drop that declaration first.",
-            ));
+            let message = format!("function {new} is already declared");
+            return Err(taken(message, "FUNCTION", from, new));
         }
         let declared = &mut self.contract.functions[place];
         declared.schema.clone_from(&to.schema);

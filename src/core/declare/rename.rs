@@ -3,8 +3,9 @@
 use super::amendment::Amendment;
 use super::objects::Kind;
 use super::{Name, Renamed, Target, Unfit};
-use crate::sql::{printable, safe_qualified};
+use crate::sql::{printable, safe_ident, safe_qualified};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 impl Amendment<'_> {
     pub(super) fn rename(&mut self, renamed: &Renamed) -> Result<(), Unfit> {
@@ -38,10 +39,8 @@ impl Amendment<'_> {
 
     fn rename_role(&mut self, from: &str, to: &str) -> Result<(), Unfit> {
         if self.contract().role(to).is_some() {
-            return Err(Unfit::new(
-                format!("role \"{}\" is already declared", printable(to)),
-                "Drop that declaration first.",
-            ));
+            let message = format!("role \"{}\" is already declared", printable(to));
+            return Err(taken(message, "ROLE", &*safe_ident(from), &*safe_ident(to)));
         }
         to.clone_into(&mut self.role(from)?.name);
         let contract = self.contract();
@@ -74,10 +73,8 @@ impl Amendment<'_> {
     fn rename_schema(&mut self, from: &str, to: &str) -> Result<(), Unfit> {
         self.require_schema(from)?;
         if self.contract().schema(to).is_some() {
-            return Err(Unfit::new(
-                format!("schema \"{}\" is already declared", printable(to)),
-                "Drop that declaration first.",
-            ));
+            let message = format!("schema \"{}\" is already declared", printable(to));
+            return Err(taken(message, "SCHEMA", &*safe_ident(from), &*safe_ident(to)));
         }
         let contract = self.contract();
         let schemas = contract.schemas.iter_mut().map(|schema| &mut schema.name);
@@ -118,6 +115,16 @@ impl Amendment<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the reason why a declared object cannot have a name that is declared too, with both ways
+/// out. `noun` is the word of DROP.
+pub(super) fn taken(message: String, noun: &str, from: impl Display, to: impl Display) -> Unfit {
+    let hint = format!(
+        "To keep what is declared for {from}, put DROP {noun} {to}; before the statement. To keep \
+         what is declared for {to}, write DROP {noun} {from}; in place of the statement."
+    );
+    Unfit::new(message, hint)
 }
 
 fn in_list(names: &mut [String], from: &str, to: &str) {

@@ -543,7 +543,11 @@ fn renamed_object_keeps_what_is_declared_for_it() {
     assert!(renamed.table("public", "rulings").unwrap().policies.contains_key("member"));
     assert_eq!(changes(&shipped(), &amended(&renamed, &back)), [""; 0]);
     let taken = rename(Target::Table(judgments()), to("plaintiffs"));
-    assert!(refused(taken).starts_with("public.plaintiffs is declared as a table. "));
+    let hint = "table public.plaintiffs is already declared. To keep what is declared for \
+                public.judgments, put DROP TABLE public.plaintiffs; before the statement. To keep \
+                what is declared for public.plaintiffs, write DROP TABLE public.judgments; in \
+                place of the statement.";
+    assert_eq!(refused(taken), hint);
     let taken = rename(Target::Role("anon".to_owned()), to("authenticated"));
     assert!(refused(taken).starts_with("role \"authenticated\" is already declared. "));
 }

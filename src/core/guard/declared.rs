@@ -123,9 +123,13 @@ impl Declared {
         if !self.exempt.is_empty() {
             text += &format!(" And exempt what remains: {}", self.exempt.join(" "));
         }
-        if !self.afterwards.is_empty() {
+        let mut afterwards = self.afterwards.clone();
+        if is_done {
+            afterwards.extend(self.together.iter().cloned());
+        }
+        if !afterwards.is_empty() {
             let then = if is_done { "And run" } else { "After the statement, run" };
-            text += &format!(" {then}: {}", self.afterwards.join(" "));
+            text += &format!(" {then}: {}", afterwards.join(" "));
         }
         Some(text)
     }
