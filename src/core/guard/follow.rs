@@ -55,11 +55,7 @@ impl Declared {
                 let old = Context::new(&contract, before.snapshot, before.access, after.interrupts);
                 let change =
                     Change::new(&old, &new).with_grants_to_public(states.granted_to_public.clone());
-                let is_rejected = |finding: &Finding| is_rejected(&change, finding);
-                if reported(&new).iter().any(is_rejected) {
-                    return None;
-                }
-                let exempt = found.iter().map(exempt_call).collect::<Option<Vec<_>>>()?;
+                let exempt = exemptions(&change, &found, &held, reported(&new))?;
                 let together = altered_paths(&snapshot, &paths);
                 return Some(Self::following(regressions, declarations, exempt, together));
             }
@@ -135,6 +131,28 @@ fn held(before: &Context<'_>, after: &Context<'_>) -> HashSet<Subject> {
             ..Subject::of(&finding)
         })
         .collect()
+}
+
+/// Returns the calls that exempt what the declarations leave: what would be new, and what the guard
+/// would reject because the contract has not declared the schema under its earlier name. `None`
+/// where the guard would reject something else, or something cannot be exempted.
+fn exemptions(
+    change: &Change<'_>,
+    new: &[Finding],
+    held: &HashSet<Subject>,
+    found: Vec<Finding>,
+) -> Option<Vec<String>> {
+    let mut calls = new.iter().map(exempt_call).collect::<Option<Vec<_>>>()?;
+    for finding in found.iter().filter(|finding| is_rejected(change, finding)) {
+        if !held.contains(&Subject::of(finding)) {
+            return None;
+        }
+        let call = exempt_call(finding)?;
+        if !calls.contains(&call) {
+            calls.push(call);
+        }
+    }
+    Some(calls)
 }
 
 /// Returns the routines that search a renamed schema under its earlier name, with the names that
