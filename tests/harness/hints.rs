@@ -7,6 +7,8 @@ pub struct Hint {
     pub calls: Vec<String>,
     /// The statements to run after it.
     pub afterwards: String,
+    /// The transaction to run in place of the statement, after the calls.
+    pub instead: Option<String>,
 }
 
 impl Hint {
@@ -16,6 +18,13 @@ impl Hint {
     /// If a call has no end.
     #[must_use]
     pub fn read(hint: &str) -> Self {
+        let (hint, instead) = match hint.split_once(" Then run in one transaction:\n") {
+            Some((hint, sql)) => {
+                let end = sql.find("COMMIT;").expect("the end of a transaction") + "COMMIT;".len();
+                (hint, Some(sql[..end].to_owned()))
+            }
+            None => (hint, None),
+        };
         let (hint, afterwards) = match hint.split_once(" After the statement, run: ") {
             Some((hint, sql)) => (hint, until_next(sql)),
             None => match hint.split_once(" And run: ") {
@@ -32,7 +41,8 @@ impl Hint {
             .min()
         {
             rest = &rest[at..];
-            let end = [" note => '...');", "interval '30 days');"]
+            // The last one ends the renewal of an exemption.
+            let end = [" note => '...');", "interval '30 days');", "+00');"]
                 .iter()
                 .filter_map(|end| rest.find(end).map(|at| at + end.len()))
                 .min()
@@ -40,7 +50,7 @@ impl Hint {
             calls.push(rest[..end].to_owned());
             rest = &rest[end..];
         }
-        Self { calls, afterwards }
+        Self { calls, afterwards, instead }
     }
 }
 

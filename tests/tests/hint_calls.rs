@@ -50,9 +50,10 @@ fn hints(messages: &str) -> Vec<String> {
 /// Returns what the HINTs of several messages say together.
 fn read(messages: &str) -> Hint {
     let mut all = Hint::default();
-    for Hint { calls, afterwards } in hints(messages).iter().map(|hint| Hint::read(hint)) {
+    for Hint { calls, afterwards, instead } in hints(messages).iter().map(|hint| Hint::read(hint)) {
         let new: Vec<String> = calls.into_iter().filter(|one| !all.calls.contains(one)).collect();
         all.calls.extend(new);
+        all.instead = all.instead.or(instead);
         if !all.afterwards.contains(&afterwards) {
             all.afterwards += &afterwards;
         }
@@ -73,7 +74,7 @@ fn follow(cluster: &Cluster, template: &str, sql: &str) -> Result<usize, String>
     for _ in 0..4 {
         let (passed, messages) = send(cluster, sql);
         said += &messages;
-        let Hint { calls, afterwards } = read(&messages);
+        let Hint { calls, afterwards, .. } = read(&messages);
         count += calls.len();
         if calls.is_empty() && !passed {
             return Err(format!("no call:\n{said}"));
@@ -196,5 +197,113 @@ fn hints_about_the_examples_of_the_rules_have_a_call_or_another_action() {
             Err(error) => failed.push(format!("{}: {}\n{error}", rule.id, rule.example.violating)),
         }
     }
+    assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n\n"));
+}
+
+/// A database with an adopted contract, in which exemptions are about what clients may do.
+const ADOPTED: &str = "CREATE SCHEMA sales; CREATE SCHEMA crm;
+    GRANT USAGE ON SCHEMA public, sales TO authenticated, service_role;
+    CREATE TABLE public.invoices (id int PRIMARY KEY);
+    CREATE TABLE sales.order_lines (id int PRIMARY KEY);
+    CREATE VIEW public.shown AS SELECT 1 AS id;
+    CREATE MATERIALIZED VIEW public.counted AS SELECT 1 AS id;
+    CREATE SEQUENCE public.numbers;
+    GRANT SELECT, INSERT, UPDATE ON public.invoices TO authenticated;
+    GRANT SELECT ON sales.order_lines, public.shown, public.counted TO authenticated;
+    GRANT ALL ON sales.order_lines, public.invoices TO service_role;
+    GRANT USAGE ON SEQUENCE public.numbers TO authenticated;
+    CREATE FUNCTION public.total_due() RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE PROCEDURE public.close_year() LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION sales.cancel(a int) RETURNS int LANGUAGE sql SECURITY DEFINER
+        SET search_path = sales, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION sales.ship(a int) RETURNS int LANGUAGE sql SECURITY DEFINER
+        SET search_path = sales, pg_temp AS 'SELECT 1';
+    REVOKE EXECUTE ON FUNCTION sales.ship(int) FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION sales.ship(int) TO authenticated;
+    CREATE EXTENSION dragonfly_guard;
+    SELECT FROM ops.adopt(ARRAY['public', 'sales'], dry_run => false, reason => 'test')";
+
+/// Statements that give declared objects another name, with the declarations that allow it.
+const RENAMES: [(&str, &str); 10] = [
+    (
+        "ALTER FUNCTION public.total_due() RENAME TO total_open",
+        "'ALTER ROUTINE public.total_due() RENAME TO total_open'",
+    ),
+    (
+        "ALTER FUNCTION public.total_due() SET SCHEMA sales",
+        "'ALTER ROUTINE public.total_due() SET SCHEMA sales'",
+    ),
+    (
+        "ALTER PROCEDURE public.close_year() RENAME TO close_all",
+        "'ALTER ROUTINE public.close_year() RENAME TO close_all'",
+    ),
+    ("ALTER VIEW public.shown RENAME TO seen", "'ALTER VIEW public.shown RENAME TO seen'"),
+    (
+        "ALTER MATERIALIZED VIEW public.counted RENAME TO sums",
+        "'ALTER MATERIALIZED VIEW public.counted RENAME TO sums'",
+    ),
+    (
+        "ALTER SEQUENCE public.numbers SET SCHEMA sales",
+        "'ALTER SEQUENCE public.numbers SET SCHEMA sales'",
+    ),
+    (
+        "ALTER TABLE public.invoices RENAME TO bills",
+        "'ALTER TABLE public.invoices RENAME TO bills'",
+    ),
+    (
+        "ALTER TABLE sales.order_lines SET SCHEMA crm",
+        "'CREATE SCHEMA crm; ALTER TABLE sales.order_lines SET SCHEMA crm'",
+    ),
+    (
+        "ALTER FUNCTION public.total_due() SET SCHEMA crm",
+        "'CREATE SCHEMA crm; ALTER ROUTINE public.total_due() SET SCHEMA crm'",
+    ),
+    ("ALTER SCHEMA sales RENAME TO commerce", "'ALTER SCHEMA sales RENAME TO commerce'"),
+];
+
+/// Follows the HINT of a rename in a copy of database `adopted`, then those of its WARNINGs about
+/// exemptions that have ended. Returns what is wrong with them.
+fn follow_rename(cluster: &Cluster, sql: &str, declared: &str) -> Result<(), String> {
+    let mut admin = cluster.connect("postgres", dragonfly_tests::SUPERUSER);
+    attempt(&mut admin, "DROP DATABASE IF EXISTS tried WITH (FORCE)").unwrap();
+    attempt(&mut admin, "CREATE DATABASE tried TEMPLATE adopted").unwrap();
+    let mut client = cluster.connect("tried", dragonfly_tests::SUPERUSER);
+    let known = findings(&mut client, &[]);
+    let (passed, said) = send(cluster, sql);
+    let Hint { calls, instead, .. } = read(&said);
+    let declarations: Vec<&String> = calls.iter().filter(|c| c.contains("ops.declare(")).collect();
+    if passed || declarations.len() != 1 || !declarations[0].contains(declared) {
+        return Err(format!("no call with {declared}:\n{said}"));
+    }
+    for call in &calls {
+        attempt(&mut client, call).map_err(|error| format!("{call} fails: {error:?}\n{said}"))?;
+    }
+    let (passed, warned) = send(cluster, instead.as_deref().unwrap_or(sql));
+    if !passed {
+        return Err(format!("is rejected in spite of {calls:?}:\n{warned}"));
+    }
+    for call in read(&warned).calls.iter().filter(|call| call.starts_with("SELECT ops.exempt('")) {
+        attempt(&mut client, call).map_err(|error| format!("{call} fails: {error:?}\n{warned}"))?;
+    }
+    match findings(&mut client, &known) {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("leaves {left:#?}\n{said}\n{warned}")),
+    }
+}
+
+#[test]
+fn renamed_object_keeps_its_declarations_and_exemptions_by_the_calls_of_the_hints() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.connect("postgres", dragonfly_tests::SUPERUSER);
+    admin.batch_execute("CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS").unwrap();
+    admin.batch_execute("CREATE DATABASE adopted").unwrap();
+    cluster.connect("adopted", dragonfly_tests::SUPERUSER).batch_execute(ADOPTED).unwrap();
+    let failed: Vec<String> = RENAMES
+        .iter()
+        .filter_map(|(sql, declared)| {
+            let error = follow_rename(&cluster, sql, declared).err()?;
+            Some(format!("{sql}\n{error}"))
+        })
+        .collect();
     assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n\n"));
 }

@@ -157,9 +157,12 @@ fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
     if renamed.together().is_empty() {
         return Some(hint);
     }
+    let renames = causes.iter().flat_map(|cause| &cause.declares).map(|one| format!("{one};"));
+    let renames: BTreeSet<String> = renames.collect();
+    let statements = renames.into_iter().chain(renamed.together().iter().cloned());
     Some(format!(
-        "{hint} Then run, with the statement in the second line:\nBEGIN;\n...\n{}\nCOMMIT;",
-        renamed.together().join("\n")
+        "{hint} Then run in one transaction:\nBEGIN;\n{}\nCOMMIT;",
+        statements.collect::<Vec<_>>().join("\n")
     ))
 }
 
