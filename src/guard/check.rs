@@ -754,6 +754,8 @@ impl Checked<'_, '_> {
             is_wanted: &|cx, regression| {
                 is_offered(regression) && !self.exempt.finding(cx, &regression.audited)
             },
+            whole: &|| self.whole(),
+            is_exempt: &|cx, finding| self.exempt.hides(cx, finding),
             // SAFETY: reads a variable of the backend.
             runner: unsafe { pg_sys::GetUserId() }.to_u32(),
             interrupts: &interrupts,
@@ -778,8 +780,13 @@ impl Checked<'_, '_> {
         let after = needs.unwrap_or(&self.states.after);
         let access = Access::new(after);
         let after = Context::new(&self.states.contract, after, &access, &interrupts);
-        let states =
-            States { before: self.old, after: &after, granted_to_public: &self.granted_to_public };
+        let states = States {
+            before: self.old,
+            after: &after,
+            granted_to_public: &self.granted_to_public,
+            whole: &|| self.whole(),
+            is_exempt: &|cx, finding| self.exempt.hides(cx, finding),
+        };
         // SAFETY: reads a variable of the backend.
         let runner = unsafe { pg_sys::GetUserId() }.to_u32();
         let causes = causes(self.old, &after, runner, &intended);
@@ -792,6 +799,17 @@ impl Checked<'_, '_> {
         }
         let single = intended.into_iter().take(MOST_TRIED);
         single.filter_map(|regression| Declared::of(states, &[regression])).collect()
+    }
+
+    /// Reads both states of everything that the rules check, as an audit would: a declaration may
+    /// concern objects that the transaction does not change.
+    fn whole(&self) -> Option<[Snapshot; 2]> {
+        let now = self.exempt.now;
+        let then = transaction::before(now);
+        let own = Own::find(now);
+        let contract = &self.states.contract;
+        let read = |state| catalog::with_parts(state, catalog::objects_of(state, contract, &own));
+        Some([read(&then), read(now)])
     }
 }
 
@@ -809,17 +827,21 @@ impl Exempt<'_> {
     /// Whether a finding is exempt. If so, the transaction is checked again at commit, because the
     /// exemption may be withdrawn until then.
     fn finding(&self, cx: &Context<'_>, finding: &Finding) -> bool {
+        let accepted = self.hides(cx, finding);
+        if accepted {
+            transaction::leave_for_commit();
+        }
+        accepted
+    }
+
+    /// Whether a finding is exempt now.
+    fn hides(&self, cx: &Context<'_>, finding: &Finding) -> bool {
         let current = self
             .current
             .get_or_init(|| Current::read(self.now, &Own::find(self.now), self.freshness));
         // With the severity of the audit.
         let severity = finding.severity.min(cx.severity(finding.rule));
-        let accepted =
-            !current.is_empty() && current.accept(&Finding { severity, ..finding.clone() });
-        if accepted {
-            transaction::leave_for_commit();
-        }
-        accepted
+        !current.is_empty() && current.accept(&Finding { severity, ..finding.clone() })
     }
 
     /// Whether the audit's finding about the search_path of a routine is exempt.

@@ -25,14 +25,14 @@ impl Hint {
             }
             None => (hint, None),
         };
-        let (hint, afterwards) = match hint.split_once(" After the statement, run: ") {
+        let (hint, afterwards) = match hint.split_once("\nAfter the statement, run: ") {
             Some((hint, sql)) => (hint, until_next(sql)),
-            None => match hint.split_once(" And run: ") {
+            None => match hint.split_once("\nAnd run: ") {
                 Some((hint, sql)) => (hint, until_next(sql)),
                 None => (hint, String::new()),
             },
         };
-        let hint = hint.split(" Or exempt it:").next().unwrap_or_default();
+        let hint = hint.split("\nOr exempt it:").next().unwrap_or_default();
         let mut calls = Vec::new();
         let mut rest = hint;
         while let Some(at) = ["SELECT * FROM ops.declare(", "SELECT ops.exempt("]
@@ -54,9 +54,7 @@ impl Hint {
     }
 }
 
-/// Returns the statements at the beginning of the rest of a HINT.
+/// Returns the statements in the first line of the rest of a HINT.
 fn until_next(sql: &str) -> String {
-    let ends = [" Otherwise run", " Or exempt", " If ", "\n"].iter();
-    let end = ends.filter_map(|end| sql.find(end)).min().unwrap_or(sql.len());
-    sql[..end].to_owned()
+    sql.lines().next().unwrap_or_default().to_owned()
 }

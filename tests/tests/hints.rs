@@ -99,9 +99,9 @@ fn grants_on_a_new_table_get_one_merged_revoke() {
     assert_eq!(
         rejected.hint,
         "If this is intended, declare it first: SELECT * FROM ops.declare('CREATE TABLE public.t \
-         (); GRANT SELECT, INSERT ON TABLE public.t TO anon, authenticated', note => '...'); After \
-         the statement, run: ALTER TABLE public.t ENABLE ROW LEVEL SECURITY; Otherwise run in the \
-         same transaction: REVOKE SELECT, INSERT ON TABLE public.t FROM anon, authenticated;"
+         (); GRANT SELECT, INSERT ON TABLE public.t TO anon, authenticated', note => \
+         '...');\nAfter the statement, run: ALTER TABLE public.t ENABLE ROW LEVEL SECURITY;\n\
+         Otherwise run in the same transaction: REVOKE SELECT, INSERT ON TABLE public.t FROM anon, authenticated;"
     );
     client.batch_execute("DROP TABLE public.t").unwrap();
     let rejected = one_round(&mut client, &format!("{table}; GRANT ALL ON public.t TO PUBLIC"));
@@ -109,8 +109,8 @@ fn grants_on_a_new_table_get_one_merged_revoke() {
         rejected.hint,
         "If this is intended, declare it first: SELECT * FROM ops.declare('CREATE TABLE public.t \
          (); GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON TABLE public.t \
-         TO anon, authenticated, service_role', note => '...'); After the statement, run: ALTER \
-         TABLE public.t ENABLE ROW LEVEL SECURITY; Otherwise run in the same transaction: REVOKE \
+         TO anon, authenticated, service_role', note => '...');\nAfter the statement, run: ALTER \
+         TABLE public.t ENABLE ROW LEVEL SECURITY;\nOtherwise run in the same transaction: REVOKE \
          ALL ON TABLE public.t FROM PUBLIC;"
     );
     assert!(!rejected.detail.contains("default privileges"), "{rejected:?}");

@@ -1,7 +1,7 @@
 //! How what is rejected can be accepted: which regressions may be intended, and the part of a HINT
 //! that says how to declare or exempt them.
 
-use super::calls::exempt_statement;
+use super::calls::exempt_statements;
 use super::change::Regression;
 use super::completion::{Cause, CauseKind};
 use super::declared::Declared;
@@ -67,7 +67,7 @@ pub(super) fn accept_hint(
             format!("If this is intended, declare it{first}: {calls}")
         }
         Some(calls) => {
-            format!("If this is intended, declare it{first}: {calls} Or exempt {exempt}")
+            format!("If this is intended, declare it{first}: {calls}\nOr exempt {exempt}")
         }
         None => {
             let exempt = exempt_calls(regressions);
@@ -96,9 +96,10 @@ pub(super) fn accept_hint(
 /// Returns the calls that exempt regressions, after the word "exempt"; the empty text where one of
 /// them cannot be exempted by a call.
 fn exempt_calls(regressions: &[&Regression]) -> String {
-    let calls: Option<BTreeSet<String>> =
-        regressions.iter().map(|regression| exempt_statement(regression)).collect();
-    let calls: Vec<String> = calls.into_iter().flatten().collect();
+    let calls: Option<Vec<Vec<String>>> =
+        regressions.iter().map(|regression| exempt_statements(regression)).collect();
+    let calls: BTreeSet<String> = calls.into_iter().flatten().flatten().collect();
+    let calls: Vec<String> = calls.into_iter().collect();
     match calls.as_slice() {
         [] => String::new(),
         [call] => format!("it: {call}"),
@@ -160,17 +161,9 @@ pub(super) fn is_about_guard(regression: &Regression) -> bool {
     *regression.finding.rule == guard_tampered::RULE
 }
 
-/// Joins the parts of a HINT: with a space, or with a newline after a part of several lines.
+/// Joins the parts of a HINT, each on its own line.
 pub(super) fn joined(parts: &[String]) -> String {
-    let mut text = String::new();
-    for part in parts {
-        if !text.is_empty() {
-            let is_long = text.lines().nth(1).is_some();
-            text.push(if is_long { '\n' } else { ' ' });
-        }
-        text += part;
-    }
-    text
+    parts.join("\n")
 }
 
 /// Returns the new identity of a relation that has another name than before, if that is the cause.

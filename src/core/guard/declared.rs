@@ -1,8 +1,10 @@
 //! What a contract would have to say so that it allows what a transaction does. Whether it would is
 //! tried on the contract, never assumed.
 
-use super::calls::exempt_call;
+use super::calls::exempt_calls;
 use super::change::{Change, Regression};
+use super::reach::{reaches_further, without_dropped_with_schema};
+use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Policy, Snapshot};
 use crate::contract::GuardAction;
 use crate::declare::{
@@ -35,6 +37,9 @@ pub struct Declared {
 /// How many bytes the call of `ops.declare()` in a HINT has at most.
 const LONGEST_CALL: usize = 2_000;
 
+/// How many calls that exempt what remains a HINT has.
+const MOST_REMAINING: usize = 12;
+
 /// The two states that a guarded transaction is compared by.
 #[derive(Clone, Copy)]
 pub struct States<'a> {
@@ -44,6 +49,10 @@ pub struct States<'a> {
     pub after: &'a Context<'a>,
     /// The routines on which the transaction has granted EXECUTE to PUBLIC.
     pub granted_to_public: &'a HashSet<Oid>,
+    /// Reads both states of the whole catalog; `None` where the two contexts show it.
+    pub whole: &'a dyn Fn() -> Option<[Snapshot; 2]>,
+    /// Whether a finding is exempt.
+    pub is_exempt: &'a dyn Fn(&Context<'_>, &Finding) -> bool,
 }
 
 impl Declared {
@@ -61,6 +70,15 @@ impl Declared {
         let new = Context::new(&contract, after.snapshot, after.access, after.interrupts);
         let change =
             Change::new(&old, &new).with_grants_to_public(states.granted_to_public.clone());
+        let left = match reaches_further(&declarations).then(states.whole).flatten() {
+            Some([earlier, later]) => {
+                let [was, is] = [Access::new(&earlier), Access::new(&later)];
+                let before = Context::new(before.contract, &earlier, &was, before.interrupts);
+                let new = Context::new(&contract, &later, &is, after.interrupts);
+                Left::of(&before, &before, regressions, states.is_exempt).among(&new)
+            }
+            None => Left::of(before, after, regressions, states.is_exempt).among(&new),
+        };
         let mut declared = Self {
             findings: regressions.iter().map(|r| r.finding.fingerprint.clone()).collect(),
             declarations,
@@ -68,19 +86,33 @@ impl Declared {
             afterwards: vec![],
             together: vec![],
         };
-        for left in Left::of(before, after, regressions).among(reported(&new)) {
-            if is_rejected(&change, &left.finding) {
-                return None;
-            }
-            let fix = fix_of_new(after, &left.finding).filter(|_| left.is_new);
-            match (fix, exempt_call(&left.finding)) {
-                (Some(sql), _) => declared.afterwards.push(sql.replace('\n', " ")),
-                (None, Some(call)) if left.is_added => declared.exempt.push(call),
-                (None, None) if left.is_added => return None,
-                _ => {}
+        left.into_iter().try_for_each(|left| declared.add(states, &change, &left))?;
+        Some(declared)
+    }
+
+    /// Adds what has to be done about a finding that is left; `None` where nothing helps.
+    fn add(&mut self, states: States<'_>, change: &Change<'_>, left: &LeftOver) -> Option<()> {
+        if is_rejected(change, &left.finding) {
+            return None;
+        }
+        let fix = fix_of_new(states.after, &left.finding).filter(|_| left.is_new);
+        if let Some(sql) = fix {
+            self.afterwards.push(sql.replace('\n', " "));
+        } else if left.is_added {
+            let calls = exempt_calls(&left.finding)?;
+            // Where a role exists after the transaction only, nothing could be exempted before.
+            let list = if has_new_role(states.before.snapshot, &left.finding) {
+                &mut self.afterwards
+            } else {
+                &mut self.exempt
+            };
+            for call in calls {
+                if !list.contains(&call) {
+                    list.push(call);
+                }
             }
         }
-        Some(declared)
+        Some(())
     }
 
     /// Returns declarations with which a contract follows what has been renamed. `together`: the
@@ -120,8 +152,15 @@ impl Declared {
             return None;
         }
         let mut text = call;
-        if !self.exempt.is_empty() {
-            text += &format!(" And exempt what remains: {}", self.exempt.join(" "));
+        if self.exempt.len() > MOST_REMAINING {
+            text += &format!(
+                "\nAnd exempt what remains, {} findings; after the call, this query lists them: \
+                 SELECT * FROM ops.findings();",
+                self.exempt.len()
+            );
+        } else if !self.exempt.is_empty() {
+            let calls = self.exempt.iter().map(|call| format!("\n{call}"));
+            text += &format!("\nAnd exempt what remains:{}", calls.collect::<String>());
         }
         let mut afterwards = self.afterwards.clone();
         if is_done {
@@ -129,7 +168,7 @@ impl Declared {
         }
         if !afterwards.is_empty() {
             let then = if is_done { "And run" } else { "After the statement, run" };
-            text += &format!(" {then}: {}", afterwards.join(" "));
+            text += &format!("\n{then}: {}", afterwards.join(" "));
         }
         Some(text)
     }
@@ -144,6 +183,11 @@ pub(super) fn is_rejected(change: &Change<'_>, finding: &Finding) -> bool {
     finding.rule.recheck != Recheck::Routines && change.regressions(finding.rule).iter().any(is_it)
 }
 
+/// Whether a finding is about a role that did not exist before.
+fn has_new_role(before: &Snapshot, finding: &Finding) -> bool {
+    finding.roles.iter().any(|name| name != "PUBLIC" && before.role_named(name).is_none())
+}
+
 /// A finding that would be there although the contract declared something.
 struct LeftOver {
     finding: Finding,
@@ -153,48 +197,60 @@ struct LeftOver {
     is_added: bool,
 }
 
-/// Tells which findings about the objects of regressions are left.
+/// Tells which findings are left. Those that are exempt do not count.
 pub(super) struct Left<'c, 'a> {
     before: &'c Context<'a>,
-    after: &'c Context<'a>,
+    /// What is reported here would be there without the declarations.
+    known: &'c Context<'a>,
     /// The fingerprints of the regressions, and of the findings of the audit about them.
     accepted: HashSet<String>,
     /// The objects of the regressions, and whether these are new.
     objects: HashMap<ObjectId, bool>,
+    is_exempt: &'c dyn Fn(&Context<'_>, &Finding) -> bool,
 }
 
 impl<'c, 'a> Left<'c, 'a> {
     pub fn of(
         before: &'c Context<'a>,
-        after: &'c Context<'a>,
+        known: &'c Context<'a>,
         regressions: &[&Regression],
+        is_exempt: &'c dyn Fn(&Context<'_>, &Finding) -> bool,
     ) -> Self {
         let fingerprints = regressions.iter().flat_map(|r| [&r.finding, &r.audited]);
         let objects = regressions.iter().map(|r| (r.finding.object.id, !r.existed));
         Self {
             before,
-            after,
+            known,
             accepted: fingerprints.map(|finding| finding.fingerprint.clone()).collect(),
             objects: objects.filter(|(id, _)| *id != ObjectId::Named).collect(),
+            is_exempt,
         }
+    }
+
+    /// Returns the findings of a state that are not exempt.
+    fn reported(&self, cx: &Context<'_>) -> Vec<Finding> {
+        let mut found = reported(cx);
+        found.retain(|finding| !(self.is_exempt)(cx, finding));
+        found
     }
 
     /// Returns the findings with the declarations that would not be there without the transaction
     /// and the declarations.
-    pub fn added(&self, found: Vec<Finding>) -> Vec<Finding> {
-        let left = self.among(found).into_iter().filter(|left| left.is_added);
+    pub fn added(&self, declared: &Context<'_>) -> Vec<Finding> {
+        let left = self.among(declared).into_iter().filter(|left| left.is_added);
         left.map(|left| left.finding).collect()
     }
 
-    /// Returns what is left among the findings with the declarations.
-    fn among(&self, found: Vec<Finding>) -> Vec<LeftOver> {
-        let now = reported(self.after);
-        let now: HashSet<_> = now.iter().flat_map(Finding::about).collect();
+    /// Returns what is left in the later state with the declarations.
+    fn among(&self, declared: &Context<'_>) -> Vec<LeftOver> {
+        let known = self.reported(self.known);
+        let known: HashSet<_> = known.iter().flat_map(Finding::about).collect();
         // Few transactions need it.
         let earlier = OnceCell::new();
         let existed = |finding: &Finding| {
             let earlier: &HashSet<String> = earlier.get_or_init(|| {
-                reported(self.before).into_iter().map(|finding| finding.fingerprint).collect()
+                let earlier = self.reported(self.before).into_iter();
+                earlier.map(|finding| finding.fingerprint).collect()
             });
             earlier.contains(&finding.fingerprint)
         };
@@ -202,11 +258,11 @@ impl<'c, 'a> Left<'c, 'a> {
             let object = self.objects.get(&finding.object.id);
             let is_new = object.is_some_and(|is_new| *is_new);
             let is_added = self.accepted.contains(&finding.fingerprint)
-                || !finding.about().all(|about| now.contains(&about))
+                || !finding.about().all(|about| known.contains(&about))
                 || object.is_some_and(|is_new| !is_new && !existed(&finding));
             (is_added || is_new).then_some(LeftOver { finding, is_new, is_added })
         };
-        found.into_iter().filter_map(left).collect()
+        self.reported(declared).into_iter().filter_map(left).collect()
     }
 }
 
@@ -248,7 +304,7 @@ fn declarations(
         Declaration::RowSecurity(table, RowSecurity::Disable) => !created.contains(table),
         _ => true,
     });
-    Some(merged(all))
+    Some(merged(without_dropped_with_schema(all)))
 }
 
 fn created_table(declaration: &Declaration) -> Option<&Name> {

@@ -1,7 +1,7 @@
 //! What a contract would have to say so that declared objects keep under other names what is
 //! declared for them. Whether it would is tried on the contract, never assumed.
 
-use super::calls::exempt_call;
+use super::calls::exempt_calls;
 use super::change::{Change, Regression};
 use super::completion::Cause;
 use super::declared::{Declared, Left, States, is_rejected};
@@ -43,11 +43,11 @@ impl Declared {
         let mut declarations = new_schemas(after.contract, &renames);
         declarations.extend(renames);
         let held = held(before, after);
-        let left = Left::of(before, after, regressions);
+        let left = Left::of(before, after, regressions, states.is_exempt);
         for _ in 0..MOST_ROUNDS {
             let contract = amended(after, &declarations)?;
             let new = Context::new(&contract, after.snapshot, after.access, after.interrupts);
-            let mut found = left.added(reported(&new));
+            let mut found = left.added(&new);
             found.retain(|finding| !held.contains(&Subject::of(finding)));
             let more = found.iter().flat_map(|finding| candidates(&new, finding));
             let more: Vec<_> = more.filter(|one| !declarations.contains(one)).collect();
@@ -142,14 +142,15 @@ fn exemptions(
     held: &HashSet<Subject>,
     found: Vec<Finding>,
 ) -> Option<Vec<String>> {
-    let mut calls = new.iter().map(exempt_call).collect::<Option<Vec<_>>>()?;
+    let mut calls = new.iter().map(exempt_calls).collect::<Option<Vec<_>>>()?.concat();
     for finding in found.iter().filter(|finding| is_rejected(change, finding)) {
         if !held.contains(&Subject::of(finding)) {
             return None;
         }
-        let call = exempt_call(finding)?;
-        if !calls.contains(&call) {
-            calls.push(call);
+        for call in exempt_calls(finding)? {
+            if !calls.contains(&call) {
+                calls.push(call);
+            }
         }
     }
     Some(calls)

@@ -111,7 +111,7 @@ fn merged_hint(
         completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
     follows.and_then(|renamed| follow_hint(renamed, &completion.causes)).map(&mut add);
     let is_covered = |r: &&Regression| {
-        is_gone(r) && (!moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r])))
+        is_gone(r) && !moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r]))
     };
     let is_left = |r: &&Regression| {
         r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint) && !is_covered(r)
@@ -119,10 +119,14 @@ fn merged_hint(
     regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
     let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
     // A statement that is alone is reverted already; what it has created can be completed.
-    let is_completed = regressions().any(|r| !r.existed) && !completion.statements.is_empty();
+    let is_completed =
+        regressions().any(|r| !r.existed && !is_gone(r)) && !completion.statements.is_empty();
     let is_reverted = !completion.statements.is_empty()
         || schemas.iter().any(|cause| !cause.statements.is_empty());
-    if is_completed || is_reverted && at != RejectedAt::Alone {
+    // Statements cannot bring back what has been dropped, except for a few kinds of objects.
+    let is_final =
+        |r: &Regression| is_gone(r) && !completion.fixes.contains(&r.finding.fingerprint);
+    if !regressions().any(is_final) && (is_completed || is_reverted && at != RejectedAt::Alone) {
         let run = if is_first { "Run" } else { "Otherwise run" };
         let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
         parts.push(run_hint(run, regressions(), completion, at));

@@ -14,6 +14,7 @@ mod merged;
 mod names;
 mod opened;
 mod path_hint;
+mod reach;
 mod redirected;
 mod regression;
 mod rejection;

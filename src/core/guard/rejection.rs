@@ -3,7 +3,7 @@
 use super::accepting::{
     Allowing, Read, accept_hint, intended, is_about_guard, is_by_default, joined,
 };
-use super::calls::{exempt_call, or_exempt};
+use super::calls::{exempt_calls, or_exempt};
 use super::change::Regression;
 use super::declared::Declared;
 use super::exposed::Exposed;
@@ -135,8 +135,8 @@ impl Rejection {
             "Declare the argument or the result with a type that the caller does not choose, such \
              as jsonb or text, or revoke EXECUTE from untrusted roles in the same transaction."
         };
-        let exempt = exempt_call(finding)
-            .map(|call| format!(" If this is intended, exempt it: {call}"))
+        let exempt = exempt_calls(finding)
+            .map(|calls| format!("\nIf this is intended, exempt it: {}", calls.join("\n")))
             .unwrap_or_default();
         Self {
             rule,
@@ -296,7 +296,7 @@ impl Rejection {
                      condition allowed it."
                 ),
                 format!(
-                    "Give the policy a condition. If this is intended, declare it first: {}{}",
+                    "Give the policy a condition.\nIf this is intended, declare it first: {}{}",
                     declare_call(&[Declaration::CreatePolicy(header(cx, opened))]),
                     or_exempt(&opened.finding(cx))
                 ),
@@ -647,10 +647,12 @@ impl Rejection {
         }
         if regression.can_be_completed {
             let run = if parts.is_empty() { "Run" } else { "Otherwise run" };
-            parts.push(regression.finding.fix.sql().map_or_else(
-                || regression.finding.rule.fix.to_owned(),
-                |sql| format!("{run}: {}", sql.replace('\n', " ")),
-            ));
+            match regression.finding.fix.sql() {
+                Some(sql) => parts.push(format!("{run}: {}", sql.replace('\n', " "))),
+                // Without a statement, the text could contradict what is declared.
+                None if parts.is_empty() => parts.push(regression.finding.rule.fix.to_owned()),
+                None => {}
+            }
         }
         joined(&parts)
     }
@@ -811,8 +813,8 @@ mod tests {
         assert_eq!(
             rejection.hint,
             "If this is intended, declare it with ops.declare() first, or exempt it: SELECT \
-             ops.exempt(rule => 'table_privileges', object => 'public.judgments', reason => '...', \
-             expires_at => now() + interval '30 days'); If a later statement of the transaction \
+             ops.exempt(rule => 'table_privileges', object => 'public.judgments', role_name => \
+             'anon', reason => '...', expires_at => now() + interval '30 days');\nIf a later statement of the transaction \
              reverts it, run SET LOCAL dragonfly_guard.check_at = commit first."
         );
     }
@@ -858,7 +860,7 @@ mod tests {
             [rejection.hint, merged.unwrap().hint]
         };
         let repeat = "CREATE OR REPLACE VIEW removes the options that it does not repeat: add \
-                      WITH (security_invoker = true). If this is intended, ";
+                      WITH (security_invoker = true).\nIf this is intended, ";
         for is_declared in [true, false] {
             for hint in hint(is_declared, "CREATE VIEW") {
                 assert!(hint.starts_with(repeat), "{is_declared}: {hint}");

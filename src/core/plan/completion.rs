@@ -7,6 +7,7 @@ use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{Finding, Problem};
+use crate::fix::{self, Statement};
 use crate::guard::{Change, Completion, Declared, Regression, States, causes, intended};
 use crate::rule::Rule;
 use crate::rules::Context;
@@ -29,6 +30,10 @@ pub struct Completer<'a> {
     /// Whether the guard would reject a regression or warn about it, and a statement of the
     /// transaction may fix it.
     pub is_wanted: &'a dyn Fn(&Context<'_>, &Regression) -> bool,
+    /// Reads both states of the whole catalog.
+    pub whole: &'a dyn Fn() -> Option<[Snapshot; 2]>,
+    /// Whether a finding is exempt.
+    pub is_exempt: &'a dyn Fn(&Context<'_>, &Finding) -> bool,
     /// The role that executes the transaction.
     pub runner: Oid,
     /// Called repeatedly; unwinds if the query is canceled.
@@ -65,6 +70,8 @@ impl Completer<'_> {
             before: self.before,
             after: self.after,
             granted_to_public: self.granted_to_public,
+            whole: self.whole,
+            is_exempt: self.is_exempt,
         };
         let renamed = Declared::of_renamed(states, &causes, &everything);
         let is_followed = |r: &&Regression| renamed.as_ref().is_some_and(|one| one.covers(&[r]));
@@ -101,7 +108,7 @@ impl Completer<'_> {
             if fresh.is_empty() {
                 break;
             }
-            chosen.extend(fresh);
+            fresh.into_iter().for_each(|wanted| choose_one(&mut chosen, wanted));
             found = self.left_after(&chosen, new);
             found.retain(|finding| !moved.contains(&finding.fingerprint));
         }
@@ -159,7 +166,33 @@ fn objects(snapshot: &Snapshot) -> impl Iterator<Item = ObjectId> {
     schemas.chain(relations).chain(routines)
 }
 
-/// Returns the fixes that are not chosen yet, of the first phase that has any.
+/// Adds a fix to the chosen ones. A later one of the same policy takes the place of the first: it
+/// is about the policy as the first has left it.
+fn choose_one(chosen: &mut Vec<Wanted>, wanted: Wanted) {
+    let of_policy = |one: &Wanted| policy_of(&one.statement);
+    let policy = of_policy(&wanted);
+    match chosen.iter_mut().find(|one| policy.is_some() && of_policy(one) == policy) {
+        Some(first) => {
+            first.statement = wanted.statement;
+            first.findings.extend(wanted.findings);
+        }
+        None => chosen.push(wanted),
+    }
+}
+
+/// Returns the policy whose roles a statement changes, or that it drops.
+fn policy_of(statement: &Statement) -> Option<Oid> {
+    match statement {
+        Statement::Ddl(ddl) => match &ddl.change {
+            fix::Change::PolicyRoles(policy, _) | fix::Change::DropPolicy(policy) => Some(*policy),
+            _ => None,
+        },
+        Statement::Acl(_) => None,
+    }
+}
+
+/// Returns the fixes that are not chosen yet, of the first phase that has any; one for each policy,
+/// because the next one has to be about what this one leaves.
 fn fresh(found: &[Finding], chosen: &[Wanted]) -> Vec<Wanted> {
     let mut known: HashSet<String> = chosen.iter().map(|w| w.statement.to_string()).collect();
     let mut fresh: Vec<Wanted> = Vec::new();
@@ -175,6 +208,8 @@ fn fresh(found: &[Finding], chosen: &[Wanted]) -> Vec<Wanted> {
     }
     let first = fresh.iter().map(|w| phase(&w.statement)).min();
     fresh.retain(|w| Some(phase(&w.statement)) == first);
+    let mut policies = HashSet::new();
+    fresh.retain(|w| policy_of(&w.statement).is_none_or(|policy| policies.insert(policy)));
     fresh
 }
 
@@ -214,6 +249,8 @@ mod tests {
             rules: &RULES,
             granted_to_public: &HashSet::new(),
             is_wanted: &|_, regression| blocked(regression),
+            whole: &|| None,
+            is_exempt: &|_, _| false,
             runner: new.snapshot.role_named("root").unwrap().oid,
             interrupts: &|| {},
         };
@@ -224,10 +261,27 @@ mod tests {
             &HashSet::new(),
             &HashSet::new(),
         );
-        let rejections =
-            found.iter().map(|r| Rejection::of_regression(new.contract, r, "COMMIT")).collect();
-        let rejection = merged(new.contract, rejections, vec![], &completion, RejectedAt::Commit);
+        let rejection = rejected(new, &found, &completion, RejectedAt::Commit);
         Outcome { rejection, completion, left }
+    }
+
+    fn rejected(
+        new: &Context<'_>,
+        found: &[Regression],
+        completion: &Completion,
+        at: RejectedAt,
+    ) -> Option<Rejection> {
+        let rejection = |r: &Regression| Rejection::of_regression(new.contract, r, "COMMIT");
+        merged(new.contract, found.iter().map(rejection).collect(), vec![], completion, at)
+    }
+
+    /// Returns the HINT of a transaction that is rejected at some time.
+    fn hint_at(old: &Context<'_>, new: &Context<'_>, at: RejectedAt) -> String {
+        let completion = outcome(old, new).completion;
+        let blocked = |r: &Regression| r.action == GuardAction::Block;
+        let change = Change::new(old, new);
+        let found = RULES.iter().flat_map(|rule| change.regressions(rule)).filter(blocked);
+        rejected(new, &found.collect::<Vec<_>>(), &completion, at).unwrap().hint
     }
 
     fn add_table(world: &mut World, name: &str, kind: RelationKind, acl: &[(Oid, Privileges)]) {
@@ -288,9 +342,9 @@ mod tests {
              public.notes (); CREATE SEQUENCE public.notes_id_seq; GRANT SELECT, INSERT, UPDATE, \
              DELETE, TRUNCATE, REFERENCES, TRIGGER ON TABLE public.notes TO anon, authenticated; \
              GRANT SELECT, UPDATE, USAGE ON SEQUENCE public.notes_id_seq TO anon, authenticated', \
-             note => '...'); After the statement, run: GRANT ALL ON TABLE public.notes TO \
+             note => '...');\nAfter the statement, run: GRANT ALL ON TABLE public.notes TO \
              service_role; GRANT ALL ON SEQUENCE public.notes_id_seq TO service_role; ALTER TABLE \
-             public.notes ENABLE ROW LEVEL SECURITY; Otherwise run in the same transaction:\n\
+             public.notes ENABLE ROW LEVEL SECURITY;\nOtherwise run in the same transaction:\n\
              REVOKE ALL ON TABLE public.notes FROM anon, authenticated;\n\
              REVOKE ALL ON SEQUENCE public.notes_id_seq FROM anon, authenticated;\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
@@ -328,9 +382,9 @@ mod tests {
             rejection.unwrap().hint,
             "If this is intended, declare it first: SELECT * FROM ops.declare('CREATE TABLE \
              public.notes (); GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER \
-             ON TABLE public.notes TO anon, authenticated, service_role', note => '...'); After \
-             the statement, run: ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY; Otherwise run \
-             in the same transaction:\n\
+             ON TABLE public.notes TO anon, authenticated, service_role', note => '...');\nAfter \
+             the statement, run: ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY;\nOtherwise \
+             run in the same transaction:\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
              REVOKE ALL ON TABLE public.notes FROM PUBLIC;"
         );
@@ -350,7 +404,7 @@ mod tests {
         assert_eq!(
             rejection.unwrap().hint,
             "If this is intended, declare it with ops.declare() first, or exempt each object with \
-             ops.exempt(). Otherwise run in the same transaction the 200 statements that this \
+             ops.exempt().\nOtherwise run in the same transaction the 200 statements that this \
              query lists before COMMIT:\nSELECT statement FROM \
              ops.golden_sql(schemas => ARRAY['public']::name[]);"
         );
@@ -366,21 +420,68 @@ mod tests {
         assert_eq!(left, []);
         let exempt = |rule: &str| {
             format!(
-                "SELECT ops.exempt(rule => '{rule}', object => 'public.judgments', reason => \
-                 '...', expires_at => now() + interval '30 days');"
+                "SELECT ops.exempt(rule => '{rule}', object => 'public.judgments', role_name => \
+                 'anon', reason => '...', expires_at => now() + interval '30 days');"
             )
         };
         assert_eq!(
             rejection.unwrap().hint,
             format!(
                 "If this is intended, declare it first: SELECT * FROM ops.declare('GRANT SELECT, \
-                 INSERT ON TABLE public.judgments TO anon', note => '...'); Or exempt it:\n{}\n{}\n\
+                 INSERT ON TABLE public.judgments TO anon', note => '...');\nOr exempt it:\n{}\n{}\n\
                  Otherwise run in the same transaction: REVOKE SELECT, INSERT ON TABLE \
                  public.judgments FROM anon;",
                 exempt("direct_write"),
                 exempt("table_privileges")
             )
         );
+    }
+
+    #[test]
+    fn dropped_schema_is_one_declaration_and_nothing_brings_it_back() {
+        let before = World::conforming();
+        let mut after = World::conforming();
+        let intake = after.schema("intake").oid;
+        after.snapshot.relations.retain(|relation| relation.schema != intake);
+        after.snapshot.routines.retain(|routine| routine.schema != intake);
+        after.snapshot.schemas.retain(|schema| schema.oid != intake);
+        let relations: HashSet<Oid> = after.snapshot.relations.iter().map(|r| r.oid).collect();
+        after.snapshot.policies.retain(|policy| relations.contains(&policy.relation));
+        let Outcome { rejection, .. } = check(&before, &after);
+        assert_eq!(
+            rejection.unwrap().hint,
+            "If this is intended, declare it first: SELECT * FROM ops.declare('DROP SCHEMA \
+             intake', note => '...');"
+        );
+    }
+
+    #[test]
+    fn dropped_table_has_no_statements_that_bring_it_back() {
+        let before = World::conforming();
+        let mut after = World::conforming();
+        let gone = ["judgments", "judgments_id_seq"];
+        after.snapshot.relations.retain(|relation| !gone.contains(&relation.name.as_str()));
+        let relations: HashSet<Oid> = after.snapshot.relations.iter().map(|r| r.oid).collect();
+        after.snapshot.policies.retain(|policy| relations.contains(&policy.relation));
+        for at in [RejectedAt::Commit, RejectedAt::Alone] {
+            let hint = before.compared_with(&after, |old, new| hint_at(old, new, at));
+            assert!(hint.contains("ops.declare('DROP TABLE public.judgments"), "{hint}");
+            assert!(!hint.contains("therwise"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn declared_lack_of_row_security_does_not_tell_to_enable_it() {
+        let before = World::conforming();
+        let mut after = World::conforming();
+        let table = after.relation("public.judgments");
+        table.row_security = false;
+        table.force_row_security = false;
+        for at in [RejectedAt::Statement, RejectedAt::Alone] {
+            let hint = before.compared_with(&after, |old, new| hint_at(old, new, at));
+            assert!(hint.contains("ops.declare('ALTER TABLE public.judgments DISABLE"), "{hint}");
+            assert!(!hint.contains("\nRun"), "{hint}");
+        }
     }
 
     /// Applies an edit that leaves a catalog as a server could: without a new owner, which would
