@@ -116,16 +116,24 @@ fn merged_hint(
     let is_left = |r: &&Regression| {
         r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint) && !is_covered(r)
     };
-    regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
+    let is_choice = |r: &Regression| intended.iter().any(|one| std::ptr::eq(*one, r));
+    let text = |r: &Regression| {
+        let fix = r.finding.rule.fix;
+        if is_choice(r) { otherwise(fix) } else { fix.to_owned() }
+    };
+    regressions().filter(is_left).map(text).for_each(add);
     let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
     // A statement that is alone is reverted already; what it has created can be completed.
     let is_completed =
         regressions().any(|r| !r.existed && !is_gone(r)) && !completion.statements.is_empty();
     let is_reverted = !completion.statements.is_empty()
         || schemas.iter().any(|cause| !cause.statements.is_empty());
-    // Statements cannot bring back what has been dropped, except for a few kinds of objects.
-    let is_final =
-        |r: &Regression| is_gone(r) && !completion.fixes.contains(&r.finding.fingerprint);
+    // Statements cannot bring back what has been dropped, and end nothing where only a part of the
+    // violations is fixed and nothing is said about the others.
+    let is_final = |r: &Regression| {
+        !completion.fixes.contains(&r.finding.fingerprint)
+            && (is_gone(r) || !intended.is_empty() && !is_left(&r))
+    };
     if !regressions().any(is_final) && (is_completed || is_reverted && at != RejectedAt::Alone) {
         let run = if is_first { "Run" } else { "Otherwise run" };
         let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
@@ -168,6 +176,13 @@ fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
         "{hint} Then run in one transaction:\nBEGIN;\n{}\nCOMMIT;",
         statements.collect::<Vec<_>>().join("\n")
     ))
+}
+
+/// Returns a sentence as the last choice of several.
+fn otherwise(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    format!("Otherwise, {}{}", first.into_iter().collect::<String>(), letters.as_str())
 }
 
 /// Whether a rejection is about the search_path of routines, which no declaration and no exemption
