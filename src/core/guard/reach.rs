@@ -13,7 +13,7 @@ pub(super) fn reaches_further(declarations: &[Declaration]) -> bool {
             matches!(target, Target::Table(_) | Target::Sequence(_))
         }
         Declaration::Grant(grant) => {
-            !grant.is_revoke || matches!(grant.on, On::Sequences(_) | On::Schemas(_))
+            !grant.is_revoke || !matches!(grant.on, On::Tables(_) | On::AllTables(_))
         }
         Declaration::CreateFunction { .. }
         | Declaration::RowSecurity(..)
