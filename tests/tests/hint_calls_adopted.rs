@@ -1,6 +1,5 @@
-//! The HINTs of the guard in an adopted database: whoever follows the calls that belong together
-//! gets the statement through and leaves no finding, also about objects that the statement does not
-//! touch.
+//! The HINTs of the guard in an adopted database: after the calls that belong together, the
+//! statement passes and no finding is left, also about objects that the statement does not touch.
 
 use dragonfly_tests::hints::Hint;
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
