@@ -814,7 +814,8 @@ mod tests {
             rejection.hint,
             "If this is intended, declare it with ops.declare() first, or exempt it: SELECT \
              ops.exempt(rule => 'table_privileges', object => 'public.judgments', role_name => \
-             'anon', reason => '...', expires_at => now() + interval '30 days');\nIf a later statement of the transaction \
+             'anon', reason => '...', expires_at => now() + interval '30 days');\n\
+             If a later statement of the transaction \
              reverts it, run SET LOCAL dragonfly_guard.check_at = commit first."
         );
     }

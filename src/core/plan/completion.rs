@@ -428,7 +428,8 @@ mod tests {
             rejection.unwrap().hint,
             format!(
                 "If this is intended, declare it first: SELECT * FROM ops.declare('GRANT SELECT, \
-                 INSERT ON TABLE public.judgments TO anon', note => '...');\nOr exempt it:\n{}\n{}\n\
+                 INSERT ON TABLE public.judgments TO anon', note => '...');\nOr exempt \
+                 it:\n{}\n{}\n\
                  Otherwise run in the same transaction: REVOKE SELECT, INSERT ON TABLE \
                  public.judgments FROM anon;",
                 exempt("direct_write"),
