@@ -103,11 +103,12 @@ fn is_table_of_psql(text: &str) -> bool {
 /// Whether the text, without the comments at its beginning, begins like an SQL statement that
 /// `ops.declare()` reads, or like another frequent one.
 fn is_sql(text: &str) -> bool {
-    const FIRST_WORDS: [&str; 14] = [
-        "grant", "revoke", "create", "alter", "drop", "comment", "set", "select", "with", "begin",
-        "do", "insert", "update", "delete",
+    const FIRST_WORDS: [&str; 15] = [
+        "grant", "revoke", "create", "alter", "drop", "comment", "set", "reset", "select", "with",
+        "begin", "do", "insert", "update", "delete",
     ];
     let mut rest = text.trim_start();
+    let mut has_comment = false;
     loop {
         let after = if let Some(comment) = rest.strip_prefix("--") {
             comment.split_once('\n')
@@ -118,6 +119,11 @@ fn is_sql(text: &str) -> bool {
         };
         let Some((_, after)) = after else { return false };
         rest = after.trim_start();
+        has_comment = true;
+    }
+    // Neither JSON nor YAML has such comments.
+    if has_comment && rest.starts_with(|c: char| c.is_ascii_alphabetic()) && !is_yaml(rest) {
+        return true;
     }
     let Some((word, _)) = rest.split_once(|c: char| c.is_whitespace() || c == ';') else {
         return false;
@@ -179,6 +185,9 @@ mod tests {
             "  alter table t enable row level security",
             "BEGIN;",
             "SET contract.name = 'app'",
+            "-- Contract app 1.1.0\nRESET ALL;\nSET contract.name TO app;\n",
+            "/* Contract of the shop, in SQL */\nRESET ALL;",
+            "-- Contract of the shop\n-- Roles\nLOCK TABLE a;",
         ] {
             assert_eq!(
                 shown(text),
@@ -187,7 +196,7 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["{\"grant\": 1}", "grant", "grants to: anon", "-- a comment", "set: 1"] {
+        for text in ["{\"grant\": 1}", "grant", "grants to: anon", "-- a comment", "set: 1", "-- x\n{\"a\": 1}"] {
             assert!(!shown(text).starts_with("the text is SQL"), "{text}");
         }
     }
