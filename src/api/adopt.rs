@@ -15,7 +15,7 @@ use crate::store::exemptions::{Change, Current, New};
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::exemptions::Accepted;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
-use dragonfly_core::infer::summary::{Adoption, Line, approval};
+use dragonfly_core::infer::summary::{Adoption, CouldBeClient, Line, approval};
 use dragonfly_core::infer::{LeftOut, Mode, ToConfirm, name_deployers, roles_to_confirm};
 use dragonfly_core::sql::{printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -140,19 +140,32 @@ impl Wanted {
                 name_deployers(cx, &mut contract);
             }
             valid(&serde_json::to_string(&contract).expect("a contract is JSON"));
-            let (infos, remaining) = audit::with_unexempt(&contract, state, own, |cx, found| {
-                let infos = found.iter().filter(|f| f.severity == Severity::Info).count();
-                (infos, remaining(cx, found))
-            });
             let to_confirm = roles_to_confirm(cx);
-            Adopted { contract, left_out: inferred.left_out, to_confirm, remaining, infos }
+            audit::with_unexempt(&contract.clone(), state, own, |cx, found| Adopted {
+                contract,
+                left_out: inferred.left_out,
+                could_be_clients: CouldBeClient::among(cx, &to_confirm),
+                to_confirm,
+                infos: found.iter().filter(|f| f.severity == Severity::Info).count(),
+                remaining: remaining(cx, found),
+            })
         })
     }
 
     fn summary(&self, adopted: &Adopted) -> Vec<Line> {
         let expires_in = self.expires_in.as_deref();
-        let Adopted { contract, left_out, to_confirm, remaining, infos } = adopted;
-        Adoption { contract, left_out, to_confirm, remaining, infos: *infos, expires_in }.lines()
+        let Adopted { contract, left_out, to_confirm, could_be_clients, remaining, infos } =
+            adopted;
+        Adoption {
+            contract,
+            left_out,
+            to_confirm,
+            could_be_clients,
+            remaining,
+            infos: *infos,
+            expires_in,
+        }
+        .lines()
     }
 
     /// Exempts each finding, except those that have to be fixed. Returns the ids of the first and
@@ -261,6 +274,7 @@ struct Adopted {
     contract: Contract,
     left_out: Vec<LeftOut>,
     to_confirm: Vec<ToConfirm>,
+    could_be_clients: Vec<CouldBeClient>,
     remaining: Vec<Remaining>,
     infos: usize,
 }

@@ -1,7 +1,9 @@
 //! The roles of an inferred contract: their kinds, and the reasons for them.
 
 use crate::access::Follow;
-use crate::catalog::{Acl, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role, extension};
+use crate::catalog::{
+    Acl, Command, Oid, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation, Role, extension,
+};
 use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
 use crate::sql::{listed, printable};
@@ -24,6 +26,8 @@ enum Reason {
     BecomesClients,
     BypassesRowSecurity,
     CanLogIn,
+    /// Policies decide which rows it can access.
+    IsLimitedByPolicies,
     /// Roles that can log in inherit its privileges.
     IsGroup,
     IsBecome,
@@ -33,7 +37,7 @@ enum Reason {
 impl Reason {
     fn kind(self) -> RoleKind {
         match self {
-            Self::IsBecome | Self::CannotLogIn => RoleKind::Client,
+            Self::IsBecome | Self::IsLimitedByPolicies | Self::CannotLogIn => RoleKind::Client,
             Self::Trusted
             | Self::OwnsDatabase
             | Self::OwnsMost
@@ -62,6 +66,10 @@ impl Reason {
             }
             Self::BypassesRowSecurity => "Bypasses row security, as backend services do.",
             Self::CanLogIn => "Can log in itself, as backend services do.",
+            Self::IsLimitedByPolicies => {
+                "Row security limits the rows that it can access: it acts for those who may see \
+                 only theirs."
+            }
             Self::IsGroup => {
                 "Cannot log in. Roles that can log in inherit its privileges, as backend services \
                  do."
@@ -149,6 +157,7 @@ impl<'a> Roles<'a> {
                     let verb = if names.len() == 1 { "inherits" } else { "inherit" };
                     format!("cannot log in; {} can, and {verb} its privileges", listed(&names))
                 }
+                Reason::IsLimitedByPolicies => "is limited by row security policies".to_owned(),
                 Reason::CannotLogIn => {
                     "cannot log in, owns nothing, and no service or login role is a member of it"
                         .to_owned()
@@ -284,6 +293,8 @@ struct Found<'c, 'a> {
     usable: HashSet<Oid>,
     /// The roles that have privileges, objects or settings in this database.
     present: HashSet<Oid>,
+    /// By role, or PUBLIC: the policies that are for it, with their relations.
+    policies: HashMap<Oid, Vec<(&'a Policy, &'a Relation)>>,
 }
 
 impl<'c, 'a> Found<'c, 'a> {
@@ -298,6 +309,7 @@ impl<'c, 'a> Found<'c, 'a> {
         let mut found = Self {
             cx,
             present: present(cx, &grantees, &owners),
+            policies: policies(cx),
             grantees,
             owners,
             owners_of_declared,
@@ -373,10 +385,38 @@ impl<'c, 'a> Found<'c, 'a> {
         }
         Some(match (role.bypass_rls, role.can_login) {
             (true, _) => Reason::BypassesRowSecurity,
-            (false, true) => Reason::CanLogIn,
             (false, false) if is_used => Reason::IsBecome,
+            _ if self.is_limited_by_policies(role) => Reason::IsLimitedByPolicies,
+            (false, true) => Reason::CanLogIn,
             (false, false) if self.is_group(role) => Reason::IsGroup,
             (false, false) => Reason::CannotLogIn,
+        })
+    }
+
+    /// Whether row security limits the rows that a role can access: for a command that it has the
+    /// privilege for, there is a policy with a condition, and none that opens every row to it. Who
+    /// may see only some rows is no service of the operator, however it logs in.
+    fn is_limited_by_policies(&self, role: &Role) -> bool {
+        let groups = self.cx.access.closure(role.oid, Follow::Privileges);
+        let of_role = groups.iter().copied().chain([PUBLIC]);
+        let mut policies = of_role.flat_map(|of| self.policies.get(&of).into_iter().flatten());
+        policies.any(|(policy, relation)| {
+            let is_limited = |command: &Command| {
+                policy.covers(*command)
+                    && !policy.is_for_all_rows(*command)
+                    && self.cx.has_privilege_on_a_column(role, relation, command.privilege())
+                    && !self.opens_every_row(role, relation, *command)
+            };
+            !groups.contains(&relation.owner) && Command::ALL.iter().any(is_limited)
+        })
+    }
+
+    /// Whether a policy opens every row of a relation to a role.
+    fn opens_every_row(&self, role: &Role, relation: &Relation, command: Command) -> bool {
+        self.cx.snapshot.policies_of(relation.oid).iter().any(|policy| {
+            policy.permissive
+                && policy.is_for_all_rows(command)
+                && self.cx.policy_admits(policy, relation, role, command)
         })
     }
 
@@ -430,6 +470,19 @@ impl<'c, 'a> Found<'c, 'a> {
             && !self.acts_as_owner(role)
             && cx.access.closure(role.oid, Follow::Set).iter().any(becomes)
     }
+}
+
+/// Returns the permissive policies of the tables with row security by the roles that they are for.
+fn policies<'a>(cx: &Context<'a>) -> HashMap<Oid, Vec<(&'a Policy, &'a Relation)>> {
+    let mut by_role: HashMap<Oid, Vec<(&Policy, &Relation)>> = HashMap::new();
+    for (relation, _) in cx.relations().filter(|(relation, _)| relation.row_security) {
+        for policy in cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive) {
+            for role in &policy.roles {
+                by_role.entry(*role).or_default().push((policy, relation));
+            }
+        }
+    }
+    by_role
 }
 
 fn has_settings_of_postgrest(cx: &Context<'_>, role: &Role) -> bool {

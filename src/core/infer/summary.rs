@@ -4,10 +4,11 @@
 use super::exempt::Remaining;
 use super::{LeftOut, ToConfirm};
 use crate::contract::{Contract, RoleKind, Severity};
+use crate::declare::{Declaration, amended, reported};
 use crate::finding::Finding;
-use crate::rules::default_privileges;
-use crate::sql::{printable, quote_ident};
-use std::collections::BTreeSet;
+use crate::rules::{Context, default_privileges};
+use crate::sql::{printable, quote_ident, quote_literal};
+use std::collections::{BTreeSet, HashSet};
 
 /// A line of the summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,59 @@ const STATEMENT_WIDTH: usize = 120 - " contract |  ".len();
 /// The number of lines about the findings to look at first.
 const SHOWN: usize = 3;
 
+/// What follows from the kind of a worker.
+const WORKER: &str =
+    "is not limited by row security rules: policies that open all rows to it are no findings";
+
+/// A worker whose kind was inferred and could be that of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CouldBeClient {
+    /// The name of the role.
+    pub role: String,
+    /// The findings that appear where only its kind changes, without those of severity info.
+    pub findings: usize,
+}
+
+impl CouldBeClient {
+    /// Returns the workers among the roles to confirm that do not bypass row security, with the
+    /// findings that the kind of a client would add. `cx` has the inferred contract.
+    #[must_use]
+    pub fn among(cx: &Context<'_>, to_confirm: &[ToConfirm]) -> Vec<Self> {
+        let is_worker = |of: &&ToConfirm| {
+            of.kind == RoleKind::Worker
+                && cx.snapshot.role_named(&of.role).is_some_and(|role| !role.bypass_rls)
+        };
+        let mut before = None;
+        let could_be = |of: &ToConfirm| {
+            let kind = Declaration::Kind(of.role.clone(), RoleKind::Client);
+            let contract = amended(cx, &[kind])?;
+            let known = before.get_or_insert_with(|| fingerprints(cx));
+            let changed = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);
+            let findings = fingerprints(&changed).difference(known).count();
+            Some(Self { role: of.role.clone(), findings })
+        };
+        // Each of them is tried with all rules.
+        to_confirm.iter().filter(is_worker).take(SHOWN).filter_map(could_be).collect()
+    }
+
+    /// Returns the call that makes the role a client, and what it makes a finding.
+    fn statement(&self) -> String {
+        let role = Declaration::Kind(self.role.clone(), RoleKind::Client).to_string();
+        let call = format!("SELECT * FROM ops.declare({},", quote_literal(&role));
+        let note = "note => 'why');";
+        let is_short = call.chars().count() + 1 + note.len() <= STATEMENT_WIDTH;
+        let call = format!("{call}{}{note}", if is_short { " " } else { "\n  " });
+        match self.findings {
+            0 => call,
+            n => format!("{call}\n-- adds {}", counted(n, "finding")),
+        }
+    }
+}
+
+fn fingerprints(cx: &Context<'_>) -> HashSet<String> {
+    reported(cx).into_iter().map(|finding| finding.fingerprint).collect()
+}
+
 /// An inferred contract with what remains under it.
 pub struct Adoption<'a> {
     /// The contract.
@@ -42,6 +96,8 @@ pub struct Adoption<'a> {
     pub left_out: &'a [LeftOut],
     /// The roles whose kind nothing declares.
     pub to_confirm: &'a [ToConfirm],
+    /// Those of them that row security could limit if they were clients.
+    pub could_be_clients: &'a [CouldBeClient],
     /// The errors and warnings under it, the worst first.
     pub remaining: &'a [Remaining],
     /// The number of findings of severity info under it, which need no exemption.
@@ -87,6 +143,7 @@ impl Adoption<'_> {
         lines.extend(
             optional.into_iter().filter_map(|(topic, detail)| Some(Line::new(topic, detail?))),
         );
+        lines.extend(self.other_kinds());
         lines.push(Line::new("exempt", self.exempted()));
         lines.extend(self.to_be_fixed().map(|detail| Line::new("fix", detail)));
         let worst = self.worst();
@@ -141,6 +198,17 @@ impl Adoption<'_> {
         let kinds: Vec<String> = self.to_confirm.iter().map(kind).collect();
         let what = "these kinds of roles were inferred: ";
         (!kinds.is_empty()).then(|| format!("{what}{}", fitted(&kinds, WIDTH - what.len())))
+    }
+
+    /// Returns what follows from the kind of a worker, and the statements that change it.
+    fn other_kinds(&self) -> Vec<Line> {
+        if self.could_be_clients.is_empty() {
+            return vec![];
+        }
+        let mut lines = vec![Line::new("worker", WORKER)];
+        let shown = self.could_be_clients.iter().take(SHOWN);
+        lines.extend(shown.map(|of| Line::new("client", of.statement())));
+        lines
     }
 
     fn not_declared(&self) -> Option<String> {
@@ -268,10 +336,10 @@ fn shortened(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
     use crate::access::Access;
+    use crate::catalog::Privileges;
     use crate::contract::DEFAULT;
     use crate::infer::exempt::remaining;
     use crate::infer::tests::{inferred, strict_world};
-    use crate::rules::Context;
     use crate::rules::testing::World;
 
     fn lines_of(contract: &Contract, remaining: &[Remaining], infos: usize) -> Vec<String> {
@@ -279,6 +347,7 @@ mod tests {
             contract,
             left_out: &[],
             to_confirm: &[],
+            could_be_clients: &[],
             remaining,
             infos,
             expires_in: Some("90 days"),
@@ -379,6 +448,52 @@ mod tests {
         assert!(shown(&[], &[long])[1].ends_with("x\n  TO a;"));
         let many: Vec<String> = (0..9).map(|i| format!("GRANT {i};")).collect();
         assert_eq!(shown(&[], &many).len(), 1 + SHOWN);
+    }
+
+    #[test]
+    fn worker_is_shown_with_what_makes_it_a_client_and_the_findings_that_this_adds() {
+        let mut world = strict_world();
+        world.add_login("reports");
+        let role = world.role("reports").oid;
+        let plaintiffs = world.relation("public.plaintiffs");
+        plaintiffs.row_security = false;
+        plaintiffs.acl.as_mut().unwrap().clear();
+        world.grant("public.plaintiffs", role, Privileges::SELECT);
+        let (contract, _) = inferred(&world);
+        let snapshot = world.snapshot.clone().complete();
+        let access = Access::new(&snapshot);
+        let cx = Context::new(&contract, &snapshot, &access, &|| {});
+        let of = |role: &str, kind| ToConfirm { role: role.into(), kind, why: String::new() };
+        let to_confirm = [
+            of("anon", RoleKind::Client),
+            of("reports", RoleKind::Worker),
+            of("service_role", RoleKind::Worker),
+        ];
+        let could_be_clients = CouldBeClient::among(&cx, &to_confirm);
+        let [reports] = could_be_clients.as_slice() else { panic!("{could_be_clients:?}") };
+        assert_eq!(reports.role, "reports");
+        assert!(reports.findings > 0, "it can read a table without row security");
+        let of_world = Adoption {
+            contract: &contract,
+            left_out: &[],
+            to_confirm: &to_confirm,
+            could_be_clients: &could_be_clients,
+            remaining: &[],
+            infos: 0,
+            expires_in: None,
+        };
+        let lines = of_world.other_kinds();
+        assert_eq!(lines.iter().map(|line| line.topic).collect::<Vec<_>>(), ["worker", "client"]);
+        let findings = counted(reports.findings, "finding");
+        assert_eq!(
+            lines[1].detail,
+            format!(
+                "SELECT * FROM ops.declare('ALTER ROLE reports SET contract.kind = client', note \
+                 => 'why');\n-- adds {findings}"
+            )
+        );
+        let none = Adoption { could_be_clients: &[], ..of_world };
+        assert_eq!(none.other_kinds(), []);
     }
 
     #[test]

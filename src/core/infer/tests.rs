@@ -667,6 +667,76 @@ fn group_whose_privileges_services_inherit_is_a_worker_unless_requests_become_it
     assert_eq!(kinds(&world), expected);
 }
 
+#[test]
+fn role_whose_rows_policies_limit_is_a_client_however_it_logs_in() {
+    let kind = |change: &dyn Fn(&mut World)| {
+        let mut world = strict_world();
+        for name in ["shop_api", "shop_login"] {
+            world.add_login(name);
+        }
+        let api = world.role("shop_api").oid;
+        world.grant("public.judgments", api, Privileges::SELECT);
+        let mut tenant = policy(&mut world, "tenant", Some(crate::catalog::Command::Select));
+        tenant.roles = vec![api];
+        world.snapshot.policies.retain(|p| p.relation != tenant.relation);
+        world.snapshot.policies.push(tenant);
+        change(&mut world);
+        inferred(&world).0.kind_of("shop_api")
+    };
+    let last = |world: &mut World| world.snapshot.policies.len() - 1;
+    let (client, worker) = (Some(RoleKind::Client), Some(RoleKind::Worker));
+    assert_eq!(kind(&|_| {}), client, "named in a policy with a condition");
+    assert_eq!(
+        kind(&|world| {
+            let policy = last(world);
+            world.snapshot.policies[policy].roles = vec![crate::catalog::PUBLIC];
+        }),
+        client,
+        "the policy is for PUBLIC"
+    );
+    assert_eq!(
+        kind(&|world| {
+            world.role("shop_api").can_login = false;
+            world.grant_role("shop_api", "shop_login");
+        }),
+        client,
+        "a service inherits its privileges"
+    );
+    assert_eq!(kind(&|world| world.role("shop_api").bypass_rls = true), worker);
+    assert_eq!(
+        kind(&|world| {
+            let policy = last(world);
+            world.snapshot.policies[policy].always_true = true;
+        }),
+        worker,
+        "a service without BYPASSRLS needs such a policy"
+    );
+    assert_eq!(
+        kind(&|world| {
+            let policy = last(world);
+            let mut all = world.snapshot.policies[policy].clone();
+            (all.oid, all.name, all.always_true) = (70_000, "all".into(), true);
+            world.snapshot.policies.push(all);
+        }),
+        worker,
+        "another policy opens every row to it"
+    );
+    assert_eq!(
+        kind(&|world| {
+            let policy = last(world);
+            let other = world.role("anon").oid;
+            world.snapshot.policies[policy].roles = vec![other];
+        }),
+        worker,
+        "no policy is for it"
+    );
+    assert_eq!(
+        kind(&|world| world.relation("public.judgments").row_security = false),
+        worker,
+        "without row security, no policy applies"
+    );
+}
+
 /// Returns a world as in PostgREST's documentation, with a login role that has privileges of its
 /// own.
 fn world_with_login() -> World {
