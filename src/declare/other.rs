@@ -5,7 +5,7 @@ use super::names::{function, qualified, relation, role, roles};
 use super::reason::{not_expressible, tag, without, without_cascade};
 use super::tree::Tree;
 use dragonfly_core::contract::RoleKind;
-use dragonfly_core::declare::{Declaration, Name, Renamed, RowSecurity, Target, Unfit};
+use dragonfly_core::declare::{Cause, Declaration, Name, Renamed, RowSecurity, Target, Unfit};
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{AlterTableType, ObjectType, VariableSetKind};
@@ -37,10 +37,12 @@ pub fn alter_role_set(
     let kinds = [RoleKind::Client, RoleKind::Worker, RoleKind::Owner, RoleKind::Login];
     match kinds.into_iter().find(|kind| kind.as_str() == value) {
         Some(kind) => Ok(vec![Declaration::Kind(name, kind)]),
-        None => Err(Unfit::new(
-            format!("unrecognized kind of role: \"{}\"", printable(&value)),
-            "Use client, worker, owner or login.",
-        )),
+        None => {
+            let message = format!("unrecognized kind of role: \"{}\"", printable(&value));
+            let names = kinds.map(RoleKind::as_str);
+            let hint = "Use client, worker, owner or login.";
+            Err(Unfit { cause: Cause::Invalid, ..Unfit::unknown(message, hint, &value, names) })
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::Unfit;
 use crate::contract::{Contract, schema, shipped_rules};
-use crate::sql::{listed_as_alternatives, printable};
+use crate::sql::similar::did_you_mean;
+use crate::sql::{capitalized, listed_as_alternatives, printable};
 use serde_json::{Map, Value};
 
 /// The fields whose elements have statements of their own.
@@ -12,6 +13,8 @@ const OBJECTS: [&str; 6] = ["roles", "schemas", "tables", "views", "sequences", 
 /// The type of a field.
 enum Field {
     Text,
+    /// A text that is one of these.
+    OneOf(Vec<&'static str>),
     Boolean,
     Texts,
 }
@@ -27,11 +30,14 @@ pub(super) fn set(
 ) -> Result<(), Unfit> {
     let field = field(path)?;
     let value = match (field, values) {
+        (Field::OneOf(known), [value]) if !known.contains(&value.as_str()) => {
+            return Err(unknown_value(path, value, &known));
+        }
         (_, []) => None,
         // SQL has no empty list of values.
         (Field::Texts, [empty]) if empty.is_empty() => Some(Value::Array(vec![])),
         (Field::Texts, values) => Some(Value::from(values)),
-        (Field::Text, [value]) => Some(Value::from(value.as_str())),
+        (Field::Text | Field::OneOf(_), [value]) => Some(Value::from(value.as_str())),
         (Field::Boolean, [value]) => Some(boolean(path, value)?.into()),
         _ => {
             return Err(Unfit::new(
@@ -83,7 +89,12 @@ fn field(path: &[String]) -> Result<Field, Unfit> {
         Some("array") => Ok(Field::Texts),
         Some("boolean") => Ok(Field::Boolean),
         Some("object") => Err(unknown(path, at)),
-        _ => Ok(Field::Text),
+        _ => {
+            let listed = at["enum"].as_array().into_iter().flatten();
+            let described = at["oneOf"].as_array().into_iter().flatten().map(|one| &one["const"]);
+            let known: Vec<&str> = listed.chain(described).filter_map(Value::as_str).collect();
+            Ok(if known.is_empty() { Field::Text } else { Field::OneOf(known) })
+        }
     }
 }
 
@@ -109,9 +120,25 @@ fn unknown(path: &[String], at: &Value) -> Unfit {
         if known.is_empty() {
             "See the reference of the contract.".to_owned()
         } else {
-            format!("Use {}.", listed_as_alternatives(&known))
+            let given = path.last().map_or("", String::as_str);
+            meant(given, &known, &format!("Use {}.", listed_as_alternatives(&known)))
         },
     )
+}
+
+fn unknown_value(path: &[String], given: &str, known: &[&str]) -> Unfit {
+    Unfit::new(
+        format!("invalid value for {}: \"{}\"", shown(path), printable(given)),
+        meant(given, known, &format!("Use {}.", listed_as_alternatives(known))),
+    )
+}
+
+/// Returns a hint that first asks for the known name that was probably meant.
+fn meant(given: &str, known: &[&str], hint: &str) -> String {
+    match did_you_mean(given, known.iter().copied()) {
+        Some(question) => format!("{} {hint}", capitalized(&question)),
+        None => hint.to_owned(),
+    }
 }
 
 /// Sets or removes the value at a path.

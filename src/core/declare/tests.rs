@@ -161,12 +161,57 @@ fn statements_that_a_contract_cannot_express_are_refused() {
     assert!(set(&["rules", "colour"], "x").starts_with("unrecognized field contract.rules.colour"));
     assert!(
         set(&["rules", "rls_disabled", "guard"], "x")
-            .starts_with("invalid value for contract.rules.rls_disabled.guard. ")
+            .starts_with("invalid value for contract.rules.rls_disabled.guard: \"x\". Use ")
     );
     assert!(
         set(&["security_definer", "accept_empty"], "x")
             .contains("requires a Boolean value. Use on")
     );
+}
+
+#[test]
+fn misspelt_fields_and_values_are_refused_with_the_ones_that_were_probably_meant() {
+    for (path, value, expected) in [
+        (
+            "enforcment",
+            "warn",
+            "unrecognized field contract.enforcment of the contract. Did you mean \
+             \"enforcement\"? Use ",
+        ),
+        (
+            "rules.rls_disable.guard",
+            "warn",
+            "unrecognized field contract.rules.rls_disable of the contract. Did you mean \
+             \"rls_disabled\"? Use ",
+        ),
+        (
+            "rules.rls_disabled.gaurd",
+            "warn",
+            "unrecognized field contract.rules.rls_disabled.gaurd of the contract. Did you mean \
+             \"guard\"? Use ",
+        ),
+        (
+            "enforcement",
+            "wran",
+            "invalid value for contract.enforcement: \"wran\". Did you mean \"warn\"? Use ",
+        ),
+        (
+            "rules.rls_disabled.severity",
+            "eror",
+            "invalid value for contract.rules.rls_disabled.severity: \"eror\". Did you mean \
+             \"error\"? Use ",
+        ),
+        (
+            "security_definer.accept",
+            "canonicl",
+            "invalid value for contract.security_definer.accept: \"canonicl\". Did you mean \
+             \"canonical\"? Use ",
+        ),
+    ] {
+        let steps = path.split('.').map(str::to_owned).collect();
+        let message = refused(Declaration::Set(steps, vec![value.to_owned()]));
+        assert!(message.starts_with(expected), "{path}: {message}");
+    }
 }
 
 #[test]
