@@ -11,12 +11,13 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
 use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
-use dragonfly_core::exemptions::{Accepted, Exemption, Status};
+use dragonfly_core::exemptions::{Accepted, Exemption, Missing, Status, missing};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::orientation;
 use dragonfly_core::report::shared_causes;
+use dragonfly_core::rule::Rule;
 use dragonfly_core::rules::{self, RULES};
-use dragonfly_core::sql::printable;
+use dragonfly_core::sql::{listed, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -80,6 +81,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
         found.iter().map(|f| (f.fingerprint.as_str(), accepted(f))).collect();
     let current = Current::read(state, own, Freshness::Fresh);
     let hidden_already = found.iter().filter(|finding| current.accept(finding)).count();
+    let is_found = !found.is_empty();
     let hidden = Hidden { now: found.len() - hidden_already, already: hidden_already };
     let id = change.add(&New {
         fingerprint: wanted.fingerprint.as_deref(),
@@ -90,7 +92,12 @@ fn exempt(call: Call) -> pg_sys::Datum {
         expires_at,
         accepted: &accepted,
     });
-    hidden.report(id, expires_at);
+    let missing = if is_found {
+        None
+    } else {
+        audit::with_context(|cx| missing(cx.snapshot, &rule, &object))
+    };
+    hidden.report(id, expires_at, &object, missing);
     pg_sys::Datum::from(id)
 }
 
@@ -103,8 +110,12 @@ struct Hidden {
 }
 
 impl Hidden {
-    fn report(&self, id: i32, expires_at: Option<i64>) {
-        let until = expires_at.map(|at| format!(" until {}", timestamp(at))).unwrap_or_default();
+    /// Reports how many findings an exemption hides, until when, and whether its object is missing.
+    fn report(&self, id: i32, expires_at: Option<i64>, object: &str, missing: Option<Missing>) {
+        let until = match expires_at {
+            Some(at) => format!(" until {}", timestamp(at)),
+            None => " and does not expire".to_owned(),
+        };
         let count = match self.now {
             1 => "1 finding".to_owned(),
             n => format!("{n} findings"),
@@ -115,7 +126,19 @@ impl Hidden {
             n => format!("It also covers {n} findings that other exemptions hide."),
         };
         let message = format!("exemption {id} hides {count}{until}");
-        Report { message, detail, ..Report::default() }.notice();
+        let Some(Missing { meant }) = missing else {
+            return Report { message, detail, ..Report::default() }.notice();
+        };
+        let detail = format!(
+            "There is no object \"{}\" now. The exemption applies to one that is created later.",
+            printable(object)
+        );
+        let meant = meant.map(|name| format!("Did you mean \"{}\"? ", printable(&name)));
+        let hint = format!(
+            "{}To withdraw it, run SELECT ops.unexempt(id => {id});",
+            meant.unwrap_or_default()
+        );
+        Report { message, detail, hint }.notice();
     }
 }
 
@@ -262,8 +285,41 @@ fn unexempt(call: Call) -> pg_sys::Datum {
     if ids.is_empty() {
         reject("exemption does not exist", "", LIST_HINT)
     }
+    let back = findings_only_hidden_by(&change, &ids);
     ids.iter().for_each(|id| change.withdraw(*id));
+    let which: Vec<String> = ids.iter().map(i32::to_string).collect();
+    let (exemptions, are) =
+        if ids.len() == 1 { ("exemption", "is") } else { ("exemptions", "are") };
+    let count = match back {
+        1 => "1 finding is back".to_owned(),
+        n => format!("{n} findings are back"),
+    };
+    let message = format!("{exemptions} {} {are} withdrawn: {count}", listed(&which));
+    Report { message, ..Report::default() }.notice();
     pg_sys::Datum::from(ids.len() as i32)
+}
+
+/// Returns how many findings no exemption hides but those with these ids.
+fn findings_only_hidden_by(change: &Change, ids: &[i32]) -> usize {
+    let (own, state) = (&change.own, &change.state);
+    let (withdrawn, others): (Vec<&Record>, Vec<&Record>) =
+        change.records.iter().partition(|record| ids.contains(&record.exemption.id));
+    let rules = withdrawn.iter().filter_map(|record| rules::find(&record.exemption.rule));
+    let rules: Vec<&'static Rule> = rules.collect();
+    let current = Current::read(state, own, Freshness::Fresh);
+    let contract = contract::in_force(state, own);
+    let findings = audit::findings_with_exempt_of(&rules, &contract, own, &current, state);
+    let hashes = Current::none(state);
+    let hides = |record: &&&Record, finding: &Finding| {
+        record.exemption.is_about(finding)
+            && record.exemption.status(finding, &|object| hashes.object_hash(object))
+                == Status::Active
+    };
+    let is_back = |finding: &&Finding| {
+        withdrawn.iter().any(|record| hides(&record, finding))
+            && !others.iter().any(|record| hides(&record, finding))
+    };
+    findings.iter().filter(is_back).count()
 }
 
 const LIST_HINT: &str = "SELECT * FROM ops.v_exemptions lists the exemptions.";

@@ -4,12 +4,16 @@
 //! finding's evidence and of the object (the *object hash*). When either changes, the exemption
 //! ends and the finding is reported again.
 
-use crate::catalog::ObjectId;
+use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{Finding, GRANTEES, fingerprint};
 use crate::rule::Rule;
-use crate::rules::RULES;
-use crate::sql::quote_literal;
+use crate::rules::{
+    RULES, default_privileges, guard_tampered, server_object_privileges, stored_settings,
+    untrusted_code,
+};
+use crate::sql::similar::nearest;
+use crate::sql::{quote_ident, quote_literal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -395,6 +399,57 @@ pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
         .collect()
 }
 
+/// An object of an exemption of which there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The object that was probably meant.
+    pub meant: Option<String>,
+}
+
+/// The rules whose findings are about nothing that a snapshot lists by its identity.
+const ABOUT_OTHERS: [&Rule; 5] = [
+    &default_privileges::RULE,
+    &guard_tampered::RULE,
+    &server_object_privileges::RULE,
+    &stored_settings::RULE,
+    &untrusted_code::RULE,
+];
+
+/// Returns that no schema, relation, routine, policy or role has an identity that matches the
+/// pattern of an exemption; `None` where one has, or the rule is about other objects.
+#[must_use]
+pub fn missing(snapshot: &Snapshot, rule: &str, pattern: &str) -> Option<Missing> {
+    if ABOUT_OTHERS.iter().any(|other| other.id == rule) {
+        return None;
+    }
+    let schemas = || snapshot.schemas.iter().map(|schema| quote_ident(&schema.name).into_owned());
+    let roles = snapshot.roles.iter().map(|role| quote_ident(&role.name).into_owned());
+    let relations = || snapshot.relations.iter().map(|of| snapshot.relation_identity(of));
+    let routines = || snapshot.routines.iter().map(|of| snapshot.routine_identity(of));
+    let policies = || {
+        snapshot.policies.iter().filter_map(|policy| {
+            Some(snapshot.policy_identity(policy, snapshot.relation(policy.relation)?))
+        })
+    };
+    let all = || schemas().chain(relations()).chain(routines()).chain(policies());
+    if all().chain(roles.clone()).any(|identity| matches(pattern, &identity)) {
+        return None;
+    }
+    let known: Vec<String> = match pattern.split_once('.') {
+        Some((policy, _)) if policy.contains(" on ") => policies().collect(),
+        Some((schema, name)) if !schemas().any(|known| known == schema) => {
+            schemas().map(|schema| format!("{schema}.{name}")).collect()
+        }
+        Some((schema, _)) => {
+            let of_schema = format!("{schema}.");
+            all().filter(|identity| identity.starts_with(&of_schema)).collect()
+        }
+        None => schemas().chain(roles).collect(),
+    };
+    let meant = nearest(pattern, known.iter().map(String::as_str)).map(str::to_owned);
+    Some(Missing { meant })
+}
+
 /// Whether `text` matches `pattern`, in which `*` matches any characters, `?` matches one, and a
 /// backslash escapes the character after it. The time grows with their lengths; where a part of the
 /// pattern between two `*` contains `?`, with the product of the lengths of this part and the text.
@@ -739,6 +794,26 @@ mod tests {
             let later = Exemption { accepted: [].into(), ..pattern };
             assert_eq!(Exemptions::new(vec![later]).apply(found, UNCHANGED, false), []);
         }
+    }
+
+    #[test]
+    fn object_that_does_not_exist_is_missing_and_the_one_that_was_meant_is_named() {
+        let world = World::conforming();
+        let snapshot = world.snapshot.clone().complete();
+        let routine = snapshot.routine_identity(&snapshot.routines[0]);
+        for known in ["public.judgments", "public.*", "*", "public", "anon", &routine] {
+            assert_eq!(missing(&snapshot, "rls_disabled", known), None, "{known}");
+        }
+        let meant = |pattern: &str| {
+            missing(&snapshot, "rls_disabled", pattern).map(|missing| missing.meant)
+        };
+        let some = |name: &str| Some(Some(name.to_owned()));
+        assert_eq!(meant("public.judgmnts"), some("public.judgments"));
+        assert_eq!(meant("publik.judgments"), some("public.judgments"));
+        assert_eq!(meant("publik.*"), some("public.*"));
+        assert_eq!(meant("annon"), some("anon"));
+        assert_eq!(meant("public.something_to_come"), Some(None));
+        assert_eq!(missing(&snapshot, "default_privileges", "no such thing"), None);
     }
 
     #[test]

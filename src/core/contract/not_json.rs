@@ -196,7 +196,14 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["{\"grant\": 1}", "grant", "grants to: anon", "-- a comment", "set: 1", "-- x\n{\"a\": 1}"] {
+        for text in [
+            "{\"grant\": 1}",
+            "grant",
+            "grants to: anon",
+            "-- a comment",
+            "set: 1",
+            "-- x\n{\"a\": 1}",
+        ] {
             assert!(!shown(text).starts_with("the text is SQL"), "{text}");
         }
     }
