@@ -2,7 +2,7 @@
 
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
-use crate::pg::report::unknown_argument;
+use crate::pg::report::{unknown_argument, unknown_schema};
 use crate::store::Installation;
 use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
@@ -253,7 +253,7 @@ impl Filter {
                 );
                 known.sort_unstable();
                 known.dedup();
-                unknown_argument("schema", name, &known);
+                unknown_schema(name, &known);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::catalog;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::lock_timeout;
-use crate::pg::report::{Report, unknown_argument};
+use crate::pg::report::{Report, unknown_schema};
 use crate::pg::write::text_datum;
 use crate::store::frozen::{self, Change, Frozen};
 use crate::store::{Installation, contract};
@@ -174,7 +174,7 @@ fn known(
     for name in &names {
         if valid.binary_search(&name.as_str()).is_err() {
             let valid: Vec<_> = valid.iter().map(|name| printable(name)).collect();
-            unknown_argument("schema", name, &valid.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+            unknown_schema(name, &valid.iter().map(AsRef::as_ref).collect::<Vec<_>>());
         }
     }
     names

@@ -8,7 +8,7 @@ use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::clock;
 use crate::pg::heap::interrupts;
-use crate::pg::report::{Report, unknown_argument};
+use crate::pg::report::{Report, unknown_argument, unknown_schema};
 use crate::pg::text::utc;
 use crate::store::Installation;
 use crate::store::contract::{highest_version, next_version};
@@ -134,7 +134,7 @@ fn existing(mut wanted: Vec<String>, present: &Snapshot) -> Vec<String> {
                 .map(|s| s.name.as_str())
                 .filter(|s| !s.starts_with("pg_"))
                 .collect();
-            unknown_argument("schema", name, &known);
+            unknown_schema(name, &known);
         }
     }
     wanted.sort();

@@ -3,7 +3,7 @@
 
 use super::text::for_message;
 use dragonfly_core::sql::similar::did_you_mean;
-use dragonfly_core::sql::{capitalized, printable};
+use dragonfly_core::sql::{capitalized, printable, quote_literal};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ffi::{CString, c_char, c_int};
@@ -94,6 +94,22 @@ pub fn to_server_log(line: &str) {
             });
         }
     }
+}
+
+/// Raises the error for a schema that is not among the valid ones. Where it is a list of them, the
+/// HINT says how to name several.
+pub fn unknown_schema(given: &str, valid: &[&str]) -> ! {
+    let names: Vec<&str> = given.split(',').map(str::trim).collect();
+    if names.len() > 1 && names.iter().all(|name| valid.contains(name)) {
+        let names: Vec<String> = names.into_iter().map(quote_literal).collect();
+        Report {
+            message: format!("unrecognized schema \"{}\"", printable(given)),
+            detail: String::new(),
+            hint: format!("To name several schemas, use ARRAY[{}].", printable(&names.join(", "))),
+        }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    }
+    unknown_argument("schema", given, valid)
 }
 
 /// Raises the error for an argument with an unknown name. The HINT names the valid one that was

@@ -384,6 +384,9 @@ fn one_schema_is_named_as_a_text_and_several_as_an_array() {
         let call = format!("SELECT * FROM ops.adopt({schemas})");
         assert_eq!(details(client, &call, "schemas"), [expected], "{call}");
     }
+    let error = attempt(client, "SELECT * FROM ops.adopt('api, data')").unwrap_err();
+    assert_eq!(error.message, "unrecognized schema \"api, data\"");
+    assert_eq!(error.hint, "To name several schemas, use ARRAY['api', 'data'].");
 }
 
 #[test]
@@ -399,6 +402,60 @@ fn schema_that_is_created_later_is_reported_where_a_client_can_use_it() {
         GRANT USAGE ON SCHEMA reports TO app_user; GRANT SELECT ON reports.t TO app_user";
     attempt(client, open).unwrap();
     assert_eq!(column(client, found), ["ungoverned_schema_access reports app_user"]);
+}
+
+#[test]
+fn role_of_the_api_is_a_client_and_a_worker_is_shown_with_what_follows() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client
+        .batch_execute(
+            "CREATE ROLE tenant_owner; CREATE ROLE tenant_api LOGIN; CREATE ROLE tenant_report LOGIN;
+            CREATE SCHEMA sales AUTHORIZATION tenant_owner; SET ROLE tenant_owner;
+            CREATE TABLE sales.orders (id int PRIMARY KEY, tenant text);
+            CREATE TABLE sales.totals (id int PRIMARY KEY, total numeric);
+            ALTER TABLE sales.orders ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY tenant ON sales.orders USING (tenant = current_setting('app.tenant'));
+            GRANT USAGE ON SCHEMA sales TO tenant_api, tenant_report;
+            GRANT SELECT, INSERT, UPDATE, DELETE ON sales.orders TO tenant_api;
+            GRANT SELECT ON sales.totals TO tenant_report;
+            RESET ROLE; CREATE EXTENSION dragonfly_guard",
+        )
+        .unwrap();
+    let client = &mut client;
+    let call = "SELECT * FROM ops.adopt('sales')";
+    assert_eq!(
+        details(client, call, "roles"),
+        ["client tenant_api; worker tenant_report; owner tenant_owner"]
+    );
+    assert_eq!(
+        details(client, call, "worker"),
+        ["is not limited by row security rules: policies that open all rows to it are no findings"]
+    );
+    adopt_sales(client);
+    let change =
+        details(client, &format!("{}, replace => true)", &call[..call.len() - 1]), "client");
+    let [change] = change.as_slice() else { panic!("{change:?}") };
+    for opening in [
+        "ALTER POLICY tenant ON sales.orders USING (true)",
+        "CREATE POLICY oops ON sales.orders TO tenant_api USING (true)",
+    ] {
+        let error = attempt(client, opening).unwrap_err();
+        assert!(error.message.contains("rls_policy_always_true"), "{opening}: {}", error.message);
+    }
+    attempt(client, change).unwrap();
+    assert_eq!(
+        column(
+            client,
+            "SELECT role->>'kind' FROM jsonb_array_elements(ops.contract()->'roles') AS role
+            WHERE role->>'name' = 'tenant_report'"
+        ),
+        ["client"]
+    );
+}
+
+fn adopt_sales(client: &mut Client) {
+    attempt(client, "SELECT * FROM ops.adopt('sales', dry_run => false)").unwrap();
 }
 
 #[test]

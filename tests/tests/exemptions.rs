@@ -72,6 +72,63 @@ fn exempted_finding_is_hidden_and_listed_on_request() {
 }
 
 #[test]
+fn notice_says_what_is_missing_what_does_not_expire_and_what_is_back() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    attempt(
+        &mut client,
+        "SET dragonfly_guard.mode = off; GRANT SELECT ON public.plaintiffs TO anon",
+    )
+    .unwrap();
+    let notice = |sql: &str| {
+        let output = cluster.client_program("psql", &["-X", "-d", "app", "-c", sql]);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let exempt = |object: &str| {
+        notice(&format!(
+            "SELECT ops.exempt(rule => 'table_privileges', object => '{object}', reason => 'x')"
+        ))
+    };
+    let missing = |object: &str| {
+        format!(
+            "DETAIL:  There is no object \"{object}\" now. The exemption applies to one that is \
+             created later.\n"
+        )
+    };
+    assert_eq!(
+        exempt("public.plaintifs"),
+        format!(
+            "NOTICE:  exemption 1 hides 0 findings and does not expire\n{}HINT:  Did you mean \
+             \"public.plaintiffs\"? To withdraw it, run SELECT ops.unexempt(id => 1);\n",
+            missing("public.plaintifs")
+        )
+    );
+    assert_eq!(
+        exempt("publik.*"),
+        format!(
+            "NOTICE:  exemption 2 hides 0 findings and does not expire\n{}HINT:  Did you mean \
+             \"public.*\"? To withdraw it, run SELECT ops.unexempt(id => 2);\n",
+            missing("publik.*")
+        )
+    );
+    // An object without a finding is there.
+    assert_eq!(
+        exempt("public.judgments"),
+        "NOTICE:  exemption 3 hides 0 findings and does not expire\n"
+    );
+    assert_eq!(exempt("public.*"), "NOTICE:  exemption 4 hides 1 finding and does not expire\n");
+    assert_eq!(
+        exempt("public.plaintiffs"),
+        "NOTICE:  exemption 5 hides 0 findings and does not expire\nDETAIL:  It also covers 1 \
+         finding that another exemption hides.\n"
+    );
+    let withdraw = |id: i32| notice(&format!("SELECT ops.unexempt(id => {id})"));
+    // The other one still hides it.
+    assert_eq!(withdraw(5), "NOTICE:  exemption 5 is withdrawn: 0 findings are back\n");
+    assert_eq!(withdraw(4), "NOTICE:  exemption 4 is withdrawn: 1 finding is back\n");
+}
+
+#[test]
 fn exemption_for_a_role_leaves_the_findings_of_others_and_counts_what_it_hides() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
@@ -105,8 +162,8 @@ fn exemption_for_a_role_leaves_the_findings_of_others_and_counts_what_it_hides()
     };
     assert_eq!(
         notice(&mut client, &exempt("", "public.*")),
-        "NOTICE:  exemption 3 hides 1 finding\nDETAIL:  It also covers 1 finding that another \
-         exemption hides.\n"
+        "NOTICE:  exemption 3 hides 1 finding and does not expire\nDETAIL:  It also covers 1 \
+         finding that another exemption hides.\n"
     );
     let error = attempt(&mut client, &exempt(&of_role("anon"), "public.*")).unwrap_err();
     assert_eq!(error.message, "already exempted by exemption 1");

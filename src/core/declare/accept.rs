@@ -9,7 +9,7 @@ use crate::contract::{ColumnGrants, Contract, RoleKind, Severity, examine_interr
 use crate::finding::Finding;
 use crate::rules::{
     Context, RULES, required_object_missing, rls_disabled, rls_not_forced, role_missing,
-    view_privileges,
+    ungoverned_schema_access, view_privileges,
 };
 use crate::sql::{argument_types, quote_ident, safe_qualified};
 use serde_json::Value;
@@ -364,7 +364,9 @@ impl Candidates<'_, '_> {
     }
 
     fn of_schema(&self, schema: &str) -> Option<Vec<Declaration>> {
-        let privileges = self.privileges();
+        // A schema that the contract does not govern is declared first.
+        let is_ungoverned = *self.finding.rule == ungoverned_schema_access::RULE;
+        let privileges = if is_ungoverned { Privileges::USAGE } else { self.privileges() };
         (privileges == Privileges::USAGE)
             .then(|| self.grant(privileges, On::Schemas(vec![schema.to_owned()])))
     }

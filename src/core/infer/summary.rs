@@ -195,7 +195,10 @@ impl Adoption<'_> {
     /// Returns the kinds that a person should confirm.
     fn kinds(&self) -> Option<String> {
         let kind = |of: &ToConfirm| format!("{} is a {}", named(&of.role), of.kind.as_str());
-        let kinds: Vec<String> = self.to_confirm.iter().map(kind).collect();
+        // Less is checked for a worker.
+        let (workers, others): (Vec<&ToConfirm>, Vec<&ToConfirm>) =
+            self.to_confirm.iter().partition(|of| of.kind == RoleKind::Worker);
+        let kinds: Vec<String> = workers.into_iter().chain(others).map(kind).collect();
         let what = "these kinds of roles were inferred: ";
         (!kinds.is_empty()).then(|| format!("{what}{}", fitted(&kinds, WIDTH - what.len())))
     }
