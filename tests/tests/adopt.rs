@@ -410,7 +410,8 @@ fn role_of_the_api_is_a_client_and_a_worker_is_shown_with_what_follows() {
     let mut client = cluster.connect("postgres", SUPERUSER);
     client
         .batch_execute(
-            "CREATE ROLE tenant_owner; CREATE ROLE tenant_api LOGIN; CREATE ROLE tenant_report LOGIN;
+            "CREATE ROLE tenant_owner; CREATE ROLE tenant_api LOGIN;
+            CREATE ROLE tenant_report LOGIN;
             CREATE SCHEMA sales AUTHORIZATION tenant_owner; SET ROLE tenant_owner;
             CREATE TABLE sales.orders (id int PRIMARY KEY, tenant text);
             CREATE TABLE sales.totals (id int PRIMARY KEY, total numeric);
