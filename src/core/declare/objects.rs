@@ -1,6 +1,5 @@
 //! The objects of a contract that is being amended, by name.
 
-use super::rename::taken;
 use super::{Cause, FunctionName, Name, Unfit};
 use crate::catalog::{Command, PUBLIC, Policy, Relation, RelationKind, Routine, Snapshot};
 use crate::contract::{Contract, FunctionDecl, RoleKind, SequenceDecl, TableDecl, ViewDecl};
@@ -593,4 +592,14 @@ fn ambiguous(name: &Name, how: &str) -> Unfit {
         format!("several functions {name} are {how}"),
         "Add the types of the arguments in parentheses.",
     )
+}
+
+/// Returns the reason why a declared object cannot have a name that is declared too, with both ways
+/// out. `noun` is the word of DROP.
+pub(super) fn taken(message: String, noun: &str, from: impl Display, to: impl Display) -> Unfit {
+    let hint = format!(
+        "To keep what is declared for {from}, put DROP {noun} {to}; before the statement. To keep \
+         what is declared for {to}, write DROP {noun} {from}; in place of the statement."
+    );
+    Unfit::new(message, hint)
 }

@@ -1,11 +1,10 @@
 //! ALTER ... RENAME and SET SCHEMA: what is declared for a name is declared for another one.
 
 use super::amendment::Amendment;
-use super::objects::Kind;
+use super::objects::{Kind, taken};
 use super::{Name, Renamed, Target, Unfit};
 use crate::sql::{printable, safe_ident, safe_qualified};
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 impl Amendment<'_> {
     pub(super) fn rename(&mut self, renamed: &Renamed) -> Result<(), Unfit> {
@@ -115,16 +114,6 @@ impl Amendment<'_> {
         }
         Ok(())
     }
-}
-
-/// Returns the reason why a declared object cannot have a name that is declared too, with both ways
-/// out. `noun` is the word of DROP.
-pub(super) fn taken(message: String, noun: &str, from: impl Display, to: impl Display) -> Unfit {
-    let hint = format!(
-        "To keep what is declared for {from}, put DROP {noun} {to}; before the statement. To keep \
-         what is declared for {to}, write DROP {noun} {from}; in place of the statement."
-    );
-    Unfit::new(message, hint)
 }
 
 fn in_list(names: &mut [String], from: &str, to: &str) {
