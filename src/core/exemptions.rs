@@ -292,8 +292,8 @@ impl Exemptions {
         })
     }
 
-    /// Returns the exemption that a finding had while its object had an `earlier` name: an exemption
-    /// of its rule about one finding, or by pattern.
+    /// Returns the exemption that a finding had while its object had an `earlier` name: an
+    /// exemption of its rule about one finding, or by pattern.
     #[must_use]
     pub fn of_name(&self, finding: &Finding, earlier: &str) -> Option<&Exemption> {
         let identity = &finding.object.identity;

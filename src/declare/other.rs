@@ -35,15 +35,16 @@ pub fn alter_role_set(
     without(values.is_empty(), "RESET of contract.kind")?;
     let value = values.join(", ");
     let kinds = [RoleKind::Client, RoleKind::Worker, RoleKind::Owner, RoleKind::Login];
-    match kinds.into_iter().find(|kind| kind.as_str() == value) {
-        Some(kind) => Ok(vec![Declaration::Kind(name, kind)]),
-        None => {
-            let message = format!("unrecognized kind of role: \"{}\"", printable(&value));
-            let names = kinds.map(RoleKind::as_str);
-            let hint = "Use client, worker, owner or login.";
-            Err(Unfit { cause: Cause::Invalid, ..Unfit::unknown(message, hint, &value, names) })
-        }
-    }
+    let Some(kind) = kinds.into_iter().find(|kind| kind.as_str() == value) else {
+        let message = format!("unrecognized kind of role: \"{}\"", printable(&value));
+        let names = kinds.map(RoleKind::as_str);
+        let hint = "Use client, worker, owner or login.";
+        return Err(Unfit {
+            cause: Cause::Invalid,
+            ..Unfit::unknown(message, hint, &value, names)
+        });
+    };
+    Ok(vec![Declaration::Kind(name, kind)])
 }
 
 /// Returns the values after SET; none for RESET and SET TO DEFAULT.

@@ -754,7 +754,7 @@ impl Checked<'_, '_> {
             is_wanted: &|cx, regression| {
                 is_offered(regression) && !self.exempt.finding(cx, &regression.audited)
             },
-            whole: &|| self.whole(),
+            whole: &|| Some(self.whole()),
             is_exempt: &|cx, finding| self.exempt.hides(cx, finding),
             // SAFETY: reads a variable of the backend.
             runner: unsafe { pg_sys::GetUserId() }.to_u32(),
@@ -784,7 +784,7 @@ impl Checked<'_, '_> {
             before: self.old,
             after: &after,
             granted_to_public: &self.granted_to_public,
-            whole: &|| self.whole(),
+            whole: &|| Some(self.whole()),
             is_exempt: &|cx, finding| self.exempt.hides(cx, finding),
         };
         // SAFETY: reads a variable of the backend.
@@ -803,13 +803,13 @@ impl Checked<'_, '_> {
 
     /// Reads both states of everything that the rules check, as an audit would: a declaration may
     /// concern objects that the transaction does not change.
-    fn whole(&self) -> Option<[Snapshot; 2]> {
+    fn whole(&self) -> [Snapshot; 2] {
         let now = self.exempt.now;
         let then = transaction::before(now);
         let own = Own::find(now);
         let contract = &self.states.contract;
         let read = |state| catalog::with_parts(state, catalog::objects_of(state, contract, &own));
-        Some([read(&then), read(now)])
+        [read(&then), read(now)]
     }
 }
 

@@ -160,15 +160,20 @@ impl Redefined {
             || self.schemas.iter().any(|(was, _)| in_schema(name, was).is_some())
     }
 
-    /// Returns the name that an object had before, where it is another one: `Some(None)` for an
-    /// object that has only been redefined.
-    fn earlier(&self, name: &str) -> Option<Option<String>> {
+    /// Whether an object has another name or another definition.
+    fn has(&self, name: &str) -> bool {
+        self.objects.contains_key(name)
+            || self.schemas.iter().any(|(_, is)| in_schema(name, is).is_some())
+    }
+
+    /// Returns the name that an object had before, where it is another one.
+    fn earlier(&self, name: &str) -> Option<String> {
         if let Some(earlier) = self.objects.get(name) {
-            return Some(earlier.clone().filter(|earlier| earlier != name));
+            return earlier.clone().filter(|earlier| earlier != name);
         }
-        self.schemas
-            .iter()
-            .find_map(|(was, is)| in_schema(name, is).map(|rest| Some(format!("{was}{rest}"))))
+        let in_renamed =
+            |(was, is): &(String, String)| in_schema(name, is).map(|rest| format!("{was}{rest}"));
+        self.schemas.iter().find_map(in_renamed)
     }
 }
 
@@ -235,7 +240,10 @@ fn ended<'a>(
     let mut ended: BTreeMap<i32, Ended<'_>> = BTreeMap::new();
     for finding in found {
         let name = object_name(&finding.object.identity);
-        let Some(earlier) = redefined.earlier(name) else { continue };
+        if !redefined.has(name) {
+            continue;
+        }
+        let earlier = redefined.earlier(name);
         let exemption = match current.about(finding) {
             Some((exemption, Status::Changed)) => {
                 Some(exemption).filter(|_| earlier.is_some() || differs(finding.object.id))

@@ -18,7 +18,7 @@ impl Hint {
     /// If a call has no end.
     #[must_use]
     pub fn read(hint: &str) -> Self {
-        let (hint, instead) = match hint.split_once(" Then run in one transaction:\n") {
+        let (hint, instead) = match hint.split_once("\nThen run in one transaction:\n") {
             Some((hint, sql)) => {
                 let end = sql.find("COMMIT;").expect("the end of a transaction") + "COMMIT;".len();
                 (hint, Some(sql[..end].to_owned()))

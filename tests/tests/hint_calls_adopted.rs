@@ -77,7 +77,7 @@ fn exempting(messages: &str) -> Hint {
     let (_, rest) = messages.split_once("\nOr exempt it:").unwrap_or_default();
     let lines = rest.lines().map(str::trim).filter(|line| !line.is_empty());
     let calls = lines.take_while(|line| line.starts_with("SELECT ops.exempt("));
-    Hint { calls: calls.map(str::to_owned).collect(), afterwards: String::new() }
+    Hint { calls: calls.map(str::to_owned).collect(), ..Hint::default() }
 }
 
 /// A new role of requests.

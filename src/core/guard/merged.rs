@@ -173,7 +173,7 @@ fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
     let renames: BTreeSet<String> = renames.collect();
     let statements = renames.into_iter().chain(renamed.together().iter().cloned());
     Some(format!(
-        "{hint} Then run in one transaction:\nBEGIN;\n{}\nCOMMIT;",
+        "{hint}\nThen run in one transaction:\nBEGIN;\n{}\nCOMMIT;",
         statements.collect::<Vec<_>>().join("\n")
     ))
 }
