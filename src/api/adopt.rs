@@ -140,7 +140,7 @@ impl Wanted {
                 name_deployers(cx, &mut contract);
             }
             valid(&serde_json::to_string(&contract).expect("a contract is JSON"));
-            let to_confirm = roles_to_confirm(cx);
+            let to_confirm = roles_to_confirm(cx, self.mode);
             audit::with_unexempt(&contract.clone(), state, own, |cx, found| Adopted {
                 contract,
                 left_out: inferred.left_out,

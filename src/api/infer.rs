@@ -39,7 +39,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let installation = Installation::now();
     with_inferred(&installation, schemas, mode, |cx, inferred| {
         let Inferred { contract, left_out: failing } = inferred;
-        report_kinds(&roles_to_confirm(cx));
+        report_kinds(&roles_to_confirm(cx, mode));
         if contract.security_definer.accept_empty && !cx.contract.security_definer.accept_empty {
             report_empty_paths(&DefinerPaths::of(cx));
         }

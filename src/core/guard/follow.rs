@@ -43,12 +43,16 @@ impl Declared {
         let mut declarations = new_schemas(after.contract, &renames);
         declarations.extend(renames);
         let held = held(before, after);
+        let earlier = reported(before);
+        let missing: HashSet<&str> = earlier.iter().filter_map(missing_name).collect();
         let left = Left::of(before, after, regressions, states.is_exempt);
         for _ in 0..MOST_ROUNDS {
             let contract = amended(after, &declarations)?;
             let new = Context::new(&contract, after.snapshot, after.access, after.interrupts);
             let mut found = left.added(&new);
             found.retain(|finding| !held.contains(&Subject::of(finding)));
+            found
+                .retain(|finding| missing_name(finding).is_none_or(|name| !missing.contains(name)));
             let more = found.iter().flat_map(|finding| candidates(&new, finding));
             let more: Vec<_> = more.filter(|one| !declarations.contains(one)).collect();
             if more.is_empty() {
@@ -114,6 +118,14 @@ impl Subject {
     fn of(finding: &Finding) -> Self {
         Self { rule: finding.rule.id, object: finding.object.id, roles: finding.roles.clone() }
     }
+}
+
+/// Returns the name, without its schema, of an object that is declared and does not exist. What
+/// has been missing before is not missing because of another name of its schema.
+fn missing_name(finding: &Finding) -> Option<&str> {
+    let identity = Some(finding.object.identity.as_str());
+    let named = identity.filter(|_| finding.object.id == ObjectId::Named)?;
+    Some(named.split_once('.').map_or(named, |(_, name)| name))
 }
 
 /// Returns the findings of the earlier state, with the names that roles have now.

@@ -113,7 +113,7 @@ pub struct Inferred {
 /// privileges. `outcomes` asks the server which access works.
 #[must_use]
 pub fn infer(cx: &Context<'_>, version: &str, mode: Mode, outcomes: &Outcomes<'_>) -> Inferred {
-    let roles = Roles::of(cx);
+    let roles = Roles::of(cx, mode);
     let mut failing = Failing::default();
     // Without access that fails, other access may have to be declared in another way.
     loop {
@@ -297,7 +297,8 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
 /// role, they lose as well.
 #[must_use]
 pub fn heirs(cx: &Context<'_>, roles: &BTreeSet<&str>) -> Vec<(String, Vec<String>)> {
-    let known = Roles::of(cx);
+    // Owners are the same in both modes.
+    let known = Roles::of(cx, Mode::AsIs);
     let heirs_of = |role: &Role| -> Vec<String> {
         let members = roles::members_that_log_in(cx, role).filter(|member| !known.is_owner(member));
         let names = members.map(|member| member.name.clone());
@@ -312,14 +313,15 @@ pub fn heirs(cx: &Context<'_>, roles: &BTreeSet<&str>) -> Vec<(String, Vec<Strin
 
 /// Returns the undeclared roles whose inferred kind a person should confirm, in order of name.
 #[must_use]
-pub fn roles_to_confirm(cx: &Context<'_>) -> Vec<ToConfirm> {
-    Roles::of(cx).to_confirm(cx)
+pub fn roles_to_confirm(cx: &Context<'_>, mode: Mode) -> Vec<ToConfirm> {
+    Roles::of(cx, mode).to_confirm(cx)
 }
 
 /// Makes the roles that run the migrations the deployers of an inferred contract, unless the
 /// contract that was in force names deployers of its own, or they are those of the shipped one.
 pub fn name_deployers(cx: &Context<'_>, contract: &mut Contract) {
-    let deployers: Vec<String> = Roles::of(cx).deployers().map(|role| role.name.clone()).collect();
+    let roles = Roles::of(cx, Mode::AsIs);
+    let deployers: Vec<String> = roles.deployers().map(|role| role.name.clone()).collect();
     if contract.deployers.is_none() && !deployers.is_empty() {
         contract.deployers = Some(deployers);
         contract.omit_shipped_readers();

@@ -1,5 +1,6 @@
 //! The roles of an inferred contract: their kinds, and the reasons for them.
 
+use super::mode::Mode;
 use crate::access::Follow;
 use crate::catalog::{
     Acl, Command, Oid, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation, Role, extension,
@@ -117,8 +118,8 @@ impl<'a> Roles<'a> {
     /// through PUBLIC, the login roles that become them, and those of the roles that the seed
     /// declares which this database uses: others may belong to another database of the cluster.
     /// Roles of the platform are not declared, unless they own what is.
-    pub fn of(cx: &Context<'a>) -> Self {
-        let found = Found::of(cx);
+    pub fn of(cx: &Context<'a>, mode: Mode) -> Self {
+        let found = Found::of(cx, mode);
         let mut kinds = BTreeMap::new();
         for role in &cx.snapshot.roles {
             if let Some((kind, reason)) = found.classify(role) {
@@ -280,6 +281,7 @@ impl Classified<'_> {
 /// What decides about the kinds of roles.
 struct Found<'c, 'a> {
     cx: &'c Context<'a>,
+    mode: Mode,
     /// The grantees in the governed schemas.
     grantees: HashSet<Oid>,
     /// The owners in the governed schemas.
@@ -298,7 +300,7 @@ struct Found<'c, 'a> {
 }
 
 impl<'c, 'a> Found<'c, 'a> {
-    fn of(cx: &'c Context<'a>) -> Self {
+    fn of(cx: &'c Context<'a>, mode: Mode) -> Self {
         let (grantees, owned) = in_schemas(cx);
         let all: usize = owned.values().sum();
         // A person has to decide about other owners that can log in.
@@ -308,6 +310,7 @@ impl<'c, 'a> Found<'c, 'a> {
         let owners = owned.into_keys().collect();
         let mut found = Self {
             cx,
+            mode,
             present: present(cx, &grantees, &owners),
             policies: policies(cx),
             grantees,
@@ -386,7 +389,10 @@ impl<'c, 'a> Found<'c, 'a> {
         Some(match (role.bypass_rls, role.can_login) {
             (true, _) => Reason::BypassesRowSecurity,
             (false, false) if is_used => Reason::IsBecome,
-            _ if self.is_limited_by_policies(role) => Reason::IsLimitedByPolicies,
+            // A strict contract would take privileges from a service that it calls a client.
+            _ if self.mode == Mode::AsIs && self.is_limited_by_policies(role) => {
+                Reason::IsLimitedByPolicies
+            }
             (false, true) => Reason::CanLogIn,
             (false, false) if self.is_group(role) => Reason::IsGroup,
             (false, false) => Reason::CannotLogIn,

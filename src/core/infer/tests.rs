@@ -643,7 +643,7 @@ fn group_whose_privileges_services_inherit_is_a_worker_unless_requests_become_it
     let snapshot = world.snapshot.clone().complete();
     let access = Access::new(&snapshot);
     let cx = Context::new(&world.contract, &snapshot, &access, &|| {});
-    let to_confirm: Vec<String> = roles_to_confirm(&cx)
+    let to_confirm: Vec<String> = roles_to_confirm(&cx, Mode::AsIs)
         .into_iter()
         .map(|of| format!("{} {}: {}", of.role, of.kind.as_str(), of.why))
         .collect();
@@ -668,7 +668,7 @@ fn group_whose_privileges_services_inherit_is_a_worker_unless_requests_become_it
 }
 
 #[test]
-fn role_whose_rows_policies_limit_is_a_client_however_it_logs_in() {
+fn role_whose_rows_policies_limit_is_a_client_in_a_contract_of_what_exists() {
     let kind = |change: &dyn Fn(&mut World)| {
         let mut world = strict_world();
         for name in ["shop_api", "shop_login"] {
@@ -681,7 +681,7 @@ fn role_whose_rows_policies_limit_is_a_client_however_it_logs_in() {
         world.snapshot.policies.retain(|p| p.relation != tenant.relation);
         world.snapshot.policies.push(tenant);
         change(&mut world);
-        inferred(&world).0.kind_of("shop_api")
+        inferred_in(Mode::AsIs, &world).0.kind_of("shop_api")
     };
     let last = |world: &mut World| world.snapshot.policies.len() - 1;
     let (client, worker) = (Some(RoleKind::Client), Some(RoleKind::Worker));
