@@ -329,7 +329,6 @@ fn entry(node: &Node<'_>) -> RangeEntry {
         range: range(node).unwrap_or_else(|| {
             Range::Other(node.text("rtekind").unwrap_or("without a kind").to_owned())
         }),
-        is_lateral: node.flag("lateral"),
     }
 }
 

@@ -277,8 +277,6 @@ pub struct Query {
 pub struct RangeEntry {
     pub name: String,
     pub range: Range,
-    /// Whether the entry is in FROM: rules and grouping add others.
-    pub is_lateral: bool,
 }
 
 /// What a range table entry is.

@@ -117,22 +117,20 @@ impl Reader<'_> {
 
     /// Returns the value of the only row; null where there is none.
     pub(super) fn scalar(&mut self, selected: &Selected, is_boolean: bool) -> Meaning {
-        if selected.0.len() > 1 {
+        let [rows] = &selected.0[..] else {
             // The first row can be one of each query.
             return self.unknown("a value of a UNION", is_boolean);
-        }
-        let mut meaning = if is_boolean {
+        };
+        let Some(column) = rows.columns.first().cloned() else {
+            return self.unknown("", is_boolean);
+        };
+        let is_found = Rc::new(self.exists(selected, |_, _| Formula::TRUE));
+        let null = if is_boolean {
             Meaning::Condition(Rc::new(Formula::NULL))
         } else {
             Meaning::Value(Value::Null)
         };
-        for rows in &selected.0 {
-            let one = Selected::one(Rc::clone(&rows.condition), Vec::new(), rows.reads);
-            let is_found = Rc::new(self.exists(&one, |_, _| Formula::TRUE));
-            let Some(column) = rows.columns.first().cloned() else { continue };
-            meaning = self.when(&is_found, column, meaning);
-        }
-        meaning
+        self.when(&is_found, column, null)
     }
 
     /// Returns the rows of a query.

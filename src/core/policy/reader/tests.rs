@@ -130,7 +130,7 @@ fn query(targets: Vec<Expression>) -> Query {
 fn select_from(relation: Oid, condition: Option<Expression>) -> Query {
     let range = Range::Relation { oid: relation, with_children: true };
     Query {
-        entries: vec![RangeEntry { name: "r".to_owned(), range, is_lateral: false }],
+        entries: vec![RangeEntry { name: "r".to_owned(), range }],
         from: vec![FromItem::Entry(1)],
         condition,
         ..query(vec![boolean(Some(true))])
