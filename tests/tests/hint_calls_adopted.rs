@@ -84,7 +84,7 @@ fn exempting(messages: &str) -> Hint {
 const NURSE: &str = "CREATE ROLE nurse; GRANT nurse TO authenticator";
 
 /// Statements of a first day, each with what runs before it.
-const STATEMENTS: [(&str, &str); 11] = [
+const STATEMENTS: [(&str, &str); 12] = [
     (NURSE, "GRANT SELECT ON public.plots TO nurse"),
     (NURSE, "GRANT SELECT ON public.posts TO nurse"),
     ("", "CREATE OR REPLACE VIEW public.free_plots AS SELECT id, label FROM public.plots"),
@@ -93,6 +93,7 @@ const STATEMENTS: [(&str, &str); 11] = [
     ("", "DROP SCHEMA jobs CASCADE"),
     ("", "DROP TABLE jobs.queue CASCADE"),
     ("", "DROP POLICY \"Published posts are visible.\" ON public.posts"),
+    ("", "ALTER POLICY \"Published posts are visible.\" ON public.posts TO authenticated"),
     ("", "ALTER TABLE public.posts DISABLE ROW LEVEL SECURITY"),
     ("", "GRANT SELECT ON jobs.done TO PUBLIC"),
     ("", "GRANT SELECT ON jobs.done TO anon"),

@@ -225,10 +225,10 @@ fn has_plain_modifiers(text: &str) -> bool {
 fn are_plain_brackets(text: &str) -> bool {
     let mut rest = text.trim_end();
     while let Some(inner) = rest.strip_prefix('[') {
-        let Some(after) = inner.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix(']')
-        else {
+        let Some((size, after)) = inner.split_once(']') else { return false };
+        if !size.trim().bytes().all(|byte| byte.is_ascii_digit()) {
             return false;
-        };
+        }
         rest = after.trim_start();
     }
     rest.is_empty()

@@ -311,7 +311,8 @@ fn created_table(declaration: &Declaration) -> Option<&Name> {
     if let Declaration::Create(Target::Table(name)) = declaration { Some(name) } else { None }
 }
 
-/// Returns the policies of a table without which one that is declared is missing.
+/// Returns the declarations of the policies of a table without which one that is declared is
+/// missing: of those that are dropped, and of those that are no longer for some role.
 fn dropped_policies(
     before: &Context<'_>,
     after: &Context<'_>,
@@ -324,13 +325,21 @@ fn dropped_policies(
         return vec![];
     };
     let table = Name::new(after.snapshot.schema_name(relation.schema), &relation.name);
-    let exists = |policy: &&Policy| after.snapshot.policies.iter().any(|p| p.oid == policy.oid);
-    let dropped = before.snapshot.policies_of(oid).iter().filter(|policy| !exists(policy));
-    dropped
-        .filter(|policy| policy.permissive)
-        .map(|policy| header(before.snapshot, policy, &table))
-        .map(Declaration::DropPolicy)
-        .collect()
+    let mut declarations = Vec::new();
+    for policy in before.snapshot.policies_of(oid).iter().filter(|policy| policy.permissive) {
+        let now = after.snapshot.policies_of(oid).iter().find(|now| now.oid == policy.oid);
+        if now.is_some_and(|now| policy.roles.iter().all(|role| now.roles.contains(role))) {
+            continue;
+        }
+        declarations.push(Declaration::DropPolicy(header(before.snapshot, policy, &table)));
+        let altered = now.map(|now| PolicyHeader {
+            all_rows: now.commands().into_iter().filter(|c| now.is_for_all_rows(*c)).collect(),
+            ..header(after.snapshot, now, &table)
+        });
+        let altered = altered.filter(|header| !header.roles.is_empty());
+        declarations.extend(altered.map(Declaration::CreatePolicy));
+    }
+    declarations
 }
 
 /// Returns the header of a policy.
