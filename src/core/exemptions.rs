@@ -6,7 +6,7 @@
 
 use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::Severity;
-use crate::finding::{Finding, GRANTEES, fingerprint};
+use crate::finding::{CALLED_BY, Finding, GRANTEES, fingerprint};
 use crate::rule::Rule;
 use crate::rules::{
     RULES, default_privileges, guard_tampered, server_object_privileges, stored_settings,
@@ -71,6 +71,8 @@ impl Accepted {
             evidence.remove("exposed_routines");
             // The fingerprint identifies the grantees.
             evidence.remove(GRANTEES);
+            // Another caller changes nothing about what is permitted.
+            evidence.remove(CALLED_BY);
         }
         let hash = object_hash(finding.object.id).unwrap_or_default();
         let state = fingerprint(&[&hash, &evidence.to_string()]);
@@ -563,6 +565,17 @@ mod tests {
         assert_eq!(shown[0].detail, found[0].detail);
         let others = findings(&world(), "table_privileges");
         assert_eq!(exemptions.apply(others.clone(), UNCHANGED, false), others);
+    }
+
+    #[test]
+    fn exemption_of_a_routine_does_not_end_because_something_else_calls_it() {
+        let mut found = findings(&world(), "security_definer_search_path");
+        found[0].evidence["called_by"] = serde_json::json!(["policy p on public.t"]);
+        let exemptions = Exemptions::new(vec![exemption_of(&found[0])]);
+        found[0].evidence["called_by"] = serde_json::json!(["policy a on public.a"]);
+        assert_eq!(exemptions.apply(found.clone(), UNCHANGED, false), []);
+        found[0].evidence["problem"] = serde_json::json!("another one");
+        assert_eq!(exemptions.apply(found, UNCHANGED, false).len(), 1);
     }
 
     #[test]

@@ -229,6 +229,9 @@ impl Draft {
 /// The key of the evidence that lists the grantees.
 pub(crate) const GRANTEES: &str = "grantees";
 
+/// The evidence that names what calls a routine: a reason for the privilege, and no part of it.
+pub(crate) const CALLED_BY: &str = "called_by";
+
 /// Drafts of a rule that state one problem: one draft, or several that differ in the grantee only.
 #[derive(Debug, Clone)]
 pub struct Problem {

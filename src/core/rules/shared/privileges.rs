@@ -8,7 +8,7 @@ use crate::catalog::{
 };
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Verb::{Has, Lacks};
-use crate::finding::{Draft, Measure, Predicate};
+use crate::finding::{CALLED_BY, Draft, Measure, Predicate};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
 use crate::rules::context::Context;
 use crate::sql::{listed, printable};
@@ -230,7 +230,7 @@ impl Target<'_> {
                 .evidence(json!({
                     "problem": "needed",
                     "privileges": Privileges::EXECUTE.words(),
-                    "called_by": self.used_by(cx),
+                    CALLED_BY: self.used_by(cx),
                 }))
                 .measure(
                     Measure::excess("needed", Privileges::EXECUTE.words())
@@ -462,7 +462,7 @@ impl Target<'_> {
             "column": self.columns.first(),
         });
         if !used.is_empty() {
-            evidence["called_by"] = used.into();
+            evidence[CALLED_BY] = used.into();
         }
         self.draft(severity, (role, &name), Predicate { verb: Has, rest })
             .key(format!("undeclared {privileges}{to_all}{column}"))
