@@ -599,8 +599,8 @@ fn command_that_removes_the_reason_of_a_privilege_warns() {
         attempt(&mut client, "DROP POLICY IF EXISTS r ON s.t").unwrap();
     }
     assert!(cluster.log().contains(
-        "If it is needed no longer, revoke it: REVOKE EXECUTE ON ROUTINE s.danger() FROM visitor; \
-         If this is intended, declare it"
+        "If it is needed no longer, revoke it: REVOKE EXECUTE ON ROUTINE s.danger() FROM \
+         visitor;\n\tIf this is intended, exempt it: SELECT ops.exempt("
     ));
     let log = cluster.log();
     let hint = log.lines().find(|line| line.contains("If it is needed no longer")).unwrap();
