@@ -43,6 +43,19 @@ impl<'a> Mentioned<'a> {
         Self { state, functions, views, columns }
     }
 
+    /// Whether one of some columns of a table is generated.
+    pub fn generates(&self, relation: Oid, columns: &[i16]) -> bool {
+        let table = Table::open(oids::PG_ATTRDEF);
+        let number = table.column("adnum");
+        let (mut has_default, keys) = (false, [(table.column("adrelid"), relation)]);
+        table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
+            has_default |= columns.contains(&(row.int(number) as i16));
+        });
+        let is_generated =
+            |number: &i16| self.column(relation, *number).is_some_and(|c| c.generated.is_some());
+        has_default && columns.iter().any(is_generated)
+    }
+
     fn read_operator(&self, oid: Oid) -> Option<Operator> {
         let table = Table::open(oids::PG_OPERATOR);
         let column = |name| table.column(name);
@@ -220,6 +233,40 @@ impl<'a> Mentioned<'a> {
             }
         });
         stored::query(&found?).ok().flatten().map(Rc::new)
+    }
+}
+
+/// The catalog with an assumption about columns: that all can be null, or none can.
+pub struct Assumed<'a> {
+    /// The catalog.
+    pub of: &'a Mentioned<'a>,
+    /// Whether columns can be null.
+    pub nullable: bool,
+}
+
+impl Catalog for Assumed<'_> {
+    fn operator(&self, oid: Oid) -> Option<Operator> {
+        self.of.operator(oid)
+    }
+
+    fn function(&self, oid: Oid) -> Option<Rc<Function>> {
+        self.of.function(oid)
+    }
+
+    fn column(&self, _relation: Oid, _number: i16) -> Option<Column> {
+        Some(Column { nullable: self.nullable, generated: None })
+    }
+
+    fn view(&self, relation: Oid) -> Option<Rc<Query>> {
+        self.of.view(relation)
+    }
+
+    fn is_deterministic(&self, collation: Oid) -> bool {
+        self.of.is_deterministic(collation)
+    }
+
+    fn interrupts(&self) {
+        self.of.interrupts();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads `pg_policy`.
 
 use super::caller::is_never_true;
-use super::expressions::Mentioned;
+use super::expressions::{Assumed, Mentioned};
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
@@ -124,7 +124,15 @@ type Columns = Vec<(i16, Option<policy::facts::Column>)>;
 /// on which the answers depend.
 struct Conditions<'a> {
     mentioned: &'a Mentioned<'a>,
-    known: HashMap<Vec<u8>, (Condition, Columns)>,
+    known: HashMap<Vec<u8>, (Condition, Depends)>,
+}
+
+/// What the answers about a condition depend on.
+enum Depends {
+    /// On these columns not being generated, and not on which columns can be null.
+    Plain(Vec<i16>),
+    /// On these columns as they are.
+    Columns(Columns),
 }
 
 impl<'a> Conditions<'a> {
@@ -136,14 +144,20 @@ impl<'a> Conditions<'a> {
     /// none.
     fn of(&mut self, row: &Row<'_>, column: Column, relation: Oid) -> Option<Condition> {
         let text = row.bytes(column)?;
-        if let Some((known, columns)) = self.known.get(&text)
-            && columns.iter().all(|(number, is)| self.mentioned.column(relation, *number) == *is)
+        let column_is = |(number, is): &(i16, _)| self.mentioned.column(relation, *number) == *is;
+        if let Some((known, depends)) = self.known.get(&text)
+            && match depends {
+                Depends::Plain(columns) => !self.mentioned.generates(relation, columns),
+                Depends::Columns(columns) => columns.iter().all(column_is),
+            }
         {
             return Some(*known);
         }
         let stored = row.text(column).and_then(|text| stored::expression(&text).ok());
-        let proven = stored.map(|condition| policy::prove(self.mentioned, relation, &condition));
-        let proven = proven.unwrap_or_default();
+        let (proven, depends) = match stored {
+            Some(condition) => self.prove(relation, &condition),
+            None => (policy::Proven::default(), Depends::Plain(vec![])),
+        };
         let expression = CString::new(text.as_slice()).ok()?;
         let condition = Condition {
             // A row in which the condition is null because a column is, is an exception.
@@ -155,10 +169,25 @@ impl<'a> Conditions<'a> {
             is_never_true_for_any_caller: proven.is_never_true,
             asks_memberships: asks_memberships(&text),
         };
-        let column = |number| (number, self.mentioned.column(relation, number));
-        let columns = proven.columns.into_iter().map(column).collect();
-        self.known.insert(text, (condition, columns));
+        self.known.insert(text, (condition, depends));
         Some(condition)
+    }
+
+    /// Proves what it can of a condition. Which columns can be null is read only if it matters:
+    /// thousands of tables have policies with the same condition.
+    fn prove(&self, relation: Oid, condition: &stored::Expression) -> (policy::Proven, Depends) {
+        let assume = |nullable| {
+            policy::prove(&Assumed { of: self.mentioned, nullable }, relation, condition)
+        };
+        let proven = assume(true);
+        let columns: Vec<i16> = proven.columns.iter().copied().collect();
+        if proven == assume(false) && !self.mentioned.generates(relation, &columns) {
+            return (proven, Depends::Plain(columns));
+        }
+        let proven = policy::prove(self.mentioned, relation, condition);
+        let column = |number: &i16| (*number, self.mentioned.column(relation, *number));
+        let columns = proven.columns.iter().map(column).collect();
+        (proven, Depends::Columns(columns))
     }
 }
 
