@@ -115,7 +115,6 @@ impl<'a> Mentioned<'a> {
             let is_built_in = oid < FIRST_NORMAL;
             let defaults = row.text(column("proargdefaults"));
             found = Some(Rc::new(Function {
-                schema: row.oid(column("pronamespace")),
                 name: row.name(column("proname")),
                 is_built_in,
                 is_strict: row.bool(column("proisstrict")),
@@ -316,12 +315,14 @@ impl Catalog for Mentioned<'_> {
 
 /// Whether a stored expression calls a function, or an operator, that is not the server's.
 fn calls_code_of_an_application(text: &str) -> bool {
-    [":funcid ", ":opno ", ":opfuncid "].iter().any(|field| {
-        let mut numbers = text.split(field).skip(1).map(|rest| rest.split(' ').next());
-        numbers.any(|number| {
-            number.and_then(|number| number.parse().ok()).is_none_or(|oid: Oid| oid >= FIRST_NORMAL)
-        })
-    })
+    [":funcid ", ":opno ", ":opfuncid "]
+        .iter()
+        .any(|field| oids_in(text, field).any(|oid| oid.is_none_or(|oid| oid >= FIRST_NORMAL)))
+}
+
+/// Returns the OIDs in a field of the nodes of a stored expression; `None` for what is none.
+pub fn oids_in(text: &str, field: &str) -> impl Iterator<Item = Option<Oid>> {
+    text.split(field).skip(1).map(|rest| rest.split(' ').next()?.parse().ok())
 }
 
 /// Returns what is known of a key, and reads it the first time.

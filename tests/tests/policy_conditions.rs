@@ -53,20 +53,19 @@ impl Server {
             };
             server.operators.insert(row.get(0), operator);
         }
-        let functions = "SELECT p.oid, n.oid, proname, p.oid < 16384, proisstrict,
+        let functions = "SELECT p.oid, proname, p.oid < 16384, proisstrict,
                 provolatile = 'v', pronargs::int, proargdefaults::text, prosqlbody::text
-            FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace";
+            FROM pg_proc p";
         for row in client.query(functions, &[]).unwrap() {
-            let defaults: Option<String> = row.get(7);
-            let body: Option<String> = row.get(8);
+            let defaults: Option<String> = row.get(6);
+            let body: Option<String> = row.get(7);
             let query = body.and_then(|body| stored::query(&body).unwrap());
             let function = Function {
-                schema: row.get(1),
-                name: row.get(2),
-                is_built_in: row.get(3),
-                is_strict: row.get(4),
-                is_volatile: row.get(5),
-                argument_count: row.get::<_, i32>(6) as usize,
+                name: row.get(1),
+                is_built_in: row.get(2),
+                is_strict: row.get(3),
+                is_volatile: row.get(4),
+                argument_count: row.get::<_, i32>(5) as usize,
                 defaults: defaults.map_or_else(Vec::new, |d| stored::expressions(&d).unwrap()),
                 body: query.map_or(Body::Opaque, |query| Body::Query(Box::new(query))),
             };

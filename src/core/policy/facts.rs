@@ -41,8 +41,6 @@ pub struct Operator {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Function {
-    /// The OID of its schema.
-    pub schema: Oid,
     pub name: String,
     pub is_built_in: bool,
     pub is_strict: bool,

@@ -45,7 +45,6 @@ impl Catalog for Fake {
     fn function(&self, oid: Oid) -> Option<Rc<Function>> {
         let body = self.body.clone().filter(|_| oid == HELPER).unwrap_or(Body::Opaque);
         Some(Rc::new(Function {
-            schema: 2200,
             name: "helper".to_owned(),
             is_built_in: false,
             is_strict: self.is_strict,
