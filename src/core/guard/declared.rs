@@ -14,7 +14,7 @@ use crate::declare::{
 use crate::finding::Finding;
 use crate::rule::Recheck;
 use crate::rules::{Context, rls_disabled, rls_policy_missing};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 /// Declarations under which a contract would allow some findings, and what has to be done beside
@@ -79,20 +79,20 @@ impl Declared {
             }
             None => Left::of(before, after, regressions, states.is_exempt).among(&new),
         };
-        let mut declared = Self {
-            findings: regressions.iter().map(|r| r.finding.fingerprint.clone()).collect(),
-            declarations,
-            exempt: vec![],
-            afterwards: vec![],
-            together: vec![],
-        };
-        left.into_iter().try_for_each(|left| declared.add(states, &change, &left))?;
+        let rejected = Rejected::by(&change);
+        let mut declared = Self::following(regressions, declarations, vec![], vec![]);
+        left.into_iter().try_for_each(|left| declared.add(states, &rejected, &left))?;
         Some(declared)
     }
 
     /// Adds what has to be done about a finding that is left; `None` where nothing helps.
-    fn add(&mut self, states: States<'_>, change: &Change<'_>, left: &LeftOver) -> Option<()> {
-        if is_rejected(change, &left.finding) {
+    fn add(
+        &mut self,
+        states: States<'_>,
+        rejected: &Rejected<'_, '_>,
+        left: &LeftOver,
+    ) -> Option<()> {
+        if rejected.contains(&left.finding) {
             return None;
         }
         let fix = fix_of_new(states.after, &left.finding).filter(|_| left.is_new);
@@ -174,13 +174,34 @@ impl Declared {
     }
 }
 
-/// Whether the guard rejects a finding. Rules about single routines are checked separately, and do
-/// not depend on what is declared.
-pub(super) fn is_rejected(change: &Change<'_>, finding: &Finding) -> bool {
-    let is_it = |r: &Regression| {
-        r.action == GuardAction::Block && r.audited.fingerprint == finding.fingerprint
-    };
-    finding.rule.recheck != Recheck::Routines && change.regressions(finding.rule).iter().any(is_it)
+/// The findings that the guard rejects, determined once for each rule that is asked for.
+pub(super) struct Rejected<'c, 'a> {
+    change: &'c Change<'a>,
+    by_rule: RefCell<HashMap<&'static str, HashSet<String>>>,
+}
+
+impl<'c, 'a> Rejected<'c, 'a> {
+    pub fn by(change: &'c Change<'a>) -> Self {
+        Self { change, by_rule: RefCell::default() }
+    }
+
+    /// Whether the guard rejects a finding. Rules about single routines are checked separately, and
+    /// do not depend on what is declared.
+    pub fn contains(&self, finding: &Finding) -> bool {
+        let rule = finding.rule;
+        let fingerprints = || {
+            let regressions = self.change.regressions(rule).into_iter();
+            let blocked = regressions.filter(|r| r.action == GuardAction::Block);
+            blocked.map(|r| r.audited.fingerprint).collect()
+        };
+        rule.recheck != Recheck::Routines
+            && self
+                .by_rule
+                .borrow_mut()
+                .entry(rule.id)
+                .or_insert_with(fingerprints)
+                .contains(&finding.fingerprint)
+    }
 }
 
 /// Whether a finding is about a role that did not exist before.
@@ -202,6 +223,8 @@ pub(super) struct Left<'c, 'a> {
     before: &'c Context<'a>,
     /// What is reported here would be there without the declarations.
     known: &'c Context<'a>,
+    /// The findings that are reported there.
+    found: OnceCell<Vec<Finding>>,
     /// The fingerprints of the regressions, and of the findings of the audit about them.
     accepted: HashSet<String>,
     /// The objects of the regressions, and whether these are new.
@@ -221,6 +244,7 @@ impl<'c, 'a> Left<'c, 'a> {
         Self {
             before,
             known,
+            found: OnceCell::new(),
             accepted: fingerprints.map(|finding| finding.fingerprint.clone()).collect(),
             objects: objects.filter(|(id, _)| *id != ObjectId::Named).collect(),
             is_exempt,
@@ -243,7 +267,7 @@ impl<'c, 'a> Left<'c, 'a> {
 
     /// Returns what is left in the later state with the declarations.
     fn among(&self, declared: &Context<'_>) -> Vec<LeftOver> {
-        let known = self.reported(self.known);
+        let known = self.found.get_or_init(|| self.reported(self.known));
         let known: HashSet<_> = known.iter().flat_map(Finding::about).collect();
         // Few transactions need it.
         let earlier = OnceCell::new();

@@ -4,7 +4,7 @@
 use super::calls::exempt_calls;
 use super::change::{Change, Regression};
 use super::completion::Cause;
-use super::declared::{Declared, Left, States, is_rejected};
+use super::declared::{Declared, Left, Rejected, States};
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::Contract;
@@ -42,8 +42,8 @@ impl Declared {
         let after = &Context::new(after.contract, &snapshot, &access, after.interrupts);
         let mut declarations = new_schemas(after.contract, &renames);
         declarations.extend(renames);
-        let held = held(before, after);
         let earlier = reported(before);
+        let held = held(&earlier, before, after);
         let missing: HashSet<&str> = earlier.iter().filter_map(missing_name).collect();
         let left = Left::of(before, after, regressions, states.is_exempt);
         for _ in 0..MOST_ROUNDS {
@@ -129,18 +129,17 @@ fn missing_name(finding: &Finding) -> Option<&str> {
 }
 
 /// Returns the findings of the earlier state, with the names that roles have now.
-fn held(before: &Context<'_>, after: &Context<'_>) -> HashSet<Subject> {
+fn held(found: &[Finding], before: &Context<'_>, after: &Context<'_>) -> HashSet<Subject> {
     let now = |role: &String| {
         let oid = before.snapshot.role_named(role).map(|role| role.oid);
         let role_now = oid.and_then(|oid| after.snapshot.role(oid));
         role_now.map_or_else(|| role.clone(), |role| role.name.clone())
     };
-    let found = reported(before).into_iter();
-    let found = found.filter(|finding| finding.object.id != ObjectId::Named);
+    let found = found.iter().filter(|finding| finding.object.id != ObjectId::Named);
     found
         .map(|finding| Subject {
             roles: finding.roles.iter().map(now).collect(),
-            ..Subject::of(&finding)
+            ..Subject::of(finding)
         })
         .collect()
 }
@@ -155,7 +154,8 @@ fn exemptions(
     found: Vec<Finding>,
 ) -> Option<Vec<String>> {
     let mut calls = new.iter().map(exempt_calls).collect::<Option<Vec<_>>>()?.concat();
-    for finding in found.iter().filter(|finding| is_rejected(change, finding)) {
+    let rejected = Rejected::by(change);
+    for finding in found.iter().filter(|finding| rejected.contains(finding)) {
         if !held.contains(&Subject::of(finding)) {
             return None;
         }
