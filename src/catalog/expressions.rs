@@ -32,6 +32,8 @@ pub struct Mentioned<'a> {
     functions: Known<Oid, Option<Rc<Function>>>,
     views: Known<Oid, Option<Rc<Query>>>,
     columns: Known<Oid, Rc<HashMap<i16, Column>>>,
+    /// The columns with a default or an expression that generates them, once all were read.
+    defaults: Option<HashSet<(Oid, i16)>>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -39,21 +41,42 @@ type Known<K, V> = RefCell<HashMap<K, V>>;
 impl<'a> Mentioned<'a> {
     /// Returns the catalog in a state.
     pub fn in_state(state: &'a State) -> Self {
-        let (functions, views, columns) = Default::default();
-        Self { state, functions, views, columns }
+        let (functions, views, columns, defaults) = Default::default();
+        Self { state, functions, views, columns, defaults }
+    }
+
+    /// Reads in one pass which columns have a default or are generated, for questions about
+    /// thousands of tables.
+    pub fn with_all_defaults(mut self) -> Self {
+        let table = Table::open(oids::PG_ATTRDEF);
+        let (relation, number) = (table.column("adrelid"), table.column("adnum"));
+        let mut all = HashSet::new();
+        table.scan(self.state, |row| {
+            all.insert((row.oid(relation), row.int(number) as i16));
+        });
+        self.defaults = Some(all);
+        self
     }
 
     /// Whether one of some columns of a table is generated.
     pub fn generates(&self, relation: Oid, columns: &[i16]) -> bool {
+        let is_generated =
+            |number: &i16| self.column(relation, *number).is_some_and(|c| c.generated.is_some());
+        self.has_default(relation, columns) && columns.iter().any(is_generated)
+    }
+
+    /// Whether one of some columns of a table has a default or is generated.
+    fn has_default(&self, relation: Oid, columns: &[i16]) -> bool {
+        if let Some(defaults) = &self.defaults {
+            return columns.iter().any(|number| defaults.contains(&(relation, *number)));
+        }
         let table = Table::open(oids::PG_ATTRDEF);
         let number = table.column("adnum");
         let (mut has_default, keys) = (false, [(table.column("adrelid"), relation)]);
         table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
             has_default |= columns.contains(&(row.int(number) as i16));
         });
-        let is_generated =
-            |number: &i16| self.column(relation, *number).is_some_and(|c| c.generated.is_some());
-        has_default && columns.iter().any(is_generated)
+        has_default
     }
 
     fn read_operator(&self, oid: Oid) -> Option<Operator> {

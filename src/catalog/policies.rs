@@ -28,7 +28,11 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
         column("polpermissive"),
     );
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
-    let mentioned = Mentioned::in_state(state);
+    let reads_all = wanted.len() > MOST_LOOKUPS;
+    let mut mentioned = Mentioned::in_state(state);
+    if reads_all {
+        mentioned = mentioned.with_all_defaults();
+    }
     let (mut policies, mut conditions) = (Vec::new(), Conditions::new(&mentioned));
     let mut each = |row: Row<'_>| {
         if !wanted.contains(&row.oid(relation)) {
@@ -60,7 +64,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             rejects_new_rows: check.or(using).is_some_and(|c| c.is_never_true_for_any_caller),
         });
     };
-    if wanted.len() > MOST_LOOKUPS {
+    if reads_all {
         table.scan(state, each);
     } else {
         for oid in &wanted {

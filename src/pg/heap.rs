@@ -235,7 +235,7 @@ impl Table {
             let table = self;
             let visit = |tuple| {
                 interrupts();
-                each(Row { tuple, table })
+                each(Row::from_tuple(tuple, table))
             };
             if let Err(panic) = for_each_tuple(scan, visit) {
                 std::panic::resume_unwind(panic);
@@ -349,6 +349,8 @@ pub fn of_row<T>(
 pub struct Row<'t> {
     tuple: pg_sys::HeapTuple,
     table: &'t Table,
+    /// How many columns the tuple stores before the first null.
+    leading: i16,
 }
 
 impl<'t> Row<'t> {
@@ -357,7 +359,8 @@ impl<'t> Row<'t> {
     /// # Safety
     /// `tuple` belongs to that table and is valid as long as the row is used.
     pub unsafe fn from_tuple(tuple: pg_sys::HeapTuple, table: &'t Table) -> Self {
-        Self { tuple, table }
+        // SAFETY: as the caller promises.
+        Self { tuple, table, leading: unsafe { values_before_null(&*(*tuple).t_data) } }
     }
 
     /// Whether the current transaction, or a subtransaction of it, has written the row.
@@ -402,31 +405,11 @@ impl<'t> Row<'t> {
         }
     }
 
-    /// Whether the tuple stores values, and no nulls, in a column and in all columns before it.
-    fn stores_values_until(&self, number: i16) -> bool {
-        // SAFETY: the tuple is valid; where it has nulls, its bitmap has a bit for each stored
-        // column, which is 1 for a value.
-        unsafe {
-            let header = &*(*self.tuple).t_data;
-            let stored = i32::from(header.t_infomask2) & pg_sys::HEAP_NATTS_MASK as i32;
-            if number <= 0 || i32::from(number) > stored {
-                return false;
-            }
-            if u32::from(header.t_infomask) & pg_sys::HEAP_HASNULL == 0 {
-                return true;
-            }
-            let (bits, count) = (header.t_bits.as_ptr(), number as usize);
-            let rest = !(u8::MAX << (count % 8));
-            (0..count / 8).all(|byte| *bits.add(byte) == u8::MAX)
-                && (rest == 0 || *bits.add(count / 8) & rest == rest)
-        }
-    }
-
     /// Returns a column that the tuple stores without nulls before it, and that is at the same
     /// place in every such tuple, if the server has determined that place (`fastgetattr`); else
     /// `None`.
     fn datum_at_known_place(&self, column: Column) -> Option<pg_sys::Datum> {
-        if !self.stores_values_until(column.number) {
+        if column.number > self.leading {
             return None;
         }
         let at = usize::try_from(column.number - 1).ok()?;
@@ -543,6 +526,24 @@ impl<'t> Row<'t> {
             detoasted(d, plain_texts).unwrap_or_else(|| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
         })
     }
+}
+
+/// Returns how many columns a tuple stores before the first null.
+///
+/// # Safety
+/// The header is that of a whole tuple.
+unsafe fn values_before_null(header: &pg_sys::HeapTupleHeaderData) -> i16 {
+    let stored = u32::from(header.t_infomask2) & pg_sys::HEAP_NATTS_MASK;
+    if u32::from(header.t_infomask) & pg_sys::HEAP_HASNULL == 0 {
+        return stored as i16;
+    }
+    // SAFETY: the bitmap has a bit for each stored column, which is 1 for a value.
+    let bitmap = unsafe {
+        std::slice::from_raw_parts(header.t_bits.as_ptr(), (stored as usize).div_ceil(8))
+    };
+    let full = bitmap.iter().take_while(|byte| **byte == u8::MAX).count();
+    let rest = bitmap.get(full).map_or(0, |byte| byte.trailing_ones());
+    (full as u32 * 8 + rest).min(stored) as i16
 }
 
 /// Returns a value of type text as a string.

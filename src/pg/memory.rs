@@ -24,8 +24,9 @@ const RESERVE: usize = 1 << 20;
 /// between two checks, which double their length.
 const HEADROOM: usize = 16 << 20;
 
-/// The number of calls of [`check`] of which one looks.
-const CHECKS: u32 = 256;
+/// The number of calls of [`check`] of which one looks. Between two, a loop over rows of a catalog
+/// uses a small part of the headroom.
+const CHECKS: usize = 1024;
 
 /// How much memory of this library in one call makes the memory be returned to the system
 /// afterwards, in bytes.
@@ -43,6 +44,9 @@ static IS_LOW: AtomicBool = AtomicBool::new(false);
 /// How much this library has allocated, and the maximum since the current call began, in bytes.
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
+
+/// How often [`check`] was called.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts memory. A backend has one thread, so that no atomic addition is needed.
 fn count(added: usize, removed: usize) {
@@ -140,7 +144,6 @@ fn release() -> bool {
 }
 
 thread_local! {
-    static CALLS: Cell<u32> = const { Cell::new(0) };
     /// How many calls of [`guarded`] are running.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// Whether a call of this transaction has used much.
@@ -149,8 +152,8 @@ thread_local! {
 
 /// Raises an error where hardly any memory is left. Called in every loop over user objects.
 pub fn check() {
-    let calls = CALLS.get().wrapping_add(1);
-    CALLS.set(calls);
+    let calls = CALLS.load(Relaxed).wrapping_add(1);
+    CALLS.store(calls, Relaxed);
     let is_low = IS_LOW.load(Relaxed) || calls.is_multiple_of(CHECKS) && !has_headroom();
     if is_low {
         raise();
