@@ -555,6 +555,17 @@ COMMENT ON FUNCTION ops.explain_access(pg_catalog.name, pg_catalog.text, pg_cata
   'USAGE or EXECUTE. On a relation it stands for SELECT *, INSERT of defaults, UPDATE of every '
   'column, DELETE of every row.';
 
+CREATE FUNCTION ops.explain_policy("table" pg_catalog.regclass, policy pg_catalog.name DEFAULT NULL,
+  role pg_catalog.name DEFAULT NULL)
+  RETURNS TABLE (policy_name pg_catalog.name, role_name pg_catalog.name, command pg_catalog.text,
+    rows pg_catalog.text, answer pg_catalog.text, detail pg_catalog.text, witness pg_catalog.jsonb)
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_explain_policy';
+COMMENT ON FUNCTION ops.explain_policy(pg_catalog.regclass, pg_catalog.name, pg_catalog.name) IS
+  'Tells which rows the policies of a table let a role reach, of all client roles if role is NULL: '
+  'what ties a row to the caller (answer is tied), and in which other ways a row is reached, with '
+  'what holds in such a way (witness). Parts that cannot be read are named (unknown). Nothing is '
+  'executed.';
+
 CREATE FUNCTION ops.doctor(authenticator pg_catalog.name DEFAULT NULL)
   RETURNS TABLE (
     area pg_catalog.text, object pg_catalog.text, ok pg_catalog.bool, detail pg_catalog.text,

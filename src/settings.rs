@@ -237,6 +237,13 @@ fn is_set_by_session(name: &str) -> bool {
     value(name).is_some_and(|value| value != reset)
 }
 
+/// Whether the server has a parameter of this name.
+pub fn exists(parameter: &str) -> bool {
+    let Ok(name) = CString::new(parameter) else { return false };
+    // SAFETY: a C string; null for a parameter that does not exist.
+    unsafe { !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() }
+}
+
 /// Returns the value that RESET would restore, of a parameter that every server has and every role
 /// may read.
 pub fn reset_value(parameter: &str) -> Option<String> {

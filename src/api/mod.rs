@@ -16,6 +16,7 @@ mod infer;
 mod overview;
 mod permission;
 mod plan;
+mod policies;
 mod postgrest;
 mod readers;
 mod search_path;

@@ -1,16 +1,24 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
 use super::caller_typed::language_of;
-use super::oids;
+use super::text_body::{Text, Texts, path_of};
+use super::{name, objects, oids};
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
-use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
+use crate::pg::privileges;
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::{FIRST_NORMAL, ObjectId, Oid};
 use dragonfly_core::policy::Comparison;
-use dragonfly_core::policy::facts::{Body, Catalog, Column, Function, Operator};
+use dragonfly_core::policy::facts::{
+    Body, Catalog, Column, Function, Operator, Policies, Reads, View,
+};
 use dragonfly_core::policy::types::BOOL;
+use dragonfly_core::sql::body::Language;
 use dragonfly_core::sql::constant_body;
-use dragonfly_core::stored::{self, Query};
+use dragonfly_core::stored;
+use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
 use std::hash::Hash;
 use std::rc::Rc;
 
@@ -30,10 +38,16 @@ thread_local! {
 pub struct Mentioned<'a> {
     state: &'a State,
     functions: Known<Oid, Option<Rc<Function>>>,
-    views: Known<Oid, Option<Rc<Query>>>,
+    views: Known<Oid, Option<Rc<View>>>,
     columns: Known<Oid, Rc<HashMap<i16, Column>>>,
     /// The columns with a default or an expression that generates them, once all were read.
     defaults: Option<HashSet<(Oid, i16)>>,
+    /// Reads the texts of functions, where they matter.
+    texts: Option<Texts<'a>>,
+    reads: Known<(Oid, Oid), Reads>,
+    names: Known<Oid, Option<String>>,
+    column_names: Known<Oid, Rc<HashMap<i16, String>>>,
+    checks: Known<Oid, Rc<Vec<stored::Expression>>>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -41,8 +55,26 @@ type Known<K, V> = RefCell<HashMap<K, V>>;
 impl<'a> Mentioned<'a> {
     /// Returns the catalog in a state.
     pub fn in_state(state: &'a State) -> Self {
-        let (functions, views, columns, defaults) = Default::default();
-        Self { state, functions, views, columns, defaults }
+        let (functions, views, columns, reads) = Default::default();
+        let (names, column_names, checks, defaults, texts) = Default::default();
+        Self {
+            state,
+            functions,
+            views,
+            columns,
+            defaults,
+            texts,
+            reads,
+            names,
+            column_names,
+            checks,
+        }
+    }
+
+    /// Returns the current catalog, with the texts of functions as the server reads them. That
+    /// locks the tables in them.
+    pub fn with_texts(state: &'a State) -> Self {
+        Self { texts: Some(Texts::in_state(state)), ..Self::in_state(state) }
     }
 
     /// Reads in one pass which columns have a default or are generated, for questions about
@@ -137,33 +169,49 @@ impl<'a> Mentioned<'a> {
             let column = |name| table.column(name);
             let is_built_in = oid < FIRST_NORMAL;
             let defaults = row.text(column("proargdefaults"));
+            let is_definer = row.bool(column("prosecdef"));
+            let signature = || name::identity(self.state, ObjectId::Routine(oid));
             found = Some(Rc::new(Function {
                 name: row.name(column("proname")),
+                signature: if is_built_in { None } else { signature() }.unwrap_or_default(),
                 is_built_in,
+                owner: is_definer.then(|| row.oid(column("proowner"))),
                 is_strict: row.bool(column("proisstrict")),
                 is_volatile: row.char(column("provolatile")) == b'v',
                 argument_count: row.int(column("pronargs")) as i16 as usize,
                 defaults: defaults
                     .and_then(|text| stored::expressions(&text).ok())
                     .unwrap_or_default(),
-                body: if is_built_in { Body::Opaque } else { self.body(&table, row) },
+                body: if is_built_in { Body::Opaque } else { self.body(&table, row, oid) },
             }));
         });
         found
     }
 
-    fn body(&self, table: &Table, row: Row<'_>) -> Body {
+    fn body(&self, table: &Table, row: Row<'_>, function: Oid) -> Body {
         let column = |name| table.column(name);
         if let Some(parsed) = row.text(column("prosqlbody")) {
             let query = stored::query(&parsed).ok().flatten();
             return query.map_or(Body::Opaque, |query| Body::Query(Box::new(query)));
         }
-        if row.oid(column("prorettype")) != BOOL {
-            return Body::Opaque;
-        }
-        let text = row.text(column("prosrc")).unwrap_or_default();
+        let source = row.text(column("prosrc")).unwrap_or_default();
         let language = language_of(self.state, row.oid(column("prolang")));
-        constant_body::value(&text, language).map_or(Body::Opaque, Body::Constant)
+        if row.oid(column("prorettype")) == BOOL
+            && let Some(value) = constant_body::value(&source, language)
+        {
+            return Body::Constant(value);
+        }
+        let owner = row.oid(column("proowner"));
+        self.text(function, language, &source, owner).unwrap_or(Body::Opaque)
+    }
+
+    /// Returns the body that the text of a function is, if the texts of functions matter.
+    fn text(&self, function: Oid, language: Language, source: &str, owner: Oid) -> Option<Body> {
+        let texts = self.texts.as_ref()?;
+        let path = path_of(self.state, function);
+        let query = texts.query(&Text { function, language, source, path, owner })?;
+        let query = stored::query(&query).ok().flatten()?;
+        Some(Body::Query(Box::new(query)))
     }
 
     fn read_columns(&self, relation: Oid) -> HashMap<i16, Column> {
@@ -238,7 +286,7 @@ impl<'a> Mentioned<'a> {
         all
     }
 
-    fn read_view(&self, relation: Oid) -> Option<Rc<Query>> {
+    fn read_view(&self, relation: Oid) -> Option<Rc<View>> {
         let kind = of_row(self.state, oids::CLASS_BY_OID, relation, "relkind", |row, column| {
             row.char(column)
         });
@@ -254,8 +302,84 @@ impl<'a> Mentioned<'a> {
                 found = row.text(action);
             }
         });
-        stored::query(&found?).ok().flatten().map(Rc::new)
+        let query = stored::query(&found?).ok().flatten()?;
+        let owner = objects::view_owner(self.state, relation);
+        Some(Rc::new(View { query, owner }))
     }
+
+    /// Returns the CHECK constraints of a table that its rows satisfy, and those of the tables that
+    /// inherit from it.
+    fn read_checks(&self, relation: Oid) -> Vec<stored::Expression> {
+        let table = Table::open(oids::PG_CONSTRAINT);
+        let column = |name| table.column(name);
+        let (kind, is_valid, expression) =
+            (column("contype"), column("convalidated"), column("conbin"));
+        let (is_not_inherited, enforced) = (column("connoinherit"), table.find("conenforced"));
+        let (mut found, keys) = (Vec::new(), [(column("conrelid"), relation)]);
+        table.lookup(self.state, oids::PG_CONSTRAINT_RELID_INDEX, &keys, |row| {
+            let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
+            if row.char(kind) == b'c'
+                && row.bool(is_valid)
+                && is_enforced
+                && !row.bool(is_not_inherited)
+            {
+                let text = row.text(expression).filter(|text| !calls_code_of_an_application(text));
+                found.extend(text.and_then(|text| stored::expression(&text).ok()));
+            }
+        });
+        // A foreign table is not checked by this server.
+        let is_foreign = |of: &Oid| {
+            let kind =
+                of_row(self.state, oids::CLASS_BY_OID, *of, "relkind", |row, of| row.char(of));
+            kind == Some(b'f')
+        };
+        if self.children(relation).iter().chain([&relation]).any(is_foreign) {
+            found.clear();
+        }
+        found
+    }
+
+    fn read_reads(&self, role: Oid, relation: Oid) -> Reads {
+        let is_allowed = privileges::on_relation(role, relation, pg_sys::ACL_SELECT)
+            || privileges::on_any_column(role, relation, pg_sys::ACL_SELECT);
+        if !is_allowed {
+            return Reads::Denied;
+        }
+        let active = pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
+        // SAFETY: lookups in the system cache, which raise no error for what does not exist.
+        let is_active =
+            unsafe { pg_sys::check_enable_rls(relation.into(), role.into(), true) } == active;
+        if is_active { Reads::Policies(Rc::new(self.policies(role, relation))) } else { Reads::All }
+    }
+
+    /// Returns the conditions of the policies for the rows that a role reads.
+    fn policies(&self, role: Oid, relation: Oid) -> Policies {
+        let table = Table::open(oids::PG_POLICY);
+        let column = |name| table.column(name);
+        let (command, permissive) = (column("polcmd"), column("polpermissive"));
+        let (roles, using) = (column("polroles"), column("polqual"));
+        let (mut found, keys) = (Policies::default(), [(column("polrelid"), relation)]);
+        table.lookup(self.state, oids::PG_POLICY_RELID_INDEX, &keys, |row| {
+            if !matches!(row.char(command), b'*' | b'r') || !applies(&row.oids(roles), role) {
+                return;
+            }
+            let condition = row.text(using).and_then(|text| stored::expression(&text).ok());
+            // A condition that cannot be read may be true.
+            let condition =
+                condition.unwrap_or_else(|| stored::Expression::Unknown("a policy".to_owned()));
+            let of = &mut found;
+            let list = if row.bool(permissive) { &mut of.permissive } else { &mut of.restrictive };
+            list.push(condition);
+        });
+        found
+    }
+}
+
+/// Whether a policy for some roles applies to a role.
+pub fn applies(roles: &[Oid], role: Oid) -> bool {
+    // SAFETY: lookups in the system cache.
+    let is_member = |of: Oid| unsafe { pg_sys::has_privs_of_role(role.into(), of.into()) };
+    roles.iter().any(|of| *of == 0 || is_member(*of))
 }
 
 /// The catalog with an assumption about columns: that all can be null, or none can.
@@ -279,7 +403,7 @@ impl Catalog for Assumed<'_> {
         Some(Column { nullable: self.nullable, generated: None })
     }
 
-    fn view(&self, relation: Oid) -> Option<Rc<Query>> {
+    fn view(&self, relation: Oid) -> Option<Rc<View>> {
         self.of.view(relation)
     }
 
@@ -314,8 +438,43 @@ impl Catalog for Mentioned<'_> {
         columns.get(&number).cloned()
     }
 
-    fn view(&self, relation: Oid) -> Option<Rc<Query>> {
+    fn view(&self, relation: Oid) -> Option<Rc<View>> {
         once(&self.views, relation, || self.read_view(relation))
+    }
+
+    fn reads(&self, role: Oid, relation: Oid) -> Reads {
+        once(&self.reads, (role, relation), || self.read_reads(role, relation))
+    }
+
+    fn may_execute(&self, role: Oid, function: Oid) -> bool {
+        privileges::on_routine(role, function)
+    }
+
+    fn has_parameter(&self, name: &str) -> bool {
+        // Any name with a dot can be set.
+        name.contains('.') || crate::settings::exists(name)
+    }
+
+    fn checks(&self, relation: Oid) -> Rc<Vec<stored::Expression>> {
+        once(&self.checks, relation, || Rc::new(self.read_checks(relation)))
+    }
+
+    fn relation_name(&self, relation: Oid) -> Option<String> {
+        let read = || name::qualified_name(self.state, oids::PG_CLASS, relation);
+        once(&self.names, relation, read)
+    }
+
+    fn column_name(&self, relation: Oid, number: i16) -> Option<String> {
+        let read = || objects::numbered_columns(self.state, relation).into_iter().collect();
+        once(&self.column_names, relation, || Rc::new(read())).get(&number).cloned()
+    }
+
+    fn role_name(&self, role: Oid) -> Option<String> {
+        // SAFETY: a lookup in the system cache; null or a C string.
+        unsafe {
+            let name = pg_sys::GetUserNameFromId(role.into(), true);
+            (!name.is_null()).then(|| from_server(CStr::from_ptr(name).to_bytes()))
+        }
     }
 
     fn interrupts(&self) {

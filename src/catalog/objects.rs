@@ -326,6 +326,12 @@ fn option<'o>(options: &'o [String], name: &str) -> Option<&'o str> {
     values.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
+/// Returns the role as which a view reads its tables; `None` where that is its caller.
+pub fn view_owner(state: &State, view: Oid) -> Option<Oid> {
+    let owner = of_row(state, oids::CLASS_BY_OID, view, "relowner", |row, owner| row.oid(owner));
+    owner.filter(|_| !runs_as_invoker(state, view))
+}
+
 /// Whether a view has the option `security_invoker`.
 pub fn runs_as_invoker(state: &State, view: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, view, "reloptions", |row, options| {

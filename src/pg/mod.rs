@@ -16,6 +16,7 @@ pub mod lock_timeout;
     allow(dead_code, reason = "the program that runs the tests has another allocator")
 )]
 pub mod memory;
+pub mod privileges;
 pub mod probe;
 pub mod report;
 pub mod restricted;

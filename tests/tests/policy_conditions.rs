@@ -1,9 +1,9 @@
 //! What the core proves of the condition of a policy is compared with what the server finds for
 //! real rows.
 
-use dragonfly_core::policy::facts::{Body, Catalog, Column, Function, Operator};
+use dragonfly_core::policy::facts::{Body, Catalog, Column, Function, Operator, View};
 use dragonfly_core::policy::{Comparison, prove};
-use dragonfly_core::stored::{self, Query};
+use dragonfly_core::stored;
 use dragonfly_tests::{Cluster, SUPERUSER};
 use postgres::Client;
 use proptest::prelude::*;
@@ -62,6 +62,8 @@ impl Server {
             let query = body.and_then(|body| stored::query(&body).unwrap());
             let function = Function {
                 name: row.get(1),
+                signature: String::new(),
+                owner: None,
                 is_built_in: row.get(2),
                 is_strict: row.get(3),
                 is_volatile: row.get(4),
@@ -93,7 +95,7 @@ impl Catalog for Server {
         self.columns.get(&(relation, number)).cloned()
     }
 
-    fn view(&self, _relation: u32) -> Option<Rc<Query>> {
+    fn view(&self, _relation: u32) -> Option<Rc<View>> {
         None
     }
 
@@ -214,6 +216,11 @@ fn subquery() -> BoxedStrategy<String> {
         1 => inner.clone().prop_map(|c| format!(
             "EXISTS (SELECT y FROM u GROUP BY y HAVING count(*) > 0 AND {})",
             c.replace('x', "y"))),
+        1 => (inner.clone(), one_of(&["min", "max"]), one_of(&["x", "y"]))
+            .prop_map(|(c, of, y)| format!(
+                "coalesce((SELECT {of}({y}) = max(x) AND min(x) >= a FROM u WHERE {c}), c)")),
+        1 => (inner.clone(), one_of(&["min", "max"])).prop_map(|(c, of)| format!(
+            "EXISTS (SELECT y FROM u WHERE {c} GROUP BY y HAVING {of}(x) = b OR max(x) > min(x))")),
         1 => inner.prop_map(|c| format!("EXISTS (SELECT FROM unnest(e) x, (VALUES (1), (NULL)) \
              v (y) WHERE {c})")),
     ]

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 58] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 59] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -99,6 +99,13 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 58] = [
         "explain_access",
         "pg_catalog.name,pg_catalog.text,pg_catalog.text,pg_catalog.name",
         Some("ops_explain_access"),
+        false,
+    ),
+    (
+        "ops",
+        "explain_policy",
+        "pg_catalog.regclass,pg_catalog.name,pg_catalog.name",
+        Some("ops_explain_policy"),
         false,
     ),
     ("ops", "findings", "pg_catalog.text", Some("ops_findings"), false),

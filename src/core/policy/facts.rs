@@ -14,8 +14,36 @@ pub trait Catalog {
     fn function(&self, oid: Oid) -> Option<Rc<Function>>;
     /// Returns a column; those with negative numbers are columns of the system.
     fn column(&self, relation: Oid, number: i16) -> Option<Column>;
-    /// Returns the query of a view; `None` for other relations.
-    fn view(&self, relation: Oid) -> Option<Rc<Query>>;
+    /// Returns a view; `None` for other relations.
+    fn view(&self, relation: Oid) -> Option<Rc<View>>;
+    /// Returns what a role reads of a table or view.
+    fn reads(&self, _role: Oid, _relation: Oid) -> Reads {
+        Reads::All
+    }
+    /// Whether a role may call a function.
+    fn may_execute(&self, _role: Oid, _function: Oid) -> bool {
+        true
+    }
+    /// Whether there is a parameter of this name, or one can be made up.
+    fn has_parameter(&self, _name: &str) -> bool {
+        true
+    }
+    /// Returns the CHECK constraints that hold for every row of a table.
+    fn checks(&self, _relation: Oid) -> Rc<Vec<Expression>> {
+        Rc::default()
+    }
+    /// Returns the name of a relation with its schema, as people write it.
+    fn relation_name(&self, _relation: Oid) -> Option<String> {
+        None
+    }
+    /// Returns the name of a column.
+    fn column_name(&self, _relation: Oid, _number: i16) -> Option<String> {
+        None
+    }
+    /// Returns the name of a role.
+    fn role_name(&self, _role: Oid) -> Option<String> {
+        None
+    }
     /// Whether texts that are equal by a collation are the same.
     fn is_deterministic(&self, collation: Oid) -> bool;
     /// Lets the user cancel what takes long. It may not return.
@@ -37,14 +65,48 @@ pub struct Operator {
     pub comparison: Option<Comparison>,
 }
 
+/// A view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
+pub struct View {
+    pub query: Query,
+    /// The role as which it reads its tables; `None` where that is its caller (security_invoker).
+    pub owner: Option<Oid>,
+}
+
+/// What a role reads of a relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reads {
+    /// An error: it has no privilege.
+    Denied,
+    /// Every row.
+    All,
+    /// The rows that policies let it read.
+    Policies(Rc<Policies>),
+}
+
+/// The conditions of the policies of a table for a role and a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// Of these, one must be true.
+    pub permissive: Vec<Expression>,
+    /// All of these must be true.
+    pub restrictive: Vec<Expression>,
+}
+
 /// A function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Function {
     pub name: String,
+    /// The name with schema and types of arguments, such as `auth.uid()`; empty for built-in
+    /// functions.
+    pub signature: String,
     pub is_built_in: bool,
     pub is_strict: bool,
     pub is_volatile: bool,
+    /// The role as which it is executed; `None` where that is its caller.
+    pub owner: Option<Oid>,
     pub argument_count: usize,
     /// The defaults of the last arguments.
     pub defaults: Vec<Expression>,

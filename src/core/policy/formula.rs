@@ -2,6 +2,7 @@
 
 use super::term::{Row, TermId};
 use crate::catalog::Oid;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// A condition. Parts are shared, because the branches of a conditional value repeat what they are
@@ -54,6 +55,8 @@ pub struct Membership {
     pub operator: Oid,
     /// The collation of texts.
     pub collation: Oid,
+    /// Whether it can be true because of one element among others: `&&`.
+    pub is_overlap: bool,
 }
 
 /// A comparison of the default order of a type.
@@ -94,6 +97,19 @@ impl Comparison {
         }
     }
 
+    /// Returns the operator.
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "<>",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+
     /// Whether two operands in this order satisfy the comparison.
     #[must_use]
     pub fn holds(self, order: std::cmp::Ordering) -> bool {
@@ -109,6 +125,40 @@ impl Comparison {
 }
 
 impl Formula {
+    /// Calls `each` with this condition and each of its parts, once. Parts are shared, so that
+    /// there may be far more paths than parts.
+    pub fn visit(&self, each: &mut dyn FnMut(&Self)) {
+        let (mut seen, mut waiting) = (HashSet::new(), vec![self]);
+        while let Some(part) = waiting.pop() {
+            if !seen.insert(std::ptr::from_ref(part)) {
+                continue;
+            }
+            each(part);
+            match part {
+                Self::Not(of) | Self::IsUnknown(of) => waiting.push(of),
+                Self::All(parts) | Self::Any(parts) => {
+                    waiting.extend(parts.iter().map(|part| &**part));
+                }
+                Self::If(condition, then, otherwise) => {
+                    waiting.extend([&**condition, then, otherwise]);
+                }
+                Self::Exists(exists) => {
+                    waiting.extend(exists.queries.iter().map(|(condition, _)| &**condition));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the terms of a condition without those of its parts.
+    pub fn terms(&self) -> Vec<TermId> {
+        match self {
+            Self::Holds(a) | Self::IsNull(a) => vec![*a],
+            Self::Compare(_, a, b) | Self::Distinct(a, b) | Self::Member(_, a, b) => vec![*a, *b],
+            _ => vec![],
+        }
+    }
+
     /// The condition that is true.
     pub const TRUE: Self = Self::Constant(Some(true));
     /// The condition that is false.

@@ -1,7 +1,7 @@
 //! Literals, and whether they can hold at once.
 
 use super::formula::{Comparison, Membership};
-use super::term::{Constant, Row, Term, TermId, Terms};
+use super::term::{Constant, Operation, Row, Term, TermId, Terms};
 use crate::stored::SqlValue;
 use std::collections::{HashMap, HashSet};
 
@@ -79,6 +79,10 @@ impl Facts<'_> {
             Term::Applied { strict: true, arguments, .. } if !is_null => {
                 arguments.iter().all(|argument| self.set_null(*argument, false))
             }
+            // A conversion makes null of nothing else.
+            Term::Applied { operation: Operation::Conversion(_), arguments, .. } => {
+                arguments.iter().all(|argument| self.set_null(*argument, is_null))
+            }
             _ => true,
         }
     }
@@ -101,7 +105,7 @@ impl Facts<'_> {
                 };
                 arguments.iter().any(is_null).then_some(true)
             }
-            Term::Applied { .. } | Term::Unknown(_) => None,
+            Term::Applied { .. } | Term::Unknown(_) | Term::Identity(_) => None,
         }
     }
 

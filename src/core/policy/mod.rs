@@ -4,17 +4,28 @@
 //! expression; a [search] finds the ways in which it can be true, or cannot. [`prove`] answers
 //! the questions that need no more: whether a condition is true for every row, or for none.
 
+mod answer;
 mod constants;
+mod exposure;
 pub mod facts;
 mod formula;
+pub mod identity;
+
 mod literals;
+mod opening;
+mod parts;
 mod reader;
 mod search;
 mod term;
+mod ties;
 mod value;
+mod witness;
 
+pub use answer::Answer;
 pub use constants::types;
+pub use exposure::{Exposure, Open, Question, exposure};
 pub use formula::Comparison;
+pub use opening::Opening;
 pub use reader::DEEPEST;
 
 use crate::catalog::Oid;

@@ -1,5 +1,6 @@
 //! Terms: the values that conditions compare.
 
+use super::identity::Identity;
 use crate::catalog::Oid;
 use crate::stored::SqlValue;
 use std::collections::HashMap;
@@ -50,6 +51,8 @@ pub enum Term {
     Count(u32),
     /// A value of the session.
     Session(SqlValue),
+    /// A value of the session that says something about the caller.
+    Identity(Identity),
     /// A value of which nothing is known. The number tells such values apart.
     Unknown(u32),
 }
@@ -118,6 +121,11 @@ impl Terms {
         self.all.push(term.clone());
         self.known.insert(term, id);
         id
+    }
+
+    /// Returns all terms with their numbers.
+    pub fn all(&self) -> impl Iterator<Item = (TermId, &Term)> {
+        self.all.iter().enumerate().map(|(number, term)| (TermId(number as u32), term))
     }
 
     /// Returns the number of a constant.

@@ -55,6 +55,7 @@ impl Value {
             Formula::Constant(_) => otherwise,
             // Parts are shared: a comparison of all of them could take forever.
             _ if matches!((&then, &otherwise), (Self::Null, Self::Null)) => then,
+            _ if matches!((&then, &otherwise), (Self::Term(a), Self::Term(b)) if a == b) => then,
             _ => Self::If(Rc::clone(condition), Rc::new(then), Rc::new(otherwise)),
         }
     }

@@ -7,8 +7,11 @@ pub mod constant_body;
 pub mod cursor_use;
 pub mod identifiers;
 mod keywords;
+mod returned;
 pub mod secrets;
 pub mod similar;
+
+pub use returned::returned_expression;
 
 use identifiers::{quoted_end, unquote};
 use std::borrow::Cow;

@@ -25,7 +25,11 @@ impl Reader<'_> {
         if *returns_set {
             return self.unknown(&format!("{}, which returns a set", function.name), is_boolean);
         }
+        self.may_execute(*oid, &function);
         let arguments = self.arguments(&function, arguments);
+        if let Some(meaning) = self.of_session(&function, &arguments, is_boolean) {
+            return meaning;
+        }
         if let Some(meaning) = self.conversion(&function, &arguments, is_boolean) {
             return meaning;
         }
@@ -108,7 +112,7 @@ impl Reader<'_> {
         let meaning = match &function.body {
             Body::Opaque => return None,
             Body::Constant(value) => Meaning::Condition(Rc::new(Formula::Constant(*value))),
-            Body::Query(query) => self.body(query, result, arguments)?,
+            Body::Query(query) => self.body(query, result, arguments, function.owner)?,
         };
         if !function.is_strict {
             return Some(meaning);
@@ -145,24 +149,40 @@ impl Reader<'_> {
     }
 
     /// Returns the value of a query whose parameters are arguments.
-    fn body(&mut self, query: &Query, result: Oid, arguments: &[Meaning]) -> Option<Meaning> {
+    fn body(
+        &mut self,
+        query: &Query,
+        result: Oid,
+        arguments: &[Meaning],
+        user: Option<Oid>,
+    ) -> Option<Meaning> {
         if !self.is_followed(query, result) {
             return None;
         }
         let is_boolean = query.targets.first().is_some_and(|target| is_boolean(&target.expression));
-        let selected = self.of_routine(query, arguments);
+        let selected = self.of_routine(query, arguments, user);
         Some(self.scalar(&selected, is_boolean))
     }
 
-    /// Returns the rows of a query whose parameters are arguments.
-    pub(super) fn of_routine(&mut self, query: &Query, arguments: &[Meaning]) -> Selected {
+    /// Returns the rows of a query whose parameters are arguments, as a role reads them: the
+    /// reader, if there is none.
+    pub(super) fn of_routine(
+        &mut self,
+        query: &Query,
+        arguments: &[Meaning],
+        user: Option<Oid>,
+    ) -> Selected {
         self.depth += 1;
+        // Without a reader, all rows are read.
+        let user = user.filter(|_| !self.users.is_empty());
+        self.users.extend(user);
         self.arguments.push(arguments.to_vec());
         // Nothing in a body is about the rows outside of it.
         let outside = std::mem::take(&mut self.scopes);
         let selected = self.select(query);
         self.scopes = outside;
         self.arguments.pop();
+        self.users.truncate(self.users.len() - usize::from(user.is_some()));
         self.depth -= 1;
         selected
     }
@@ -181,7 +201,7 @@ impl Reader<'_> {
         let arguments = self.arguments(&function, arguments);
         match &function.body {
             Body::Query(query) if self.is_followed(query, *result) => {
-                let mut selected = self.of_routine(query, &arguments);
+                let mut selected = self.of_routine(query, &arguments, function.owner);
                 if function.is_strict {
                     let called = Rc::new(not(self.any_null(&arguments)));
                     selected.restrict(&called);
@@ -204,7 +224,7 @@ impl Reader<'_> {
         let number = self.terms.fresh();
         let term = self.terms.add(Term::Unknown(number));
         // The operator is one that no condition has: it is the function that is asked for elements.
-        let by = Membership { operator: Oid::MAX, collation: 0 };
+        let by = Membership { operator: Oid::MAX, collation: 0, is_overlap: false };
         let is_element = Rc::new(Formula::Member(by, term, *array));
         // An element can be null.
         let is_null = Rc::new(Formula::IsNull(term));

@@ -136,10 +136,7 @@ impl Reader<'_> {
                 let is_boolean = *result == types::BOOL;
                 self.applied(Operation::Conversion(*result), true, &[argument], is_boolean)
             }
-            Expression::SqlValue(value) => {
-                let term = self.terms.add(Term::Session(*value));
-                Meaning::Value(Value::Term(term))
-            }
+            Expression::SqlValue(value) => Meaning::Value(self.sql_value(*value)),
             Expression::Subscript { container, subscripts, is_slice } => {
                 let mut parts = vec![self.value(container)];
                 parts.extend(subscripts.iter().map(|subscript| self.value(subscript)));
@@ -152,7 +149,9 @@ impl Reader<'_> {
             Expression::Subquery { link, test, query } => {
                 self.subquery(*link, test.as_deref(), query)
             }
-            Expression::Aggregate { .. } => self.unknown("an aggregate", is_boolean(expression)),
+            Expression::Aggregate { function, arguments, .. } => {
+                self.aggregate(*function, arguments, is_boolean(expression))
+            }
             Expression::RowOrder { .. } => self.unknown("a comparison of rows", true),
             Expression::Array { .. } => self.unknown("an array of arrays", false),
             Expression::Unknown(name) => self.unknown(name, true),
@@ -259,6 +258,9 @@ impl Reader<'_> {
         chosen: &mut Vec<TermId>,
     ) -> Value {
         let Some((next, others)) = others.split_first() else {
+            if let Some(term) = self.part_of_session(operation, chosen) {
+                return Value::Term(term);
+            }
             let arguments = chosen.clone();
             let applied = Term::Applied { operation, strict, arguments };
             return Value::Term(self.terms.add(applied));
@@ -379,6 +381,12 @@ impl Reader<'_> {
 
     fn null_if(&mut self, operator: Oid, collation: Oid, arguments: &[Expression]) -> Meaning {
         let [first, second] = arguments else { return self.unknown("NULLIF", false) };
+        if self.is_of_role() && !is_boolean(first) {
+            let (first, second) = (self.value(first), self.value(second));
+            if let Some(value) = self.unless_empty(&first, &second) {
+                return Meaning::Value(value);
+            }
+        }
         let are_equal = self.comparison(operator, collation, first, second);
         let is_boolean = is_boolean(first);
         let Some(are_equal) = are_equal else {
@@ -409,7 +417,7 @@ impl Reader<'_> {
         }
         let terms = &*self.terms;
         let is_exact = self.catalog.is_deterministic(collation);
-        let by = Membership { operator: 0, collation };
+        let by = Membership { operator: 0, collation, is_overlap: false };
         condition(pairs(&a, &b, &mut |a, b| match (a, b) {
             (None, None) => Formula::FALSE,
             (Some(one), None) | (None, Some(one)) => not(Value::Term(one).is_null(terms)),
@@ -467,7 +475,7 @@ impl Reader<'_> {
         if !is_negated && comparison != Comparison::Equal {
             return None;
         }
-        let by = Membership { operator: 0, collation };
+        let by = Membership { operator: 0, collation, is_overlap: false };
         let member = pairs(a, b, &mut |a, b| match (a, b) {
             (Some(a), Some(b)) if a == b => Formula::Compare(Comparison::Equal, a, b),
             (Some(a), Some(b)) => Formula::Member(by, a, b),
@@ -515,12 +523,24 @@ impl Reader<'_> {
             if let Some(formula) = self.pattern(known, first, second) {
                 return condition(formula);
             }
+            if self.is_of_role() && matches!(known.name.as_str(), "~" | "~~" | "^@") {
+                let (value, pattern) = (self.value(first), self.value(second));
+                if let Some(formula) =
+                    self.begins_with_user((&known.name, operator), &value, &pattern)
+                {
+                    return condition(formula);
+                }
+            }
             if matches!(known.name.as_str(), "?" | "@>" | "<@" | "&&") && is_boolean(whole) {
                 let (a, b) = (self.value(first), self.value(second));
                 if self.fits(a.size().saturating_mul(b.size())) {
-                    let by = Membership { operator, collation };
+                    let is_overlap = known.name == "&&";
+                    let by = Membership { operator, collation, is_overlap };
                     return condition(pairs(&a, &b, &mut |a, b| match (a, b) {
-                        (Some(a), Some(b)) => Formula::Member(by, a, b),
+                        (Some(a), Some(b)) if a == b && self.has_no_nulls(a) => Formula::TRUE,
+                        (Some(a), Some(b)) => {
+                            Formula::Member(by, self.claim_in(a, &[b]).unwrap_or(a), b)
+                        }
                         _ => Formula::NULL,
                     }));
                 }
@@ -530,13 +550,24 @@ impl Reader<'_> {
         match known {
             Some(known) if !known.is_volatile => {
                 if !known.is_built_in {
-                    self.unknown.insert(format!("operator {}", known.name));
+                    self.note_operator(known.function, &known.name);
                 }
                 let operation = Operation::Function(known.function);
                 self.applied(operation, known.is_strict, &values, is_boolean(whole))
             }
             _ => self.unknown("an operator", is_boolean(whole)),
         }
+    }
+
+    /// Whether a term is an array whose elements are never null.
+    fn has_no_nulls(&self, term: TermId) -> bool {
+        let is_value = |element: &TermId| {
+            matches!(
+                self.terms.get(*element),
+                Term::Constant(_) | Term::Column { nullable: false, .. }
+            )
+        };
+        matches!(self.terms.get(term), Term::Array(elements) if elements.iter().all(is_value))
     }
 
     /// Returns what LIKE with a pattern is that every text matches.
@@ -590,7 +621,7 @@ impl Reader<'_> {
         // Null is compared with no element where the array is empty: the result is not null then.
         let number = self.terms.fresh();
         let is_not_empty = Formula::Holds(self.terms.add(Term::Unknown(number)));
-        let by = Membership { operator, collation };
+        let by = Membership { operator, collation, is_overlap: false };
         let member = pairs(&a, &array, &mut |a, b| match (a, b) {
             (Some(a), Some(b)) => Formula::Member(by, a, b),
             (None, Some(_)) => all(vec![Rc::new(is_not_empty.clone()), Rc::new(Formula::NULL)]),

@@ -5,10 +5,13 @@
 
 mod call;
 mod expression;
+mod lookup;
 mod query;
+mod session;
 
 use super::facts::Catalog;
 use super::formula::Formula;
+use super::identity::Identities;
 use super::term::{Constant, Row, Term, TermId, Terms};
 use super::value::{Meaning, Value, choice};
 use crate::catalog::Oid;
@@ -31,6 +34,15 @@ pub struct Reader<'a> {
     pub unknown: BTreeSet<String>,
     /// The columns of the checked row that are mentioned.
     pub columns: BTreeSet<i16>,
+    /// What was found where lookups are read.
+    pub found: Found,
+    /// Where the values of the session are.
+    identities: Option<&'a Identities>,
+    /// The role that reads lookups, and those as which functions and views are executed, the
+    /// innermost last. Where there is none, all rows are read.
+    users: Vec<Oid>,
+    /// The tables whose policies are being read.
+    policies_of: Vec<Oid>,
     scopes: Vec<Scope>,
     /// The arguments of the functions whose bodies are read, the innermost last.
     arguments: Vec<Vec<Meaning>>,
@@ -40,10 +52,43 @@ pub struct Reader<'a> {
     operands: Vec<Meaning>,
     /// Of each count of rows: what is true of those rows, and whether there may be none even so.
     counts: HashMap<TermId, (Rc<Formula>, bool)>,
+    /// The queries whose aggregates are read, the innermost last.
+    grouped: Vec<Grouped>,
     /// The collation of the orders of texts that are read: those of another one are unknown.
     order: Option<Oid>,
     depth: usize,
     size: usize,
+}
+
+/// What was found where lookups are read.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// The relation that each row belongs to.
+    pub rows: HashMap<Row, Oid>,
+    /// The functions of operators that are not the server's, with the names of the operators.
+    pub operators: HashMap<Oid, String>,
+    /// The relations that the reader of a lookup has no privilege on.
+    pub denied: BTreeSet<Oid>,
+    /// The functions that their caller has no privilege on.
+    pub not_executable: BTreeSet<String>,
+    /// The tables of which no policy lets the reader of a lookup read a row.
+    pub hidden: BTreeSet<Oid>,
+    /// The tables whose policies lead to themselves: the server raises an error.
+    pub recursive: BTreeSet<Oid>,
+}
+
+/// What aggregates are about.
+#[derive(Clone)]
+struct Grouped {
+    /// What is true of the rows.
+    condition: Rc<Formula>,
+    /// Whether there may be none even so.
+    reads: bool,
+    /// Whether all rows are one group.
+    is_one: bool,
+    /// Whether the row with the least or greatest value is taken for an aggregate: that of another
+    /// aggregate may be another row.
+    has_extreme: bool,
 }
 
 /// The range table of a query, from entry 1.
@@ -75,15 +120,29 @@ impl<'a> Reader<'a> {
             terms,
             unknown: BTreeSet::new(),
             columns: BTreeSet::new(),
+            found: Found { rows: [(Row::CHECKED, relation)].into(), ..Found::default() },
+            identities: None,
+            users: Vec::new(),
+            policies_of: Vec::new(),
             scopes: vec![Scope { entries: vec![checked], with: Rc::default() }],
             arguments: Vec::new(),
             compared: Vec::new(),
             operands: Vec::new(),
             counts: HashMap::new(),
+            grouped: Vec::new(),
             order: None,
             depth: 0,
             size: 0,
         }
+    }
+
+    /// Returns the reader for a role, whose sessions have values in known places. The conditions
+    /// are those of policies of the relation.
+    pub fn for_role(mut self, role: Oid, relation: Oid, identities: &'a Identities) -> Self {
+        self.users = vec![role];
+        self.policies_of = vec![relation];
+        self.identities = Some(identities);
+        self
     }
 
     /// Returns the condition that a stored expression is.

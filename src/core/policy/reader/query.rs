@@ -1,7 +1,8 @@
 //! Queries: the conditions of their rows, and their columns.
 
 use super::expression::{all, any, is_boolean};
-use super::{Entry, Reader, Scope};
+use super::{Entry, Grouped, Reader, Scope};
+use crate::catalog::Oid;
 use crate::policy::formula::{Exists, Formula};
 use crate::policy::term::{Row, Term, TermId};
 use crate::policy::value::{Meaning, Value, choice, not};
@@ -194,25 +195,24 @@ impl Reader<'_> {
         if let Some(condition) = &query.condition {
             conditions.push(self.condition(condition));
         }
-        let is_one_group = (query.has_aggregates || query.having.is_some()) && !query.group;
+        let is_one = (query.has_aggregates || query.having.is_some()) && !query.group;
         let (mut condition, mut reads) = (all(conditions), joined.reads);
-        let counted = Rc::new(condition.clone());
-        let columns = query.targets.iter().filter(|target| !target.is_hidden).map(|target| {
-            match &target.expression {
-                Expression::Aggregate { .. } if is_one_group => {
-                    self.aggregate(&target.expression, &counted, reads)
-                }
-                expression => self.meaning(expression),
-            }
+        self.grouped.push(Grouped {
+            condition: Rc::new(condition.clone()),
+            reads,
+            is_one,
+            has_extreme: false,
         });
-        let columns = columns.collect();
-        if is_one_group {
+        let targets = query.targets.iter().filter(|target| !target.is_hidden);
+        let columns = targets.map(|target| self.meaning(&target.expression)).collect();
+        if is_one {
             // One row, whatever there is.
             (condition, reads) = (Formula::TRUE, false);
         }
         if let Some(having) = &query.having {
             condition = all(vec![Rc::new(condition), self.condition(having)]);
         }
+        self.grouped.pop();
         let may_be_cut = query.limit || query.offset || query.has_set_targets;
         Selected::one(Rc::new(condition), columns, reads || may_be_cut)
     }
@@ -226,24 +226,36 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns what an aggregate of all rows is.
-    fn aggregate(
+    /// Returns what an aggregate of the rows of a group is.
+    pub(super) fn aggregate(
         &mut self,
-        expression: &Expression,
-        counted: &Rc<Formula>,
-        reads: bool,
+        function: Oid,
+        arguments: &[Expression],
+        is_boolean: bool,
     ) -> Meaning {
-        let Expression::Aggregate { function, arguments, .. } = expression else {
-            return self.meaning(expression);
-        };
-        let facts = self.catalog.function(*function).filter(|function| function.is_built_in);
-        if facts.is_some_and(|facts| facts.name == "count" && arguments.is_empty()) {
-            let number = self.terms.fresh();
-            let count = self.terms.add(Term::Count(number));
-            self.counts.insert(count, (Rc::clone(counted), reads));
-            return Meaning::Value(Value::Term(count));
+        let known = self.catalog.function(function).filter(|function| function.is_built_in);
+        let name = known.as_ref().map_or("", |function| function.name.as_str());
+        match (name, arguments, self.grouped.last().cloned()) {
+            ("count", [], Some(rows)) => {
+                let number = self.terms.fresh();
+                let count = self.terms.add(Term::Count(number));
+                if rows.is_one {
+                    self.counts.insert(count, (rows.condition, rows.reads));
+                }
+                Meaning::Value(Value::Term(count))
+            }
+            // The value of one of the rows.
+            ("min" | "max", [argument], Some(rows)) if !is_boolean && !rows.has_extreme => {
+                self.grouped.iter_mut().last().into_iter().for_each(|rows| rows.has_extreme = true);
+                let value = self.meaning(argument);
+                if !rows.is_one {
+                    return value;
+                }
+                let selected = Selected::one(rows.condition, vec![value], rows.reads);
+                self.scalar(&selected, false)
+            }
+            _ => self.unknown("an aggregate", is_boolean),
         }
-        self.unknown("an aggregate", is_boolean(expression))
     }
 
     fn set_entry(&mut self, number: usize, entry: Entry) {
@@ -297,11 +309,14 @@ impl Reader<'_> {
         let entry = number.checked_sub(1).and_then(|index| query.entries.get(index));
         let selected = match entry.map(|entry| &entry.range) {
             Some(Range::Relation { oid, .. }) => match self.catalog.view(*oid) {
-                Some(view) if self.depth < super::DEEPEST => self.of_routine(&view, &[]),
+                Some(view) if self.depth < super::DEEPEST && self.may_read(*oid) => {
+                    self.of_routine(&view.query, &[], view.owner)
+                }
                 _ => {
                     let row = Row(self.terms.fresh());
                     self.set_entry(number, Entry::Row { row, relation: *oid, nullable });
-                    return Joined { condition: Formula::TRUE, rows: vec![row], reads: true };
+                    let condition = self.read_rows(row, *oid, nullable);
+                    return Joined { condition, rows: vec![row], reads: true };
                 }
             },
             Some(Range::Subquery(query)) => self.select(query),

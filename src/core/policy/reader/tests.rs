@@ -3,7 +3,7 @@
 
 use crate::catalog::Oid;
 use crate::policy::constants::types::{BOOL, INT4, TEXT};
-use crate::policy::facts::{Body, Catalog, Column, Function, Operator};
+use crate::policy::facts::{Body, Catalog, Column, Function, Operator, View};
 use crate::policy::formula::Comparison;
 use crate::policy::{Proven, prove};
 use crate::stored::{
@@ -46,9 +46,11 @@ impl Catalog for Fake {
         let body = self.body.clone().filter(|_| oid == HELPER).unwrap_or(Body::Opaque);
         Some(Rc::new(Function {
             name: "helper".to_owned(),
+            signature: String::new(),
             is_built_in: false,
             is_strict: self.is_strict,
             is_volatile: oid == RANDOM,
+            owner: None,
             argument_count: 1,
             defaults: vec![boolean(Some(true))],
             body,
@@ -60,9 +62,10 @@ impl Catalog for Fake {
         Some(Column { nullable: number != 1, generated })
     }
 
-    fn view(&self, relation: Oid) -> Option<Rc<Query>> {
+    fn view(&self, relation: Oid) -> Option<Rc<View>> {
         // CREATE VIEW v AS SELECT 1 FROM v: no real view is one of itself.
-        (relation == VIEW).then(|| Rc::new(select_from(VIEW, None)))
+        let view = || View { query: select_from(VIEW, None), owner: Some(10) };
+        (relation == VIEW).then(|| Rc::new(view()))
     }
 
     fn is_deterministic(&self, collation: Oid) -> bool {

@@ -1,0 +1,88 @@
+//! `ops.explain_policy()`: which rows the policies of a table let roles reach, and why.
+
+use super::argument;
+use crate::catalog::{self, Rows};
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::heap::interrupts;
+use crate::pg::lock_timeout;
+use crate::pg::report::{Report, unknown_argument};
+use crate::store::Installation;
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::Oid;
+use dragonfly_core::policy::identity::Identities;
+use dragonfly_core::rules::Context;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use serde_json::json;
+
+sql_function!(
+    /// `ops.explain_policy("table" regclass, policy name DEFAULT NULL, role name DEFAULT NULL)
+    /// RETURNS TABLE (policy_name name, role_name name, command text, rows text, answer text,
+    /// detail text, witness jsonb)`
+    ops_explain_policy => explain_policy
+);
+fn explain_policy(call: Call) -> pg_sys::Datum {
+    let relation = argument::required(call.oid(0), "table");
+    let policy = argument::optional_name(call, 1, "policy");
+    let role = argument::optional_name(call, 2, "role");
+    let rows = lock_timeout::of_reader(|| answers(relation, policy.as_deref(), role.as_deref()));
+    call.table(rows)
+}
+
+fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<Value>> {
+    let Installation { state, contract, .. } = Installation::now();
+    let snapshot = catalog::base(&state).complete();
+    let access = Access::new(&snapshot);
+    let cx = Context::new(&contract, &snapshot, &access, &interrupts);
+    let roles: Vec<Oid> = match role {
+        None => cx.clients.iter().map(|client| client.oid).collect(),
+        Some(name) => {
+            let known = || snapshot.roles.iter().map(|r| r.name.as_str()).collect::<Vec<_>>();
+            let role = snapshot.role_named(name);
+            vec![role.unwrap_or_else(|| unknown_argument("role", name, &known())).oid]
+        }
+    };
+    let policies = catalog::policy_names(&state, relation);
+    if let Some(name) = policy.filter(|name| !policies.iter().any(|known| known == name)) {
+        let known: Vec<&str> = policies.iter().map(String::as_str).collect();
+        unknown_argument("policy", name, &known)
+    }
+    if !catalog::has_row_security(&state, relation) {
+        let table =
+            catalog::identity(&state, dragonfly_core::catalog::ObjectId::Relation(relation));
+        let table = table.unwrap_or_else(|| relation.to_string());
+        Report {
+            message: format!("row security is not enabled on {table}"),
+            detail: "Its policies, if it has any, are not asked.".into(),
+            hint: format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;"),
+        }
+        .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+    }
+    let identities = Identities::of_platforms();
+    let exposures = catalog::exposures(&state, &identities, relation, &roles);
+    let mut rows = Vec::new();
+    for found in exposures.iter().filter(|e| policy.is_none_or(|name| e.policy == name)) {
+        for answer in found.exposure.answers() {
+            let witness = if answer.witness.is_empty() {
+                Value::Null
+            } else {
+                Value::Json(json!(answer.witness))
+            };
+            rows.push(vec![
+                Value::Name(found.policy.clone()),
+                Value::Name(snapshot.role_name(found.role)),
+                Value::Text(found.command.as_str().to_owned()),
+                Value::Text(
+                    match found.rows {
+                        Rows::Existing => "existing",
+                        Rows::New => "new",
+                    }
+                    .to_owned(),
+                ),
+                Value::Text(answer.word.to_owned()),
+                Value::Text(answer.detail),
+                witness,
+            ]);
+        }
+    }
+    rows
+}

@@ -1,0 +1,135 @@
+//! What a policy lets a role reach, in words.
+
+use super::exposure::{Exposure, Open};
+use super::identity::Caller;
+use super::opening::Opening;
+use crate::sql::listed;
+use std::collections::BTreeSet;
+
+/// One thing to say about a policy and a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// A word for it.
+    pub word: &'static str,
+    /// A sentence.
+    pub detail: String,
+    /// What holds in this way: a left operand, an operator and a right operand.
+    pub witness: Vec<[String; 3]>,
+}
+
+impl Exposure {
+    /// Returns what there is to say, what matters most first.
+    #[must_use]
+    pub fn answers(&self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        let mut say = |word, detail: String| {
+            answers.push(Answer { word, detail, witness: Vec::new() });
+        };
+        if !self.recursive.is_empty() {
+            say(
+                "recursion",
+                format!(
+                    "Reading fails: the policies of {} lead to themselves.",
+                    names(&self.recursive)
+                ),
+            );
+        }
+        if !self.denied.is_empty() {
+            say(
+                "lookup_denied",
+                format!("Reading fails: no privilege on {}.", names(&self.denied)),
+            );
+        }
+        if !self.not_executable.is_empty() {
+            let detail = format!("Reading fails: no privilege on {}.", names(&self.not_executable));
+            say("lookup_denied", detail);
+        }
+        if self.is_never_true && !self.hidden.is_empty() {
+            let detail = format!("No row passes: no policy shows rows of {}.", names(&self.hidden));
+            say("lookup_denied", detail);
+        } else if self.is_never_true {
+            say("never_true", "No row passes.".to_owned());
+        } else if self.is_always_true {
+            say("always_true", "Every row passes.".to_owned());
+        } else if self.ignores_row {
+            let (word, detail) = match self.caller {
+                Some(Caller::Without) => {
+                    ("open_without_identity", "Every row passes, without a user.")
+                }
+                _ => ("ignores_row", "Every row passes in each session of the role."),
+            };
+            say(word, detail.to_owned());
+        } else {
+            self.ways(&mut answers);
+        }
+        if !self.unknown.is_empty() {
+            let detail = format!("Not decided: {}.", names(&self.unknown));
+            answers.push(Answer { word: "unknown", detail, witness: Vec::new() });
+        }
+        answers
+    }
+
+    fn ways(&self, answers: &mut Vec<Answer>) {
+        for open in &self.open {
+            answers.push(Answer {
+                word: self.word(open.opening),
+                detail: self.detail(open),
+                witness: open.witness.clone(),
+            });
+        }
+        let mut say = |word, detail: String| {
+            answers.push(Answer { word, detail, witness: Vec::new() });
+        };
+        for columns in &self.ties {
+            say("tied", format!("A row passes if it is the caller's by {}.", names(columns)));
+        }
+        if self.has_privileged {
+            say("privileged", "Callers with a right reach rows of others.".to_owned());
+        }
+    }
+
+    /// Returns the word for a kind of opening. Without a user, what is compared with the user is
+    /// not asked.
+    fn word(&self, opening: Opening) -> &'static str {
+        let is_about_user =
+            matches!(opening, Opening::Inverted | Opening::NullRowOpen | Opening::IgnoresRow);
+        match self.caller {
+            Some(Caller::Without) if is_about_user => "open_without_identity",
+            _ => opening.as_str(),
+        }
+    }
+
+    fn detail(&self, open: &Open) -> String {
+        let columns = names(&open.columns);
+        let lookups = names(&self.lookups);
+        match open.opening {
+            Opening::UserClaim => "It depends on what users can change about themselves.".into(),
+            Opening::Request => "It depends on what the request contains.".into(),
+            Opening::SettableParameter => "It depends on a parameter that can be set.".into(),
+            Opening::Email => "It depends on an address that may not be verified.".into(),
+            Opening::ForeignOperator => "It depends on an operator of the application.".into(),
+            Opening::Opaque => "It depends on what is not known.".into(),
+            Opening::Pattern => format!("{columns} matches a pattern with a value of the caller."),
+            Opening::Inverted => format!("{columns} differs from a value of the caller."),
+            Opening::NotEqual => format!("{columns} is less or greater than a value."),
+            Opening::NameCaptured => format!(
+                "A column of {lookups} is equal to itself: its name was meant to be the table's."
+            ),
+            Opening::RowOpenByParent => format!("A row of {lookups} opens it."),
+            Opening::LookupUnbound => {
+                format!("The lookup in {lookups} says nothing of the caller.")
+            }
+            Opening::LookupUncorrelated => {
+                format!("The lookup in {lookups} says nothing of the row.")
+            }
+            Opening::RowOpen => format!("{columns} has a value that opens the row."),
+            Opening::NullRowOpen => format!("{columns} is null."),
+            Opening::WithoutIdentity => "A value of the session is not set.".into(),
+            Opening::IgnoresRow => "Nothing is asked of the row.".into(),
+        }
+    }
+}
+
+fn names(names: &BTreeSet<String>) -> String {
+    listed(&names.iter().cloned().collect::<Vec<_>>())
+}

@@ -1,0 +1,361 @@
+//! Why a row that is not tied to the caller passes: what kind of opening a way is.
+
+use super::formula::Comparison;
+use super::identity::{Identity, Kind};
+use super::literals::Literal;
+use super::parts::{Inspector, Parts};
+use super::reader::Found;
+use super::term::{Row, Term, TermId};
+use super::ties::Ties;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A kind of opening. The first that fits is what a way is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Opening {
+    /// By something that users can change about themselves.
+    UserClaim,
+    /// By something that the request contains.
+    Request,
+    /// By a parameter that a session can set.
+    SettableParameter,
+    /// By an address that may not have been verified.
+    Email,
+    /// It depends on an operator that is not the server's.
+    ForeignOperator,
+    /// It depends on something of which nothing is known.
+    Opaque,
+    /// A pattern with a value of the session.
+    Pattern,
+    /// A value of the session is different from a column.
+    Inverted,
+    /// A column is less or greater than something.
+    NotEqual,
+    /// A column of a lookup is equal to itself: its name was meant to be another table's.
+    NameCaptured,
+    /// The row that it belongs to has a flag.
+    RowOpenByParent,
+    /// A lookup has no value of the session in it.
+    LookupUnbound,
+    /// A lookup of the caller is not joined to the row.
+    LookupUncorrelated,
+    /// A column has a value.
+    RowOpen,
+    /// A column is null.
+    NullRowOpen,
+    /// A value of the session is null.
+    WithoutIdentity,
+    /// Nothing is asked of the row.
+    IgnoresRow,
+}
+
+impl Opening {
+    /// Returns the word that stands for it in results.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UserClaim => "user_claim",
+            Self::Request => "request",
+            Self::SettableParameter => "settable_parameter",
+            Self::Email => "email",
+            Self::ForeignOperator => "foreign_operator",
+            Self::Opaque => "opaque",
+            Self::Pattern => "pattern",
+            Self::Inverted => "identity_inverted",
+            Self::NotEqual => "identity_not_equal",
+            Self::NameCaptured => "name_captured",
+            Self::RowOpenByParent => "row_open_by_parent",
+            Self::LookupUnbound => "lookup_unbound",
+            Self::LookupUncorrelated => "lookup_uncorrelated",
+            Self::RowOpen => "row_open",
+            Self::NullRowOpen => "null_row_open",
+            Self::WithoutIdentity => "open_without_identity",
+            Self::IgnoresRow => "ignores_row",
+        }
+    }
+}
+
+/// What a subquery is about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Subquery {
+    /// Whether there is a value of the session in it.
+    pub has_identity: bool,
+    /// Whether it is about columns of the checked row.
+    pub is_of_checked: bool,
+}
+
+/// One way in which a row passes.
+pub struct Way<'a> {
+    inspector: Inspector<'a>,
+    found: &'a Found,
+    subqueries: &'a HashMap<u32, Subquery>,
+    literals: &'a [Literal],
+    parts: Vec<(Literal, Vec<Parts>)>,
+}
+
+impl<'a> Way<'a> {
+    /// Returns the way that literals are.
+    pub fn new(
+        inspector: Inspector<'a>,
+        found: &'a Found,
+        subqueries: &'a HashMap<u32, Subquery>,
+        literals: &'a [Literal],
+    ) -> Self {
+        let parts = literals.iter().map(|literal| {
+            (*literal, operands(*literal).into_iter().map(|term| inspector.parts(term)).collect())
+        });
+        Self { inspector, found, subqueries, literals, parts: parts.collect() }
+    }
+
+    /// Returns what is tied to the caller by trusted values, where some rows of lookups do not
+    /// count.
+    pub fn ties(&self, without: &BTreeSet<Row>) -> Ties {
+        let is_trusted = |kind: Kind| self.inspector.identities.ties(kind);
+        super::ties::ties(self.inspector, self.literals, &is_trusted, without)
+    }
+
+    /// Whether the caller has the right whatever the row is: a trusted value is a constant, or a
+    /// row of the caller's in a lookup has one.
+    pub fn is_privileged(&self, ties: &Ties) -> bool {
+        self.with_constants().any(|(literal, parts)| {
+            let is_trusted = |parts: &Parts| {
+                parts.identity().is_some_and(|of| of.kind != Kind::User && self.is_trusted(of))
+            };
+            let is_of_caller = |parts: &Parts| {
+                self.untrusted_column(parts).is_none()
+                    && parts.row().is_some_and(|row| ties.lookups.contains(&row))
+            };
+            let is_asked = matches!(
+                literal,
+                Literal::Compare(Comparison::Equal, ..)
+                    | Literal::Member(.., Some(true))
+                    | Literal::Holds(_, true)
+            );
+            is_asked && parts.iter().any(|parts| is_trusted(parts) || is_of_caller(parts))
+        })
+    }
+
+    fn is_trusted(&self, of: &Identity) -> bool {
+        self.inspector.identities.ties(of.kind)
+    }
+
+    /// Returns the literals that compare something with a constant, or that are boolean values.
+    fn with_constants(&self) -> impl Iterator<Item = (Literal, &[Parts])> {
+        self.parts.iter().filter_map(|(literal, parts)| {
+            let is_boolean = matches!(literal, Literal::Holds(..));
+            (is_boolean || parts.iter().any(Parts::is_constant)).then_some((*literal, &parts[..]))
+        })
+    }
+
+    /// Returns what a column of a lookup contains that is not trusted.
+    fn untrusted_column(&self, parts: &Parts) -> Option<Kind> {
+        parts.columns.iter().find_map(|(row, number)| {
+            let relation = *self.found.rows.get(row)?;
+            let catalog = self.inspector.catalog;
+            let (table, column) =
+                (catalog.relation_name(relation)?, catalog.column_name(relation, *number)?);
+            self.inspector.identities.columns.get(&format!("{table}.{column}")).copied()
+        })
+    }
+
+    /// Returns what kind of opening the way is, where no row is tied by it.
+    pub fn opening(&self) -> Opening {
+        self.by_untrusted()
+            .or_else(|| self.by_opaque())
+            .or_else(|| self.by_comparison())
+            .or_else(|| self.by_lookup())
+            .unwrap_or_else(|| self.by_row())
+    }
+
+    fn by_untrusted(&self) -> Option<Opening> {
+        let mut kinds: BTreeSet<Kind> = BTreeSet::new();
+        for (literal, parts) in &self.parts {
+            let is_equality = matches!(
+                literal,
+                Literal::Compare(Comparison::Equal, ..)
+                    | Literal::Member(.., Some(true))
+                    | Literal::Holds(_, true)
+            );
+            if is_equality {
+                let identities = parts.iter().filter_map(|parts| parts.identity());
+                kinds.extend(identities.map(|identity| identity.kind));
+                kinds.extend(parts.iter().filter_map(|parts| self.untrusted_column(parts)));
+            }
+        }
+        let openings = [
+            (Kind::UserEditable, Opening::UserClaim),
+            (Kind::Request, Opening::Request),
+            (Kind::Settable, Opening::SettableParameter),
+            (Kind::Email, Opening::Email),
+        ];
+        let is_one = |kind: &Kind| kinds.contains(kind) && !self.inspector.identities.ties(*kind);
+        openings.into_iter().find(|(kind, _)| is_one(kind)).map(|(_, opening)| opening)
+    }
+
+    /// A way is opaque where it depends on something of which nothing is known, and where a value
+    /// of the session is in a function that may map different values to one.
+    fn by_opaque(&self) -> Option<Opening> {
+        let mut opaque = self.parts.iter().flat_map(|(_, parts)| parts).flat_map(|p| &p.opaque);
+        let mut is_opaque = false;
+        let is_foreign = opaque.any(|function| {
+            is_opaque = true;
+            self.found.operators.contains_key(function)
+        });
+        let is_lossy = self.parts.iter().any(|(literal, parts)| {
+            matches!(literal, Literal::Compare(Comparison::Equal, ..))
+                && parts.iter().any(|parts| parts.is_lossy && !parts.identities.is_empty())
+        });
+        is_opaque |= is_lossy;
+        match (is_foreign, is_opaque) {
+            (true, _) => Some(Opening::ForeignOperator),
+            (_, true) => Some(Opening::Opaque),
+            _ => None,
+        }
+    }
+
+    fn by_comparison(&self) -> Option<Opening> {
+        let mut found = BTreeSet::new();
+        for (literal, parts) in &self.parts {
+            let has_identity = parts.iter().any(|parts| !parts.identities.is_empty());
+            let is_of_checked = parts.iter().any(Parts::is_of_checked);
+            match literal {
+                Literal::Holds(..) if has_identity && is_of_checked => {
+                    found.insert(Opening::Pattern);
+                }
+                Literal::Compare(comparison, ..) if is_of_checked => {
+                    let is_other = |parts: &Parts| !parts.is_of_checked() && !parts.is_constant();
+                    match comparison {
+                        Comparison::NotEqual if has_identity => {
+                            found.insert(Opening::Inverted);
+                        }
+                        Comparison::Equal | Comparison::NotEqual => {}
+                        _ if has_identity || parts.iter().any(is_other) => {
+                            found.insert(Opening::NotEqual);
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        found.pop_first()
+    }
+
+    fn by_lookup(&self) -> Option<Opening> {
+        let rows = self.lookup_rows();
+        let missing: Vec<Subquery> = self.missing().collect();
+        if missing.iter().any(|about| about.has_identity && about.is_of_checked) {
+            return Some(Opening::Inverted);
+        }
+        if rows.is_empty() && missing.is_empty() {
+            return None;
+        }
+        let is_captured = |(literal, parts): &(Literal, Vec<Parts>)| match literal {
+            Literal::Compare(Comparison::Equal, a, b) => a == b && parts[0].is_of_lookup(),
+            _ => false,
+        };
+        if self.parts.iter().any(is_captured) {
+            return Some(Opening::NameCaptured);
+        }
+        let has_identity = self.parts.iter().any(|(_, parts)| {
+            parts.iter().any(|parts| parts.identity().is_some_and(|of| self.is_trusted(of)))
+        }) || missing.iter().any(|about| about.has_identity);
+        Some(match has_identity {
+            true => Opening::LookupUncorrelated,
+            false if self.is_opened_by_parent(&rows) => Opening::RowOpenByParent,
+            false => Opening::LookupUnbound,
+        })
+    }
+
+    /// Returns the subqueries that have found no row.
+    fn missing(&self) -> impl Iterator<Item = Subquery> {
+        self.literals.iter().filter_map(|literal| match literal {
+            Literal::Found(number, false) => {
+                Some(self.subqueries.get(number).copied().unwrap_or_default())
+            }
+            _ => None,
+        })
+    }
+
+    fn lookup_rows(&self) -> BTreeSet<Row> {
+        let columns = self.parts.iter().flat_map(|(_, parts)| parts).flat_map(|p| &p.columns);
+        columns.map(|(row, _)| *row).filter(|row| *row != Row::CHECKED).collect()
+    }
+
+    /// Whether all rows of lookups are joined to the row, and one of them has a constant.
+    fn is_opened_by_parent(&self, rows: &BTreeSet<Row>) -> bool {
+        let mut joined: BTreeMap<Row, BTreeSet<Row>> = BTreeMap::new();
+        for (literal, parts) in &self.parts {
+            let rows: BTreeSet<Row> =
+                parts.iter().flat_map(|parts| &parts.columns).map(|(row, _)| *row).collect();
+            if matches!(literal, Literal::Compare(Comparison::Equal, ..) | Literal::Member(..)) {
+                for row in &rows {
+                    joined.entry(*row).or_default().extend(&rows);
+                }
+            }
+        }
+        let (mut reached, mut waiting) = (BTreeSet::new(), vec![Row::CHECKED]);
+        while let Some(row) = waiting.pop() {
+            if reached.insert(row) {
+                waiting.extend(joined.get(&row).into_iter().flatten());
+            }
+        }
+        rows.iter().all(|row| reached.contains(row))
+            && self.with_constants().any(|(_, parts)| parts.iter().any(Parts::is_of_lookup))
+    }
+
+    fn by_row(&self) -> Opening {
+        let is_about_row = |(literal, parts): &(Literal, Vec<Parts>)| {
+            parts.iter().any(Parts::is_of_checked)
+                && match literal {
+                    Literal::Compare(Comparison::Equal, a, b) => a != b,
+                    Literal::Null(_) | Literal::NotNull(_) | Literal::NullRow(_) => false,
+                    _ => true,
+                }
+        };
+        let is_null = |(literal, parts): &(Literal, Vec<Parts>)| {
+            matches!(literal, Literal::Null(_)) && parts.iter().any(Parts::is_of_checked)
+        };
+        let is_not_null = |(literal, parts): &(Literal, Vec<Parts>)| match literal {
+            Literal::NotNull(_) => parts.iter().any(Parts::is_of_checked),
+            // A column that is equal to itself is not null.
+            Literal::Compare(Comparison::Equal, a, b) => {
+                a == b && parts.iter().any(Parts::is_of_checked) && self.can_be_null(*a)
+            }
+            _ => false,
+        };
+        let is_without_identity = |(literal, parts): &(Literal, Vec<Parts>)| {
+            matches!(literal, Literal::Null(_)) && parts[0].identity().is_some()
+        };
+        if self.parts.iter().any(is_about_row) {
+            Opening::RowOpen
+        } else if self.parts.iter().any(is_without_identity) {
+            Opening::WithoutIdentity
+        } else if self.parts.iter().any(is_null) {
+            Opening::NullRowOpen
+        } else if self.parts.iter().any(is_not_null) {
+            Opening::RowOpen
+        } else {
+            Opening::IgnoresRow
+        }
+    }
+
+    fn can_be_null(&self, term: TermId) -> bool {
+        matches!(self.inspector.terms.get(term), Term::Column { nullable: true, .. })
+    }
+
+    /// Returns the columns of the checked row that are asked for something, without those of
+    /// lookups.
+    pub fn conditions_on_row(&self) -> BTreeSet<i16> {
+        let columns = self.parts.iter().flat_map(|(_, parts)| parts).flat_map(|p| &p.columns);
+        columns.filter(|(row, _)| *row == Row::CHECKED).map(|(_, number)| *number).collect()
+    }
+}
+
+/// Returns the terms that a literal is about.
+pub fn operands(literal: Literal) -> Vec<TermId> {
+    match literal {
+        Literal::Null(a) | Literal::NotNull(a) | Literal::Holds(a, _) => vec![a],
+        Literal::Compare(_, a, b) | Literal::Member(_, a, b, _) => vec![a, b],
+        Literal::NullRow(_) | Literal::Found(..) => vec![],
+    }
+}

@@ -1,0 +1,77 @@
+//! Tables in subqueries, as the role that reads them sees them.
+
+use super::expression::{all, any};
+use super::{Entry, Reader, Scope};
+use crate::catalog::Oid;
+use crate::policy::facts::{Function, Policies, Reads};
+use crate::policy::formula::Formula;
+use crate::policy::term::Row;
+use crate::stored::Expression;
+use std::rc::Rc;
+
+impl Reader<'_> {
+    /// Whether the reader has a privilege on a view. If not, that is noted.
+    pub(super) fn may_read(&mut self, view: Oid) -> bool {
+        let Some(user) = self.users.last() else { return true };
+        let is_denied = self.catalog.reads(*user, view) == Reads::Denied;
+        if is_denied {
+            self.found.denied.insert(view);
+        }
+        !is_denied
+    }
+
+    /// Notes a function that its caller has no privilege on.
+    pub(super) fn may_execute(&mut self, oid: Oid, function: &Function) {
+        let Some(user) = self.users.last() else { return };
+        if !function.is_built_in && !self.catalog.may_execute(*user, oid) {
+            self.found.not_executable.insert(function.signature.clone());
+        }
+    }
+
+    /// Returns which rows of a table its reader sees, as a condition on one of them.
+    pub(super) fn read_rows(&mut self, row: Row, relation: Oid, nullable: bool) -> Formula {
+        self.found.rows.insert(row, relation);
+        let Some(user) = self.users.last() else { return Formula::TRUE };
+        match self.catalog.reads(*user, relation) {
+            Reads::All => Formula::TRUE,
+            Reads::Denied => {
+                self.found.denied.insert(relation);
+                Formula::FALSE
+            }
+            Reads::Policies(_) if self.policies_of.contains(&relation) => {
+                self.found.recursive.insert(relation);
+                Formula::FALSE
+            }
+            Reads::Policies(policies) => {
+                if policies.permissive.is_empty() {
+                    self.found.hidden.insert(relation);
+                }
+                let entry = Entry::Row { row, relation, nullable };
+                self.policies_of.push(relation);
+                let condition = self.of_policies(&policies, entry);
+                self.policies_of.pop();
+                condition
+            }
+        }
+    }
+
+    /// Returns the condition of a row that policies let its reader see.
+    fn of_policies(&mut self, policies: &Policies, entry: Entry) -> Formula {
+        // A policy is about its own row, and about nothing outside of it.
+        let scope = Scope { entries: vec![entry], with: Rc::default() };
+        let scopes = std::mem::replace(&mut self.scopes, vec![scope]);
+        let (arguments, compared, operands) = (
+            std::mem::take(&mut self.arguments),
+            std::mem::take(&mut self.compared),
+            std::mem::take(&mut self.operands),
+        );
+        let mut conditions = |of: &[Expression]| -> Vec<_> {
+            of.iter().map(|expression| self.condition(expression)).collect()
+        };
+        let mut parts = conditions(&policies.restrictive);
+        parts.push(Rc::new(any(conditions(&policies.permissive))));
+        (self.scopes, self.arguments) = (scopes, arguments);
+        (self.compared, self.operands) = (compared, operands);
+        all(parts)
+    }
+}

@@ -1,0 +1,219 @@
+//! Values of the session, wherever a condition finds them.
+
+use super::Reader;
+use crate::catalog::Oid;
+use crate::policy::constants::elements;
+use crate::policy::facts::Function;
+use crate::policy::formula::{Formula, Membership};
+use crate::policy::identity::{Identity, Kind};
+use crate::policy::term::{Constant, Operation, Term, TermId};
+use crate::policy::value::{Meaning, Value, pairs};
+use crate::stored::SqlValue;
+
+/// The functions that return a value of a document by its key, and operators for them.
+const BY_KEY: [&str; 4] = [
+    "jsonb_object_field",
+    "jsonb_object_field_text",
+    "json_object_field",
+    "json_object_field_text",
+];
+
+/// The functions that return a value of a document by a list of keys, and operators for them.
+const BY_PATH: [&str; 4] = [
+    "jsonb_extract_path",
+    "jsonb_extract_path_text",
+    "json_extract_path",
+    "json_extract_path_text",
+];
+
+/// The functions of `||` for texts.
+const JOINS: [&str; 3] = ["textcat", "anytextcat", "textanycat"];
+
+impl Reader<'_> {
+    /// Returns the value of the session that a call returns.
+    pub(super) fn of_session(
+        &mut self,
+        function: &Function,
+        arguments: &[Meaning],
+        is_boolean: bool,
+    ) -> Option<Meaning> {
+        let identities = self.identities?;
+        let identity = match (function.is_built_in, arguments) {
+            (false, []) => identities.function(&function.signature)?,
+            (true, [Meaning::Value(Value::Term(name)), ..])
+                if function.name == "current_setting" =>
+            {
+                match self.terms.as_constant(*name)? {
+                    Constant::Text(name) if !self.catalog.has_parameter(name) => {
+                        return Some(Meaning::Value(Value::Null));
+                    }
+                    Constant::Text(name) => identities.setting(name),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        };
+        Some(self.identity(identity, is_boolean))
+    }
+
+    fn identity(&mut self, identity: Identity, is_boolean: bool) -> Meaning {
+        let term = self.terms.add(Term::Identity(identity));
+        Self::of_term(term, is_boolean)
+    }
+
+    /// Returns the value of the session that an operation returns for values of the session: a
+    /// conversion, or a part of a document.
+    pub(super) fn part_of_session(
+        &mut self,
+        operation: Operation,
+        arguments: &[TermId],
+    ) -> Option<TermId> {
+        let identities = self.identities?;
+        let (first, others) = arguments.split_first()?;
+        let Term::Identity(of) = self.terms.get(*first).clone() else { return None };
+        let keys = match operation {
+            Operation::Conversion(_) => return Some(*first),
+            Operation::Subscript(false) => self.keys(others)?,
+            Operation::Function(function) => {
+                let function = self.catalog.function(function)?;
+                let name = function.name.as_str();
+                let is_part = BY_KEY.contains(&name) || BY_PATH.contains(&name);
+                if !function.is_built_in {
+                    return None;
+                }
+                if !is_part {
+                    return self.claim_in(*first, others);
+                }
+                self.keys(others)?
+            }
+            _ => return None,
+        };
+        let mut value = of;
+        for key in keys {
+            value = identities.key(&value, &key)?;
+        }
+        Some(self.terms.add(Term::Identity(value)))
+    }
+
+    /// Returns the claim that constants mention: a pattern of a document, or a path in it. Of
+    /// several, the one that is trusted least.
+    pub(super) fn claim_in(&mut self, claims: TermId, constants: &[TermId]) -> Option<TermId> {
+        let identities = self.identities?;
+        match self.terms.get(claims) {
+            Term::Identity(of) if of.kind == Kind::Claims => {}
+            _ => return None,
+        }
+        let mentions = |constant: &TermId, key: &str| match self.terms.as_constant(*constant) {
+            Some(Constant::Other(_, bytes)) => {
+                bytes.windows(key.len()).any(|part| part == key.as_bytes())
+            }
+            Some(Constant::Text(text)) => text.contains(key),
+            _ => false,
+        };
+        let keys = identities.claims.keys().filter(|key| *key != "*");
+        let mentioned = keys.filter(|key| constants.iter().any(|of| mentions(of, key)));
+        let claim = mentioned.map(|key| identities.claim(key)).max_by_key(|claim| claim.kind)?;
+        Some(self.terms.add(Term::Identity(claim)))
+    }
+
+    /// Returns constant keys of a document.
+    fn keys(&self, terms: &[TermId]) -> Option<Vec<String>> {
+        let mut keys = Vec::new();
+        for term in terms {
+            match self.terms.get(*term) {
+                Term::Constant(Constant::Text(key)) => keys.push(key.clone()),
+                Term::Constant(Constant::Integer(key)) => keys.push(key.to_string()),
+                Term::Constant(Constant::Other(data_type, bytes)) => {
+                    for element in elements(*data_type, bytes)? {
+                        match element? {
+                            Constant::Text(key) => keys.push(key),
+                            _ => return None,
+                        }
+                    }
+                }
+                Term::Array(elements) => keys.extend(self.keys(elements)?),
+                _ => return None,
+            }
+        }
+        Some(keys)
+    }
+
+    /// Returns the value of the session that is null where it is empty: there, it is null anyway.
+    pub(super) fn unless_empty(&self, first: &Value, second: &Value) -> Option<Value> {
+        let (Value::Term(first), Value::Term(second)) = (first, second) else { return None };
+        let is_empty = self.terms.as_constant(*second) == Some(&Constant::Text(String::new()));
+        let is_identity = matches!(self.terms.get(*first), Term::Identity(_));
+        (is_empty && is_identity).then_some(Value::Term(*first))
+    }
+
+    /// Returns what a value of the session is that SQL has a keyword for.
+    pub(super) fn sql_value(&mut self, value: SqlValue) -> Value {
+        let known = match (value, self.identities) {
+            (SqlValue::CurrentUser, Some(identities)) => match &self.users[..] {
+                [_] if identities.roles_are_tenants => {
+                    Some(Term::Identity(Identity::database_role()))
+                }
+                [.., user] => {
+                    let name = self.catalog.role_name(*user);
+                    name.map(|name| Term::Constant(Constant::Text(name)))
+                }
+                [] => None,
+            },
+            _ => None,
+        };
+        Value::Term(self.terms.add(known.unwrap_or(Term::Session(value))))
+    }
+
+    /// Returns the condition that a text begins with the user's number: numbers have no characters
+    /// that mean something in a pattern.
+    pub(super) fn begins_with_user(
+        &mut self,
+        (name, operator): (&str, Oid),
+        value: &Value,
+        pattern: &Value,
+    ) -> Option<Formula> {
+        let Value::Term(pattern) = pattern else { return None };
+        let mut parts = Vec::new();
+        self.joined_texts(*pattern, &mut parts);
+        let parts = match (name, parts.first().map(|part| self.terms.get(*part))) {
+            ("~", Some(Term::Constant(Constant::Text(start)))) if start == "^" => &parts[1..],
+            ("~", _) => return None,
+            _ => &parts[..],
+        };
+        let user = *parts.first()?;
+        if !matches!(self.terms.get(user), Term::Identity(of) if of.kind == Kind::User) {
+            return None;
+        }
+        let by = Membership { operator, collation: 0, is_overlap: false };
+        Some(pairs(&Value::Term(user), value, &mut |a, b| match (a, b) {
+            (Some(a), Some(b)) => Formula::Member(by, a, b),
+            _ => Formula::NULL,
+        }))
+    }
+
+    /// Adds the texts that a text is joined of.
+    fn joined_texts(&self, text: TermId, parts: &mut Vec<TermId>) {
+        if let Term::Applied { operation: Operation::Function(function), arguments, .. } =
+            self.terms.get(text)
+            && self
+                .catalog
+                .function(*function)
+                .is_some_and(|f| f.is_built_in && JOINS.contains(&f.name.as_str()))
+        {
+            arguments.iter().for_each(|argument| self.joined_texts(*argument, parts));
+        } else {
+            parts.push(text);
+        }
+    }
+
+    /// Whether conditions are read for a role whose sessions are known.
+    pub(super) fn is_of_role(&self) -> bool {
+        self.identities.is_some()
+    }
+
+    /// Notes the operator that a function belongs to, which is not the server's.
+    pub(super) fn note_operator(&mut self, function: Oid, name: &str) {
+        self.unknown.insert(format!("operator {name}"));
+        self.found.operators.insert(function, name.to_owned());
+    }
+}

@@ -1,0 +1,130 @@
+//! A way in which a row passes, as people read it.
+
+use super::formula::Comparison;
+use super::literals::Literal;
+use super::opening::operands;
+use super::parts::Inspector;
+use super::reader::Found;
+use super::term::{Constant, Operation, Row, Term, TermId};
+use crate::sql::quote_literal;
+use crate::stored::SqlValue;
+use std::collections::BTreeMap;
+
+/// The names of rows: `R` for the checked one, and for the others their tables, with a number where
+/// there are several rows of one table.
+pub struct Names<'a> {
+    inspector: Inspector<'a>,
+    rows: BTreeMap<Row, (String, Option<u32>)>,
+}
+
+impl<'a> Names<'a> {
+    /// Names the rows that literals are about.
+    pub fn of(inspector: Inspector<'a>, found: &Found, literals: &[Literal]) -> Self {
+        let terms = literals.iter().flat_map(|literal| operands(*literal));
+        let mentioned = terms.flat_map(|term| inspector.parts(term).columns);
+        let mut rows: BTreeMap<Row, (String, Option<u32>)> = BTreeMap::new();
+        for (row, _) in mentioned {
+            let relation = found.rows.get(&row).copied();
+            rows.entry(row).or_insert((String::new(), relation));
+        }
+        let mut names = BTreeMap::<String, u32>::new();
+        for (row, (name, relation)) in &mut rows {
+            if *row == Row::CHECKED {
+                "R".clone_into(name);
+                continue;
+            }
+            let table = relation.and_then(|relation| inspector.catalog.relation_name(relation));
+            let table = table.unwrap_or_else(|| "subquery".to_owned());
+            let count = names.entry(table.clone()).or_default();
+            *count += 1;
+            *name = if *count == 1 { table } else { format!("{table}#{count}") };
+        }
+        Self { inspector, rows }
+    }
+
+    /// Returns a literal as a left operand, an operator and a right operand; `None` where there is
+    /// nothing to say.
+    pub fn literal(&self, literal: Literal) -> Option<[String; 3]> {
+        let three =
+            |left: String, operator: &str, right: String| Some([left, operator.to_owned(), right]);
+        match literal {
+            Literal::Null(a) => three(self.term(a), "IS", "NULL".to_owned()),
+            Literal::NotNull(a) => three(self.term(a), "IS NOT", "NULL".to_owned()),
+            Literal::Compare(Comparison::Equal, a, b) if a == b => {
+                three(self.term(a), "IS NOT", "NULL".to_owned())
+            }
+            Literal::Compare(comparison, a, b) => {
+                three(self.term(a), comparison.symbol(), self.term(b))
+            }
+            Literal::Holds(a, value) => three(self.term(a), "IS", value.to_string().to_uppercase()),
+            Literal::Member(_, a, b, Some(false)) => three(self.term(a), "NOT IN", self.term(b)),
+            Literal::Member(_, a, b, _) => three(self.term(a), "IN", self.term(b)),
+            Literal::NullRow(_) | Literal::Found(..) => None,
+        }
+    }
+
+    fn term(&self, term: TermId) -> String {
+        match self.inspector.terms.get(term) {
+            Term::Constant(constant) => literal(constant),
+            Term::Null => "NULL".to_owned(),
+            Term::Column { row, number, .. } => {
+                let (name, relation) = self.rows.get(row).cloned().unwrap_or_default();
+                let catalog = self.inspector.catalog;
+                let column = relation.and_then(|relation| catalog.column_name(relation, *number));
+                format!("{name}.{}", column.unwrap_or_else(|| number.to_string()))
+            }
+            Term::Identity(identity) => identity.name.clone(),
+            Term::Applied { operation, arguments, .. } => self.applied(*operation, arguments),
+            Term::Array(elements) => format!("ARRAY[{}]", self.list(elements)),
+            Term::Count(_) => "count(*)".to_owned(),
+            Term::Session(value) => match value {
+                SqlValue::CurrentUser => "current_user",
+                SqlValue::SessionUser => "session_user",
+                SqlValue::Database => "current_catalog",
+                SqlValue::Schema => "current_schema",
+                SqlValue::Time => "the current time",
+            }
+            .to_owned(),
+            Term::Unknown(_) => "(something)".to_owned(),
+        }
+    }
+
+    fn list(&self, terms: &[TermId]) -> String {
+        terms.iter().map(|term| self.term(*term)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn applied(&self, operation: Operation, arguments: &[TermId]) -> String {
+        match operation {
+            Operation::Conversion(_) => self.list(arguments),
+            Operation::Function(oid) => {
+                let function = self.inspector.catalog.function(oid);
+                let name = function.map(|function| function.name.clone());
+                format!("{}({})", name.unwrap_or_default(), self.list(arguments))
+            }
+            Operation::Subscript(_) => match arguments {
+                [container, subscripts @ ..] => {
+                    format!("{}[{}]", self.term(*container), self.list(subscripts))
+                }
+                [] => String::new(),
+            },
+            Operation::Field(number) => format!("({}).{number}", self.list(arguments)),
+            Operation::Row => format!("({})", self.list(arguments)),
+            Operation::Extreme => format!("GREATEST({})", self.list(arguments)),
+        }
+    }
+}
+
+/// Returns a constant in SQL.
+fn literal(constant: &Constant) -> String {
+    match constant {
+        Constant::Boolean(value) => value.to_string(),
+        Constant::Integer(value) => value.to_string(),
+        Constant::Text(text) => quote_literal(text),
+        Constant::Uuid(bytes) => {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+            quote_literal(&parts.join("-"))
+        }
+        Constant::Other(..) => "(a constant)".to_owned(),
+    }
+}

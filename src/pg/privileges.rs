@@ -1,0 +1,49 @@
+//! Privileges that a role has now, as the server checks them.
+
+use dragonfly_core::catalog::Oid;
+use pgrx::pg_sys;
+
+const ALLOWED: pg_sys::AclResult::Type = pg_sys::AclResult::ACLCHECK_OK;
+
+/// Whether a role has a privilege on a relation. False for a relation that does not exist.
+pub fn on_relation(role: Oid, relation: Oid, privilege: u32) -> bool {
+    let mut is_missing = false;
+    // SAFETY: lookups in the system cache.
+    let result = unsafe {
+        pg_sys::pg_class_aclcheck_ext(
+            relation.into(),
+            role.into(),
+            privilege as pg_sys::AclMode,
+            &mut is_missing,
+        )
+    };
+    result == ALLOWED
+}
+
+/// Whether a role has a privilege on a column of a relation at least. False for a relation that
+/// does not exist.
+pub fn on_any_column(role: Oid, relation: Oid, privilege: u32) -> bool {
+    let (mode, any) = (privilege as pg_sys::AclMode, pg_sys::AclMaskHow::ACLMASK_ANY);
+    // SAFETY: lookups in the system cache.
+    let result =
+        unsafe { pg_sys::pg_attribute_aclcheck_all(relation.into(), role.into(), mode, any) };
+    result == ALLOWED
+}
+
+/// Whether a role has EXECUTE on a routine. False for a routine that does not exist.
+pub fn on_routine(role: Oid, routine: Oid) -> bool {
+    let (routine, mode) = (pg_sys::Oid::from(routine), pg_sys::ACL_EXECUTE as pg_sys::AclMode);
+    // SAFETY: lookups in the system cache; the check raises an error for a routine that does not
+    // exist.
+    unsafe {
+        if pg_sys::get_func_name(routine).is_null() {
+            return false;
+        }
+        #[cfg(feature = "pg15")]
+        let result = pg_sys::pg_proc_aclcheck(routine, role.into(), mode);
+        #[cfg(not(feature = "pg15"))]
+        let result =
+            pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, routine, role.into(), mode);
+        result == ALLOWED
+    }
+}

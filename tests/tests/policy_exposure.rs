@@ -1,0 +1,185 @@
+//! What `ops.explain_policy()` says of a policy is what its rows are: which of them belong to the
+//! caller, and in which other ways a row is reached.
+
+use dragonfly_tests::{Cluster, SUPERUSER, column};
+use postgres::Client;
+
+/// An application of a platform whose sessions have claims: documents of users and tenants, who is
+/// a member of which tenant, and helper functions.
+const APPLICATION: &str = "
+    CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE app_owner;
+    CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO anon, authenticated;
+    CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
+        AS $$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb
+            ->> 'sub')::uuid $$;
+    CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE
+        AS $$ SELECT auth.jwt() ->> 'role' $$;
+    CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon, authenticated;
+    CREATE TABLE app.docs (id int PRIMARY KEY, owner uuid NOT NULL, tenant int NOT NULL,
+        editor uuid, members uuid[], path text, public boolean NOT NULL, status text NOT NULL,
+        CHECK (status IN ('draft', 'published')));
+    ALTER TABLE app.docs ENABLE ROW LEVEL SECURITY;
+    CREATE TABLE app.members (user_id uuid NOT NULL, tenant int NOT NULL, role text NOT NULL,
+        PRIMARY KEY (user_id, tenant));
+    ALTER TABLE app.members ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON app.members FOR SELECT TO authenticated
+        USING (user_id = (SELECT auth.uid()));
+    CREATE TABLE app.tenants (id int PRIMARY KEY, public boolean NOT NULL);
+    CREATE TABLE app.admins (user_id uuid PRIMARY KEY);
+    CREATE TABLE app.hidden (tenant int); ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY;
+    CREATE TABLE app.secret (tenant int);
+    CREATE TABLE app.loop (id int, tenant int); ALTER TABLE app.loop ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY loop ON app.loop USING (tenant IN (SELECT tenant FROM app.docs));
+    CREATE VIEW app.mine WITH (security_invoker = true) AS
+        SELECT tenant FROM app.members WHERE user_id = auth.uid();
+    CREATE VIEW app.all_members AS SELECT user_id, tenant FROM app.members;
+    GRANT SELECT ON ALL TABLES IN SCHEMA app TO anon, authenticated;
+    REVOKE SELECT ON app.secret FROM anon, authenticated;
+    CREATE FUNCTION app.is_member(of int) RETURNS boolean LANGUAGE sql STABLE
+        AS 'SELECT EXISTS (SELECT FROM app.members m WHERE m.tenant = of
+            AND m.user_id = auth.uid())';
+    CREATE FUNCTION app.is_member_definer(tenant int) RETURNS boolean
+        LANGUAGE sql STABLE SECURITY DEFINER SET search_path = app, pg_temp
+        AS 'SELECT EXISTS (SELECT FROM members WHERE tenant = tenant
+            AND user_id = auth.uid())';
+    CREATE FUNCTION app.may_read(of uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS 'BEGIN RETURN of = auth.uid(); END';
+    CREATE FUNCTION app.decides(of uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS 'DECLARE yes bool; BEGIN yes := of = auth.uid(); RETURN yes; END';
+    CREATE FUNCTION app.tenant_of_caller() RETURNS int LANGUAGE sql STABLE
+        AS $$ SELECT (auth.jwt() -> 'app_metadata' ->> 'tenant')::int $$;
+    CREATE FUNCTION app.off(a int) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT a = 1';
+    REVOKE EXECUTE ON FUNCTION app.off(int) FROM PUBLIC;
+    CREATE FUNCTION app.same(a uuid, b uuid) RETURNS boolean LANGUAGE sql IMMUTABLE
+        AS 'SELECT true';
+    CREATE OPERATOR app.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = app.same);
+    CREATE POLICY p ON app.docs FOR SELECT USING (true);
+    CREATE EXTENSION dragonfly_guard;
+    SET client_min_messages = error; SET dragonfly_guard.mode = 'off'";
+
+/// Conditions with what is said of them for a session with a user.
+const CONDITIONS: &[(&str, &str)] = &[
+    // Rows of the caller.
+    ("owner = auth.uid()", "tied owner"),
+    ("owner = (SELECT auth.uid())", "tied owner"),
+    ("owner::text = auth.jwt() ->> 'sub'", "tied owner"),
+    ("(auth.jwt() ->> 'sub')::uuid IN (owner, editor)", "tied editor|tied owner"),
+    ("auth.uid() = ANY (members)", "tied members"),
+    ("members @> ARRAY[auth.uid()]", "tied members"),
+    ("auth.uid() IS NOT NULL AND owner = auth.uid()", "tied owner"),
+    ("coalesce(owner = auth.uid(), false)", "tied owner"),
+    ("path LIKE auth.uid() || '/%'", "tied path"),
+    ("path ~ ('^' || auth.uid()::text || '/')", "tied path"),
+    ("split_part(path, '/', 1) = auth.uid()::text", "tied path"),
+    ("tenant = app.tenant_of_caller()", "tied tenant"),
+    ("tenant = (current_setting('request.jwt.claims', true)::json ->> 'org')::int", "tied tenant"),
+    ("app.may_read(owner)", "tied owner"),
+    // Rows that lookups tie to the caller.
+    ("tenant IN (SELECT tenant FROM app.members WHERE user_id = auth.uid())", "tied tenant"),
+    ("tenant IN (SELECT tenant FROM app.members)", "tied tenant"),
+    ("tenant IN (SELECT tenant FROM app.mine)", "tied tenant"),
+    ("app.is_member(tenant)", "tied tenant"),
+    (
+        "EXISTS (SELECT FROM app.all_members m JOIN app.tenants t ON t.id = m.tenant \
+      WHERE t.id = docs.tenant AND m.user_id = auth.uid())",
+        "tied tenant",
+    ),
+    // Rights of the session.
+    ("auth.jwt() -> 'app_metadata' ->> 'role' = 'admin'", "privileged "),
+    ("(auth.jwt() -> 'app_metadata' -> 'roles') ? 'admin'", "privileged "),
+    ("auth.jwt() @> '{\"app_metadata\": {\"role\": \"admin\"}}'", "privileged "),
+    (
+        "EXISTS (SELECT FROM app.members WHERE user_id = auth.uid() AND role = 'admin')",
+        "privileged ",
+    ),
+    // Every row, or none.
+    ("owner = auth.uid() OR true", "always_true "),
+    ("status IN ('draft', 'published')", "always_true "),
+    ("ARRAY[tenant] @> ARRAY[tenant]", "always_true "),
+    ("auth.uid() IS NOT NULL", "ignores_row "),
+    ("auth.role() = 'authenticated'", "ignores_row "),
+    ("auth.role() = 'service_role'", "never_true "),
+    ("auth.uid() IS NULL", "never_true "),
+    ("owner = auth.uid() AND owner <> auth.uid()", "never_true "),
+    ("tenant = current_setting('tenant', true)::int", "never_true "),
+    // What users, requests and sessions can choose.
+    ("tenant = (auth.jwt() -> 'user_metadata' ->> 'tenant')::int", "user_claim tenant"),
+    ("auth.jwt() @> '{\"user_metadata\": {\"role\": \"admin\"}}'", "user_claim "),
+    (
+        "tenant = (current_setting('request.headers', true)::json ->> 'x-tenant')::int",
+        "request tenant",
+    ),
+    ("tenant = current_setting('app.tenant')::int", "settable_parameter tenant"),
+    ("status = auth.jwt() ->> 'email'", "email status"),
+    // Other rows.
+    ("owner = auth.uid() OR public", "row_open public|tied owner"),
+    ("owner = auth.uid() OR editor IS NULL", "null_row_open editor|tied owner"),
+    ("owner <> auth.uid()", "identity_inverted owner"),
+    ("owner >= auth.uid()", "identity_not_equal owner"),
+    (
+        "NOT EXISTS (SELECT FROM app.members m WHERE m.tenant = docs.tenant \
+      AND m.user_id = auth.uid())",
+        "identity_inverted ",
+    ),
+    (
+        "EXISTS (SELECT FROM app.all_members m WHERE m.tenant = m.tenant \
+      AND m.user_id = auth.uid())",
+        "name_captured ",
+    ),
+    ("app.is_member_definer(tenant)", "name_captured "),
+    ("EXISTS (SELECT FROM app.tenants t WHERE t.id = docs.tenant)", "lookup_unbound tenant"),
+    (
+        "EXISTS (SELECT FROM app.tenants t WHERE t.id = docs.tenant AND t.public)",
+        "row_open_by_parent tenant",
+    ),
+    ("EXISTS (SELECT FROM app.admins WHERE user_id = auth.uid())", "lookup_uncorrelated "),
+    (
+        "NOT EXISTS (SELECT FROM app.members WHERE user_id = auth.uid() AND role = 'banned')",
+        "lookup_uncorrelated ",
+    ),
+    (
+        "tenant <= (SELECT max(m.tenant) FROM app.all_members m WHERE m.user_id = auth.uid())",
+        "identity_not_equal tenant",
+    ),
+    ("length(path) = length(auth.uid()::text)", "opaque path"),
+    ("owner OPERATOR(app.=) auth.uid()", "foreign_operator owner|unknown "),
+    ("app.decides(owner)", "opaque owner|unknown "),
+    // What fails, or finds nothing.
+    ("tenant IN (SELECT tenant FROM app.secret)", "lookup_denied |never_true "),
+    ("tenant IN (SELECT tenant FROM app.hidden)", "lookup_denied "),
+    ("app.off(tenant)", "lookup_denied |row_open tenant"),
+    ("EXISTS (SELECT FROM app.docs d WHERE d.owner = auth.uid())", "never_true |recursion "),
+    ("tenant IN (SELECT tenant FROM app.loop)", "never_true |recursion "),
+];
+
+/// Returns the answers about the policy for a role, each with the columns in it.
+fn answers(client: &mut Client, role: &str) -> String {
+    let sql = format!(
+        "SELECT coalesce(string_agg(said, '|' ORDER BY said COLLATE \"C\"), '') FROM (
+             SELECT DISTINCT answer || ' ' || coalesce(
+                 substring(detail from 'caller''s by (.*)\\.$'),
+                 (SELECT string_agg(DISTINCT of[1], ',') FROM
+                      regexp_matches(witness::text, '\\mR\\.([a-z]+)', 'g') AS of),
+                 '') AS said
+             FROM ops.explain_policy('app.docs', 'p', '{role}')) AS answers"
+    );
+    column(client, &sql).remove(0)
+}
+
+#[test]
+fn policy_is_explained_by_what_it_means() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    let mut wrong = Vec::new();
+    for (condition, expected) in CONDITIONS {
+        client.batch_execute(&format!("ALTER POLICY p ON app.docs USING ({condition})")).unwrap();
+        let found = answers(&mut client, "authenticated");
+        if found != *expected {
+            wrong.push(format!("{condition}\n    expected {expected}\n    found    {found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
