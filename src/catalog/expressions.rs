@@ -6,10 +6,10 @@ use super::{name, objects, oids};
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use crate::pg::privileges;
 use crate::pg::text::from_server;
-use dragonfly_core::catalog::{FIRST_NORMAL, ObjectId, Oid};
+use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid};
 use dragonfly_core::policy::Comparison;
 use dragonfly_core::policy::facts::{
-    Body, Catalog, Column, Function, Operator, Policies, Reads, View,
+    Body, Catalog, Column, Function, Operator, Policies, Reads, Reference, View, Writable,
 };
 use dragonfly_core::policy::types::BOOL;
 use dragonfly_core::sql::body::Language;
@@ -17,7 +17,7 @@ use dragonfly_core::sql::constant_body;
 use dragonfly_core::stored;
 use pgrx::pg_sys;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CStr;
 use std::hash::Hash;
 use std::rc::Rc;
@@ -48,6 +48,8 @@ pub struct Mentioned<'a> {
     names: Known<Oid, Option<String>>,
     column_names: Known<Oid, Rc<HashMap<i16, String>>>,
     checks: Known<Oid, Rc<Vec<stored::Expression>>>,
+    writes: Known<(Oid, Oid, Command), Option<Rc<Writable>>>,
+    references: Known<Oid, Rc<Vec<Reference>>>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -57,6 +59,7 @@ impl<'a> Mentioned<'a> {
     pub fn in_state(state: &'a State) -> Self {
         let (functions, views, columns, reads) = Default::default();
         let (names, column_names, checks, defaults, texts) = Default::default();
+        let (writes, references) = Default::default();
         Self {
             state,
             functions,
@@ -68,6 +71,8 @@ impl<'a> Mentioned<'a> {
             names,
             column_names,
             checks,
+            writes,
+            references,
         }
     }
 
@@ -345,34 +350,87 @@ impl<'a> Mentioned<'a> {
         if !is_allowed {
             return Reads::Denied;
         }
-        let active = pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
-        // SAFETY: lookups in the system cache, which raise no error for what does not exist.
-        let is_active =
-            unsafe { pg_sys::check_enable_rls(relation.into(), role.into(), true) } == active;
-        if is_active { Reads::Policies(Rc::new(self.policies(role, relation))) } else { Reads::All }
+        if !has_active_policies(role, relation) {
+            return Reads::All;
+        }
+        Reads::Policies(Rc::new(self.policies(role, relation, Command::Select)))
     }
 
-    /// Returns the conditions of the policies for the rows that a role reads.
-    fn policies(&self, role: Oid, relation: Oid) -> Policies {
+    fn read_writes(&self, role: Oid, relation: Oid, command: Command) -> Option<Rc<Writable>> {
+        let privilege = match command {
+            Command::Insert => pg_sys::ACL_INSERT,
+            Command::Update => pg_sys::ACL_UPDATE,
+            _ => return None,
+        };
+        let has_all = privileges::on_relation(role, relation, privilege);
+        let columns: BTreeSet<i16> = objects::numbered_columns(self.state, relation)
+            .into_iter()
+            .map(|(number, _)| number)
+            .filter(|n| has_all || privileges::on_column(role, relation, *n, privilege))
+            .collect();
+        if columns.is_empty() {
+            return None;
+        }
+        let is_limited = has_active_policies(role, relation);
+        let policies = is_limited.then(|| self.policies(role, relation, command));
+        Some(Rc::new(Writable { columns, policies }))
+    }
+
+    fn read_references(&self, relation: Oid) -> Vec<Reference> {
+        let table = Table::open(oids::PG_CONSTRAINT);
+        let column = |name| table.column(name);
+        let (kind, target) = (column("contype"), column("confrelid"));
+        let (own, theirs) = (column("conkey"), column("confkey"));
+        let (mut found, keys) = (Vec::new(), [(column("conrelid"), relation)]);
+        table.lookup(self.state, oids::PG_CONSTRAINT_RELID_INDEX, &keys, |row| {
+            if row.char(kind) == b'f' {
+                found.push(Reference {
+                    columns: row.numbers(own).into_iter().collect(),
+                    target: row.oid(target),
+                    target_columns: row.numbers(theirs).into_iter().collect(),
+                });
+            }
+        });
+        found
+    }
+
+    /// Returns the conditions of the policies for the rows that a role reads, or writes.
+    fn policies(&self, role: Oid, relation: Oid, command: Command) -> Policies {
         let table = Table::open(oids::PG_POLICY);
         let column = |name| table.column(name);
-        let (command, permissive) = (column("polcmd"), column("polpermissive"));
-        let (roles, using) = (column("polroles"), column("polqual"));
+        let (of, permissive) = (column("polcmd"), column("polpermissive"));
+        let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
+        let letter = match command {
+            Command::Select => b'r',
+            Command::Insert => b'a',
+            Command::Update => b'w',
+            Command::Delete => b'd',
+        };
         let (mut found, keys) = (Policies::default(), [(column("polrelid"), relation)]);
         table.lookup(self.state, oids::PG_POLICY_RELID_INDEX, &keys, |row| {
-            if !matches!(row.char(command), b'*' | b'r') || !applies(&row.oids(roles), role) {
+            let is_for = [b'*', letter].contains(&row.char(of));
+            if !is_for || !applies(&row.oids(roles), role) {
                 return;
             }
-            let condition = row.text(using).and_then(|text| stored::expression(&text).ok());
+            let writes = matches!(command, Command::Insert | Command::Update);
+            let text = if writes { row.text(check) } else { None }.or_else(|| row.text(using));
             // A condition that cannot be read may be true.
-            let condition =
-                condition.unwrap_or_else(|| stored::Expression::Unknown("a policy".to_owned()));
+            let condition = text
+                .and_then(|text| stored::expression(&text).ok())
+                .unwrap_or_else(|| stored::Expression::Unknown("a policy".to_owned()));
             let of = &mut found;
             let list = if row.bool(permissive) { &mut of.permissive } else { &mut of.restrictive };
             list.push(condition);
         });
         found
     }
+}
+
+/// Whether policies limit a role on a table.
+fn has_active_policies(role: Oid, relation: Oid) -> bool {
+    let active = pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
+    // SAFETY: lookups in the system cache, which raise no error for what does not exist.
+    unsafe { pg_sys::check_enable_rls(relation.into(), role.into(), true) == active }
 }
 
 /// Whether a policy for some roles applies to a role.
@@ -444,6 +502,15 @@ impl Catalog for Mentioned<'_> {
 
     fn reads(&self, role: Oid, relation: Oid) -> Reads {
         once(&self.reads, (role, relation), || self.read_reads(role, relation))
+    }
+
+    fn writes(&self, role: Oid, relation: Oid, command: Command) -> Option<Rc<Writable>> {
+        let read = || self.read_writes(role, relation, command);
+        once(&self.writes, (role, relation, command), read)
+    }
+
+    fn references(&self, relation: Oid) -> Rc<Vec<Reference>> {
+        once(&self.references, relation, || Rc::new(self.read_references(relation)))
     }
 
     fn may_execute(&self, role: Oid, function: Oid) -> bool {

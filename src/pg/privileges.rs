@@ -30,6 +30,23 @@ pub fn on_any_column(role: Oid, relation: Oid, privilege: u32) -> bool {
     result == ALLOWED
 }
 
+/// Whether a role has a privilege on a column, of a relation that exists. False for a column that
+/// does not exist.
+pub fn on_column(role: Oid, relation: Oid, number: i16, privilege: u32) -> bool {
+    let mut is_missing = false;
+    // SAFETY: lookups in the system cache.
+    let result = unsafe {
+        pg_sys::pg_attribute_aclcheck_ext(
+            relation.into(),
+            number,
+            role.into(),
+            privilege as pg_sys::AclMode,
+            &mut is_missing,
+        )
+    };
+    result == ALLOWED
+}
+
 /// Whether a role has EXECUTE on a routine. False for a routine that does not exist.
 pub fn on_routine(role: Oid, routine: Oid) -> bool {
     let (routine, mode) = (pg_sys::Oid::from(routine), pg_sys::ACL_EXECUTE as pg_sys::AclMode);

@@ -44,7 +44,10 @@ impl Exposure {
             let detail = format!("Reading fails: no privilege on {}.", names(&self.not_executable));
             say("lookup_denied", detail);
         }
-        if self.is_never_true && !self.hidden.is_empty() {
+        let fails = !(self.recursive.is_empty() && self.denied.is_empty());
+        if self.is_never_true && fails {
+            // Said above.
+        } else if self.is_never_true && !self.hidden.is_empty() {
             let detail = format!("No row passes: no policy shows rows of {}.", names(&self.hidden));
             say("lookup_denied", detail);
         } else if self.is_never_true {
@@ -80,6 +83,9 @@ impl Exposure {
         let mut say = |word, detail: String| {
             answers.push(Answer { word, detail, witness: Vec::new() });
         };
+        for forgeable in &self.forgeable {
+            say("lookup_writable", forgeable.describe());
+        }
         for columns in &self.ties {
             say("tied", format!("A row passes if it is the caller's by {}.", names(columns)));
         }

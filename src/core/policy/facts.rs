@@ -1,8 +1,9 @@
 //! What the meaning of a stored expression depends on in the catalog.
 
 use super::formula::Comparison;
-use crate::catalog::Oid;
+use crate::catalog::{Command, Oid};
 use crate::stored::{Expression, Query};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// The objects that a stored expression mentions. `None` stands for an object that is not there or
@@ -19,6 +20,15 @@ pub trait Catalog {
     /// Returns what a role reads of a table or view.
     fn reads(&self, _role: Oid, _relation: Oid) -> Reads {
         Reads::All
+    }
+    /// Returns what a role can write of a table with INSERT or UPDATE; `None` where it has no
+    /// privilege.
+    fn writes(&self, _role: Oid, _relation: Oid, _command: Command) -> Option<Rc<Writable>> {
+        None
+    }
+    /// Returns the foreign keys of a table.
+    fn references(&self, _relation: Oid) -> Rc<Vec<Reference>> {
+        Rc::default()
     }
     /// Whether a role may call a function.
     fn may_execute(&self, _role: Oid, _function: Oid) -> bool {
@@ -83,6 +93,24 @@ pub enum Reads {
     All,
     /// The rows that policies let it read.
     Policies(Rc<Policies>),
+}
+
+/// What a role can write of a table with a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writable {
+    /// The columns that it has the privilege for.
+    pub columns: BTreeSet<i16>,
+    /// The conditions of a new row; `None` where no policies are asked.
+    pub policies: Option<Policies>,
+}
+
+/// A foreign key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
+pub struct Reference {
+    pub columns: BTreeSet<i16>,
+    pub target: Oid,
+    pub target_columns: BTreeSet<i16>,
 }
 
 /// The conditions of the policies of a table for a role and a command.

@@ -5,6 +5,7 @@
 //! the questions that need no more: whether a condition is true for every row, or for none.
 
 mod answer;
+mod asked;
 mod constants;
 mod exposure;
 pub mod facts;
@@ -16,14 +17,17 @@ mod opening;
 mod parts;
 mod reader;
 mod search;
+mod sessions;
 mod term;
 mod ties;
 mod value;
 mod witness;
+mod writable;
 
 pub use answer::Answer;
+pub use asked::Question;
 pub use constants::types;
-pub use exposure::{Exposure, Open, Question, exposure};
+pub use exposure::{Exposure, Open, exposure};
 pub use formula::Comparison;
 pub use opening::Opening;
 pub use reader::DEEPEST;

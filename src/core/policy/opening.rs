@@ -7,6 +7,7 @@ use super::parts::{Inspector, Parts};
 use super::reader::Found;
 use super::term::{Row, Term, TermId};
 use super::ties::Ties;
+use crate::catalog::Oid;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A kind of opening. The first that fits is what a way is.
@@ -72,6 +73,15 @@ impl Opening {
             Self::IgnoresRow => "ignores_row",
         }
     }
+}
+
+/// What the columns of a row are equal to.
+#[derive(Debug, Clone, Default)]
+pub struct Joined {
+    /// By other row: the columns that are equal to columns of it, and these.
+    pub others: BTreeMap<Row, (BTreeSet<i16>, BTreeSet<i16>)>,
+    /// The columns that are equal to constants.
+    pub constants: BTreeSet<i16>,
 }
 
 /// What a subquery is about.
@@ -341,6 +351,47 @@ impl<'a> Way<'a> {
 
     fn can_be_null(&self, term: TermId) -> bool {
         matches!(self.inspector.terms.get(term), Term::Column { nullable: true, .. })
+    }
+
+    /// Returns the rows of lookups that the way is about, with their relations.
+    pub fn lookups(&self) -> Vec<(Row, Oid)> {
+        let rows = self.lookup_rows().into_iter();
+        rows.filter_map(|row| Some((row, self.relation_of(row)?))).collect()
+    }
+
+    /// Returns the relation that a row belongs to; `None` for the row of a subquery.
+    pub fn relation_of(&self, row: Row) -> Option<Oid> {
+        self.found.rows.get(&row).copied()
+    }
+
+    /// Returns what the columns of a row are equal to.
+    pub fn joined(&self, row: Row) -> Joined {
+        let mut joined = Joined::default();
+        for (literal, parts) in &self.parts {
+            if let (Literal::Holds(..), [of]) = (literal, &parts[..]) {
+                joined.constants.extend(of.columns_of(row));
+            }
+            let is_equality = matches!(
+                literal,
+                Literal::Compare(Comparison::Equal, ..) | Literal::Member(.., Some(true))
+            );
+            let [a, b] = &parts[..] else { continue };
+            for (one, other) in [(a, b), (b, a)].into_iter().filter(|_| is_equality) {
+                let own: BTreeSet<i16> = one.columns_of(row).collect();
+                if own.is_empty() {
+                    continue;
+                }
+                if other.is_constant() {
+                    joined.constants.extend(&own);
+                }
+                for (of, number) in other.columns.iter().filter(|(of, _)| *of != row) {
+                    let (mine, theirs) = joined.others.entry(*of).or_default();
+                    mine.extend(&own);
+                    theirs.insert(*number);
+                }
+            }
+        }
+        joined
     }
 
     /// Returns the columns of the checked row that are asked for something, without those of

@@ -129,6 +129,11 @@ impl Parts {
             && self.opaque.is_empty()
     }
 
+    /// Returns the columns of a row.
+    pub fn columns_of(&self, row: Row) -> impl Iterator<Item = i16> {
+        self.columns.iter().filter(move |(of, _)| *of == row).map(|(_, number)| *number)
+    }
+
     /// Whether a column of the checked row is in the term.
     pub fn is_of_checked(&self) -> bool {
         self.columns.iter().any(|(row, _)| *row == Row::CHECKED)

@@ -1,0 +1,163 @@
+//! A policy and a role, as questions to the search.
+
+use super::facts::Catalog;
+use super::formula::{Exists, Formula};
+use super::identity::{Caller, Identities};
+use super::literals::{Literal, Session};
+use super::opening::{Subquery, Way};
+use super::parts::Inspector;
+use super::reader::{Found, Reader};
+use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
+use super::sessions::sessions;
+use super::term::Terms;
+use crate::catalog::Oid;
+use crate::stored::Expression;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// A policy, for a role.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// What the conditions mention.
+    pub catalog: &'a dyn Catalog,
+    /// Where the values of sessions are.
+    pub identities: &'a Identities,
+    /// The table.
+    pub relation: Oid,
+    /// The role.
+    pub role: Oid,
+    /// The condition of the policy; without one, no row passes.
+    pub condition: Option<&'a Expression>,
+    /// The conditions of the restrictive policies that a row has to meet as well.
+    pub restrictive: &'a [&'a Expression],
+}
+
+/// The conditions of a policy, as they were read.
+pub struct Asked<'a> {
+    question: Question<'a>,
+    terms: Terms,
+    conditions: Vec<Rc<Formula>>,
+    /// The CHECK constraints that are about columns of the conditions.
+    checks: Vec<Rc<Formula>>,
+    /// The sessions of the role.
+    pub sessions: Vec<Session>,
+    /// Whether they have a user.
+    pub caller: Option<Caller>,
+    /// What was found where lookups are read.
+    pub found: Found,
+    /// The names of what could not be read.
+    pub unknown: BTreeSet<String>,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads the conditions.
+    pub fn read(question: Question<'a>) -> Self {
+        let Question { catalog, identities, relation, role, .. } = question;
+        let mut terms = Terms::default();
+        let mut reader =
+            Reader::new(catalog, &mut terms, relation).for_role(role, relation, identities);
+        let mut conditions = vec![match question.condition {
+            Some(condition) => reader.condition(condition),
+            None => Rc::new(Formula::FALSE),
+        }];
+        let others = question.restrictive.iter();
+        conditions.extend(others.map(|condition| reader.condition(condition)));
+        let checks = checks(&mut reader, catalog, relation);
+        let (found, unknown) = (reader.found, reader.unknown);
+        let name = catalog.role_name(role).unwrap_or_default();
+        let caller = identities.sessions.get(&name).copied();
+        let sessions = sessions(identities, &mut terms, caller, &name);
+        Self { question, terms, conditions, checks, sessions, caller, found, unknown }
+    }
+
+    /// Returns what finds the parts of terms.
+    pub fn inspector(&self) -> Inspector<'_> {
+        let Question { catalog, identities, .. } = self.question;
+        Inspector { terms: &self.terms, catalog, identities }
+    }
+
+    /// Calls `each` with every way in which a row passes in a session of the role.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where there are too many.
+    pub fn each_way(
+        &self,
+        each: &mut dyn FnMut(&[Literal], &Way<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TooLarge> {
+        let inspector = self.inspector();
+        let subqueries = self.subqueries(inspector);
+        let goals = self.all_true();
+        for session in &self.sessions {
+            let mut of_way = |literals: &[Literal]| {
+                self.question.catalog.interrupts();
+                each(literals, &Way::new(inspector, &self.found, &subqueries, literals))
+            };
+            let nulls = Nulls::Everywhere;
+            ways(&self.terms, session, nulls, Budget::default(), &goals, &mut of_way)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what the subqueries of the conditions are about, by number.
+    fn subqueries(&self, inspector: Inspector<'_>) -> HashMap<u32, Subquery> {
+        let mut found = HashMap::new();
+        let mut note = |exists: &Exists| {
+            let mut about = Subquery::default();
+            for (condition, _) in &exists.queries {
+                condition.visit(&mut |part| {
+                    for parts in part.terms().into_iter().map(|term| inspector.parts(term)) {
+                        about.has_identity |= !parts.identities.is_empty();
+                        about.is_of_checked |= parts.is_of_checked();
+                    }
+                });
+            }
+            found.insert(exists.number, about);
+        };
+        for condition in &self.conditions {
+            condition.visit(&mut |part| {
+                if let Formula::Exists(exists) = part {
+                    note(exists);
+                }
+            });
+        }
+        found
+    }
+
+    /// Whether a row can pass in a session.
+    pub fn can_pass(&self, session: &Session) -> Result<bool, TooLarge> {
+        is_possible(&self.terms, session, Nulls::Everywhere, &self.all_true())
+    }
+
+    fn all_true(&self) -> Vec<(&Formula, Want)> {
+        self.conditions.iter().map(|condition| (&**condition, Want::True)).collect()
+    }
+
+    /// Whether a row can fail in a session.
+    pub fn can_fail(&self, session: &Session) -> Result<bool, TooLarge> {
+        for condition in &self.conditions {
+            let mut goals = vec![(&**condition, Want::NotTrue)];
+            goals.extend(self.checks.iter().map(|check| (&**check, Want::NotFalse)));
+            if is_possible(&self.terms, session, Nulls::Everywhere, &goals)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Returns the CHECK constraints of a table that are about no other columns than those that have
+/// been read: others would make the search longer, and say nothing.
+fn checks(reader: &mut Reader<'_>, catalog: &dyn Catalog, relation: Oid) -> Vec<Rc<Formula>> {
+    let mentioned = reader.columns.clone();
+    let mut found = Vec::new();
+    for check in catalog.checks(relation).iter() {
+        let mut terms = Terms::default();
+        let mut alone = Reader::new(catalog, &mut terms, relation);
+        alone.condition(check);
+        if alone.unknown.is_empty() && alone.columns.is_subset(&mentioned) {
+            found.push(reader.condition(check));
+        }
+    }
+    found
+}
