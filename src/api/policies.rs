@@ -8,7 +8,7 @@ use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_argument};
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::Oid;
+use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::rules::Context;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -26,6 +26,23 @@ fn explain_policy(call: Call) -> pg_sys::Datum {
     let role = argument::optional_name(call, 2, "role");
     let rows = lock_timeout::of_reader(|| answers(relation, policy.as_deref(), role.as_deref()));
     call.table(rows)
+}
+
+/// Returns the row about a role that row security does not apply to.
+fn exempt_row(snapshot: &Snapshot, role: Oid) -> Vec<Value> {
+    vec![
+        Value::Null,
+        Value::Name(snapshot.role_name(role)),
+        Value::Null,
+        Value::Null,
+        Value::Text("exempt".to_owned()),
+        Value::Text(
+            "Row security does not apply to the role, which owns the table, is a superuser or has \
+             BYPASSRLS."
+                .to_owned(),
+        ),
+        Value::Null,
+    ]
 }
 
 fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<Value>> {
@@ -47,8 +64,7 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
         unknown_argument("policy", name, &known)
     }
     if !catalog::has_row_security(&state, relation) {
-        let table =
-            catalog::identity(&state, dragonfly_core::catalog::ObjectId::Relation(relation));
+        let table = catalog::identity(&state, ObjectId::Relation(relation));
         let table = table.unwrap_or_else(|| relation.to_string());
         Report {
             message: format!("row security is not enabled on {table}"),
@@ -59,7 +75,8 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
     }
     let identities = Identities::of_platforms();
     let exposures = catalog::exposures(&state, &identities, relation, &roles);
-    let mut rows = Vec::new();
+    let exempt = roles.iter().filter(|role| !catalog::has_active_policies(**role, relation));
+    let mut rows: Vec<Vec<Value>> = exempt.map(|role| exempt_row(&snapshot, *role)).collect();
     for found in exposures.iter().filter(|e| policy.is_none_or(|name| e.policy == name)) {
         for answer in found.exposure.answers() {
             let witness = if answer.witness.is_empty() {

@@ -1,6 +1,6 @@
 //! What each policy of a table lets roles reach.
 
-use super::expressions::{Mentioned, applies};
+use super::expressions::{Mentioned, applies, has_active_policies};
 use super::oids;
 use crate::pg::heap::{State, Table, interrupts};
 use crate::pg::privileges;
@@ -67,7 +67,7 @@ pub fn exposures(
     let catalog = Mentioned::with_texts(state);
     let mut found = Vec::new();
     for policy in policies.iter().filter(|policy| policy.is_permissive) {
-        for role in roles {
+        for role in roles.iter().filter(|role| has_active_policies(**role, relation)) {
             for (command, rows) in QUESTIONS {
                 interrupts();
                 if !policy.is_for(command, *role) || !has_privilege(*role, relation, command) {

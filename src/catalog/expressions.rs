@@ -1,7 +1,7 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
 use super::caller_typed::language_of;
-use super::text_body::{Text, Texts, path_of};
+use super::text_body::{Text, Texts};
 use super::{name, objects, oids};
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use crate::pg::privileges;
@@ -12,7 +12,7 @@ use dragonfly_core::policy::facts::{
     Body, Catalog, Column, Function, Operator, Policies, Reads, Reference, View, Writable,
 };
 use dragonfly_core::policy::types::BOOL;
-use dragonfly_core::sql::body::Language;
+use dragonfly_core::search_path::settings;
 use dragonfly_core::sql::constant_body;
 use dragonfly_core::stored;
 use pgrx::pg_sys;
@@ -183,6 +183,7 @@ impl<'a> Mentioned<'a> {
                 owner: is_definer.then(|| row.oid(column("proowner"))),
                 is_strict: row.bool(column("proisstrict")),
                 is_volatile: row.char(column("provolatile")) == b'v',
+                is_immutable: row.char(column("provolatile")) == b'i',
                 argument_count: row.int(column("pronargs")) as i16 as usize,
                 defaults: defaults
                     .and_then(|text| stored::expressions(&text).ok())
@@ -195,6 +196,11 @@ impl<'a> Mentioned<'a> {
 
     fn body(&self, table: &Table, row: Row<'_>, function: Oid) -> Body {
         let column = |name| table.column(name);
+        let config = row.texts(column("proconfig"));
+        if config.iter().any(|item| !item.to_ascii_lowercase().starts_with("search_path=")) {
+            // It can set the role, or what says who the caller is.
+            return Body::Opaque;
+        }
         if let Some(parsed) = row.text(column("prosqlbody")) {
             let query = stored::query(&parsed).ok().flatten();
             return query.map_or(Body::Opaque, |query| Body::Query(Box::new(query)));
@@ -206,17 +212,16 @@ impl<'a> Mentioned<'a> {
         {
             return Body::Constant(value);
         }
+        let Some(texts) = &self.texts else { return Body::Opaque };
+        let path = settings(&config).last().map(|path| (*path).to_owned());
         let owner = row.oid(column("proowner"));
-        self.text(function, language, &source, owner).unwrap_or(Body::Opaque)
-    }
-
-    /// Returns the body that the text of a function is, if the texts of functions matter.
-    fn text(&self, function: Oid, language: Language, source: &str, owner: Oid) -> Option<Body> {
-        let texts = self.texts.as_ref()?;
-        let path = path_of(self.state, function);
-        let query = texts.query(&Text { function, language, source, path, owner })?;
-        let query = stored::query(&query).ok().flatten()?;
-        Some(Body::Query(Box::new(query)))
+        let text = Text { function, language, source: &source, path, owner };
+        let read = || {
+            let text = texts.query(&text)?;
+            let query = stored::query(&text.query).ok().flatten()?;
+            Some(Body::Text(Box::new(query), text.captured))
+        };
+        read().unwrap_or(Body::Opaque)
     }
 
     fn read_columns(&self, relation: Oid) -> HashMap<i16, Column> {
@@ -227,7 +232,13 @@ impl<'a> Mentioned<'a> {
             columns.insert(number, Column { nullable: !is_not_null, generated });
             names.insert(name.to_owned(), number);
         });
-        for child in self.children(relation) {
+        let children = self.children(relation);
+        // The server does not check the rows of foreign tables, and computes nothing in them.
+        if children.iter().chain([&relation]).any(|of| self.is_foreign(*of)) {
+            let unchecked = Column { nullable: true, generated: None };
+            columns.values_mut().for_each(|column| *column = unchecked.clone());
+        }
+        for child in children {
             self.attributes(child, &mut |_, name, is_not_null, _| {
                 let column = names.get(name).and_then(|number| columns.get_mut(number));
                 if let Some(column) = column {
@@ -266,6 +277,12 @@ impl<'a> Mentioned<'a> {
         // The value was computed when the row was written: by a function that may be another now.
         let found = found.filter(|text| !calls_code_of_an_application(text))?;
         stored::expression(&found).ok().map(Rc::new)
+    }
+
+    fn is_foreign(&self, relation: Oid) -> bool {
+        let kind =
+            of_row(self.state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| row.char(kind));
+        kind == Some(b'f')
     }
 
     /// Returns the tables that inherit from a table, also through others.
@@ -332,13 +349,7 @@ impl<'a> Mentioned<'a> {
                 found.extend(text.and_then(|text| stored::expression(&text).ok()));
             }
         });
-        // A foreign table is not checked by this server.
-        let is_foreign = |of: &Oid| {
-            let kind =
-                of_row(self.state, oids::CLASS_BY_OID, *of, "relkind", |row, of| row.char(of));
-            kind == Some(b'f')
-        };
-        if self.children(relation).iter().chain([&relation]).any(is_foreign) {
+        if self.children(relation).iter().chain([&relation]).any(|of| self.is_foreign(*of)) {
             found.clear();
         }
         found
@@ -427,7 +438,7 @@ impl<'a> Mentioned<'a> {
 }
 
 /// Whether policies limit a role on a table.
-fn has_active_policies(role: Oid, relation: Oid) -> bool {
+pub fn has_active_policies(role: Oid, relation: Oid) -> bool {
     let active = pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
     // SAFETY: lookups in the system cache, which raise no error for what does not exist.
     unsafe { pg_sys::check_enable_rls(relation.into(), role.into(), true) == active }

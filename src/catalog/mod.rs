@@ -41,6 +41,7 @@ pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use exposures::{Rows, exposures, policy_names};
+pub use expressions::has_active_policies;
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
 pub use name::{description, identity, name, qualified_name, signature};

@@ -1,24 +1,42 @@
 //! The query in the text of a function, as the server reads it when the function is called. Nothing
 //! is executed.
 
-use super::{oids, types};
-use crate::pg::heap::{State, of_row};
+use super::expressions::oids_in;
+use super::{oids, roles, types};
+use crate::pg::heap::State;
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
 use crate::settings;
-use dragonfly_core::catalog::Oid;
-use dragonfly_core::sql::body::Language;
-use dragonfly_core::sql::returned_expression;
-use pgrx::pg_sys;
-use std::cell::OnceCell;
+use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
+use dragonfly_core::sql::body::{Language, Mentions};
+use dragonfly_core::sql::{quote_ident, returned_expression};
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::cell::{Cell, OnceCell};
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_void};
+
+/// How long reading a text waits for a lock on a table that it names.
+const LONGEST_WAIT: &CStr = c"1s";
 
 /// Reads the texts of functions in a state.
 pub struct Texts<'a> {
     state: &'a State,
     /// Whether the server may execute code of the application when it reads a literal.
     literals_run_code: OnceCell<bool>,
+    /// The search_path with which sessions start.
+    default_path: OnceCell<String>,
+    /// Whether another session holds a lock on a table that a text names. No other text is read
+    /// then: each could wait as long.
+    is_locked: Cell<bool>,
+}
+
+/// A text as the server reads it.
+pub struct Analyzed {
+    /// The query, as a stored expression.
+    pub query: String,
+    /// The objects whose names the caller of the function can give to others.
+    pub captured: BTreeSet<String>,
 }
 
 /// What a text is read with.
@@ -44,38 +62,79 @@ unsafe extern "C-unwind" {
 impl<'a> Texts<'a> {
     /// Returns a reader of texts.
     pub fn in_state(state: &'a State) -> Self {
-        Self { state, literals_run_code: OnceCell::new() }
+        let (literals_run_code, default_path, is_locked) = Default::default();
+        Self { state, literals_run_code, default_path, is_locked }
     }
 
-    /// Returns the query of a function as a stored expression; `None` where its text is no query
-    /// alone, where the server cannot read it, and where reading it could execute code.
-    pub fn query(&self, text: &Text<'_>) -> Option<String> {
+    /// Returns the search_path with which sessions start.
+    fn default_path(&self) -> String {
+        let read = || {
+            // The name of the database is for the settings that are returned.
+            let (of_database, _) = roles::search_paths(self.state, "");
+            of_database.or_else(|| settings::reset_value("search_path")).unwrap_or_default()
+        };
+        self.default_path.get_or_init(read).clone()
+    }
+
+    /// Returns the query of a function; `None` where its text is no query alone, where the server
+    /// cannot read it, and where reading it could execute code.
+    pub fn query(&self, text: &Text<'_>) -> Option<Analyzed> {
         let source = match text.language {
             Language::Sql => text.source.to_owned(),
             Language::PlPgSql => format!("SELECT {}", returned_expression(text.source)?),
             Language::Other => return None,
         };
         let runs_code = || types::type_running_code(self.state).is_some();
-        if *self.literals_run_code.get_or_init(runs_code) {
+        if self.is_locked.get() || *self.literals_run_code.get_or_init(runs_code) {
             return None;
         }
         let source = CString::new(to_server(&source)).ok()?;
-        let path = text.path.clone().or_else(|| settings::reset_value("search_path"));
+        let path = text.path.clone().unwrap_or_else(|| self.default_path());
         // Temporary objects of this session are none of other sessions.
-        let path =
-            format!("{}, pg_temp", path.filter(|p| !p.is_empty()).as_deref().unwrap_or("\"\""));
+        let path = if path.is_empty() { "pg_temp".to_owned() } else { format!("{path}, pg_temp") };
         let path = CString::new(to_server(&path)).ok()?;
-        // A text that the server cannot read raises an error when the function is called.
-        subtransaction::rolled_back(|| {
+        let settings = [
+            (c"search_path", path.as_c_str()),
+            (c"lock_timeout", LONGEST_WAIT),
+            // As in other sessions, whatever this one has set.
+            (c"transform_null_equals", c"off"),
+            (c"standard_conforming_strings", c"on"),
+            (c"backslash_quote", c"safe_encoding"),
+        ];
+        let read = subtransaction::rolled_back(|| {
             restricted::as_role(text.owner, || {
-                setting::under(&[(c"search_path", path.as_c_str())], || {
-                    analyzed(text.function, &source)
-                })
+                setting::under(&settings, || analyzed(text.function, &source))
             })
+        });
+        // A text that the server cannot read raises an error when the function is called, too.
+        read.unwrap_or_else(|error| {
+            let code = subtransaction::report(&error).sql_error_code();
+            self.is_locked.set(code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);
+            None
         })
-        .ok()
-        .flatten()
+        .map(|query| Analyzed { captured: captured(text, &query), query })
     }
+}
+
+/// Returns the objects that a text names without a schema although its caller can give these
+/// names to others: by the search_path where the function sets none, and by temporary tables
+/// where its path does not end with pg_temp.
+fn captured(text: &Text<'_>, query: &str) -> BTreeSet<String> {
+    let is_set = text.path.is_some();
+    let has_temporary_last = text.path.as_ref().is_some_and(|path| path.contains("pg_temp"));
+    if has_temporary_last {
+        return BTreeSet::new();
+    }
+    let mentions = Mentions::of(text.source, text.language);
+    let relations = oids_in(query, ":relid ").map(|oid| (oids::PG_CLASS, oid));
+    let functions = oids_in(query, ":funcid ").map(|oid| (oids::PG_PROC, oid));
+    let named = relations.chain(functions.filter(|_| !is_set));
+    named
+        .filter_map(|(class, oid)| Some((class, oid.filter(|oid| *oid >= FIRST_NORMAL)?)))
+        .filter_map(|(class, oid)| super::name(class, oid))
+        .filter(|(_, name)| mentions.words.contains_key(name))
+        .map(|(schema, name)| format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
+        .collect()
 }
 
 /// Returns the only statement of a text, if it is a query, as the parser analyzes it.
@@ -119,11 +178,4 @@ fn analyzed(function: Oid, source: &CStr) -> Option<String> {
 unsafe extern "C-unwind" fn set_up(state: *mut pg_sys::ParseState, info: *mut c_void) {
     // SAFETY: called by the parser with what `prepare_sql_fn_parse_info` has returned.
     unsafe { sql_fn_parser_setup(state, info) }
-}
-
-/// Returns the search_path that a function sets.
-pub fn path_of(state: &State, function: Oid) -> Option<String> {
-    let config = of_row(state, oids::PROC_BY_OID, function, "proconfig", |row, of| row.texts(of))?;
-    let path = dragonfly_core::search_path::settings(&config);
-    path.last().map(|path| (*path).to_owned())
 }

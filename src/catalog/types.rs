@@ -80,18 +80,16 @@ fn checks(state: &State) -> HashMap<Oid, Vec<CString>> {
     found
 }
 
-/// Returns the range types with a user-defined function.
+/// Returns the range types with a user-defined function, or with a user-defined operator class,
+/// which compares the bounds of a literal.
 fn ranges(state: &State) -> HashSet<Oid> {
     let table = Table::open(oids::PG_RANGE);
     let column = |name| table.column(name);
-    let (of, canonical, difference) =
-        (column("rngtypid"), column("rngcanonical"), column("rngsubdiff"));
+    let of = column("rngtypid");
+    let parts = [column("rngcanonical"), column("rngsubdiff"), column("rngsubopc")];
     let mut found = HashSet::new();
     table.scan(state, |row| {
-        if [canonical, difference]
-            .iter()
-            .any(|function| row.oid(*function) >= pg_sys::FirstNormalObjectId)
-        {
+        if parts.iter().any(|part| row.oid(*part) >= pg_sys::FirstNormalObjectId) {
             found.insert(row.oid(of));
         }
     });

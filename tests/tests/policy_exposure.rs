@@ -52,6 +52,21 @@ const APPLICATION: &str = "
         AS $$ SELECT (auth.jwt() -> 'app_metadata' ->> 'tenant')::int $$;
     CREATE FUNCTION app.off(a int) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT a = 1';
     REVOKE EXECUTE ON FUNCTION app.off(int) FROM PUBLIC;
+    CREATE FUNCTION app.fragile(of int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+        SET search_path = app
+        AS 'SELECT EXISTS (SELECT FROM members m WHERE m.tenant = of AND m.user_id = auth.uid())';
+    SET search_path = public, app;
+    CREATE FUNCTION app.inherits(of int) RETURNS boolean LANGUAGE sql STABLE
+        AS 'SELECT EXISTS (SELECT FROM members m WHERE m.tenant = of AND m.user_id = auth.uid())';
+    RESET search_path;
+    CREATE FUNCTION app.sets(of uuid) RETURNS boolean LANGUAGE sql STABLE
+        SET \"request.jwt.claims\" = '{}' AS 'SELECT of = auth.uid()';
+    CREATE FUNCTION app.cached() RETURNS uuid LANGUAGE sql IMMUTABLE AS 'SELECT auth.uid()';
+    CREATE FUNCTION app.nulls(of uuid, other uuid) RETURNS boolean LANGUAGE sql STABLE
+        AS 'SELECT of = auth.uid() OR other = NULL';
+    CREATE FUNCTION app.either(of uuid) RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT CASE WHEN now() > '2020-01-01' THEN of ELSE of END $$;
+    ALTER DATABASE postgres SET search_path = public, app;
     CREATE FUNCTION app.same(a uuid, b uuid) RETURNS boolean LANGUAGE sql IMMUTABLE
         AS 'SELECT true';
     CREATE OPERATOR app.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = app.same);
@@ -146,6 +161,12 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("length(path) = length(auth.uid()::text)", "opaque path"),
     ("owner OPERATOR(app.=) auth.uid()", "foreign_operator owner|unknown "),
     ("app.decides(owner)", "opaque owner|unknown "),
+    // Helper functions whose result is not what their text says.
+    ("app.fragile(tenant)", "helper_path |tied tenant"),
+    ("app.inherits(tenant)", "helper_path |tied tenant"),
+    ("app.sets(owner)", "opaque owner|unknown "),
+    ("owner = app.cached()", "helper_immutable |tied owner"),
+    ("app.nulls(owner, editor)", "tied owner"),
     // What fails, or finds nothing.
     ("tenant IN (SELECT tenant FROM app.secret)", "lookup_denied "),
     ("tenant IN (SELECT tenant FROM app.hidden)", "lookup_denied "),
@@ -182,6 +203,110 @@ fn policy_is_explained_by_what_it_means() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn explanation_of_a_value_with_many_branches_ends() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    let nested = format!("{}owner{}", "app.either(".repeat(40), ")".repeat(40));
+    let condition = format!("ALTER POLICY p ON app.docs USING ({nested} = auth.uid())")
+        .replace("owner", "coalesce(editor, owner)");
+    client.batch_execute(&format!("{condition}; SET statement_timeout = '20s'")).unwrap();
+    assert_eq!(answers(&mut client, "authenticated"), "opaque |unknown ");
+}
+
+#[test]
+fn role_that_row_security_does_not_apply_to_is_exempt() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client.batch_execute("ALTER POLICY p ON app.docs USING (owner = auth.uid())").unwrap();
+    for (change, role, expected) in [
+        ("", "authenticated", "tied owner"),
+        ("ALTER ROLE authenticated BYPASSRLS", "authenticated", "exempt "),
+        ("ALTER TABLE app.docs OWNER TO app_owner", "app_owner", "exempt "),
+        (
+            "ALTER TABLE app.docs OWNER TO app_owner; ALTER TABLE app.docs FORCE ROW LEVEL \
+             SECURITY",
+            "app_owner",
+            "tied owner",
+        ),
+    ] {
+        client.batch_execute(&format!("BEGIN; {change}")).unwrap();
+        assert_eq!(answers(&mut client, role), expected, "{change}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
+#[test]
+fn parameter_that_an_earlier_request_has_set_is_empty() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    for (condition, expected) in [
+        ("path = current_setting('request.jwt.claim.sub', true)", "row_open path"),
+        ("path = nullif(current_setting('request.jwt.claim.sub', true), '')", "never_true "),
+        ("owner = current_setting('request.jwt.claim.sub', true)::uuid", "never_true "),
+    ] {
+        client.batch_execute(&format!("ALTER POLICY p ON app.docs USING ({condition})")).unwrap();
+        assert_eq!(answers(&mut client, "anon"), expected, "{condition}");
+    }
+}
+
+#[test]
+fn no_constraint_of_a_table_holds_for_rows_of_a_foreign_child() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "ALTER POLICY p ON app.docs USING (owner IS NULL OR status NOT IN ('draft',
+                 'published'))",
+        )
+        .unwrap();
+    assert_eq!(answers(&mut client, "authenticated"), "row_open status");
+    client
+        .batch_execute(
+            "CREATE FOREIGN DATA WRAPPER files; CREATE SERVER files FOREIGN DATA WRAPPER files;
+             CREATE FOREIGN TABLE app.old () INHERITS (app.docs) SERVER files",
+        )
+        .unwrap();
+    assert_eq!(answers(&mut client, "authenticated"), "null_row_open owner|row_open status");
+}
+
+#[test]
+fn explaining_executes_no_code_of_the_application() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "CREATE SEQUENCE app.executed; CREATE TYPE app.pair AS (a int);
+             CREATE FUNCTION app.compare(x app.pair, y app.pair) RETURNS int
+                 LANGUAGE plpgsql IMMUTABLE
+                 AS 'BEGIN PERFORM nextval(''app.executed''); RETURN x.a - y.a; END';
+             CREATE FUNCTION app.less(x app.pair, y app.pair) RETURNS bool LANGUAGE sql
+                 IMMUTABLE AS 'SELECT x.a < y.a';
+             CREATE OPERATOR app.<< (LEFTARG = app.pair, RIGHTARG = app.pair,
+                 FUNCTION = app.less);
+             CREATE OPERATOR CLASS app.pairs FOR TYPE app.pair USING btree AS
+                 OPERATOR 1 app.<<, FUNCTION 1 app.compare(app.pair, app.pair);
+             CREATE TYPE app.range AS RANGE (SUBTYPE = app.pair, SUBTYPE_OPCLASS = app.pairs);
+             CREATE FUNCTION app.positive(int) RETURNS bool LANGUAGE plpgsql
+                 AS 'BEGIN PERFORM nextval(''app.executed''); RETURN true; END';
+             CREATE DOMAIN app.checked AS int CHECK (app.positive(value));
+             CREATE FUNCTION app.with_literals(of uuid) RETURNS boolean LANGUAGE sql STABLE
+                 AS $$ SELECT of = auth.uid() AND '[\"(1)\",\"(2)\"]'::app.range IS NOT NULL
+                     AND '{1}'::app.checked[] IS NOT NULL $$;
+             ALTER POLICY p ON app.docs USING (app.with_literals(owner))",
+        )
+        .unwrap();
+    let executed = "SELECT is_called::text || last_value FROM app.executed";
+    let before = column(&mut client, executed);
+    assert_eq!(answers(&mut client, "authenticated"), "opaque owner|unknown ");
+    assert_eq!(column(&mut client, executed), before);
 }
 
 /// Policies of the members, with the answers about the documents of tenants that the caller is a

@@ -65,6 +65,21 @@ impl Exposure {
         } else {
             self.ways(&mut answers);
         }
+        for (function, objects) in &self.captured {
+            let detail = format!(
+                "Its caller decides what {} means in {function}: by the search_path, or by \
+                 temporary tables.",
+                names(objects)
+            );
+            answers.push(Answer { word: "helper_path", detail, witness: Vec::new() });
+        }
+        for function in &self.immutable {
+            let detail = format!(
+                "{function} is declared IMMUTABLE: a plan that is kept has the result for an \
+                 earlier user."
+            );
+            answers.push(Answer { word: "helper_immutable", detail, witness: Vec::new() });
+        }
         if !self.unknown.is_empty() {
             let detail = format!("Not decided: {}.", names(&self.unknown));
             answers.push(Answer { word: "unknown", detail, witness: Vec::new() });

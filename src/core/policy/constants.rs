@@ -25,6 +25,11 @@ pub mod types {
     pub const VARCHAR: Oid = 1043;
     pub const UUID: Oid = 2950;
     pub const JSONB: Oid = 3802;
+    pub const NUMERIC: Oid = 1700;
+    pub const TIMESTAMPTZ: Oid = 1184;
+    /// Types that have no value whose text is empty.
+    pub const WITHOUT_EMPTY: [Oid; 9] =
+        [BOOL, INT2, INT4, INT8, UUID, JSON, JSONB, NUMERIC, TIMESTAMPTZ];
     pub const NAME_ARRAY: Oid = 1003;
     pub const INT2_ARRAY: Oid = 1005;
     pub const INT4_ARRAY: Oid = 1007;

@@ -39,6 +39,10 @@ pub struct Exposure {
     pub denied: BTreeSet<String>,
     /// The tables of which no policy lets the reader of a lookup read a row.
     pub hidden: BTreeSet<String>,
+    /// The functions that are declared IMMUTABLE although they ask the session or tables.
+    pub immutable: BTreeSet<String>,
+    /// The functions whose caller can give names in their texts to other objects.
+    pub captured: BTreeMap<String, BTreeSet<String>>,
     /// The functions that their caller has no privilege on.
     pub not_executable: BTreeSet<String>,
     /// The tables whose policies lead to themselves.
@@ -72,6 +76,8 @@ pub fn exposure(question: &Question<'_>) -> Exposure {
         denied: names(&mut found.denied.iter().copied()),
         hidden: names(&mut found.hidden.iter().copied()),
         recursive: names(&mut found.recursive.iter().copied()),
+        immutable: found.immutable.clone(),
+        captured: found.captured.clone(),
         not_executable: found.not_executable.clone(),
         unknown: asked.unknown.clone(),
         ..Exposure::default()

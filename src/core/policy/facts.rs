@@ -133,6 +133,7 @@ pub struct Function {
     pub is_built_in: bool,
     pub is_strict: bool,
     pub is_volatile: bool,
+    pub is_immutable: bool,
     /// The role as which it is executed; `None` where that is its caller.
     pub owner: Option<Oid>,
     pub argument_count: usize,
@@ -150,6 +151,9 @@ pub enum Body {
     Constant(Option<bool>),
     /// It is one query.
     Query(Box<Query>),
+    /// It is one query, which is read each time it is called; with the objects whose names the
+    /// caller can give to others.
+    Text(Box<Query>, BTreeSet<String>),
 }
 
 /// A column.

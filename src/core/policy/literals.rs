@@ -31,6 +31,8 @@ pub struct Session {
     pub nulls: HashMap<TermId, bool>,
     /// Terms and the constants that they are in the session.
     pub constants: Vec<(TermId, TermId)>,
+    /// Boolean terms that are false in the session.
+    pub falsehoods: HashSet<TermId>,
 }
 
 /// Whether the literals cannot all hold in the session.
@@ -55,6 +57,7 @@ impl Facts<'_> {
             }
         }
         literals.iter().all(|literal| match *literal {
+            Literal::Holds(term, true) if self.session.falsehoods.contains(&term) => false,
             Literal::Null(term) => self.set_null(term, true),
             Literal::NotNull(term) | Literal::Holds(term, _) => self.set_null(term, false),
             Literal::Compare(_, a, b) | Literal::Member(_, a, b, _) => {
@@ -93,7 +96,7 @@ impl Facts<'_> {
             return Some(*known);
         }
         match self.terms.get(term) {
-            Term::Constant(_) | Term::Array(_) | Term::Count(_) => Some(false),
+            Term::Constant(_) | Term::Array(_) | Term::Count(_) | Term::IsEmpty(_) => Some(false),
             Term::Session(value) => (*value != SqlValue::Schema).then_some(false),
             Term::Null => Some(true),
             Term::Column { row, .. } if self.null_rows.contains(row) => Some(true),

@@ -83,7 +83,7 @@ impl Inspector<'_> {
             Term::Unknown(_) => {
                 parts.opaque.insert(0);
             }
-            Term::Count(_) | Term::Session(_) => {}
+            Term::Count(_) | Term::Session(_) | Term::IsEmpty(_) => {}
         }
     }
 

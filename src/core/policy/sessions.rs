@@ -19,9 +19,14 @@ pub fn sessions(
             _ => None,
         })
         .collect();
+    let is_empty = |(id, term): (TermId, &Term)| matches!(term, Term::IsEmpty(_)).then_some(id);
+    let empty: Vec<TermId> = terms.all().filter_map(is_empty).collect();
     let name = terms.constant(Constant::Text(role.to_owned()));
     let with = |is_null: &dyn Fn(Kind) -> Option<bool>, has_role: bool| {
         let mut session = Session::default();
+        if caller != Some(Caller::Without) {
+            session.falsehoods.extend(&empty);
+        }
         for (term, kind) in &values {
             session.nulls.extend(is_null(*kind).map(|is_null| (*term, is_null)));
             if has_role && *kind == Kind::Role {

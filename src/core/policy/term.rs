@@ -53,6 +53,8 @@ pub enum Term {
     Session(SqlValue),
     /// A value of the session that says something about the caller.
     Identity(Identity),
+    /// Whether a parameter is set to an empty text.
+    IsEmpty(Identity),
     /// A value of which nothing is known. The number tells such values apart.
     Unknown(u32),
 }

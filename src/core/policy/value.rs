@@ -12,8 +12,12 @@ pub enum Value {
     /// A term.
     Term(TermId),
     /// The first value where the condition is true, else the second.
-    If(Rc<Formula>, Rc<Self>, Rc<Self>),
+    If(Rc<Formula>, Rc<Self>, Rc<Self>, Size),
 }
+
+/// How many terms a value can be. Parts are shared, so that counting them could take forever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(usize);
 
 /// What an expression is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +34,7 @@ impl Value {
         match self {
             Self::Null => leaf(None),
             Self::Term(term) => leaf(Some(*term)),
-            Self::If(condition, then, otherwise) => {
+            Self::If(condition, then, otherwise, _) => {
                 let (then, otherwise) = (then.condition(leaf), otherwise.condition(leaf));
                 choice(condition, then, otherwise)
             }
@@ -42,7 +46,7 @@ impl Value {
         match self {
             Self::Null => leaf(None),
             Self::Term(term) => leaf(Some(*term)),
-            Self::If(condition, then, otherwise) => {
+            Self::If(condition, then, otherwise, _) => {
                 Self::when(condition, then.map(leaf), otherwise.map(leaf))
             }
         }
@@ -56,7 +60,10 @@ impl Value {
             // Parts are shared: a comparison of all of them could take forever.
             _ if matches!((&then, &otherwise), (Self::Null, Self::Null)) => then,
             _ if matches!((&then, &otherwise), (Self::Term(a), Self::Term(b)) if a == b) => then,
-            _ => Self::If(Rc::clone(condition), Rc::new(then), Rc::new(otherwise)),
+            _ => {
+                let size = Size(then.size().saturating_add(otherwise.size()));
+                Self::If(Rc::clone(condition), Rc::new(then), Rc::new(otherwise), size)
+            }
         }
     }
 
@@ -73,7 +80,7 @@ impl Value {
     pub fn size(&self) -> usize {
         match self {
             Self::Null | Self::Term(_) => 1,
-            Self::If(_, then, otherwise) => then.size() + otherwise.size(),
+            Self::If(.., Size(size)) => *size,
         }
     }
 }

@@ -74,6 +74,7 @@ impl<'a> Names<'a> {
                 format!("{name}.{}", column.unwrap_or_else(|| number.to_string()))
             }
             Term::Identity(identity) => identity.name.clone(),
+            Term::IsEmpty(identity) => format!("{} = ''", identity.name),
             Term::Applied { operation, arguments, .. } => self.applied(*operation, arguments),
             Term::Array(elements) => format!("ARRAY[{}]", self.list(elements)),
             Term::Count(_) => "count(*)".to_owned(),

@@ -96,7 +96,7 @@ impl Reader<'_> {
             Value::Term(term) => {
                 matches!(self.terms.as_constant(*term), Some(Constant::Integer(_)))
             }
-            Value::If(_, then, otherwise) => {
+            Value::If(_, then, otherwise, _) => {
                 self.are_integers(then) && self.are_integers(otherwise)
             }
         }
@@ -112,7 +112,12 @@ impl Reader<'_> {
         let meaning = match &function.body {
             Body::Opaque => return None,
             Body::Constant(value) => Meaning::Condition(Rc::new(Formula::Constant(*value))),
-            Body::Query(query) => self.body(query, result, arguments, function.owner)?,
+            Body::Query(query) | Body::Text(query, _) => {
+                let before = self.asked_session;
+                let meaning = self.body(query, result, arguments, function.owner)?;
+                self.note_body(function, self.asked_session > before);
+                meaning
+            }
         };
         if !function.is_strict {
             return Some(meaning);
@@ -200,8 +205,10 @@ impl Reader<'_> {
         }
         let arguments = self.arguments(&function, arguments);
         match &function.body {
-            Body::Query(query) if self.is_followed(query, *result) => {
+            Body::Query(query) | Body::Text(query, _) if self.is_followed(query, *result) => {
+                let before = self.asked_session;
                 let mut selected = self.of_routine(query, &arguments, function.owner);
+                self.note_body(&function, self.asked_session > before);
                 if function.is_strict {
                     let called = Rc::new(not(self.any_null(&arguments)));
                     selected.restrict(&called);

@@ -125,17 +125,7 @@ impl Reader<'_> {
                 let argument = self.value(argument);
                 self.applied(Operation::Conversion(*result), true, &[argument], false)
             }
-            Expression::ThroughText { argument, result } => {
-                let argument = self.value(argument);
-                if let Value::Term(term) = argument
-                    && let Some(Constant::Text(text)) = self.terms.as_constant(term)
-                    && let Some(constant) = parsed(*result, text)
-                {
-                    return self.constant(constant);
-                }
-                let is_boolean = *result == types::BOOL;
-                self.applied(Operation::Conversion(*result), true, &[argument], is_boolean)
-            }
+            Expression::ThroughText { argument, result } => self.through_text(argument, *result),
             Expression::SqlValue(value) => Meaning::Value(self.sql_value(*value)),
             Expression::Subscript { container, subscripts, is_slice } => {
                 let mut parts = vec![self.value(container)];
@@ -156,6 +146,33 @@ impl Reader<'_> {
             Expression::Array { .. } => self.unknown("an array of arrays", false),
             Expression::Unknown(name) => self.unknown(name, true),
         }
+    }
+
+    /// Returns what an expression is as a value of another type, by way of its text.
+    fn through_text(&mut self, argument: &Expression, result: Oid) -> Meaning {
+        let argument = self.value(argument);
+        if let Value::Term(term) = argument
+            && let Some(Constant::Text(text)) = self.terms.as_constant(term)
+            && let Some(constant) = parsed(result, text)
+        {
+            return self.constant(constant);
+        }
+        // Where the conversion is an error, no row passes.
+        let argument = match argument {
+            Value::If(..) => argument.map(&mut |term| match term {
+                Some(term) if !self.is_no_value(term, result) => Value::Term(term),
+                _ => Value::Null,
+            }),
+            Value::Term(_) | Value::Null => argument,
+        };
+        let is_boolean = result == types::BOOL;
+        self.applied(Operation::Conversion(result), true, &[argument], is_boolean)
+    }
+
+    /// Whether a conversion of an empty text to a type is an error.
+    fn is_no_value(&self, term: TermId, result: Oid) -> bool {
+        self.terms.as_constant(term) == Some(&Constant::Text(String::new()))
+            && types::WITHOUT_EMPTY.contains(&result)
     }
 
     fn constant(&mut self, of: Constant) -> Meaning {

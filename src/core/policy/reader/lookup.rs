@@ -3,7 +3,7 @@
 use super::expression::{all, any};
 use super::{Entry, Reader, Scope};
 use crate::catalog::Oid;
-use crate::policy::facts::{Function, Policies, Reads};
+use crate::policy::facts::{Body, Function, Policies, Reads};
 use crate::policy::formula::Formula;
 use crate::policy::term::Row;
 use crate::stored::Expression;
@@ -28,9 +28,23 @@ impl Reader<'_> {
         }
     }
 
+    /// Notes a function whose result the server may keep although it depends on the session or on
+    /// tables, and one whose caller can give the names in it to other objects.
+    pub(super) fn note_body(&mut self, function: &Function, asks_session: bool) {
+        if function.is_immutable && asks_session {
+            self.found.immutable.insert(function.signature.clone());
+        }
+        if let Body::Text(_, captured) = &function.body
+            && !captured.is_empty()
+        {
+            self.found.captured.insert(function.signature.clone(), captured.clone());
+        }
+    }
+
     /// Returns which rows of a table its reader sees, as a condition on one of them.
     pub(super) fn read_rows(&mut self, row: Row, relation: Oid, nullable: bool) -> Formula {
         self.found.rows.insert(row, relation);
+        self.asked_session += 1;
         let Some(user) = self.users.last() else { return Formula::TRUE };
         match self.catalog.reads(*user, relation) {
             Reads::All => Formula::TRUE,

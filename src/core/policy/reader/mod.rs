@@ -16,7 +16,7 @@ use super::term::{Constant, Row, Term, TermId, Terms};
 use super::value::{Meaning, Value, choice};
 use crate::catalog::Oid;
 use crate::stored::{Expression, Query};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// How deeply views, and functions whose body is a query, are followed.
@@ -52,6 +52,8 @@ pub struct Reader<'a> {
     operands: Vec<Meaning>,
     /// Of each count of rows: what is true of those rows, and whether there may be none even so.
     counts: HashMap<TermId, (Rc<Formula>, bool)>,
+    /// How often a value of the session, or a row of a table, was asked for.
+    asked_session: usize,
     /// The queries whose aggregates are read, the innermost last.
     grouped: Vec<Grouped>,
     /// The collation of the orders of texts that are read: those of another one are unknown.
@@ -69,6 +71,11 @@ pub struct Found {
     pub operators: HashMap<Oid, String>,
     /// The relations that the reader of a lookup has no privilege on.
     pub denied: BTreeSet<Oid>,
+    /// The functions that are declared IMMUTABLE although they ask the session or tables.
+    pub immutable: BTreeSet<String>,
+    /// The functions whose caller can give names in their texts to other objects, with these
+    /// objects.
+    pub captured: BTreeMap<String, BTreeSet<String>>,
     /// The functions that their caller has no privilege on.
     pub not_executable: BTreeSet<String>,
     /// The tables of which no policy lets the reader of a lookup read a row.
@@ -129,6 +136,7 @@ impl<'a> Reader<'a> {
             compared: Vec::new(),
             operands: Vec::new(),
             counts: HashMap::new(),
+            asked_session: 0,
             grouped: Vec::new(),
             order: None,
             depth: 0,
@@ -229,6 +237,9 @@ impl<'a> Reader<'a> {
             }
             (then, otherwise) => {
                 let (then, otherwise) = (self.as_value(then), self.as_value(otherwise));
+                if then.size().saturating_add(otherwise.size()) > LARGEST {
+                    return self.unknown("a condition that is too large", false);
+                }
                 Meaning::Value(Value::when(condition, then, otherwise))
             }
         }

@@ -9,6 +9,7 @@ use crate::policy::identity::{Identity, Kind};
 use crate::policy::term::{Constant, Operation, Term, TermId};
 use crate::policy::value::{Meaning, Value, pairs};
 use crate::stored::SqlValue;
+use std::rc::Rc;
 
 /// The functions that return a value of a document by its key, and operators for them.
 const BY_KEY: [&str; 4] = [
@@ -47,7 +48,10 @@ impl Reader<'_> {
                     Constant::Text(name) if !self.catalog.has_parameter(name) => {
                         return Some(Meaning::Value(Value::Null));
                     }
-                    Constant::Text(name) => identities.setting(name),
+                    Constant::Text(name) => {
+                        let identity = identities.setting(name);
+                        return Some(self.setting(identity, is_boolean));
+                    }
                     _ => return None,
                 }
             }
@@ -56,7 +60,22 @@ impl Reader<'_> {
         Some(self.identity(identity, is_boolean))
     }
 
+    /// Returns the value of a parameter. One that an earlier transaction of the connection has set
+    /// is empty afterwards, not null.
+    fn setting(&mut self, identity: Identity, is_boolean: bool) -> Meaning {
+        if identity.kind == Kind::Claims {
+            // An empty text is no document.
+            return self.identity(identity, is_boolean);
+        }
+        let is_empty = self.terms.add(Term::IsEmpty(identity.clone()));
+        let empty = Value::Term(self.terms.constant(Constant::Text(String::new())));
+        let value = self.identity(identity, false);
+        let value = self.as_value(value);
+        Meaning::Value(Value::when(&Rc::new(Formula::Holds(is_empty)), empty, value))
+    }
+
     fn identity(&mut self, identity: Identity, is_boolean: bool) -> Meaning {
+        self.asked_session += 1;
         let term = self.terms.add(Term::Identity(identity));
         Self::of_term(term, is_boolean)
     }
@@ -140,10 +159,19 @@ impl Reader<'_> {
 
     /// Returns the value of the session that is null where it is empty: there, it is null anyway.
     pub(super) fn unless_empty(&self, first: &Value, second: &Value) -> Option<Value> {
-        let (Value::Term(first), Value::Term(second)) = (first, second) else { return None };
-        let is_empty = self.terms.as_constant(*second) == Some(&Constant::Text(String::new()));
-        let is_identity = matches!(self.terms.get(*first), Term::Identity(_));
-        (is_empty && is_identity).then_some(Value::Term(*first))
+        let is_empty = |value: &Value| match value {
+            Value::Term(term) => {
+                self.terms.as_constant(*term) == Some(&Constant::Text(String::new()))
+            }
+            _ => false,
+        };
+        let set = match first {
+            Value::If(_, then, otherwise, _) if is_empty(then) => &**otherwise,
+            value => value,
+        };
+        let Value::Term(term) = set else { return None };
+        let is_identity = matches!(self.terms.get(*term), Term::Identity(_));
+        (is_empty(second) && is_identity).then_some(Value::Term(*term))
     }
 
     /// Returns what a value of the session is that SQL has a keyword for.

@@ -50,6 +50,7 @@ impl Catalog for Fake {
             is_built_in: false,
             is_strict: self.is_strict,
             is_volatile: oid == RANDOM,
+            is_immutable: false,
             owner: None,
             argument_count: 1,
             defaults: vec![boolean(Some(true))],
