@@ -175,7 +175,10 @@ impl<'a> Mentioned<'a> {
             let is_built_in = oid < FIRST_NORMAL;
             let defaults = row.text(column("proargdefaults"));
             let is_definer = row.bool(column("prosecdef"));
-            let signature = || name::identity(self.state, ObjectId::Routine(oid));
+            let signature = || {
+                let signature = name::identity(self.state, ObjectId::Routine(oid))?;
+                Some(signature.replace("pg_catalog.", ""))
+            };
             found = Some(Rc::new(Function {
                 name: row.name(column("proname")),
                 signature: if is_built_in { None } else { signature() }.unwrap_or_default(),
@@ -214,8 +217,8 @@ impl<'a> Mentioned<'a> {
         }
         let Some(texts) = &self.texts else { return Body::Opaque };
         let path = settings(&config).last().map(|path| (*path).to_owned());
-        let owner = row.oid(column("proowner"));
-        let text = Text { function, language, source: &source, path, owner };
+        let (owner, is_definer) = (row.oid(column("proowner")), row.bool(column("prosecdef")));
+        let text = Text { function, language, source: &source, path, owner, is_definer };
         let read = || {
             let text = texts.query(&text)?;
             let query = stored::query(&text.query).ok().flatten()?;
@@ -575,14 +578,9 @@ impl Catalog for Mentioned<'_> {
 
 /// Whether a stored expression calls a function, or an operator, that is not the server's.
 fn calls_code_of_an_application(text: &str) -> bool {
-    [":funcid ", ":opno ", ":opfuncid "]
-        .iter()
-        .any(|field| oids_in(text, field).any(|oid| oid.is_none_or(|oid| oid >= FIRST_NORMAL)))
-}
-
-/// Returns the OIDs in a field of the nodes of a stored expression; `None` for what is none.
-pub fn oids_in(text: &str, field: &str) -> impl Iterator<Item = Option<Oid>> {
-    text.split(field).skip(1).map(|rest| rest.split(' ').next()?.parse().ok())
+    [":funcid ", ":opno ", ":opfuncid "].iter().any(|field| {
+        stored::oids_in(text, field).any(|oid| oid.is_none_or(|oid| oid >= FIRST_NORMAL))
+    })
 }
 
 /// Returns what is known of a key, and reads it the first time.

@@ -1,7 +1,7 @@
 //! Reads `pg_policy`.
 
 use super::caller::is_never_true;
-use super::expressions::{Assumed, Mentioned, oids_in};
+use super::expressions::{Assumed, Mentioned};
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
@@ -198,7 +198,7 @@ impl<'a> Conditions<'a> {
 /// Whether a stored expression or query calls a built-in function that tells of memberships.
 pub fn asks_memberships(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
-    let functions = oids_in(&text, ":funcid ").flatten();
+    let functions = stored::oids_in(&text, ":funcid ").flatten();
     let mut built_in = functions.filter(|function| *function < pg_sys::FirstGenbkiObjectId);
     built_in.any(|function| {
         // SAFETY: looks a function up; the result is null or a palloc'd string.

@@ -1,8 +1,7 @@
 //! The query in the text of a function, as the server reads it when the function is called. Nothing
 //! is executed.
 
-use super::expressions::oids_in;
-use super::{oids, roles, types};
+use super::{objects, oids, roles, types};
 use crate::pg::heap::State;
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
@@ -11,6 +10,7 @@ use crate::settings;
 use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
 use dragonfly_core::sql::body::{Language, Mentions};
 use dragonfly_core::sql::{quote_ident, returned_expression};
+use dragonfly_core::stored::oids_in;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
@@ -47,6 +47,8 @@ pub struct Text<'a> {
     /// The search_path that the function sets.
     pub path: Option<String>,
     pub owner: Oid,
+    /// Whether it is executed as its owner.
+    pub is_definer: bool,
 }
 
 unsafe extern "C-unwind" {
@@ -112,6 +114,11 @@ impl<'a> Texts<'a> {
             self.is_locked.set(code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);
             None
         })
+        // Temporary objects of this session are none of other sessions.
+        .filter(|query| {
+            let mut relations = oids_in(query, ":relid ").flatten();
+            relations.all(|oid| oid == 0 || objects::is_permanent(self.state, oid))
+        })
         .map(|query| Analyzed { captured: captured(text, &query), query })
     }
 }
@@ -120,9 +127,16 @@ impl<'a> Texts<'a> {
 /// names to others: by the search_path where the function sets none, and by temporary tables
 /// where its path does not end with pg_temp.
 fn captured(text: &Text<'_>, query: &str) -> BTreeSet<String> {
-    let is_set = text.path.is_some();
-    let has_temporary_last = text.path.as_ref().is_some_and(|path| path.contains("pg_temp"));
-    if has_temporary_last {
+    let path = text.path.as_deref().unwrap_or("\"$user\"");
+    let has_temporary_last = path
+        .rsplit(',')
+        .next()
+        .is_some_and(|last| last.trim().trim_matches('"').eq_ignore_ascii_case("pg_temp"));
+    // The schemas that the caller may not use are not searched.
+    let schemas = path.split(',').map(str::trim).filter(|name| !name.contains("pg_")).count();
+    let is_set = !path.contains("$user") && (text.is_definer || schemas < 2);
+    let names_temporary_first = path.matches("pg_temp").count() > 1;
+    if is_set && has_temporary_last && !names_temporary_first {
         return BTreeSet::new();
     }
     let mentions = Mentions::of(text.source, text.language);

@@ -66,6 +66,20 @@ const APPLICATION: &str = "
         AS 'SELECT of = auth.uid() OR other = NULL';
     CREATE FUNCTION app.either(of uuid) RETURNS uuid LANGUAGE sql STABLE
         AS $$ SELECT CASE WHEN now() > '2020-01-01' THEN of ELSE of END $$;
+    CREATE TABLE auth.users (id uuid PRIMARY KEY, raw_user_meta_data jsonb, data jsonb);
+    GRANT SELECT ON auth.users TO authenticated;
+    CREATE VIEW app.of_caller AS SELECT 1 AS x WHERE current_user = 'authenticated';
+    GRANT SELECT ON app.of_caller TO authenticated;
+    CREATE FUNCTION app.joins(of int) RETURNS boolean LANGUAGE sql SECURITY DEFINER
+        SET search_path = '', pg_temp AS $$
+        WITH x AS (INSERT INTO app.members VALUES (auth.uid(), of, 'member')) SELECT true $$;
+    CREATE TYPE app.wrapped AS (a uuid);
+    CREATE FUNCTION app.tenants_of_caller() RETURNS SETOF int LANGUAGE sql STABLE
+        SECURITY DEFINER SET search_path = '', pg_temp
+        AS 'SELECT tenant FROM app.members WHERE user_id = auth.uid()';
+    CREATE SCHEMA storage; GRANT USAGE ON SCHEMA storage TO authenticated;
+    CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE plpgsql
+        AS 'DECLARE parts text[]; BEGIN parts := string_to_array(name, ''/''); RETURN parts; END';
     ALTER DATABASE postgres SET search_path = public, app;
     CREATE FUNCTION app.same(a uuid, b uuid) RETURNS boolean LANGUAGE sql IMMUTABLE
         AS 'SELECT true';
@@ -104,7 +118,7 @@ const CONDITIONS: &[(&str, &str)] = &[
     // Rights of the session.
     ("auth.jwt() -> 'app_metadata' ->> 'role' = 'admin'", "privileged "),
     ("(auth.jwt() -> 'app_metadata' -> 'roles') ? 'admin'", "privileged "),
-    ("auth.jwt() @> '{\"app_metadata\": {\"role\": \"admin\"}}'", "privileged "),
+    ("auth.jwt() -> 'app_metadata' @> '{\"role\": \"admin\"}'", "privileged "),
     (
         "EXISTS (SELECT FROM app.members WHERE user_id = auth.uid() AND role = 'admin')",
         "privileged ",
@@ -167,6 +181,59 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("app.sets(owner)", "opaque owner|unknown "),
     ("owner = app.cached()", "helper_immutable |tied owner"),
     ("app.nulls(owner, editor)", "tied owner"),
+    // Values of the session in functions and containers that are the same for several callers.
+    ("auth.jwt() @> '{\"app_metadata\": {}}'", "opaque "),
+    ("auth.jwt() ->> 'aud' = 'authenticated'", "ignores_row "),
+    ("(auth.jwt() -> 'app_metadata') ? 'provider'", "ignores_row "),
+    ("(auth.jwt() - 'app_metadata') -> 'user_metadata' ->> 'x' = status", "opaque status"),
+    ("members <@ ARRAY[auth.uid()]", "row_open members"),
+    ("ARRAY[auth.uid(), editor] && ARRAY[owner]", "row_open editor,owner"),
+    ("(ARRAY['draft', auth.uid()::text])[1] = status", "opaque status"),
+    ("split_part('draft', auth.uid()::text, 1) = status", "opaque status"),
+    ("split_part(path, '-', 3) = split_part(auth.uid()::text, '-', 3)", "opaque path"),
+    ("owner::text::varchar(1) = auth.uid()::text::varchar(1)", "opaque owner"),
+    ("path ~ ('^' || auth.uid()::text || '/|^public/')", "pattern path"),
+    ("path LIKE (auth.jwt() ->> 'sub') || '/%'", "pattern path"),
+    ("status = auth.jwt() ->> 'preferred_username'", "user_claim status"),
+    ("status = (SELECT data ->> 'status' FROM auth.users WHERE id = auth.uid())", "tied status"),
+    (
+        "status = (SELECT raw_user_meta_data ->> 'status' FROM auth.users WHERE id = auth.uid())",
+        "user_claim status",
+    ),
+    (
+        "EXISTS (SELECT FROM app.members m LEFT JOIN (SELECT id, raw_user_meta_data AS d \
+      FROM auth.users) u ON u.id = m.user_id WHERE m.user_id = auth.uid() \
+      AND u.d ->> 'role' = 'admin')",
+        "user_claim ",
+    ),
+    // Values that are not the same.
+    ("GREATEST(tenant, 5) = 5 AND LEAST(tenant, 5) <> 5", "row_open tenant"),
+    ("now()::date >= CURRENT_DATE AND CURRENT_DATE < CURRENT_TIMESTAMP", "ignores_row "),
+    ("(SELECT max(1) FILTER (WHERE false) FROM (SELECT 1) s) IS NULL", "opaque |unknown "),
+    (
+        "(ARRAY[id, tenant])[1:2] = ARRAY[1] AND (ARRAY[id, tenant])[2:2] <> ARRAY[1]",
+        "row_open id,tenant",
+    ),
+    (
+        "(auth.jwt() -> 'app_metadata' -> 'org') IS NOT NULL AND coalesce((auth.jwt() -> \
+      'app_metadata' ->> 'org')::int, tenant) = tenant",
+        "open_without_identity tenant|tied tenant",
+    ),
+    // What is executed as the caller although a view of another owner calls it, and what writes.
+    ("EXISTS (SELECT FROM app.of_caller)", "always_true "),
+    (
+        "set_config('request.jwt.claims', '{}', true) IS NOT NULL AND owner = auth.uid()",
+        "tied owner|unknown ",
+    ),
+    ("app.joins(tenant)", "opaque |unknown "),
+    ("ARRAY[ROW(owner)::app.wrapped] = ARRAY[ROW(auth.uid())::app.wrapped]", "opaque |unknown "),
+    // What Supabase documents.
+    ("tenant IN (SELECT app.tenants_of_caller())", "tied tenant"),
+    (
+        "tenant = ANY (ARRAY(SELECT tenant FROM app.members WHERE user_id = auth.uid()))",
+        "tied tenant",
+    ),
+    ("(storage.foldername(path))[1] = auth.uid()::text", "tied path"),
     // What fails, or finds nothing.
     ("tenant IN (SELECT tenant FROM app.secret)", "lookup_denied "),
     ("tenant IN (SELECT tenant FROM app.hidden)", "lookup_denied "),

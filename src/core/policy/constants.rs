@@ -26,6 +26,8 @@ pub mod types {
     pub const UUID: Oid = 2950;
     pub const JSONB: Oid = 3802;
     pub const NUMERIC: Oid = 1700;
+    pub const RECORD: Oid = 2249;
+    pub const RECORD_ARRAY: Oid = 2287;
     pub const TIMESTAMPTZ: Oid = 1184;
     /// Types that have no value whose text is empty.
     pub const WITHOUT_EMPTY: [Oid; 9] =

@@ -55,8 +55,23 @@ pub struct Membership {
     pub operator: Oid,
     /// The collation of texts.
     pub collation: Oid,
-    /// Whether it can be true because of one element among others: `&&`.
-    pub is_overlap: bool,
+    /// Which of the two is an element of the other, or contained in it.
+    pub shape: Shape,
+}
+
+/// How two values that are related by a [`Membership`] belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// The first is an element of the second, or equal to it.
+    Element,
+    /// The first contains the second: `@>`.
+    Contains,
+    /// The first is contained in the second: `<@`.
+    Contained,
+    /// They have an element in common: `&&`.
+    Overlap,
+    /// The second is a key of the first, or an element: `?`.
+    Key,
 }
 
 /// A comparison of the default order of a type.

@@ -21,6 +21,19 @@ pub enum Kind {
     Request,
     /// A parameter that a session can set.
     Settable,
+    /// What the token says about itself, or about many users alike.
+    Token,
+}
+
+/// How a value of a session is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// As a value of a type of its own, such as uuid.
+    Value,
+    /// As a text.
+    Text,
+    /// As a JSON document, in which null is a value.
+    Document,
 }
 
 /// A value of a session.
@@ -31,6 +44,8 @@ pub struct Identity {
     /// Which one of this kind it is, as people write it: `claims.app_metadata.tenant`. All values
     /// of the kinds [`Kind::User`], [`Kind::Role`] and [`Kind::Claims`] are the same.
     pub name: String,
+    /// How it is written.
+    pub form: Form,
 }
 
 /// Where a database finds the values of a session.
@@ -88,6 +103,24 @@ impl Identities {
                 ("user_metadata", Kind::UserEditable),
                 ("email", Kind::Email),
                 ("phone", Kind::Email),
+                ("name", Kind::UserEditable),
+                ("given_name", Kind::UserEditable),
+                ("family_name", Kind::UserEditable),
+                ("nickname", Kind::UserEditable),
+                ("preferred_username", Kind::UserEditable),
+                ("username", Kind::UserEditable),
+                ("picture", Kind::UserEditable),
+                ("aud", Kind::Token),
+                ("iss", Kind::Token),
+                ("exp", Kind::Token),
+                ("iat", Kind::Token),
+                ("nbf", Kind::Token),
+                ("aal", Kind::Token),
+                ("amr", Kind::Token),
+                ("session_id", Kind::Token),
+                ("is_anonymous", Kind::Token),
+                ("app_metadata.provider", Kind::Token),
+                ("app_metadata.providers", Kind::Token),
                 ("*", Kind::Trusted),
             ]),
             columns: kinds(&[("auth.users.raw_user_meta_data", Kind::UserEditable)]),
@@ -116,7 +149,11 @@ impl Identities {
     /// Returns the value that a function returns, by its name with the types of its arguments.
     #[must_use]
     pub fn function(&self, signature: &str) -> Option<Identity> {
-        self.functions.get(signature).map(|kind| Identity::of(*kind, signature))
+        let form = |kind| match kind {
+            Kind::User | Kind::Trusted => Form::Value,
+            _ => Form::Text,
+        };
+        self.functions.get(signature).map(|kind| Identity::of(*kind, signature, form(*kind)))
     }
 
     /// Returns the value that a parameter has. A parameter that is not declared can be set.
@@ -124,34 +161,36 @@ impl Identities {
     pub fn setting(&self, name: &str) -> Identity {
         let name = name.to_ascii_lowercase();
         if let Some(kind) = self.settings.get(&name) {
-            return Identity::of(*kind, &name);
+            return Identity::of(*kind, &name, Form::Text);
         }
         if self.request.contains(&name) {
-            return Identity::of(Kind::Request, &name);
+            return Identity::of(Kind::Request, &name, Form::Text);
         }
         // As PostgREST sets the claims of a token up to version 8.
         match name.strip_prefix("request.jwt.claim.") {
             Some(claim) if self.settings.get("request.jwt.claims") == Some(&Kind::Claims) => {
-                self.claim(claim)
+                self.claim(claim, Form::Text)
             }
-            _ => Identity::of(Kind::Settable, &name),
+            _ => Identity::of(Kind::Settable, &name, Form::Text),
         }
     }
 
     /// Returns the value that a claim has.
     #[must_use]
-    pub fn claim(&self, key: &str) -> Identity {
+    pub fn claim(&self, key: &str, form: Form) -> Identity {
         let kind = self.claims.get(key).or_else(|| self.claims.get("*"));
-        Identity::of(kind.copied().unwrap_or(Kind::UserEditable), &format!("claims.{key}"))
+        Identity::of(kind.copied().unwrap_or(Kind::UserEditable), &format!("claims.{key}"), form)
     }
 
     /// Returns the value that a key of a document has; `None` where the value is no document.
     #[must_use]
-    pub fn key(&self, of: &Identity, key: &str) -> Option<Identity> {
+    pub fn key(&self, of: &Identity, key: &str, form: Form) -> Option<Identity> {
+        let name = format!("{}.{key}", of.name);
+        let declared = name.strip_prefix("claims.").and_then(|name| self.claims.get(name));
         match of.kind {
-            Kind::Claims => Some(self.claim(key)),
+            Kind::Claims => Some(self.claim(key, form)),
             Kind::User | Kind::Role => None,
-            kind => Some(Identity::of(kind, &format!("{}.{key}", of.name))),
+            kind => Some(Identity::of(declared.copied().unwrap_or(kind), &name, form)),
         }
     }
 
@@ -167,20 +206,38 @@ impl Identities {
 }
 
 impl Identity {
-    fn of(kind: Kind, name: &str) -> Self {
-        let name = match kind {
-            Kind::User => "user",
-            Kind::Role => "role",
-            Kind::Claims => "claims",
-            _ => name,
+    fn of(kind: Kind, name: &str, form: Form) -> Self {
+        let (name, form) = match kind {
+            Kind::User => ("user", form),
+            Kind::Role => ("role", form),
+            Kind::Claims => ("claims", Form::Document),
+            _ => (name, form),
         };
-        Self { kind, name: name.to_owned() }
+        Self { kind, name: name.to_owned(), form }
+    }
+
+    /// Returns what the value is as a value of another type, if it is the same for the same caller
+    /// only.
+    #[must_use]
+    pub fn converted(&self, to_text: bool, to_uuid: bool, to_document: bool) -> Option<Self> {
+        let of_user = self.kind == Kind::User;
+        match self.form {
+            _ if self.kind == Kind::Claims => Some(self.clone()),
+            Form::Text if to_text => Some(self.clone()),
+            Form::Text if to_document => Some(Self { form: Form::Document, ..self.clone() }),
+            Form::Document if to_document => Some(self.clone()),
+            // The texts of UUIDs are as different as these.
+            Form::Value if of_user && (to_text || to_uuid) => Some(self.clone()),
+            Form::Text if of_user && to_uuid => Some(Self { form: Form::Value, ..self.clone() }),
+            _ => None,
+        }
     }
 
     /// Returns the value that a database role is, where each stands for one user or tenant.
     #[must_use]
     pub fn database_role() -> Self {
-        Self { kind: Kind::Trusted, name: "current_user".to_owned() }
+        let name = "current_user".to_owned();
+        Self { kind: Kind::Trusted, name, form: Form::Text }
     }
 }
 
@@ -193,19 +250,24 @@ mod tests {
         let of = Identities::of_platforms();
         let claims = of.setting("request.jwt.claims");
         let user = of.function("auth.uid()").unwrap();
-        assert_eq!(of.key(&claims, "sub"), Some(user.clone()));
-        assert_eq!(of.setting("request.jwt.claim.sub"), user);
-        assert_eq!(of.key(&of.function("auth.jwt()").unwrap(), "sub"), Some(user));
+        let from_claims = of.key(&claims, "sub", Form::Text).unwrap();
+        assert_eq!(from_claims.converted(false, true, false), Some(user));
+        assert_eq!(of.setting("request.jwt.claim.sub"), from_claims);
+        let from_jwt = of.key(&of.function("auth.jwt()").unwrap(), "sub", Form::Text);
+        assert_eq!(from_jwt, Some(from_claims));
     }
 
     #[test]
     fn keys_of_a_claim_have_the_kind_of_the_claim() {
         let of = Identities::of_platforms();
-        let key = |first: &str, second: &str| of.key(&of.claim(first), second).unwrap();
+        let key = |first: &str, second: &str| {
+            of.key(&of.claim(first, Form::Document), second, Form::Text).unwrap()
+        };
         assert_eq!(key("app_metadata", "tenant").kind, Kind::Trusted);
         assert_eq!(key("user_metadata", "tenant").kind, Kind::UserEditable);
         assert_eq!(key("user_metadata", "tenant").name, "claims.user_metadata.tenant");
-        assert_eq!(of.claim("org_id").kind, Kind::Trusted);
+        assert_eq!(key("app_metadata", "provider").kind, Kind::Token);
+        assert_eq!(of.claim("org_id", Form::Text).kind, Kind::Trusted);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Why a row that is not tied to the caller passes: what kind of opening a way is.
 
-use super::formula::Comparison;
+use super::formula::{Comparison, Shape};
 use super::identity::{Identity, Kind};
 use super::literals::Literal;
 use super::parts::{Inspector, Parts};
@@ -100,6 +100,8 @@ pub struct Way<'a> {
     subqueries: &'a HashMap<u32, Subquery>,
     literals: &'a [Literal],
     parts: Vec<(Literal, Vec<Parts>)>,
+    /// The columns that contain what is not trusted, and what is equal to them.
+    untrusted: BTreeMap<(Row, i16), Kind>,
 }
 
 impl<'a> Way<'a> {
@@ -113,14 +115,24 @@ impl<'a> Way<'a> {
         let parts = literals.iter().map(|literal| {
             (*literal, operands(*literal).into_iter().map(|term| inspector.parts(term)).collect())
         });
-        Self { inspector, found, subqueries, literals, parts: parts.collect() }
+        let mut way = Self {
+            inspector,
+            found,
+            subqueries,
+            literals,
+            parts: parts.collect(),
+            untrusted: BTreeMap::new(),
+        };
+        way.find_untrusted();
+        way
     }
 
     /// Returns what is tied to the caller by trusted values, where some rows of lookups do not
     /// count.
     pub fn ties(&self, without: &BTreeSet<Row>) -> Ties {
         let is_trusted = |kind: Kind| self.inspector.identities.ties(kind);
-        super::ties::ties(self.inspector, self.literals, &is_trusted, without)
+        let untrusted = self.untrusted.keys().copied().collect();
+        super::ties::ties(self.inspector, self.literals, &is_trusted, without, &untrusted)
     }
 
     /// Whether the caller has the right whatever the row is: a trusted value is a constant, or a
@@ -134,12 +146,12 @@ impl<'a> Way<'a> {
                 self.untrusted_column(parts).is_none()
                     && parts.row().is_some_and(|row| ties.lookups.contains(&row))
             };
-            let is_asked = matches!(
-                literal,
-                Literal::Compare(Comparison::Equal, ..)
-                    | Literal::Member(.., Some(true))
-                    | Literal::Holds(_, true)
-            );
+            let is_asked = match literal {
+                Literal::Compare(Comparison::Equal, ..) | Literal::Holds(_, true) => true,
+                // A value that may be empty is contained in any.
+                Literal::Member(by, .., Some(true)) => by.shape != Shape::Contained,
+                _ => false,
+            };
             is_asked && parts.iter().any(|parts| is_trusted(parts) || is_of_caller(parts))
         })
     }
@@ -158,13 +170,36 @@ impl<'a> Way<'a> {
 
     /// Returns what a column of a lookup contains that is not trusted.
     fn untrusted_column(&self, parts: &Parts) -> Option<Kind> {
-        parts.columns.iter().find_map(|(row, number)| {
-            let relation = *self.found.rows.get(row)?;
-            let catalog = self.inspector.catalog;
-            let (table, column) =
-                (catalog.relation_name(relation)?, catalog.column_name(relation, *number)?);
-            self.inspector.identities.columns.get(&format!("{table}.{column}")).copied()
-        })
+        parts.columns.iter().find_map(|column| self.untrusted.get(column)).copied()
+    }
+
+    /// Finds the columns that contain what is not trusted.
+    fn find_untrusted(&mut self) {
+        let declared = &self.inspector.identities.columns;
+        let catalog = self.inspector.catalog;
+        let columns = self.parts.iter().flat_map(|(_, parts)| parts).flat_map(|p| &p.columns);
+        let kind = |(row, number): &(Row, i16)| {
+            let table = catalog.relation_name(*self.found.rows.get(row)?)?;
+            if *number == 0 {
+                // The whole row.
+                let is_of_table = |(name, _): &(&String, &Kind)| {
+                    name.strip_prefix(&table).is_some_and(|rest| rest.starts_with('.'))
+                };
+                return declared.iter().find(is_of_table).map(|(_, kind)| *kind);
+            }
+            let column = catalog.column_name(*self.found.rows.get(row)?, *number)?;
+            declared.get(&format!("{table}.{column}")).copied()
+        };
+        let mut found: BTreeMap<Kind, BTreeSet<(Row, i16)>> = BTreeMap::new();
+        for column in columns {
+            if let Some(kind) = kind(column) {
+                found.entry(kind).or_default().insert(*column);
+            }
+        }
+        for (kind, mut columns) in found {
+            super::ties::with_equal(self.inspector, self.literals, &mut columns);
+            self.untrusted.extend(columns.into_iter().map(|column| (column, kind)));
+        }
     }
 
     /// Returns what kind of opening the way is, where no row is tied by it.
@@ -212,9 +247,16 @@ impl<'a> Way<'a> {
         });
         let is_lossy = self.parts.iter().any(|(literal, parts)| {
             matches!(literal, Literal::Compare(Comparison::Equal, ..))
-                && parts.iter().any(|parts| parts.is_lossy && !parts.identities.is_empty())
+                && parts
+                    .iter()
+                    .any(|parts| (parts.is_lossy || parts.is_part) && !parts.identities.is_empty())
         });
-        is_opaque |= is_lossy;
+        // Of the claims as a whole, it is not known what is asked for.
+        let asks_claims = self.parts.iter().any(|(literal, parts)| {
+            matches!(literal, Literal::Member(..))
+                && parts.iter().flat_map(|p| &p.identities).any(|of| of.kind == Kind::Claims)
+        });
+        is_opaque |= is_lossy || asks_claims;
         match (is_foreign, is_opaque) {
             (true, _) => Some(Opening::ForeignOperator),
             (_, true) => Some(Opening::Opaque),

@@ -1,5 +1,6 @@
 //! What a term is made of.
 
+use super::constants::types;
 use super::facts::Catalog;
 use super::identity::{Identities, Identity};
 use super::term::{Operation, Row, Term, TermId, Terms};
@@ -19,24 +20,18 @@ pub struct Parts {
     pub opaque: BTreeSet<Oid>,
     /// Whether an operation may map different values to one, so that equal results say little.
     pub is_lossy: bool,
+    /// Whether it is a part of a value, such as an element.
+    pub is_part: bool,
 }
 
-/// Built-in functions that keep a value, or return a part of one that stands for it.
-const KEEPING: [&str; 25] = [
-    "text",
-    "varchar",
-    "bpchar",
-    "name",
-    "int2",
-    "int4",
-    "int8",
-    "numeric",
-    "oid",
-    "lower",
-    "upper",
-    "btrim",
-    "ltrim",
-    "rtrim",
+/// Built-in functions with one argument that keep the value, or the word that it is.
+const KEEPING: [&str; 2] = ["lower", "upper"];
+
+/// Built-in conversions to a wider type of number, and to text (pg_proc.dat).
+const WIDENING: [Oid; 8] = [313, 481, 754, 1740, 1781, 1782, 401, 406];
+
+/// Built-in functions that return a part of their first argument.
+const PARTS: [&str; 14] = [
     "split_part",
     "string_to_array",
     "jsonb_object_field",
@@ -45,9 +40,35 @@ const KEEPING: [&str; 25] = [
     "json_object_field_text",
     "jsonb_extract_path",
     "jsonb_extract_path_text",
+    "json_extract_path",
+    "json_extract_path_text",
     "jsonb_array_element",
     "jsonb_array_element_text",
-    "to_jsonb",
+    "json_array_element",
+    "json_array_element_text",
+];
+
+/// Types as which values are as different as before.
+const INJECTIVE: [Oid; 9] = [
+    types::TEXT,
+    types::VARCHAR,
+    types::UUID,
+    types::INT2,
+    types::INT4,
+    types::INT8,
+    types::NUMERIC,
+    types::JSON,
+    types::JSONB,
+];
+
+/// Types of arrays of such values.
+const INJECTIVE_ARRAYS: [Oid; 6] = [
+    types::TEXT_ARRAY,
+    types::VARCHAR_ARRAY,
+    types::UUID_ARRAY,
+    types::INT2_ARRAY,
+    types::INT4_ARRAY,
+    types::INT8_ARRAY,
 ];
 
 /// Finds what terms are made of.
@@ -76,10 +97,12 @@ impl Inspector<'_> {
                 parts.identities.insert(identity.clone());
             }
             Term::Applied { operation, arguments, .. } => {
-                self.note(*operation, parts);
-                arguments.iter().for_each(|argument| self.add(*argument, parts));
+                self.add_applied(*operation, arguments, parts);
             }
-            Term::Array(elements) => elements.iter().for_each(|element| self.add(*element, parts)),
+            Term::Array(elements) => {
+                parts.is_lossy |= elements.len() != 1;
+                elements.iter().for_each(|element| self.add(*element, parts));
+            }
             Term::Unknown(_) => {
                 parts.opaque.insert(0);
             }
@@ -87,29 +110,62 @@ impl Inspector<'_> {
         }
     }
 
-    fn note(&self, operation: Operation, parts: &mut Parts) {
-        let Operation::Function(oid) = operation else {
-            parts.is_lossy |= operation == Operation::Extreme;
-            return;
-        };
-        let function = self.catalog.function(oid);
-        match function {
-            Some(of) if of.is_built_in => parts.is_lossy |= !KEEPING.contains(&of.name.as_str()),
-            Some(of) if self.identities.parts.contains(&of.signature) => {}
-            _ => {
-                parts.opaque.insert(oid);
+    fn add_applied(&self, operation: Operation, arguments: &[TermId], parts: &mut Parts) {
+        let takes_part = match operation {
+            Operation::Conversion(result) => {
+                parts.is_lossy |=
+                    !(INJECTIVE.contains(&result) || INJECTIVE_ARRAYS.contains(&result));
+                false
             }
+            Operation::Subscript(_) => true,
+            Operation::Function(oid, _) => match self.catalog.function(oid) {
+                Some(of) if of.is_built_in => {
+                    let name = of.name.as_str();
+                    let is_kept = WIDENING.contains(&oid)
+                        || (KEEPING.contains(&name) && arguments.len() == 1);
+                    let is_part = PARTS.contains(&name);
+                    parts.is_lossy |= !(is_kept || is_part);
+                    is_part
+                }
+                Some(of) if self.identities.parts.contains(&of.signature) => true,
+                _ => {
+                    parts.opaque.insert(oid);
+                    false
+                }
+            },
+            Operation::Field(_) | Operation::Row | Operation::Extreme { .. } => {
+                parts.is_lossy = true;
+                false
+            }
+        };
+        parts.is_part |= takes_part;
+        for (position, argument) in arguments.iter().enumerate() {
+            let mut of = Parts::default();
+            self.add(*argument, &mut of);
+            // What is taken of a constant, and by a value, is another value for each.
+            parts.is_lossy |= takes_part && of.is_constant() != (position > 0);
+            parts.join(of);
         }
     }
 }
 
 impl Parts {
+    fn join(&mut self, of: Self) {
+        self.columns.extend(of.columns);
+        self.identities.extend(of.identities);
+        self.opaque.extend(of.opaque);
+        self.has_constant |= of.has_constant;
+        self.is_lossy |= of.is_lossy;
+        self.is_part |= of.is_part;
+    }
+
     /// Returns the value of the session that the term is, or stands for; `None` where there is
     /// something else in it.
     pub fn identity(&self) -> Option<&Identity> {
         let mut identities = self.identities.iter();
         let only = identities.next().filter(|_| identities.next().is_none())?;
-        (self.columns.is_empty() && self.opaque.is_empty() && !self.is_lossy).then_some(only)
+        let is_alone = self.columns.is_empty() && self.opaque.is_empty() && !self.has_constant;
+        (is_alone && !self.is_lossy && !self.is_part).then_some(only)
     }
 
     /// Returns the row that the term is a column of, or stands for a column of; `None` where there

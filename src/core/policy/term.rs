@@ -62,8 +62,8 @@ pub enum Term {
 /// An operation whose result is not divided further: equal arguments give equal results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// A function, or the function of an operator.
-    Function(Oid),
+    /// A function, or the function of an operator, and its collation.
+    Function(Oid, Oid),
     /// A conversion to a type.
     Conversion(Oid),
     /// An element, or with `true` a slice, of an array or document.
@@ -72,8 +72,13 @@ pub enum Operation {
     Field(i16),
     /// A row value.
     Row,
-    /// GREATEST or LEAST.
-    Extreme,
+    /// GREATEST or LEAST, and the collation.
+    Extreme {
+        /// Whether it is LEAST.
+        is_least: bool,
+        /// The collation.
+        collation: Oid,
+    },
 }
 
 /// A constant. Two constants of one variant are different values where they are not equal.

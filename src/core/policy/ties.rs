@@ -1,11 +1,11 @@
 //! What ties a row to the caller: a value of the session that is equal to a column of the row, or
 //! to a column of other rows that lead to it.
 
-use super::formula::Comparison;
+use super::formula::{Comparison, Shape};
 use super::identity::{Identity, Kind};
 use super::literals::Literal;
 use super::parts::Inspector;
-use super::term::{Row, TermId};
+use super::term::{Row, Term, TermId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The rows that are tied to the caller in one way to meet a condition.
@@ -27,15 +27,16 @@ struct Class {
 }
 
 /// Returns what is tied in a way to meet a condition, by values of the session of some kinds, where
-/// some rows of lookups do not count.
+/// some rows of lookups do not count, and nothing that `untrusted` columns are equal to.
 pub fn ties(
     inspector: Inspector<'_>,
     literals: &[Literal],
     is_trusted: &dyn Fn(Kind) -> bool,
     without: &BTreeSet<Row>,
+    untrusted: &BTreeSet<(Row, i16)>,
 ) -> Ties {
     let mut classes = classes(inspector, literals);
-    classes.retain(|class| !class.has_constant);
+    classes.retain(|class| !class.has_constant && !class.has_one_of(untrusted));
     for class in &mut classes {
         class.columns.retain(|row, _| !without.contains(row));
     }
@@ -54,6 +55,28 @@ pub fn ties(
     ties
 }
 
+/// Adds to columns those that must be equal to them.
+pub fn with_equal(
+    inspector: Inspector<'_>,
+    literals: &[Literal],
+    columns: &mut BTreeSet<(Row, i16)>,
+) {
+    if columns.is_empty() {
+        return;
+    }
+    let classes = classes(inspector, literals);
+    loop {
+        let before = columns.len();
+        for class in classes.iter().filter(|class| class.has_one_of(columns)).collect::<Vec<_>>() {
+            let all = class.columns.iter();
+            columns.extend(all.flat_map(|(row, numbers)| numbers.iter().map(|n| (*row, *n))));
+        }
+        if columns.len() == before {
+            return;
+        }
+    }
+}
+
 /// Returns the terms that must be equal, or elements of each other.
 fn classes(inspector: Inspector<'_>, literals: &[Literal]) -> Vec<Class> {
     let mut parents: HashMap<TermId, TermId> = HashMap::new();
@@ -63,7 +86,7 @@ fn classes(inspector: Inspector<'_>, literals: &[Literal]) -> Vec<Class> {
         }
         term
     };
-    for (a, b) in literals.iter().filter_map(|literal| equal(inspector, *literal)) {
+    for (a, b) in literals.iter().flat_map(|literal| equal(inspector, *literal)) {
         let (a, b) = (root(&parents, a), root(&parents, b));
         parents.insert(a, b);
         parents.entry(b).or_insert(b);
@@ -76,22 +99,41 @@ fn classes(inspector: Inspector<'_>, literals: &[Literal]) -> Vec<Class> {
     classes.into_values().collect()
 }
 
-/// Returns the terms that a literal says are equal, or one an element of the other.
-fn equal(inspector: Inspector<'_>, literal: Literal) -> Option<(TermId, TermId)> {
-    match literal {
-        Literal::Compare(Comparison::Equal, a, b) => Some((a, b)),
-        // Of elements that two arrays share, it is not known which they are.
-        Literal::Member(by, a, b, Some(true))
-            if !by.is_overlap || is_identity(inspector, a) || is_identity(inspector, b) =>
-        {
-            Some((a, b))
-        }
+/// Returns the pairs of terms of which a literal says that they are equal, or one an element of the
+/// other.
+fn equal(inspector: Inspector<'_>, literal: Literal) -> Vec<(TermId, TermId)> {
+    let elements = |term| match inspector.terms.get(term) {
+        Term::Array(elements) => Some(&elements[..]),
         _ => None,
+    };
+    // The only element, of a list of one; and what is no list.
+    let alone = |term| match elements(term) {
+        None => Some(term),
+        Some([only]) => Some(*only),
+        Some(_) => None,
+    };
+    // Each element of a list that is not empty is one of the container.
+    let contained = |all: TermId, container: TermId| {
+        let (all, container) = (elements(all).unwrap_or_default(), alone(container));
+        all.iter().filter_map(|one| Some((*one, container?))).collect()
+    };
+    match literal {
+        Literal::Compare(Comparison::Equal, a, b) => vec![(a, b)],
+        Literal::Member(by, a, b, Some(true)) => match by.shape {
+            Shape::Element => alone(b).map(|b| (a, b)).into_iter().collect(),
+            Shape::Contains => contained(b, a),
+            Shape::Contained => contained(a, b),
+            Shape::Overlap => match (elements(a), elements(b)) {
+                (Some([one]), _) => alone(b).map(|b| (*one, b)).into_iter().collect(),
+                (_, Some([one])) => alone(a).map(|a| (a, *one)).into_iter().collect(),
+                _ => vec![],
+            },
+            // What the application says about the user has keys that say nothing.
+            Shape::Key if inspector.parts(a).identities.is_empty() => vec![(a, b)],
+            Shape::Key => vec![],
+        },
+        _ => vec![],
     }
-}
-
-fn is_identity(inspector: Inspector<'_>, term: TermId) -> bool {
-    inspector.parts(term).identity().is_some()
 }
 
 impl Class {
@@ -103,5 +145,11 @@ impl Class {
             let columns = parts.columns.iter().map(|(_, number)| *number);
             self.columns.entry(row).or_default().extend(columns);
         }
+    }
+
+    fn has_one_of(&self, columns: &BTreeSet<(Row, i16)>) -> bool {
+        columns.iter().any(|(row, number)| {
+            self.columns.get(row).is_some_and(|numbers| numbers.contains(number))
+        })
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Names<'a> {
                 SqlValue::SessionUser => "session_user",
                 SqlValue::Database => "current_catalog",
                 SqlValue::Schema => "current_schema",
-                SqlValue::Time => "the current time",
+                SqlValue::Time { .. } => "the current time",
             }
             .to_owned(),
             Term::Unknown(_) => "(something)".to_owned(),
@@ -97,7 +97,7 @@ impl<'a> Names<'a> {
     fn applied(&self, operation: Operation, arguments: &[TermId]) -> String {
         match operation {
             Operation::Conversion(_) => self.list(arguments),
-            Operation::Function(oid) => {
+            Operation::Function(oid, _) => {
                 let function = self.inspector.catalog.function(oid);
                 let name = function.map(|function| function.name.clone());
                 format!("{}({})", name.unwrap_or_default(), self.list(arguments))
@@ -110,7 +110,10 @@ impl<'a> Names<'a> {
             },
             Operation::Field(number) => format!("({}).{number}", self.list(arguments)),
             Operation::Row => format!("({})", self.list(arguments)),
-            Operation::Extreme => format!("GREATEST({})", self.list(arguments)),
+            Operation::Extreme { is_least, .. } => {
+                let name = if is_least { "LEAST" } else { "GREATEST" };
+                format!("{name}({})", self.list(arguments))
+            }
         }
     }
 }

@@ -19,3 +19,8 @@ pub use tree::{
 
 #[cfg(test)]
 mod tests;
+
+/// Returns the OIDs in a field of the nodes of a stored expression; `None` for what is none.
+pub fn oids_in(text: &str, field: &str) -> impl Iterator<Item = Option<crate::catalog::Oid>> {
+    text.split(field).skip(1).map(|rest| rest.split(' ').next()?.parse().ok())
+}

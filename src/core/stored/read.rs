@@ -78,6 +78,7 @@ fn of_node(node: &Node<'_>) -> Option<Expression> {
             function: oid("funcid")?,
             result: oid("funcresulttype")?,
             returns_set: node.flag("funcretset"),
+            collation: oid("inputcollid")?,
             arguments: arguments(),
         },
         "OPEXPR" => Expression::Operator {
@@ -114,7 +115,11 @@ fn of_node(node: &Node<'_>) -> Option<Expression> {
         "COALESCEEXPR" | "COALESCE" => {
             Expression::Coalesce { arguments: arguments(), result: oid("coalescetype")? }
         }
-        "MINMAXEXPR" | "MINMAX" => Expression::Extreme { arguments: arguments() },
+        "MINMAXEXPR" | "MINMAX" => Expression::Extreme {
+            is_least: node.number::<u8>("op")? == 1,
+            collation: oid("inputcollid")?,
+            arguments: arguments(),
+        },
         "ARRAYEXPR" | "ARRAY" => Expression::Array {
             elements: all(node.list("elements")),
             element: oid("element_typeid")?,
@@ -133,7 +138,10 @@ fn of_node(node: &Node<'_>) -> Option<Expression> {
         "SQLVALUEFUNCTION" => Expression::SqlValue(sql_value(node)?),
         "SUBSCRIPTINGREF" if node.node("refassgnexpr").is_none() => Expression::Subscript {
             container: boxed(node, "refexpr")?,
-            subscripts: all(node.list("refupperindexpr")),
+            subscripts: [node.list("refupperindexpr"), node.list("reflowerindexpr")]
+                .into_iter()
+                .flat_map(all)
+                .collect(),
             is_slice: !node.list("reflowerindexpr").is_empty(),
         },
         "FIELDSELECT" => {
@@ -144,11 +152,13 @@ fn of_node(node: &Node<'_>) -> Option<Expression> {
             test: boxed(node, "testexpr"),
             query: Box::new(of_query(node.node("subselect").filter(|q| q.tag == "QUERY")?)),
         },
-        "AGGREF" => Expression::Aggregate {
-            function: oid("aggfnoid")?,
-            result: oid("aggtype")?,
-            arguments: all_targets(node.list("args")),
-        },
+        "AGGREF" if node.node("aggfilter").is_none() && node.number::<u32>("agglevelsup")? == 0 => {
+            Expression::Aggregate {
+                function: oid("aggfnoid")?,
+                result: oid("aggtype")?,
+                arguments: all_targets(node.list("args")),
+            }
+        }
         _ => return None,
     })
 }
@@ -162,6 +172,11 @@ fn conversion(node: &Node<'_>) -> Option<Expression> {
         "COERCETODOMAIN" => Expression::ToDomain { argument, result },
         "ARRAYCOERCEEXPR" => {
             let element = node.node("elemexpr").filter(|node| node.tag == "RELABELTYPE");
+            // Other conversions of elements may shorten them.
+            let element_tag = node.node("elemexpr").map(|element| element.tag);
+            if !matches!(element_tag, Some("RELABELTYPE" | "COERCEVIAIO")) {
+                return None;
+            }
             let operand = element.and_then(|element| element.node("arg"));
             let is_label = operand.is_some_and(|node| node.tag == "CASETESTEXPR");
             Expression::ArrayConversion { argument, result, is_label }
@@ -267,7 +282,7 @@ fn case(node: &Node<'_>) -> Option<Expression> {
 /// Numbers of `SQLValueFunctionOp` (primnodes.h).
 fn sql_value(node: &Node<'_>) -> Option<SqlValue> {
     Some(match node.number::<u8>("op")? {
-        0..=8 => SqlValue::Time,
+        op @ 0..=8 => SqlValue::Time { op, precision: node.number("typmod")? },
         9..=11 => SqlValue::CurrentUser,
         12 => SqlValue::SessionUser,
         13 => SqlValue::Database,

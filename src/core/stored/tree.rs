@@ -19,6 +19,7 @@ pub enum Expression {
         function: Oid,
         result: Oid,
         returns_set: bool,
+        collation: Oid,
         arguments: Vec<Self>,
     },
     /// A call of an operator.
@@ -77,6 +78,8 @@ pub enum Expression {
     },
     /// GREATEST and LEAST.
     Extreme {
+        is_least: bool,
+        collation: Oid,
         arguments: Vec<Self>,
     },
     Array {
@@ -121,7 +124,7 @@ pub enum Expression {
     SqlValue(SqlValue),
     Subscript {
         container: Box<Self>,
-        /// The subscripts, or the upper bounds of a slice.
+        /// The subscripts; of a slice, the upper bounds and then the lower ones.
         subscripts: Vec<Self>,
         is_slice: bool,
     },
@@ -217,7 +220,12 @@ pub enum SqlValue {
     /// `current_schema`.
     Schema,
     /// `current_date` and others.
-    Time,
+    Time {
+        /// The number of `SQLValueFunctionOp`: the keyword.
+        op: u8,
+        /// The number of digits; -1 for all.
+        precision: i32,
+    },
 }
 
 /// How a subquery is used.

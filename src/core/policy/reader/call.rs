@@ -5,18 +5,23 @@ use super::query::Selected;
 use super::{DEEPEST, Reader};
 use crate::catalog::{FIRST_NORMAL, Oid};
 use crate::policy::constants::types;
-use crate::policy::facts::{Body, Function};
-use crate::policy::formula::{Formula, Membership};
+use crate::policy::facts::{Body, Function, View};
+use crate::policy::formula::{Formula, Membership, Shape};
 use crate::policy::term::{Constant, Operation, Term};
 use crate::policy::value::{Meaning, Value, not};
 use crate::stored::{Command, Expression, Query, Target};
 use std::rc::Rc;
 
+/// Volatile functions of the server that do nothing but return a value.
+const HARMLESS: [&str; 4] = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
+
 impl Reader<'_> {
     /// Returns what a call of a function is.
     pub(super) fn call(&mut self, expression: &Expression) -> Meaning {
         let is_boolean = is_boolean(expression);
-        let Expression::Call { function: oid, returns_set, arguments, result } = expression else {
+        let Expression::Call { function: oid, returns_set, arguments, result, collation } =
+            expression
+        else {
             return self.unknown("a call", is_boolean);
         };
         let Some(function) = self.catalog.function(*oid) else {
@@ -36,15 +41,20 @@ impl Reader<'_> {
         if let Some(meaning) = self.inlined(&function, *result, &arguments) {
             return meaning;
         }
-        if !function.is_built_in {
+        let is_part = self.returns_part(&function);
+        if !function.is_built_in && !is_part {
             self.unknown.insert(format!("function {}", function.name));
         }
-        if function.is_volatile {
-            return self.unknown("", is_boolean);
+        if function.is_volatile && !is_part {
+            // What else it does may matter.
+            let is_harmless = HARMLESS.contains(&function.name.as_str());
+            let what =
+                if is_harmless { String::new() } else { format!("function {}", function.name) };
+            return self.unknown(&what, is_boolean);
         }
         let values: Vec<_> =
             arguments.into_iter().map(|argument| self.as_value(argument)).collect();
-        self.applied(Operation::Function(*oid), function.is_strict, &values, is_boolean)
+        self.applied(Operation::Function(*oid, *collation), function.is_strict, &values, is_boolean)
     }
 
     /// Returns the arguments of a call, with the defaults that it leaves out.
@@ -169,32 +179,51 @@ impl Reader<'_> {
         Some(self.scalar(&selected, is_boolean))
     }
 
-    /// Returns the rows of a query whose parameters are arguments, as a role reads them: the
-    /// reader, if there is none.
+    /// Returns the rows of the body of a function, which is executed as a role: the current user,
+    /// if there is none.
     pub(super) fn of_routine(
         &mut self,
         query: &Query,
         arguments: &[Meaning],
         user: Option<Oid>,
     ) -> Selected {
-        self.depth += 1;
-        // Without a reader, all rows are read.
+        // Without a user, all rows are read.
         let user = user.filter(|_| !self.users.is_empty());
         self.users.extend(user);
+        let reads_as = self.reads_as.take();
+        self.functions += 1;
+        let selected = self.within(query, arguments);
+        self.functions -= 1;
+        self.reads_as = reads_as;
+        self.users.truncate(self.users.len() - usize::from(user.is_some()));
+        selected
+    }
+
+    /// Returns the rows of a view. Its owner reads the tables in it, or with security_invoker the
+    /// current user, who also executes the functions in either.
+    pub(super) fn of_view(&mut self, view: &View) -> Selected {
+        let reads_as = std::mem::replace(&mut self.reads_as, view.owner);
+        let selected = self.within(&view.query, &[]);
+        self.reads_as = reads_as;
+        selected
+    }
+
+    /// Returns the rows of a query, in which nothing is about the rows outside of it.
+    fn within(&mut self, query: &Query, arguments: &[Meaning]) -> Selected {
+        self.depth += 1;
         self.arguments.push(arguments.to_vec());
-        // Nothing in a body is about the rows outside of it.
         let outside = std::mem::take(&mut self.scopes);
         let selected = self.select(query);
         self.scopes = outside;
         self.arguments.pop();
-        self.users.truncate(self.users.len() - usize::from(user.is_some()));
         self.depth -= 1;
         selected
     }
 
     /// Returns the rows of a function in FROM; `None` where they are not known.
     pub(super) fn rows_of_call(&mut self, expression: &Expression) -> Option<Selected> {
-        let Expression::Call { function: oid, arguments, result, returns_set } = expression else {
+        let Expression::Call { function: oid, arguments, result, returns_set, .. } = expression
+        else {
             return None;
         };
         let function = self.catalog.function(*oid)?;
@@ -231,7 +260,7 @@ impl Reader<'_> {
         let number = self.terms.fresh();
         let term = self.terms.add(Term::Unknown(number));
         // The operator is one that no condition has: it is the function that is asked for elements.
-        let by = Membership { operator: Oid::MAX, collation: 0, is_overlap: false };
+        let by = Membership { operator: Oid::MAX, collation: 0, shape: Shape::Element };
         let is_element = Rc::new(Formula::Member(by, term, *array));
         // An element can be null.
         let is_null = Rc::new(Formula::IsNull(term));

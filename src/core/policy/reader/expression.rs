@@ -4,10 +4,10 @@ use super::{Entry, Reader};
 use crate::catalog::{FIRST_NORMAL, Oid};
 use crate::policy::constants::{constant, elements, parsed, types};
 use crate::policy::facts::Operator;
-use crate::policy::formula::{Comparison, Exists, Formula, Membership};
+use crate::policy::formula::{Comparison, Exists, Formula, Membership, Shape};
 use crate::policy::term::{Constant, Operation, Row, Term, TermId};
 use crate::policy::value::{self, Meaning, Value, choice, compare, not, pairs};
-use crate::stored::{BooleanTest, Branch, Column, Expression, Logic, Parameter};
+use crate::stored::{BooleanTest, Branch, Column, Expression, Link, Logic, Parameter};
 use std::rc::Rc;
 
 /// Returns the type of an expression, where it is known without the catalog.
@@ -30,15 +30,15 @@ pub fn type_of(expression: &Expression) -> Option<Oid> {
         | Expression::IsNull { .. }
         | Expression::IsBoolean { .. }
         | Expression::RowOrder { .. } => Some(types::BOOL),
-        Expression::NullIf { arguments, .. } | Expression::Extreme { arguments } => {
+        Expression::NullIf { arguments, .. } | Expression::Extreme { arguments, .. } => {
             type_of(arguments.first()?)
         }
         Expression::Collate { argument, .. } | Expression::ToDomain { argument, .. } => {
             type_of(argument)
         }
         Expression::Subquery { link, query, .. } => match link {
-            crate::stored::Link::Scalar => type_of(&query.targets.first()?.expression),
-            crate::stored::Link::Array => None,
+            Link::Scalar => type_of(&query.targets.first()?.expression),
+            Link::Array => None,
             _ => Some(types::BOOL),
         },
         _ => None,
@@ -52,6 +52,19 @@ fn keeps_comparisons(argument: &Expression, result: Oid) -> bool {
     type_of(argument).is_some_and(|of| {
         of == result || of >= FIRST_NORMAL || (TEXTS.contains(&of) && TEXTS.contains(&result))
     })
+}
+
+/// Whether a value and its elements are of types of the server, which compares them by operators of
+/// its own.
+fn is_of_server(expression: &Expression) -> bool {
+    match expression {
+        Expression::Array { elements, .. } => elements.iter().all(is_of_server),
+        Expression::Subscript { container, .. } => is_of_server(container),
+        Expression::Constant(_) => true,
+        other => type_of(other).is_some_and(|of| {
+            of < FIRST_NORMAL && of != types::RECORD && of != types::RECORD_ARRAY
+        }),
+    }
 }
 
 /// Whether an expression is a condition.
@@ -100,9 +113,11 @@ impl Reader<'_> {
                 None => self.unknown("CASE", false),
             },
             Expression::Coalesce { arguments, result } => self.coalesce(arguments, *result),
-            Expression::Extreme { arguments } => {
+            Expression::Extreme { is_least, collation, arguments } => {
                 let arguments: Vec<_> = arguments.iter().map(|a| self.value(a)).collect();
-                self.applied(Operation::Extreme, false, &arguments, is_boolean(expression))
+                let (is_least, collation) = (*is_least, *collation);
+                let operation = Operation::Extreme { is_least, collation };
+                self.applied(operation, false, &arguments, is_boolean(expression))
             }
             Expression::Array { elements, has_dimensions: false, .. } => self.array(elements),
             Expression::Row { columns } => {
@@ -420,7 +435,10 @@ impl Reader<'_> {
 
     fn distinct(&mut self, operator: Oid, collation: Oid, arguments: &[Expression]) -> Meaning {
         let [first, second] = arguments else { return self.unknown("IS DISTINCT FROM", true) };
-        let known = self.catalog.operator(operator).filter(|operator| operator.is_built_in);
+        let known = self.catalog.operator(operator).filter(|operator| {
+            operator.is_built_in
+                && (!self.compares_elements(operator) || arguments.iter().all(is_of_server))
+        });
         if known.is_none_or(|known| known.comparison != Some(Comparison::Equal)) {
             return self.unknown("an operator", true);
         }
@@ -434,7 +452,7 @@ impl Reader<'_> {
         }
         let terms = &*self.terms;
         let is_exact = self.catalog.is_deterministic(collation);
-        let by = Membership { operator: 0, collation, is_overlap: false };
+        let by = Membership { operator: 0, collation, shape: Shape::Element };
         condition(pairs(&a, &b, &mut |a, b| match (a, b) {
             (None, None) => Formula::FALSE,
             (Some(one), None) | (None, Some(one)) => not(Value::Term(one).is_null(terms)),
@@ -459,12 +477,26 @@ impl Reader<'_> {
     ) -> Option<Formula> {
         let known = self.catalog.operator(operator).filter(|operator| operator.is_built_in)?;
         let comparison = known.comparison?;
+        if self.compares_elements(&known) && !(is_of_server(first) && is_of_server(second)) {
+            return None;
+        }
         if is_boolean(first) && is_boolean(second) {
             let (a, b) = (self.condition(first), self.condition(second));
             return Some(value::compare_conditions(comparison, &a, &b));
         }
         let (a, b) = (self.value(first), self.value(second));
         self.compared(comparison, collation, &a, &b)
+    }
+
+    /// Whether a built-in operator compares the elements of arrays, rows or ranges, by the
+    /// operators of their types.
+    fn compares_elements(&self, operator: &Operator) -> bool {
+        let function = self.catalog.function(operator.function);
+        function.is_none_or(|function| {
+            ["array", "record", "range", "multirange"]
+                .iter()
+                .any(|of| function.name.starts_with(of))
+        })
     }
 
     fn compared(
@@ -492,7 +524,7 @@ impl Reader<'_> {
         if !is_negated && comparison != Comparison::Equal {
             return None;
         }
-        let by = Membership { operator: 0, collation, is_overlap: false };
+        let by = Membership { operator: 0, collation, shape: Shape::Element };
         let member = pairs(a, b, &mut |a, b| match (a, b) {
             (Some(a), Some(b)) if a == b => Formula::Compare(Comparison::Equal, a, b),
             (Some(a), Some(b)) => Formula::Member(by, a, b),
@@ -548,20 +580,32 @@ impl Reader<'_> {
                     return condition(formula);
                 }
             }
-            if matches!(known.name.as_str(), "?" | "@>" | "<@" | "&&") && is_boolean(whole) {
+            if matches!(known.name.as_str(), "?" | "@>" | "<@" | "&&")
+                && is_boolean(whole)
+                && is_of_server(first)
+                && is_of_server(second)
+            {
                 let (a, b) = (self.value(first), self.value(second));
                 if self.fits(a.size().saturating_mul(b.size())) {
-                    let is_overlap = known.name == "&&";
-                    let by = Membership { operator, collation, is_overlap };
+                    let shape = match known.name.as_str() {
+                        "?" => Shape::Key,
+                        "@>" => Shape::Contains,
+                        "<@" => Shape::Contained,
+                        _ => Shape::Overlap,
+                    };
+                    let by = Membership { operator, collation, shape };
                     return condition(pairs(&a, &b, &mut |a, b| match (a, b) {
                         (Some(a), Some(b)) if a == b && self.has_no_nulls(a) => Formula::TRUE,
-                        (Some(a), Some(b)) => {
-                            Formula::Member(by, self.claim_in(a, &[b]).unwrap_or(a), b)
-                        }
+                        (Some(a), Some(b)) => Formula::Member(by, self.asked_claim(shape, a, b), b),
                         _ => Formula::NULL,
                     }));
                 }
             }
+        }
+        if known.as_ref().is_some_and(|known| known.is_built_in && self.compares_elements(known))
+            && !arguments.iter().all(is_of_server)
+        {
+            return self.unknown("an operator of elements", is_boolean(whole));
         }
         let values: Vec<_> = arguments.iter().map(|argument| self.value(argument)).collect();
         match known {
@@ -569,7 +613,7 @@ impl Reader<'_> {
                 if !known.is_built_in {
                     self.note_operator(known.function, &known.name);
                 }
-                let operation = Operation::Function(known.function);
+                let operation = Operation::Function(known.function, collation);
                 self.applied(operation, known.is_strict, &values, is_boolean(whole))
             }
             _ => self.unknown("an operator", is_boolean(whole)),
@@ -617,11 +661,27 @@ impl Reader<'_> {
         is_any: bool,
         arguments: &[Expression],
     ) -> Meaning {
-        let known = self.catalog.operator(operator).filter(|operator| operator.is_built_in);
+        let known = self.catalog.operator(operator).filter(|operator| {
+            operator.is_built_in
+                && (!self.compares_elements(operator) || arguments.iter().all(is_of_server))
+        });
         let (Some(comparison), [first, array]) = (known.and_then(|o| o.comparison), arguments)
         else {
             return self.unknown("an operator", true);
         };
+        if let Expression::Subquery { link: Link::Array, query, .. } = array {
+            let (a, selected) = (self.value(first), self.select(query));
+            return condition(self.each_row(is_any, &selected, &mut |reader, columns| {
+                let column = columns.first().cloned();
+                let b = column.map_or(Value::Null, |column| reader.as_value(column));
+                let compared = reader.compared(comparison, collation, &a, &b);
+                let mut unknown = || {
+                    let number = reader.terms.fresh();
+                    Formula::Holds(reader.terms.add(Term::Unknown(number)))
+                };
+                Rc::new(compared.unwrap_or_else(&mut unknown))
+            }));
+        }
         if let Some(parts) = self.with_each(operator, collation, comparison, first, array) {
             let parts = parts.into_iter().map(Rc::new).collect();
             return condition(if is_any { any(parts) } else { all(parts) });
@@ -638,7 +698,7 @@ impl Reader<'_> {
         // Null is compared with no element where the array is empty: the result is not null then.
         let number = self.terms.fresh();
         let is_not_empty = Formula::Holds(self.terms.add(Term::Unknown(number)));
-        let by = Membership { operator, collation, is_overlap: false };
+        let by = Membership { operator, collation, shape: Shape::Element };
         let member = pairs(&a, &array, &mut |a, b| match (a, b) {
             (Some(a), Some(b)) => Formula::Member(by, a, b),
             (None, Some(_)) => all(vec![Rc::new(is_not_empty.clone()), Rc::new(Formula::NULL)]),

@@ -41,8 +41,12 @@ pub struct Reader<'a> {
     /// The role that reads lookups, and those as which functions and views are executed, the
     /// innermost last. Where there is none, all rows are read.
     users: Vec<Oid>,
+    /// The owner of the view whose tables are read; `None` where the current user reads them.
+    reads_as: Option<Oid>,
     /// The tables whose policies are being read.
     policies_of: Vec<Oid>,
+    /// How many bodies of functions are being read.
+    functions: usize,
     scopes: Vec<Scope>,
     /// The arguments of the functions whose bodies are read, the innermost last.
     arguments: Vec<Vec<Meaning>>,
@@ -130,7 +134,9 @@ impl<'a> Reader<'a> {
             found: Found { rows: [(Row::CHECKED, relation)].into(), ..Found::default() },
             identities: None,
             users: Vec::new(),
+            reads_as: None,
             policies_of: Vec::new(),
+            functions: 0,
             scopes: vec![Scope { entries: vec![checked], with: Rc::default() }],
             arguments: Vec::new(),
             compared: Vec::new(),
@@ -219,9 +225,7 @@ impl<'a> Reader<'a> {
     /// Whether a value of this size may still be built.
     fn fits(&mut self, size: usize) -> bool {
         self.size = self.size.saturating_add(size);
-        if self.size.is_multiple_of(64) {
-            self.catalog.interrupts();
-        }
+        self.catalog.interrupts();
         if self.size > LARGEST {
             self.unknown.insert("a condition that is too large".to_owned());
         }

@@ -7,7 +7,7 @@ use crate::policy::formula::{Exists, Formula};
 use crate::policy::term::{Row, Term, TermId};
 use crate::policy::value::{Meaning, Value, choice, not};
 use crate::stored::{
-    Command, Expression, FromItem, JoinKind, Link, Query, Range, SetOperation, SetOperator,
+    Command, Expression, FromItem, JoinKind, Link, Query, Range, SetOperation, SetOperator, Target,
 };
 use std::rc::Rc;
 
@@ -98,13 +98,22 @@ impl Reader<'_> {
 
     /// Returns the value of the comparison `test` with ANY or ALL of the rows.
     fn each(&mut self, link: Link, test: &Expression, selected: &Selected) -> Formula {
-        let of_row = |reader: &mut Self, rows: &Rows| {
-            reader.compared.push(rows.columns.clone());
+        self.each_row(link == Link::Any, selected, &mut |reader, columns| {
+            reader.compared.push(columns.to_vec());
             let condition = reader.condition(test);
             reader.compared.pop();
             condition
-        };
-        let wanted = link == Link::Any;
+        })
+    }
+
+    /// Returns whether a condition is true of a row, or of all rows.
+    pub(super) fn each_row(
+        &mut self,
+        wanted: bool,
+        selected: &Selected,
+        condition: &mut dyn FnMut(&mut Self, &[Meaning]) -> Rc<Formula>,
+    ) -> Formula {
+        let mut of_row = |reader: &mut Self, rows: &Rows| condition(reader, &rows.columns);
         let found = self.exists(selected, |reader, rows| {
             let condition = (*of_row(reader, rows)).clone();
             if wanted { condition } else { not(condition) }
@@ -142,7 +151,7 @@ impl Reader<'_> {
         };
         self.scopes.push(scope);
         let selected = match &query.set_operation {
-            _ if query.command != Command::Select => self.unknown_rows("a query that writes"),
+            _ if writes(query) => self.unknown_rows("a query that writes"),
             // A column is null in some of the rows, whatever it is in the table.
             _ if query.grouping_sets => self.unknown_rows("grouping sets"),
             Some(operation) => self.combined_queries(query, operation),
@@ -203,6 +212,16 @@ impl Reader<'_> {
             is_one,
             has_extreme: false,
         });
+        let mut targets = query.targets.iter().filter(|target| !target.is_hidden);
+        if let (Some(Target { expression, .. }), None) = (targets.next(), targets.next())
+            && matches!(expression, Expression::Call { returns_set: true, .. })
+            && let Some(mut selected) = self.rows_of_call(expression)
+        {
+            self.grouped.pop();
+            selected.restrict(&Rc::new(condition));
+            selected.0.iter_mut().for_each(|rows| rows.reads = true);
+            return selected;
+        }
         let targets = query.targets.iter().filter(|target| !target.is_hidden);
         let columns = targets.map(|target| self.meaning(&target.expression)).collect();
         if is_one {
@@ -308,9 +327,11 @@ impl Reader<'_> {
     fn entry(&mut self, query: &Query, number: usize, nullable: bool) -> Joined {
         let entry = number.checked_sub(1).and_then(|index| query.entries.get(index));
         let selected = match entry.map(|entry| &entry.range) {
+            // Views of views can be many.
+            _ if !self.fits(1) => self.unknown_rows("a condition that is too large"),
             Some(Range::Relation { oid, .. }) => match self.catalog.view(*oid) {
                 Some(view) if self.depth < super::DEEPEST && self.may_read(*oid) => {
-                    self.of_routine(&view.query, &[], view.owner)
+                    self.of_view(&view)
                 }
                 _ => {
                     let row = Row(self.terms.fresh());
@@ -381,6 +402,12 @@ impl Reader<'_> {
         let options = options.into_iter().map(|option| Rc::new(all(option))).collect();
         Joined { condition: any(options), rows: vec![row], reads }
     }
+}
+
+/// Whether a query writes, or one in its WITH does.
+fn writes(query: &Query) -> bool {
+    query.command != Command::Select
+        || query.with.iter().any(|(_, with)| with.command != Command::Select)
 }
 
 fn known_columns(columns: Vec<Meaning>) -> Entry {

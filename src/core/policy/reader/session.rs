@@ -2,10 +2,10 @@
 
 use super::Reader;
 use crate::catalog::Oid;
-use crate::policy::constants::elements;
+use crate::policy::constants::{elements, types};
 use crate::policy::facts::Function;
-use crate::policy::formula::{Formula, Membership};
-use crate::policy::identity::{Identity, Kind};
+use crate::policy::formula::{Formula, Membership, Shape};
+use crate::policy::identity::{Form, Identity, Kind};
 use crate::policy::term::{Constant, Operation, Term, TermId};
 use crate::policy::value::{Meaning, Value, pairs};
 use crate::stored::SqlValue;
@@ -90,10 +90,15 @@ impl Reader<'_> {
         let identities = self.identities?;
         let (first, others) = arguments.split_first()?;
         let Term::Identity(of) = self.terms.get(*first).clone() else { return None };
-        let keys = match operation {
-            Operation::Conversion(_) => return Some(*first),
-            Operation::Subscript(false) => self.keys(others)?,
-            Operation::Function(function) => {
+        let (keys, form) = match operation {
+            Operation::Conversion(result) => {
+                let to_text = matches!(result, types::TEXT | types::VARCHAR);
+                let to_document = matches!(result, types::JSON | types::JSONB);
+                let converted = of.converted(to_text, result == types::UUID, to_document)?;
+                return Some(self.terms.add(Term::Identity(converted)));
+            }
+            Operation::Subscript(false) => (self.keys(others)?, Form::Document),
+            Operation::Function(function, _) => {
                 let function = self.catalog.function(function)?;
                 let name = function.name.as_str();
                 let is_part = BY_KEY.contains(&name) || BY_PATH.contains(&name);
@@ -103,19 +108,42 @@ impl Reader<'_> {
                 if !is_part {
                     return self.claim_in(*first, others);
                 }
-                self.keys(others)?
+                let form = if name.ends_with("_text") { Form::Text } else { Form::Document };
+                (self.keys(others)?, form)
             }
             _ => return None,
         };
         let mut value = of;
         for key in keys {
-            value = identities.key(&value, &key)?;
+            value = identities.key(&value, &key, Form::Document)?;
+        }
+        if value.kind != Kind::Claims {
+            value.form = form;
         }
         Some(self.terms.add(Term::Identity(value)))
     }
 
-    /// Returns the claim that constants mention: a pattern of a document, or a path in it. Of
-    /// several, the one that is trusted least.
+    /// Returns the claim that a condition asks for by containment or by a key; the document, if
+    /// that is not known.
+    pub(super) fn asked_claim(&mut self, shape: Shape, document: TermId, asked: TermId) -> TermId {
+        let Term::Identity(of) = self.terms.get(document).clone() else { return document };
+        let claim = match (shape, of.kind, self.identities) {
+            (Shape::Contains, Kind::Claims, _) => self.claim_in(document, &[asked]),
+            (Shape::Key, kind, Some(identities)) if kind != Kind::Claims => {
+                match self.terms.as_constant(asked) {
+                    Some(Constant::Text(key)) => identities
+                        .key(&of, key, Form::Document)
+                        .map(|claim| self.terms.add(Term::Identity(claim))),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        claim.unwrap_or(document)
+    }
+
+    /// Returns the claim that users can change which constants mention: a pattern of a document, or
+    /// a path in it. Of others, it is not known what they ask for.
     pub(super) fn claim_in(&mut self, claims: TermId, constants: &[TermId]) -> Option<TermId> {
         let identities = self.identities?;
         match self.terms.get(claims) {
@@ -131,7 +159,9 @@ impl Reader<'_> {
         };
         let keys = identities.claims.keys().filter(|key| *key != "*");
         let mentioned = keys.filter(|key| constants.iter().any(|of| mentions(of, key)));
-        let claim = mentioned.map(|key| identities.claim(key)).max_by_key(|claim| claim.kind)?;
+        let claim = mentioned
+            .map(|key| identities.claim(key, Form::Document))
+            .find(|claim| claim.kind == Kind::UserEditable)?;
         Some(self.terms.add(Term::Identity(claim)))
     }
 
@@ -170,7 +200,11 @@ impl Reader<'_> {
             value => value,
         };
         let Value::Term(term) = set else { return None };
-        let is_identity = matches!(self.terms.get(*term), Term::Identity(_));
+        // Others can be empty and not null.
+        let is_identity = matches!(
+            self.terms.get(*term),
+            Term::Identity(of) if matches!(of.kind, Kind::User | Kind::Role | Kind::Claims)
+        );
         (is_empty(second) && is_identity).then_some(Value::Term(*term))
     }
 
@@ -203,16 +237,30 @@ impl Reader<'_> {
         let Value::Term(pattern) = pattern else { return None };
         let mut parts = Vec::new();
         self.joined_texts(*pattern, &mut parts);
+        let is_plain = |part: &TermId| match self.terms.get(*part) {
+            Term::Constant(Constant::Text(text)) => !text.contains('|'),
+            _ => false,
+        };
         let parts = match (name, parts.first().map(|part| self.terms.get(*part))) {
             ("~", Some(Term::Constant(Constant::Text(start)))) if start == "^" => &parts[1..],
             ("~", _) => return None,
             _ => &parts[..],
         };
         let user = *parts.first()?;
-        if !matches!(self.terms.get(user), Term::Identity(of) if of.kind == Kind::User) {
+        let Term::Identity(of) = self.terms.get(user) else { return None };
+        // A text may contain what means something in a pattern, and so may what follows.
+        let is_uuid = of.kind == Kind::User && of.form == Form::Value;
+        let starts_with_slash = |part: &TermId| match self.terms.get(*part) {
+            Term::Constant(Constant::Text(text)) => text.starts_with('/') || text == "$",
+            _ => false,
+        };
+        let follows = &parts[1..];
+        let is_safe = name != "~"
+            || (follows.iter().all(is_plain) && follows.first().is_none_or(starts_with_slash));
+        if !is_uuid || !is_safe {
             return None;
         }
-        let by = Membership { operator, collation: 0, is_overlap: false };
+        let by = Membership { operator, collation: 0, shape: Shape::Element };
         Some(pairs(&Value::Term(user), value, &mut |a, b| match (a, b) {
             (Some(a), Some(b)) => Formula::Member(by, a, b),
             _ => Formula::NULL,
@@ -221,7 +269,7 @@ impl Reader<'_> {
 
     /// Adds the texts that a text is joined of.
     fn joined_texts(&self, text: TermId, parts: &mut Vec<TermId>) {
-        if let Term::Applied { operation: Operation::Function(function), arguments, .. } =
+        if let Term::Applied { operation: Operation::Function(function, _), arguments, .. } =
             self.terms.get(text)
             && self
                 .catalog
@@ -232,6 +280,11 @@ impl Reader<'_> {
         } else {
             parts.push(text);
         }
+    }
+
+    /// Whether a function returns a part of its argument, whatever it is declared as.
+    pub(super) fn returns_part(&self, function: &Function) -> bool {
+        self.identities.is_some_and(|identities| identities.parts.contains(&function.signature))
     }
 
     /// Whether conditions are read for a role whose sessions are known.

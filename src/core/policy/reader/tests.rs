@@ -98,7 +98,7 @@ fn any(arguments: Vec<Expression>) -> Expression {
 }
 
 fn call(function: Oid, arguments: Vec<Expression>) -> Expression {
-    Expression::Call { function, result: BOOL, returns_set: false, arguments }
+    Expression::Call { function, result: BOOL, returns_set: false, collation: 0, arguments }
 }
 
 fn not(argument: Expression) -> Expression {
