@@ -94,10 +94,13 @@ impl<'a> Change<'a> {
             let key = Key::of(self.past_subject(&draft), &draft);
             past.entry(key).or_default().push(draft);
         }
-        let new = |draft: &Draft| !self.is_excused(draft, &past) && !self.is_progress(draft);
         let mut groups: Vec<(Reaction, Vec<Draft>)> = Vec::new();
-        for draft in now.into_iter().filter(new) {
-            let reaction = self.reaction(by_contract, &draft);
+        for draft in now {
+            let at_most = self.at_most_beside(&past, &draft);
+            if at_most == GuardAction::Audit {
+                continue;
+            }
+            let reaction = self.reaction(by_contract.min(at_most), &draft);
             match groups.iter_mut().find(|(known, _)| *known == reaction) {
                 Some((_, drafts)) => drafts.push(draft),
                 None => groups.push((reaction, vec![draft])),
@@ -115,10 +118,10 @@ impl<'a> Change<'a> {
     }
 
     /// Returns what the guard does about a draft that was not there before.
-    fn reaction(&self, by_contract: GuardAction, draft: &Draft) -> Reaction {
+    fn reaction(&self, at_most: GuardAction, draft: &Draft) -> Reaction {
         let settled = self.is_settled(draft);
         Reaction {
-            action: by_contract.min(self.at_most(draft)),
+            action: at_most.min(self.at_most(draft)),
             settled,
             is_missing: draft.measure.is_missing,
             existed: self.existed.contains_key(&draft.object.id),
@@ -135,25 +138,33 @@ impl<'a> Change<'a> {
         let after = self.after;
         !draft.is_covered
             && draft.guard_severity() > Severity::Info
-            && draft.measure.at_most > GuardAction::Audit
+            && self.at_most(draft) > GuardAction::Audit
             && !(draft.is_to_public
                 && after.clients.is_empty()
                 && !after.counts_public_without_clients(draft.object.id))
     }
 
-    /// Whether the same violation, or a greater one, existed before; or PUBLIC had what one role
-    /// has now. A privilege that PUBLIC had by default counts as well: the first GRANT writes it
-    /// into the ACL. See also [`was_held_through_public`].
-    fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
+    /// Returns the strongest action about a draft beside those of the earlier state: none where the
+    /// same violation, or a greater one, existed before. Where PUBLIC had what one role has now,
+    /// the role can do nothing new, and the audit has a new finding: this is only a warning. A
+    /// privilege that PUBLIC had by default counts as well: the first GRANT writes it into the
+    /// ACL. See also [`was_held_through_public`].
+    fn at_most_beside(&self, past: &HashMap<Key, Vec<Draft>>, draft: &Draft) -> GuardAction {
         let covers = |earlier: &Draft| {
             earlier.guard_severity() >= draft.guard_severity()
                 && (earlier.measure.at_most >= draft.measure.at_most || draft.is_to_public)
                 && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
         };
+        let is_covered = |key: &Key| past.get(key).is_some_and(|all| all.iter().any(covers));
         let key = Key::of(self.subject(draft), draft);
-        let public = Key { role: Some("PUBLIC".into()), is_to_public: true, ..key.clone() };
-        [key, public].iter().filter_map(|key| past.get(key)).flatten().any(covers)
-            || was_held_through_public(self.before, self.after, draft)
+        if is_covered(&key) || self.is_progress(draft) {
+            return GuardAction::Audit;
+        }
+        let public = Key { role: Some("PUBLIC".into()), is_to_public: true, ..key };
+        if is_covered(&public) || was_held_through_public(self.before, self.after, draft) {
+            return GuardAction::Warn;
+        }
+        GuardAction::Block
     }
 
     /// Returns the strongest action about a draft. The server grants EXECUTE on a new routine to
@@ -170,7 +181,7 @@ impl<'a> Change<'a> {
             if self.granted_to_public.contains(&routine) {
                 GuardAction::Block
             } else {
-                GuardAction::Warn
+                draft.measure.at_most.min(GuardAction::Warn)
             }
         } else if self.public_could_execute(routine) {
             draft.measure.at_most
@@ -187,13 +198,32 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// Whether something is missing on an object that did not exist before, which is better than no
-    /// object.
+    /// Whether something is missing on an object that did not exist before, although the contract
+    /// declares it, which is better than no object. What the contract declares for all objects of a
+    /// schema is missing on one that no finding was about.
     fn is_progress(&self, draft: &Draft) -> bool {
         draft.measure.is_missing
             && draft.object.id != ObjectId::Named
             && !self.existed.contains_key(&draft.object.id)
             && !self.names.contains(&draft.object.identity)
+            && self.is_declared(draft.object.id)
+    }
+
+    /// Whether the contract declares an object by its name, as it does every role and schema that
+    /// it is about.
+    fn is_declared(&self, object: ObjectId) -> bool {
+        let Context { contract, snapshot, .. } = self.after;
+        match object {
+            ObjectId::Relation(oid) => snapshot.relation(oid).is_none_or(|relation| {
+                let schema = snapshot.schema_name(relation.schema);
+                contract.declares_relation(schema, &relation.name)
+            }),
+            ObjectId::Routine(oid) => snapshot.routine(oid).is_none_or(|routine| {
+                let schema = snapshot.schema_name(routine.schema);
+                contract.functions_named(schema, &routine.name).next().is_some()
+            }),
+            _ => true,
+        }
     }
 
     /// Whether the object, its column and the roles have the same names as before, and it allows
@@ -388,16 +418,18 @@ mod tests {
     }
 
     #[test]
-    fn grant_to_a_role_of_what_public_had_is_no_regression() {
+    fn grant_to_a_role_of_what_public_had_is_only_a_warning() {
         let (mut before, mut after) = (World::conforming(), World::conforming());
         let anon = before.role("anon").oid;
         before.grant("public.judgments", PUBLIC, Privileges::SELECT);
         after.grant("public.judgments", anon, Privileges::SELECT);
-        assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
+        let line = "warn now: Role \"anon\" has SELECT on table public.judgments, which the \
+                    contract does not declare.";
+        assert_eq!(worse(&before, &after, "table_privileges"), [line]);
     }
 
     #[test]
-    fn execute_that_public_had_is_no_regression_through_a_membership() {
+    fn execute_that_public_had_is_only_a_warning_through_a_membership() {
         const INVOKER: &str = "routine_privileges";
         const DEFINER: &str = "security_definer_executable_by_clients";
         let mut group = World::conforming();
@@ -424,20 +456,25 @@ mod tests {
         for (rule, definer) in [(INVOKER, false), (DEFINER, true)] {
             let (open, closed) = (world(definer, &[]), world(definer, &[1]));
             let after = world(definer, &[callers]);
-            assert_eq!(worse(&open, &after, rule), [""; 0], "{rule}");
-            assert_eq!(worse(&closed, &after, rule).len(), 1, "{rule}: it is new");
+            let action = |before: &World, after: &World| match worse(before, after, rule).as_slice()
+            {
+                [one] => one.split(' ').next().unwrap().to_owned(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(action(&open, &after), "warn", "{rule}");
+            assert_eq!(action(&closed, &after), "block", "{rule}: it is new");
             let by_name = world(definer, &[callers, anon]);
-            assert_eq!(worse(&open, &by_name, rule).len(), 1, "{rule}: by name");
+            assert_eq!(action(&open, &by_name), "block", "{rule}: by name");
             let mut moved = after.clone();
             moved.routine("complete_outbox_message").owner = callers;
-            assert_eq!(worse(&open, &moved, rule).len(), 1, "{rule}: another owner");
+            assert_eq!(action(&open, &moved), "block", "{rule}: another owner");
         }
         let turned = worse(&world(false, &[]), &world(true, &[callers]), DEFINER);
         assert_eq!(turned.len(), 1, "it has become SECURITY DEFINER");
     }
 
     #[test]
-    fn column_that_public_had_is_no_regression_through_a_membership() {
+    fn column_that_public_had_is_only_a_warning_through_a_membership() {
         const RULE: &str = "column_privileges";
         let mut before = World::conforming();
         before.add_role("readers");
@@ -451,8 +488,8 @@ mod tests {
             after
         };
         let read = with(readers, Privileges::SELECT);
-        assert_eq!(worse(&before, &read, RULE), [""; 0]);
-        assert_eq!(worse(&closed, &read, RULE).len(), 1, "it is new");
+        assert!(worse(&before, &read, RULE)[0].starts_with("warn"));
+        assert!(worse(&closed, &read, RULE)[0].starts_with("block"), "it is new");
         assert_eq!(worse(&before, &with(readers, Privileges::UPDATE), RULE).len(), 1, "another");
         assert_eq!(worse(&before, &with(anon, Privileges::SELECT), RULE).len(), 1, "by name");
         let mut open = read;
@@ -702,5 +739,85 @@ mod tests {
             world.routine("fresh").acl.as_mut().unwrap().pop();
         }
         assert_eq!(actions(&before, &after, &[]), [GuardAction::Block]);
+    }
+
+    #[test]
+    fn what_all_objects_of_a_schema_declare_is_missing_on_a_new_one() {
+        let (before, mut after) = (World::conforming(), World::conforming());
+        let mut table = after.relation("ops.outbox").clone();
+        (table.oid, table.name, table.acl) = (9001, "more".into(), Some(vec![]));
+        after.add_relation(table);
+        let line = "warn at commit: Role \"service_role\" does not have SELECT, INSERT, UPDATE, \
+                    DELETE, TRUNCATE, REFERENCES, TRIGGER on table ops.more, which the contract \
+                    declares.";
+        assert_eq!(worse(&before, &after, "table_privileges"), [line]);
+    }
+
+    #[test]
+    fn new_privilege_of_an_undeclared_role_is_a_warning_and_an_earlier_one_is_not() {
+        let mut before = World::conforming();
+        before.add_role("reports");
+        let reports = before.role("reports").oid;
+        let mut after = before.clone();
+        after.grant("public.judgments", reports, Privileges::SELECT);
+        let line = "warn now: Role \"reports\", which the contract does not declare, has SELECT on \
+                    1 relation in schema public.";
+        assert_eq!(worse(&before, &after, "undeclared_role_privileges"), [line]);
+        assert_eq!(worse(&after, &after, "undeclared_role_privileges"), [""; 0]);
+    }
+
+    #[test]
+    fn execute_of_public_on_a_new_invoker_is_silent_unless_it_was_granted() {
+        const RULE: &str = "routine_executable_by_public";
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        let mut routine = after.routine("get_ceo_metrics").clone();
+        (routine.oid, routine.name, routine.acl) = (6001, "fresh".into(), None);
+        routine.security_definer = false;
+        after.snapshot.routines.push(routine.clone());
+        let actions = |before: &World, granted: &[Oid]| -> Vec<GuardAction> {
+            before.compared_with(&after, |old, new| {
+                let granted = granted.iter().copied().collect();
+                let change = Change::new(old, new).with_grants_to_public(granted);
+                change.regressions(find(RULE).unwrap()).iter().map(|w| w.action).collect()
+            })
+        };
+        assert_eq!(after.found(find(RULE).unwrap()).len(), 1);
+        assert_eq!(actions(&before, &[]), []);
+        assert_eq!(actions(&before, &[6001]), [GuardAction::Warn]);
+        routine.acl = Some(vec![]);
+        before.snapshot.routines.push(routine);
+        assert_eq!(actions(&before, &[]), [GuardAction::Warn], "only its owner could execute it");
+    }
+
+    #[test]
+    fn privilege_of_public_that_only_workers_should_not_have_is_a_warning() {
+        let mut before = World::conforming();
+        let grants = |world: &mut World, roles: &[&str]| {
+            let table = world.contract.tables.iter_mut().find(|t| t.name == "job_queue").unwrap();
+            table.grants.clear();
+            for role in roles {
+                let select = vec![crate::contract::TablePrivilege::Select];
+                table.grants.insert((*role).to_owned(), select);
+            }
+            world.contract.schemas.iter_mut().for_each(|schema| schema.all_on_objects.clear());
+        };
+        grants(&mut before, &["anon", "authenticated"]);
+        let mut after = before.clone();
+        after.grant("public.job_queue", PUBLIC, Privileges::SELECT);
+        let line = |action| {
+            format!(
+                "{action} now: PUBLIC (every role) has SELECT on table public.job_queue, which the \
+                 contract does not declare."
+            )
+        };
+        assert_eq!(worse(&before, &after, "table_privileges"), [line("warn")]);
+        for world in [&mut before, &mut after] {
+            grants(world, &["anon", "authenticated", "service_role"]);
+        }
+        assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
+        for world in [&mut before, &mut after] {
+            grants(world, &["anon", "service_role"]);
+        }
+        assert_eq!(worse(&before, &after, "table_privileges"), [line("block")]);
     }
 }

@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A table has policies but row security is disabled",
     area: Area::Rls,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

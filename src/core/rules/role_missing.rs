@@ -14,7 +14,7 @@ pub static RULE: Rule = Rule {
     title: "A declared role does not exist",
     area: Area::Roles,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::DependentObjectsStillExist,
     recheck: Recheck::Roles,
     breaks_declared: true,

@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     title: "An undeclared role has privileges in a governed schema",
     area: Area::Grants,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

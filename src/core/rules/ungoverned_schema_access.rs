@@ -23,7 +23,7 @@ pub static RULE: Rule = Rule {
     title: "A client can use a schema that the contract does not govern",
     area: Area::Grants,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidGrantOperation,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

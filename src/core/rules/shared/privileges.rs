@@ -96,7 +96,8 @@ impl Target<'_> {
 
     /// Adds a finding for each of `roles` that has privileges in `mask` which are not permitted,
     /// and for PUBLIC. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
-    /// for all of the roles, of which one is a client.
+    /// for all of the roles, of which one is a client, and on a relation for all workers. Where
+    /// only a worker has what is not declared for it, the guard warns.
     pub(crate) fn report_beyond(
         &self,
         cx: &Context<'_>,
@@ -106,14 +107,26 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
+        let all = Privileges(u32::MAX);
         let for_all = if cx.counts_public_without_clients(self.object.id) {
             Privileges::NONE
         } else {
-            cx.declared_for_all(roles, allowed.declared, Privileges(u32::MAX))
+            cx.declared_for_all(roles, allowed.declared, all)
         };
-        let excess = Access::public(&self.acl_or_default()) & !for_all;
+        // What a worker may do with routines is not restricted.
+        let for_workers = match self.object.id {
+            ObjectId::Relation(_) => cx.declared_for_all(&cx.workers, allowed.declared, all),
+            _ => all,
+        };
+        let public = Access::public(&self.acl_or_default());
+        let excess = public & !(for_all & for_workers);
         for excess in self.excess_drafts(cx, PUBLIC, excess, mask, severity) {
-            out.push(self.keeping(cx, allowed.permitted, excess));
+            let is_of_workers = !excess.privileges.intersects(!for_all);
+            let mut draft = self.keeping(cx, allowed.permitted, excess);
+            if is_of_workers {
+                draft.measure.at_most = GuardAction::Warn;
+            }
+            out.push(draft);
         }
         self.report_roles(cx, roles, allowed.permitted, mask, severity, out);
     }
