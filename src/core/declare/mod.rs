@@ -8,7 +8,10 @@
 mod accept;
 mod amend;
 mod amendment;
+mod candidates;
+mod created;
 mod grants;
+mod held;
 mod objects;
 mod print;
 mod rename;
@@ -19,8 +22,10 @@ mod statements;
 mod tests;
 
 pub use accept::{Accepted, accepting, declare_call, declare_statements};
-pub(crate) use accept::{add, amended, candidates, reported};
+pub(crate) use accept::{amended, reported};
 pub use amend::amend;
+pub(crate) use candidates::{add, candidates};
+pub(crate) use created::for_created;
 pub use print::headed;
 pub use statements::{Section, statements};
 

@@ -6,10 +6,10 @@ use super::change::{Change, Regression};
 use super::reach::{reaches_further, without_dropped_with_schema};
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Policy, Snapshot};
-use crate::contract::GuardAction;
+use crate::contract::{Contract, GuardAction};
 use crate::declare::{
     Declaration, Grant, Name, On, PolicyHeader, RowSecurity, Target, add, amended, candidates,
-    declare_call, reported,
+    declare_call, for_created, reported,
 };
 use crate::finding::Finding;
 use crate::rule::Recheck;
@@ -36,6 +36,10 @@ pub struct Declared {
 
 /// How many bytes the call of `ops.declare()` in a HINT has at most.
 const LONGEST_CALL: usize = 2_000;
+
+/// How often declarations are tried together with what a new role may do already: what is declared
+/// for it may need something else.
+const MOST_ROUNDS: usize = 3;
 
 /// How many calls that exempt what remains a HINT has.
 const MOST_REMAINING: usize = 12;
@@ -65,20 +69,26 @@ impl Declared {
         }
         let States { before, after, .. } = states;
         let declarations = declarations(before, after, regressions)?;
-        let contract = amended(after, &declarations)?;
+        let whole = reaches_further(&declarations).then(states.whole).flatten();
+        let access = whole.as_ref().map(|[earlier, later]| [earlier, later].map(Access::new));
+        let context =
+            |snapshot, access| Context::new(before.contract, snapshot, access, before.interrupts);
+        let whole = match (&whole, &access) {
+            (Some([earlier, later]), Some([was, is])) => {
+                Some([context(earlier, was), context(later, is)])
+            }
+            _ => None,
+        };
+        let [old, new, known] = match &whole {
+            Some([old, new]) => [old, new, old],
+            None => [before, after, after],
+        };
+        let left = Left::of(old, known, regressions, states.is_exempt);
+        let Found { declarations, contract, left } = Found::of(new, declarations, &left)?;
         let old = Context::new(&contract, before.snapshot, before.access, before.interrupts);
         let new = Context::new(&contract, after.snapshot, after.access, after.interrupts);
         let change =
             Change::new(&old, &new).with_grants_to_public(states.granted_to_public.clone());
-        let left = match reaches_further(&declarations).then(states.whole).flatten() {
-            Some([earlier, later]) => {
-                let [was, is] = [Access::new(&earlier), Access::new(&later)];
-                let before = Context::new(before.contract, &earlier, &was, before.interrupts);
-                let new = Context::new(&contract, &later, &is, after.interrupts);
-                Left::of(&before, &before, regressions, states.is_exempt).among(&new)
-            }
-            None => Left::of(before, after, regressions, states.is_exempt).among(&new),
-        };
         let rejected = Rejected::by(&change);
         let mut declared = Self::following(regressions, declarations, vec![], vec![]);
         left.into_iter().try_for_each(|left| declared.add(states, &rejected, &left))?;
@@ -171,6 +181,39 @@ impl Declared {
             text += &format!("\n{then}: {}", afterwards.join(" "));
         }
         Some(text)
+    }
+}
+
+/// Declarations with the contract that they make, and the findings that are left with it.
+struct Found {
+    declarations: Vec<Declaration>,
+    contract: Contract,
+    left: Vec<LeftOver>,
+}
+
+impl Found {
+    /// Tries declarations on the contract of `cx`, and with them what the roles that they create
+    /// may do already.
+    fn of(cx: &Context<'_>, declarations: Vec<Declaration>, left: &Left<'_, '_>) -> Option<Self> {
+        let tried = |declarations: Vec<Declaration>| {
+            let contract = amended(cx, &declarations)?;
+            let declared = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);
+            let left = left.among(&declared);
+            let more = for_created(&declared, &declarations, left.iter().map(|l| &l.finding));
+            Some((Self { declarations, contract, left }, more))
+        };
+        let (mut found, mut more) = tried(declarations)?;
+        for _ in 0..MOST_ROUNDS {
+            let mut all = found.declarations.clone();
+            more.into_iter().for_each(|one| add(&mut all, one));
+            let all = merged(all);
+            if all == found.declarations || declare_call(&all).len() > LONGEST_CALL {
+                break;
+            }
+            let Some(next) = tried(all) else { break };
+            (found, more) = next;
+        }
+        Some(found)
     }
 }
 
