@@ -16,7 +16,7 @@ use crate::settings::{self, Mode};
 use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Relation, RelationKind, Routine, Snapshot};
 use dragonfly_core::contract::{Enforcement, GuardAction};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
@@ -30,7 +30,7 @@ use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::rules::{
     Context, RULES, security_definer_search_path as search_path, security_definer_settings,
-    stored_settings,
+    stored_settings, undeclared_view_readable, view_privileges,
 };
 use dragonfly_core::search_path::{ReasonCode, Verdict};
 use pgrx::pg_sys;
@@ -711,7 +711,11 @@ impl Checked<'_, '_> {
     /// Returns the regressions that are not exempt.
     fn found(&self, new: &Context<'_>, worse: Vec<Regression>) -> Vec<Found> {
         let found = |worse: Regression| {
-            let rejection = Rejection::of_regression(&self.states.contract, &worse, self.tag);
+            let mut rejection = Rejection::of_regression(&self.states.contract, &worse, self.tag);
+            let tables = self.read_as_owner(new, &worse);
+            if !tables.is_empty() {
+                rejection.reads_as_owner(&tables);
+            }
             Found::new(new, rejection, worse.action, worse.settled)
         };
         worse
@@ -721,13 +725,33 @@ impl Checked<'_, '_> {
             .collect()
     }
 
+    /// Returns the tables with row security that a view reads with the privileges of its owner,
+    /// where a regression is about who can read the view.
+    fn read_as_owner(&self, new: &Context<'_>, worse: &Regression) -> Vec<String> {
+        let view = match worse.finding.object.id {
+            ObjectId::Relation(oid)
+                if !worse.is_missing && READING.contains(&worse.finding.rule) =>
+            {
+                new.snapshot.relation(oid)
+            }
+            _ => None,
+        };
+        let is_owners =
+            |view: &&Relation| view.kind == RelationKind::View && !view.security_invoker;
+        let Some(view) = view.filter(is_owners) else { return vec![] };
+        let behind = catalog::behind_view(self.exempt.now, view.oid);
+        let snapshot = views::with_relations(self.states, behind.iter().copied(), self.exempt.now);
+        let tables =
+            snapshot.relations.iter().filter(|r| behind.contains(&r.oid) && r.row_security);
+        tables.map(|table| snapshot.relation_sql(table)).collect()
+    }
+
     /// Returns the statements that fix what is rejected and what would be warned about: after a
     /// statement only what a new object allows, because the transaction has to run the statement
     /// again.
     fn completion(&self, found: &[Found], moment: Moment) -> Completion {
         if !found.iter().any(|found| found.is_rejected_at(moment)) {
-            let declared = self.declared_for(found, moment);
-            return Completion { declared, ..Completion::default() };
+            return self.accepting(found, moment);
         }
         let is_offered = |r: &Regression| moment == Moment::Commit || r.can_be_completed;
         let rejections = found.iter().map(|found| &found.violation.rejection);
@@ -763,9 +787,9 @@ impl Checked<'_, '_> {
         .complete(&offered, &rejected, &warned)
     }
 
-    /// Returns the declarations under which the contract would allow what the guard is about to
-    /// warn of: all of it, or else single violations.
-    fn declared_for(&self, found: &[Found], moment: Moment) -> Vec<Declared> {
+    /// Returns the causes of what the guard is about to warn of, and the declarations under which
+    /// the contract would allow it: all of it, or else single violations.
+    fn accepting(&self, found: &[Found], moment: Moment) -> Completion {
         let warned: Vec<&Regression> = found
             .iter()
             .filter(|found| found.is_due_at(moment) && found.violation.is_new_warning())
@@ -774,7 +798,7 @@ impl Checked<'_, '_> {
             .collect();
         let intended = intended(warned.iter().copied(), &[]);
         if intended.is_empty() {
-            return vec![];
+            return Completion::default();
         }
         let needs = self.needs.get().and_then(Option::as_ref);
         let after = needs.unwrap_or(&self.states.after);
@@ -791,14 +815,15 @@ impl Checked<'_, '_> {
         let runner = unsafe { pg_sys::GetUserId() }.to_u32();
         let causes = causes(self.old, &after, runner, &intended);
         let renamed = Declared::of_renamed(states, &causes, &intended);
-        if let Some(all) = renamed.or_else(|| Declared::of(states, &intended)) {
-            return vec![all];
-        }
-        if intended.len() == 1 {
-            return vec![];
-        }
-        let single = intended.into_iter().take(MOST_TRIED);
-        single.filter_map(|regression| Declared::of(states, &[regression])).collect()
+        let declared = match renamed.or_else(|| Declared::of(states, &intended)) {
+            Some(all) => vec![all],
+            None if intended.len() == 1 => vec![],
+            None => {
+                let single = intended.into_iter().take(MOST_TRIED);
+                single.filter_map(|regression| Declared::of(states, &[regression])).collect()
+            }
+        };
+        Completion { declared, causes, ..Completion::default() }
     }
 
     /// Reads both states of everything that the rules check, as an audit would: a declaration may
@@ -812,6 +837,9 @@ impl Checked<'_, '_> {
         [read(&then), read(now)]
     }
 }
+
+/// The rules about who can read views.
+const READING: [&Rule; 2] = [&undeclared_view_readable::RULE, &view_privileges::RULE];
 
 /// How many warnings are tried on the contract one by one where it cannot allow all of them.
 const MOST_TRIED: usize = 5;

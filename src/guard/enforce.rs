@@ -87,7 +87,7 @@ pub fn act(
         }
     }
     for violation in &mut warned {
-        violation.rejection.executed(&completion.declared);
+        violation.rejection.executed(&completion.declared, &completion.causes);
     }
     let new = warned.into_iter().filter(|violation| {
         let is_new = transaction::report_once(&known_as(violation));

@@ -50,7 +50,15 @@ impl Hint {
             calls.push(rest[..end].to_owned());
             rest = &rest[end..];
         }
+        let run = hint.strip_prefix("Run: ").filter(|_| calls.is_empty() && afterwards.is_empty());
+        let afterwards = run.map_or(afterwards, until_next);
         Self { calls, afterwards, instead }
+    }
+
+    /// Whether it says nothing to execute.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.afterwards.is_empty()
     }
 }
 

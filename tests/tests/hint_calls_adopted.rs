@@ -57,6 +57,28 @@ fn rejected(cluster: &Cluster, sql: &str) -> String {
     messages
 }
 
+/// Executes a statement that is not rejected, and what the HINT of its WARNING says.
+fn follow_warning(cluster: &Cluster, client: &mut Client, sql: &str) -> String {
+    let (succeeded, messages) = send(cluster, sql);
+    assert!(succeeded && messages.contains("WARNING:  "), "{sql}: {messages}");
+    let (_, hint) = messages.split_once("HINT:  ").unwrap_or_else(|| panic!("{sql}: {messages}"));
+    let hint = Hint::read(hint);
+    assert!(!hint.is_empty(), "{sql}: {messages}");
+    for call in hint.calls.iter().chain([&hint.afterwards]) {
+        attempt(client, call).unwrap_or_else(|error| panic!("{sql}\n{call}: {error:?}"));
+    }
+    assert_clean(client, sql, &messages);
+    messages
+}
+
+/// Fails where the audit has a finding after a statement.
+fn assert_clean(client: &mut Client, sql: &str, messages: &str) {
+    let found = "SELECT concat_ws(' ', severity, rule, object, role_name, detail)
+        FROM ops.audit_security(min_severity => 'warning')";
+    assert_eq!(column(client, found), [""; 0], "{sql}\n{messages}");
+    attempt(client, "SELECT ops.assert_security('warning')").unwrap();
+}
+
 /// Executes what a HINT says before the statement, the statement, and what it says afterwards.
 fn follow(cluster: &Cluster, client: &mut Client, sql: &str, hint: &Hint) {
     assert!(!hint.calls.is_empty(), "{sql}: {hint:?}");
@@ -66,10 +88,7 @@ fn follow(cluster: &Cluster, client: &mut Client, sql: &str, hint: &Hint) {
     let (succeeded, messages) = send(cluster, sql);
     assert!(succeeded, "{sql}\n{hint:#?}\n{messages}");
     attempt(client, &hint.afterwards).unwrap_or_else(|error| panic!("{sql}\n{hint:?}: {error:?}"));
-    let found = "SELECT concat_ws(' ', severity, rule, object, role_name, detail)
-        FROM ops.audit_security(min_severity => 'warning')";
-    assert_eq!(column(client, found), [""; 0], "{sql}\n{hint:#?}");
-    attempt(client, "SELECT ops.assert_security('warning')").unwrap();
+    assert_clean(client, sql, &format!("{hint:#?}"));
 }
 
 /// Returns the calls of the alternative to exempt what a HINT is about.
@@ -183,5 +202,158 @@ fn each_choice_of_a_hint_begins_a_line_in_the_same_order() {
         let found =
             messages.lines().filter_map(|line| choices.iter().position(|c| line.starts_with(c)));
         assert_eq!(found.collect::<Vec<_>>(), [0, 1, 2], "{messages}");
+    }
+}
+
+/// Statements that pass with a WARNING, each with what runs before it.
+const WARNED: [(&str, &str); 14] = [
+    ("CREATE ROLE nurse", "GRANT SELECT ON jobs.done TO nurse"),
+    (
+        "CREATE ROLE nurse; GRANT USAGE ON SCHEMA jobs TO nurse",
+        "GRANT SELECT ON jobs.done TO nurse",
+    ),
+    ("CREATE ROLE nurse", "GRANT EXECUTE ON FUNCTION jobs.next() TO nurse"),
+    ("CREATE ROLE nurse", "GRANT USAGE ON SEQUENCE jobs.queue_id_seq TO nurse"),
+    ("CREATE ROLE nurse", "GRANT SELECT (payload) ON jobs.queue TO nurse"),
+    ("CREATE ROLE nurse", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO nurse"),
+    ("", "CREATE TABLE public.notes (id int PRIMARY KEY)"),
+    ("", "CREATE SEQUENCE public.numbers"),
+    ("", "CREATE POLICY idle ON jobs.done USING (true)"),
+    ("", "CREATE SCHEMA more; GRANT USAGE ON SCHEMA more TO anon"),
+    (
+        "CREATE SCHEMA more; CREATE TABLE more.t (id int); \
+         CREATE VIEW more.v WITH (security_invoker) AS SELECT id FROM more.t",
+        "GRANT USAGE ON SCHEMA more TO PUBLIC; GRANT SELECT ON more.t, more.v TO PUBLIC",
+    ),
+    ("", "CREATE VIEW jobs.seen AS SELECT * FROM public.plots; GRANT SELECT ON jobs.seen TO anon"),
+    (
+        "CREATE MATERIALIZED VIEW jobs.seen AS SELECT * FROM public.plots",
+        "GRANT SELECT ON jobs.seen TO anon",
+    ),
+    (
+        "SELECT FROM ops.declare('GRANT SELECT ON jobs.open TO anon, authenticated;
+           REVOKE ALL ON jobs.open FROM service_role', 'test', run => true)",
+        "GRANT SELECT ON jobs.open TO PUBLIC",
+    ),
+];
+
+#[test]
+fn what_is_a_finding_afterwards_is_warned_about_with_the_calls_that_resolve_it() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    for (before, sql) in WARNED {
+        let mut client = copy(&cluster);
+        attempt(&mut client, before).unwrap_or_else(|error| panic!("{before}: {error:?}"));
+        follow_warning(&cluster, &mut client, sql);
+    }
+}
+
+#[test]
+fn grant_of_what_public_has_is_a_warning() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    for (object, privilege) in
+        [("TABLE jobs.done", "SELECT"), ("SEQUENCE jobs.queue_id_seq", "USAGE")]
+    {
+        let mut client = copy(&cluster);
+        let grant = |role: &str| format!("GRANT {privilege} ON {object} TO {role}");
+        let public = format!("SET dragonfly_guard.mode = off; {}", grant("PUBLIC"));
+        attempt(&mut client, &public).unwrap();
+        let (succeeded, messages) = send(&cluster, &grant("anon"));
+        assert!(succeeded && messages.contains("Role \"anon\" has"), "{messages}");
+        let hint = Hint::read(messages.split_once("HINT:  ").unwrap().1);
+        for call in &hint.calls {
+            attempt(&mut client, call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+        }
+        let left = "SELECT DISTINCT role_name FROM ops.audit_security(min_severity => 'error')";
+        assert_eq!(column(&mut client, left), ["PUBLIC"], "{messages}");
+    }
+}
+
+#[test]
+fn policy_without_row_security_names_the_statement_that_gives_it_an_effect() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let mut client = copy(&cluster);
+    let sql = "CREATE POLICY idle ON jobs.done TO service_role USING (true)";
+    let (_, messages) = send(&cluster, sql);
+    let (_, hint) = messages.split_once("HINT:  Run: ").expect(&messages);
+    let enable = hint.lines().next().unwrap();
+    assert_eq!(enable, "ALTER TABLE jobs.done ENABLE ROW LEVEL SECURITY;");
+    attempt(&mut client, enable).unwrap();
+    assert_clean(&mut client, sql, &messages);
+    let sql = "BEGIN; CREATE TABLE jobs.more (id int); \
+               CREATE POLICY p ON jobs.more TO service_role USING (true); \
+               ALTER TABLE jobs.more ENABLE ROW LEVEL SECURITY; \
+               GRANT ALL ON jobs.more TO service_role; COMMIT";
+    let (_, messages) = send(&cluster, sql);
+    assert!(!messages.contains("policy_without_rls"), "{messages}");
+}
+
+#[test]
+fn accepted_finding_about_a_new_role_leaves_none() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let mut client = copy(&cluster);
+    attempt(&mut client, "CREATE ROLE nurse; GRANT SELECT ON public.plots, jobs.done TO nurse")
+        .unwrap();
+    let accept = "SELECT FROM ops.accept((SELECT fingerprint FROM ops.audit_security() \
+                  WHERE object = 'jobs'), 'test')";
+    attempt(&mut client, accept).unwrap();
+    assert_clean(&mut client, accept, "");
+}
+
+/// Owner of the objects of the application, in whose name default privileges open new ones.
+const AS_OWNER: &str = "SET ROLE postgres; ";
+
+#[test]
+fn safe_choice_is_the_first_where_default_privileges_open_a_new_object() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    for create in [
+        "CREATE TABLE public.notes (id int)",
+        "CREATE VIEW public.notes AS SELECT * FROM public.plots",
+        "CREATE SEQUENCE public.notes",
+        "CREATE FUNCTION public.notes() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ] {
+        let mut client = copy(&cluster);
+        attempt(&mut client, "GRANT CREATE ON SCHEMA public TO postgres").unwrap();
+        let sql = format!("{AS_OWNER}{create}");
+        let messages = rejected(&cluster, &sql);
+        let (_, hint) = messages.split_once("HINT:  ").unwrap();
+        assert!(
+            hint.starts_with("Run BEGIN; before the statement, and after it:\nREVOKE"),
+            "{hint}"
+        );
+        assert!(hint.contains("\nIf this is intended, declare it first: "), "{hint}");
+        let (_, rest) = hint.split_once("after it:\n").unwrap();
+        let (revoke, _) = rest.split_once("COMMIT;").unwrap();
+        let (succeeded, again) = send(&cluster, &format!("BEGIN; {sql}; {revoke} COMMIT;"));
+        assert!(succeeded, "{sql}: {again}");
+        let errors = "SELECT detail FROM ops.audit_security(min_severity => 'error')";
+        assert_eq!(column(&mut client, errors), [""; 0], "{sql}: {messages}");
+    }
+}
+
+#[test]
+fn view_that_reads_rows_as_its_owner_is_said_to() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    drop(copy(&cluster));
+    let says = "It reads table public.plots with the privileges and the row security policies of \
+                its owner.";
+    let grant = "GRANT SELECT ON jobs.seen TO anon";
+    let messages = |query: &str| {
+        send(&cluster, "DROP VIEW IF EXISTS jobs.seen");
+        send(&cluster, &format!("CREATE VIEW jobs.seen {query}; {grant}")).1
+    };
+    let indirect = "AS SELECT * FROM (SELECT id FROM public.plots) AS plots";
+    for query in ["AS SELECT id FROM public.plots", indirect] {
+        let messages = messages(query);
+        assert!(messages.contains(says), "{query}: {messages}");
+    }
+    for query in ["WITH (security_invoker) AS SELECT id FROM public.plots", "AS SELECT 1 AS id"] {
+        let messages = messages(query);
+        assert!(!messages.contains("It reads"), "{query}: {messages}");
     }
 }

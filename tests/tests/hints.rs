@@ -14,9 +14,11 @@ const OPEN_DEFAULTS: &str = "
     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO anon, authenticated;
     RESET ROLE;";
 
-/// Returns the statements of a HINT; none where it has none for the same transaction.
+/// Returns the statements of a HINT; none where it has none for the same transaction. Where default
+/// privileges are the cause, they come before the other choices.
 fn statements(hint: &str) -> String {
-    hint.split_once("in the same transaction:").map(|(_, sql)| sql.to_owned()).unwrap_or_default()
+    let Some((_, sql)) = hint.split_once("in the same transaction:") else { return String::new() };
+    sql.split("\nIf this is intended").next().unwrap_or_default().to_owned()
 }
 
 /// Runs `sql` in a transaction, with `rest` before COMMIT. A failed transaction is rolled back.

@@ -9,7 +9,7 @@ use super::renamed::missing;
 use crate::catalog::ObjectId;
 use crate::contract::GuardAction;
 use crate::fix::{Statement, Verb};
-use crate::rules::{guard_tampered, stored_settings};
+use crate::rules::{guard_tampered, rls_disabled, stored_settings, ungoverned_schema_access};
 use std::collections::BTreeSet;
 
 /// How many calls that exempt an object a HINT has.
@@ -138,6 +138,19 @@ pub fn is_by_default(regression: &Regression) -> bool {
         && finding.role() == Some("PUBLIC")
 }
 
+/// Whether default privileges have granted what regressions are about.
+pub(super) fn is_by_default_privileges(regressions: &[&Regression], causes: &[Cause]) -> bool {
+    let explains = |cause: &Cause, regression: &Regression| {
+        cause.kind == CauseKind::DefaultPrivileges
+            && cause.findings.contains(&regression.finding.fingerprint)
+    };
+    let is_explained = |r: &&Regression| causes.iter().any(|cause| explains(cause, r));
+    // What is disabled on a new object matters because of them.
+    let is_consequence = |r: &&Regression| *r.finding.rule == rls_disabled::RULE && !r.existed;
+    regressions.iter().all(|r| is_explained(r) || is_consequence(r))
+        && regressions.iter().any(is_explained)
+}
+
 /// Whether something that the contract declares no longer exists.
 pub(super) fn is_gone(regression: &Regression) -> bool {
     missing(regression).is_some()
@@ -154,6 +167,7 @@ fn may_be_intended(regression: &Regression) -> bool {
         || is_gone(regression)
         || regression.is_missing && regression.existed
         || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoke)
+        || *regression.finding.rule == ungoverned_schema_access::RULE
 }
 
 /// Whether a regression is about the guard itself, which is neither declared nor exempted.

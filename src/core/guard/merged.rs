@@ -1,7 +1,8 @@
 //! One error about several violations: its DETAIL lists them, and its HINT covers all of them.
 
 use super::accepting::{
-    Allowing, Read, accept_hint, intended, is_about_guard, is_gone, joined, new_name,
+    Allowing, Read, accept_hint, intended, is_about_guard, is_by_default_privileges, is_gone,
+    joined, new_name,
 };
 use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
@@ -77,11 +78,6 @@ fn merged_hint(
     at: RejectedAt,
 ) -> String {
     let mut parts: Vec<String> = Vec::new();
-    let mut add = |part: String| {
-        if !parts.contains(&part) {
-            parts.push(part);
-        }
-    };
     let follows = completion.renamed.as_ref();
     let is_path_followed =
         |r: &Rejection| is_about_path(r) && follows.is_some_and(|one| !one.together().is_empty());
@@ -89,11 +85,11 @@ fn merged_hint(
         .iter()
         .filter(|r| r.regression.is_none() && !is_path_followed(r))
         .map(|r| r.hint.clone());
-    texts.take(MOST_TEXTS).for_each(&mut add);
-    blocked.iter().filter_map(|r| r.remedy.clone()).for_each(&mut add);
+    texts.take(MOST_TEXTS).for_each(|text| add(&mut parts, text));
+    blocked.iter().filter_map(|r| r.remedy.clone()).for_each(|text| add(&mut parts, text));
     let all = || blocked.iter().filter_map(|r| r.regression.as_ref());
     if all().any(is_about_guard) {
-        add(RUN_ANYWAY.to_owned());
+        add(&mut parts, RUN_ANYWAY.to_owned());
     }
     let regressions = || all().filter(|r| !is_about_guard(r));
     let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
@@ -103,13 +99,17 @@ fn merged_hint(
         // The statement would still be rejected.
         intended.retain(|r| *r.finding.rule != schema_create::RULE);
     }
+    let choices = parts.len();
     if !intended.is_empty() {
         let read = if at == RejectedAt::Statement { Read::AtStatement } else { Read::AtCommit };
-        add(accept_hint(&intended, read, Allowing::Known(&completion.declared)));
+        let accept = accept_hint(&intended, read, Allowing::Known(&completion.declared));
+        add(&mut parts, accept);
     }
     let schemas: Vec<&Cause> =
         completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
-    follows.and_then(|renamed| follow_hint(renamed, &completion.causes)).map(&mut add);
+    if let Some(text) = follows.and_then(|renamed| follow_hint(renamed, &completion.causes)) {
+        add(&mut parts, text);
+    }
     let is_covered = |r: &&Regression| {
         is_gone(r) && !moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r]))
     };
@@ -121,8 +121,10 @@ fn merged_hint(
         let fix = r.finding.rule.fix;
         if is_choice(r) { otherwise(fix) } else { fix.to_owned() }
     };
-    regressions().filter(is_left).map(text).for_each(add);
+    regressions().filter(is_left).map(text).for_each(|text| add(&mut parts, text));
     let is_first = intended.is_empty() && moved.is_empty() && schemas.is_empty();
+    // No statement has asked for what default privileges grant.
+    let is_safest = !intended.is_empty() && is_by_default_privileges(&intended, &completion.causes);
     // A statement that is alone is reverted already; what it has created can be completed.
     let is_completed =
         regressions().any(|r| !r.existed && !is_gone(r)) && !completion.statements.is_empty();
@@ -135,11 +137,19 @@ fn merged_hint(
             && (is_gone(r) || !intended.is_empty() && !is_left(&r))
     };
     if !regressions().any(is_final) && (is_completed || is_reverted && at != RejectedAt::Alone) {
-        let run = if is_first { "Run" } else { "Otherwise run" };
+        let run = if is_first || is_safest { "Run" } else { "Otherwise run" };
         let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
-        parts.push(run_hint(run, regressions(), completion, at));
+        let place = if is_safest { choices } else { parts.len() };
+        parts.insert(place, run_hint(run, regressions(), completion, at));
     }
     joined(&parts)
+}
+
+/// Adds a part that is not there yet.
+fn add(parts: &mut Vec<String>, part: String) {
+    if !parts.contains(&part) {
+        parts.push(part);
+    }
 }
 
 /// Returns how the contract follows what has been renamed: the call and, where the search_path of

@@ -1,10 +1,12 @@
 //! The text of a rejection: what violates the contract, why it matters, and what to do next.
 
 use super::accepting::{
-    Allowing, Read, accept_hint, intended, is_about_guard, is_by_default, joined,
+    Allowing, Read, accept_hint, intended, is_about_guard, is_by_default, is_by_default_privileges,
+    joined,
 };
 use super::calls::{exempt_calls, or_exempt};
 use super::change::Regression;
+use super::completion::Cause;
 use super::declared::Declared;
 use super::exposed::Exposed;
 use super::inherited::Inherited;
@@ -21,8 +23,9 @@ use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
 use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::rules::{
-    Context, guard_tampered, required_object_missing, security_definer_search_path,
-    security_definer_settings, table_privileges, undeclared_view_readable, view_privileges,
+    Context, guard_tampered, policy_without_rls, required_object_missing,
+    security_definer_search_path, security_definer_settings, table_privileges,
+    undeclared_view_readable, view_privileges,
 };
 use crate::search_path::{Assessment, Verdict, set_clause};
 use crate::sql::{capitalized, listed, printable, safe_ident};
@@ -593,7 +596,10 @@ impl Rejection {
     pub fn of_regression(contract: &Contract, regression: &Regression, tag: &str) -> Self {
         let finding = &regression.finding;
         let (rule, object) = (finding.rule, &finding.object);
-        let remedy = loses_invoker(regression).then(|| remedy_for_invoker(tag)).flatten();
+        let remedy = match rule.id {
+            id if id == policy_without_rls::RULE.id => Some(remedy_for_policies(finding)),
+            _ => loses_invoker(regression).then(|| remedy_for_invoker(tag)).flatten(),
+        };
         Self {
             rule,
             object: object.identity.clone(),
@@ -625,36 +631,60 @@ impl Rejection {
         );
         let revoke = regression.finding.fix.sql();
         self.remedy = revoke.map(|sql| format!("If it is needed no longer, revoke it: {sql}"));
-        self.hint = self.executed_hint(regression, Allowing::Unknown);
+        self.hint = self.executed_hint(regression, Allowing::Unknown, &[]);
     }
 
     /// Sets the HINT of a warning, after the statement has been executed: how to declare it, and
-    /// how to revert it. `declared`: what a contract would say that allows it.
-    pub fn executed(&mut self, declared: &[Declared]) {
+    /// how to revert it. `declared`: what a contract would say that allows it. `causes`: of what
+    /// the transaction is warned about.
+    pub fn executed(&mut self, declared: &[Declared], causes: &[Cause]) {
         if let Some(regression) = self.regression.take() {
             if !is_about_guard(&regression) {
-                self.hint = self.executed_hint(&regression, Allowing::Known(declared));
+                self.hint = self.executed_hint(&regression, Allowing::Known(declared), causes);
             }
             self.regression = Some(regression);
         }
     }
 
-    fn executed_hint(&self, regression: &Regression, declared: Allowing<'_>) -> String {
+    fn executed_hint(
+        &self,
+        regression: &Regression,
+        declared: Allowing<'_>,
+        causes: &[Cause],
+    ) -> String {
         let mut parts: Vec<String> = self.remedy.iter().cloned().collect();
+        let choices = parts.len();
         let intended = intended(std::iter::once(regression), &[]);
         if !intended.is_empty() && !is_by_default(regression) {
             parts.push(accept_hint(&intended, Read::Executed, declared));
         }
         if regression.can_be_completed {
-            let run = if parts.is_empty() { "Run" } else { "Otherwise run" };
+            // No statement has asked for what default privileges grant.
+            let is_safest = is_by_default_privileges(&[regression], causes);
+            let run = if parts.is_empty() || is_safest { "Run" } else { "Otherwise run" };
             match regression.finding.fix.sql() {
-                Some(sql) => parts.push(format!("{run}: {}", sql.replace('\n', " "))),
+                Some(sql) => {
+                    let place = if is_safest { choices } else { parts.len() };
+                    parts.insert(place, format!("{run}: {}", sql.replace('\n', " ")));
+                }
                 // Without a statement, the text could contradict what is declared.
                 None if parts.is_empty() => parts.push(regression.finding.rule.fix.to_owned()),
                 None => {}
             }
         }
         joined(&parts)
+    }
+
+    /// Says that a view reads tables with row security as its owner. `tables` are their names.
+    pub fn reads_as_owner(&mut self, tables: &[String]) {
+        let has = if tables.len() == 1 { "table" } else { "tables" };
+        let addition = format!(
+            " It reads {has} {} with the privileges and the row security policies of its owner.",
+            listed(tables)
+        );
+        let end = self.problem.len();
+        self.detail.insert_str(end, &addition);
+        self.problem += &addition;
     }
 }
 
@@ -736,6 +766,15 @@ fn loses_invoker(regression: &Regression) -> bool {
     // The other findings of the rule are about roles.
     *finding.rule == view_privileges::RULE && finding.roles.is_empty()
         || *finding.rule == undeclared_view_readable::RULE && !regression.can_be_completed
+}
+
+/// Returns what gives the policies of a table without row security an effect.
+fn remedy_for_policies(finding: &Finding) -> String {
+    match finding.fix.sql() {
+        Some(sql) => format!("Run: {}", sql.replace('\n', " ")),
+        // Roles would see no rows.
+        None => finding.rule.fix.to_owned(),
+    }
 }
 
 /// Returns what to change in a statement that removes security_invoker from a view without naming

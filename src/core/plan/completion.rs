@@ -338,13 +338,7 @@ mod tests {
         assert_eq!(completion.causes.len(), 1);
         assert_eq!(
             rejection.hint,
-            "If this is intended, declare it first: SELECT * FROM ops.declare('CREATE TABLE \
-             public.notes (); CREATE SEQUENCE public.notes_id_seq; GRANT SELECT, INSERT, UPDATE, \
-             DELETE, TRUNCATE, REFERENCES, TRIGGER ON TABLE public.notes TO anon, authenticated; \
-             GRANT SELECT, UPDATE, USAGE ON SEQUENCE public.notes_id_seq TO anon, authenticated', \
-             note => '...');\nAfter the statement, run: GRANT ALL ON TABLE public.notes TO \
-             service_role; GRANT ALL ON SEQUENCE public.notes_id_seq TO service_role; ALTER TABLE \
-             public.notes ENABLE ROW LEVEL SECURITY;\nOtherwise run in the same transaction:\n\
+            "Run in the same transaction:\n\
              REVOKE ALL ON TABLE public.notes FROM anon, authenticated;\n\
              REVOKE ALL ON SEQUENCE public.notes_id_seq FROM anon, authenticated;\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
@@ -352,7 +346,14 @@ mod tests {
              ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON TABLES \
              FROM anon, authenticated;\n\
              ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON SEQUENCES \
-             FROM anon, authenticated;"
+             FROM anon, authenticated;\n\
+             If this is intended, declare it first: SELECT * FROM ops.declare('CREATE TABLE \
+             public.notes (); CREATE SEQUENCE public.notes_id_seq; GRANT SELECT, INSERT, UPDATE, \
+             DELETE, TRUNCATE, REFERENCES, TRIGGER ON TABLE public.notes TO anon, authenticated; \
+             GRANT SELECT, UPDATE, USAGE ON SEQUENCE public.notes_id_seq TO anon, authenticated', \
+             note => '...');\nAfter the statement, run: GRANT ALL ON TABLE public.notes TO \
+             service_role; GRANT ALL ON SEQUENCE public.notes_id_seq TO service_role; ALTER TABLE \
+             public.notes ENABLE ROW LEVEL SECURITY;"
         );
         let lines: Vec<&str> = rejection.detail.lines().collect();
         assert_eq!(
