@@ -18,23 +18,25 @@ use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Relation, RelationKind, Routine, Snapshot};
 use dragonfly_core::contract::{Enforcement, GuardAction};
+use dragonfly_core::exemptions::Status;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
     Change, Completion, Declared, Loosened, Opened, Opening, Redirected, Regression, RejectedAt,
-    Rejection, Replaced, Shown, States, Through, Widened, Written, causes, exposed, intended,
-    is_by_default, is_excused, is_regression, loosened, opened, redirected, renames_roles,
-    replaced, shown, through,
+    Rejection, Remaining, Replaced, Shown, States, Through, Widened, Written, causes, exposed,
+    intended, is_by_default, is_excused, is_regression, loosened, opened, redirected,
+    renames_roles, replaced, shown, through,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::rules::{
     Context, RULES, security_definer_search_path as search_path, security_definer_settings,
-    stored_settings, undeclared_view_readable, view_privileges,
+    stored_settings, undeclared_role_privileges, undeclared_view_readable,
+    ungoverned_schema_access, view_privileges,
 };
 use dragonfly_core::search_path::{ReasonCode, Verdict};
 use pgrx::pg_sys;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -396,6 +398,7 @@ fn check(input: Input<'_>) -> Violations {
         found.extend(temporary_dependencies(checked.new, changed, now));
     }
     found.extend(checked.regressions());
+    found.extend(checked.remaining());
     found.extend(checked.opened_rows());
     found.extend(checked.replaced_views());
     found.extend(checked.loosened_views());
@@ -667,6 +670,26 @@ impl Checked<'_, '_> {
         self.found(new, self.worse_in(new))
     }
 
+    /// Warns about what remains of exempt findings: it is another finding than the accepted one.
+    fn remaining(&self) -> Vec<Found> {
+        if self.shows_more_than_changes() {
+            return vec![];
+        }
+        let Self { old, new, exempt, tag, .. } = *self;
+        let change = Change::new(old, new);
+        let remaining = self.rules().into_iter().flat_map(|rule| change.remaining(rule));
+        let found = |remaining: Remaining| {
+            let (exemption, status) = exempt.current().about(&remaining.was)?;
+            if status != Status::Active || exempt.hides(new, &remaining.is) {
+                return None;
+            }
+            let rejection = Rejection::of_remaining(new.contract, exemption, &remaining, tag);
+            let action = new.guard_action(rejection.rule).min(GuardAction::Warn);
+            Some(Found::new(new, rejection, action, true))
+        };
+        remaining.filter_map(found).collect()
+    }
+
     /// Warns about privileges that are permitted no longer, because a command has removed what
     /// needed them. Dropping that is allowed: the privileges were there before.
     fn left_behind(&self, lost: &HashSet<ObjectId>) -> Vec<Found> {
@@ -796,7 +819,10 @@ impl Checked<'_, '_> {
             .filter_map(|found| found.violation.rejection.regression.as_ref())
             .filter(|regression| !is_by_default(regression))
             .collect();
-        let intended = intended(warned.iter().copied(), &[]);
+        let mut intended = intended(warned.iter().copied(), &[]);
+        intended.retain(|regression| {
+            !READING_ALL.contains(&regression.finding.rule) || is_first(&regression.finding)
+        });
         if intended.is_empty() {
             return Completion::default();
         }
@@ -841,6 +867,28 @@ impl Checked<'_, '_> {
 /// The rules about who can read views.
 const READING: [&Rule; 2] = [&undeclared_view_readable::RULE, &view_privileges::RULE];
 
+/// The rules about roles and schemas that the contract does not declare: what declares them is tried
+/// on the whole catalog.
+const READING_ALL: [&Rule; 2] =
+    [&undeclared_role_privileges::RULE, &ungoverned_schema_access::RULE];
+
+/// Whether this session has not been warned about a finding before. A script that grants privileges
+/// on thousands of objects one by one is told once what would declare them.
+fn is_first(finding: &Finding) -> bool {
+    thread_local! {
+        static KNOWN: RefCell<HashSet<String>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(finding.fingerprint.clone())
+    })
+}
+
+/// How many findings a session remembers that it has been warned about.
+const MOST_KNOWN: usize = 1_000;
+
 /// How many warnings are tried on the contract one by one where it cannot allow all of them.
 const MOST_TRIED: usize = 5;
 
@@ -864,12 +912,14 @@ impl Exempt<'_> {
 
     /// Whether a finding is exempt now.
     fn hides(&self, cx: &Context<'_>, finding: &Finding) -> bool {
-        let current = self
-            .current
-            .get_or_init(|| Current::read(self.now, &Own::find(self.now), self.freshness));
+        let current = self.current();
         // With the severity of the audit.
         let severity = finding.severity.min(cx.severity(finding.rule));
         !current.is_empty() && current.accept(&Finding { severity, ..finding.clone() })
+    }
+
+    fn current(&self) -> &Current<'_> {
+        self.current.get_or_init(|| Current::read(self.now, &Own::find(self.now), self.freshness))
     }
 
     /// Whether the audit's finding about the search_path of a routine is exempt.

@@ -52,6 +52,14 @@ pub struct Regression {
     pub existed: bool,
 }
 
+/// A finding that is what remains of an earlier one.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
+pub struct Remaining {
+    pub was: Finding,
+    pub is: Finding,
+}
+
 impl<'a> Change<'a> {
     /// Compares two states.
     #[must_use]
@@ -115,6 +123,43 @@ impl<'a> Change<'a> {
             Problem::all_of(drafts).into_iter().map(move |new| audited.regression(new, reaction))
         };
         groups.into_iter().flat_map(regressions).collect()
+    }
+
+    /// Returns the findings of a rule that were not there before although they are no regressions,
+    /// each with the earlier one of which it is what remains: of fewer grantees, for example, or
+    /// fewer privileges. An exemption of the earlier one is not about it.
+    #[must_use]
+    pub fn remaining(&self, rule: &'static Rule) -> Vec<Remaining> {
+        let now = self.after.run(rule);
+        if now.is_empty() || self.after.guard_action(rule) == GuardAction::Audit {
+            return vec![];
+        }
+        let past = self.before.run(rule);
+        let known = |all: &[Finding]| -> HashSet<String> {
+            all.iter().map(|finding| finding.fingerprint.clone()).collect()
+        };
+        let (earlier, later) = (known(&past), known(&now));
+        let gone: Vec<Finding> =
+            past.into_iter().filter(|one| !later.contains(&one.fingerprint)).collect();
+        if gone.is_empty() {
+            return vec![];
+        }
+        let worse: HashSet<String> =
+            self.regressions(rule).into_iter().map(|worse| worse.audited.fingerprint).collect();
+        let is_new = |one: &Finding| {
+            one.severity > Severity::Info
+                && !earlier.contains(&one.fingerprint)
+                && !worse.contains(&one.fingerprint)
+        };
+        let remains_of = |is: &Finding, was: &Finding| {
+            (was.object.id, &was.object.identity) == (is.object.id, &is.object.identity)
+                && (is.roles.is_empty() || is.roles.iter().any(|role| was.roles.contains(role)))
+        };
+        let remaining = |is: Finding| {
+            let was = gone.iter().find(|was| remains_of(&is, was))?.clone();
+            Some(Remaining { was, is })
+        };
+        now.into_iter().filter(is_new).filter_map(remaining).collect()
     }
 
     /// Returns what the guard does about a draft that was not there before.
@@ -819,5 +864,29 @@ mod tests {
             grants(world, &["anon", "service_role"]);
         }
         assert_eq!(worse(&before, &after, "table_privileges"), [line("block")]);
+    }
+
+    #[test]
+    fn what_remains_of_a_finding_is_told_from_regressions() {
+        let mut before = World::conforming();
+        let [anon, authenticated] = ["anon", "authenticated"].map(|name| before.role(name).oid);
+        let conforming = before.clone();
+        let mut less = before.clone();
+        less.grant("public.job_queue", anon, Privileges::SELECT);
+        for client in [anon, authenticated] {
+            before.grant("public.job_queue", client, Privileges::SELECT);
+        }
+        let remaining = |before: &World, after: &World| -> Vec<[Vec<String>; 2]> {
+            before.compared_with(after, |old, new| {
+                let found = Change::new(old, new).remaining(find("table_privileges").unwrap());
+                found.into_iter().map(|one| [one.was.roles, one.is.roles]).collect()
+            })
+        };
+        let roles = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let expected: [Vec<String>; 2] = [roles(&["anon", "authenticated"]), roles(&["anon"])];
+        assert_eq!(remaining(&before, &less), [expected]);
+        assert!(remaining(&less, &before).is_empty(), "a regression");
+        assert!(remaining(&before, &before).is_empty());
+        assert!(remaining(&before, &conforming).is_empty());
     }
 }

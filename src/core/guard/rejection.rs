@@ -5,7 +5,7 @@ use super::accepting::{
     joined,
 };
 use super::calls::{exempt_calls, or_exempt};
-use super::change::Regression;
+use super::change::{Regression, Remaining};
 use super::completion::Cause;
 use super::declared::Declared;
 use super::exposed::Exposed;
@@ -20,6 +20,7 @@ use super::widened::{Reading, Shown};
 use crate::catalog::{RelationKind, Role, Routine};
 use crate::contract::{Contract, GuardAction};
 use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
+use crate::exemptions::{Exemption, renewal};
 use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::rules::{
@@ -618,6 +619,42 @@ impl Rejection {
             ),
             remedy,
             regression: Some(regression.clone()),
+        }
+    }
+
+    /// Returns the warning that an exemption of a finding no longer applies to what remains of it.
+    #[must_use]
+    pub fn of_remaining(
+        contract: &Contract,
+        exemption: &Exemption,
+        remaining: &Remaining,
+        tag: &str,
+    ) -> Self {
+        let Remaining { was, is } = remaining;
+        let rule = is.rule;
+        let problem = format!(
+            "Exemption {} accepts another finding: {} The audit reports what remains: {}",
+            exemption.id, was.detail, is.detail
+        );
+        Self {
+            rule,
+            object: is.object.identity.clone(),
+            key: format!("remaining {}", is.fingerprint),
+            verdict: None,
+            message: format!(
+                "{tag} ends exemption {} of rule {} on {}",
+                exemption.id,
+                rule.id,
+                printable(&is.object.identity)
+            ),
+            detail: format!("{problem} {}", source(contract, rule)),
+            problem,
+            hint: format!(
+                "If it is still acceptable, run: {}",
+                renewal(exemption, &[is]).join(" ")
+            ),
+            remedy: None,
+            regression: None,
         }
     }
 
