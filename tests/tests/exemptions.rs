@@ -891,13 +891,43 @@ fn exemption_that_ended_because_less_is_violated_ends_once() {
                   rule = 'direct_write' AND object = 'public.judgments'";
     attempt(&mut client, accept).unwrap();
     attempt(&mut client, "SELECT ops.assert_security()").unwrap();
+    let messages = |sql: &str| {
+        let output = cluster.client_program("psql", &["-X", "-q", "-d", "less", "-c", sql]);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
     // It accepted both privileges together.
-    attempt(&mut client, "REVOKE TRUNCATE ON public.judgments FROM anon").unwrap();
+    let warned = messages("REVOKE TRUNCATE ON public.judgments FROM anon");
+    let message =
+        "WARNING:  REVOKE ends exemption 1 of rule direct_write on table public.judgments";
+    assert!(warned.contains(message), "{warned}");
     assert_eq!(attempt(&mut client, "SELECT ops.assert_security()").unwrap_err().code, "P0004");
-    let alter = "ALTER TABLE public.judgments ADD COLUMN x int";
-    let output = cluster.client_program("psql", &["-X", "-q", "-d", "less", "-c", alter]);
-    let output = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.contains("no longer applies"), "{output}");
+    let altered = messages("ALTER TABLE public.judgments ADD COLUMN x int");
+    assert!(!altered.contains("no longer applies"), "{altered}");
+    // Nothing is left of the finding.
+    assert_eq!(messages("REVOKE UPDATE ON public.judgments FROM anon"), "");
+    attempt(&mut client, "SELECT ops.assert_security()").unwrap();
+}
+
+#[test]
+fn what_remains_of_an_exempt_finding_is_exempt_by_the_call_of_the_hint() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("remains");
+    attempt(
+        &mut client,
+        "SET dragonfly_guard.mode = off; GRANT SELECT ON public.judgments TO anon; GRANT TRUNCATE \
+         ON public.job_queue TO anon, authenticated; RESET dragonfly_guard.mode",
+    )
+    .unwrap();
+    let accept = "SELECT ops.exempt(fingerprint, 'Accepted', now() + interval '1 day') FROM \
+                  ops.audit_security(min_severity => 'warning')";
+    attempt(&mut client, accept).unwrap();
+    let revoke = "REVOKE TRUNCATE ON public.job_queue FROM authenticated";
+    let output = cluster.client_program("psql", &["-X", "-q", "-d", "remains", "-c", revoke]);
+    let warned = String::from_utf8_lossy(&output.stderr);
+    let (_, call) = warned.split_once("If it is still acceptable, run: ").expect(&warned);
+    attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
+    attempt(&mut client, call).unwrap();
+    attempt(&mut client, "SELECT ops.assert_security()").unwrap();
 }
 
 #[test]

@@ -642,9 +642,10 @@ impl Rejection {
             key: format!("remaining {}", is.fingerprint),
             verdict: None,
             message: format!(
-                "{tag} ends exemption {} of rule {} on {}",
+                "{tag} ends exemption {} of rule {} on {} {}",
                 exemption.id,
                 rule.id,
+                is.object.type_in_message(),
                 printable(&is.object.identity)
             ),
             detail: format!("{problem} {}", source(contract, rule)),
