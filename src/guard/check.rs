@@ -867,8 +867,8 @@ impl Checked<'_, '_> {
 /// The rules about who can read views.
 const READING: [&Rule; 2] = [&undeclared_view_readable::RULE, &view_privileges::RULE];
 
-/// The rules about roles and schemas that the contract does not declare: what declares them is tried
-/// on the whole catalog.
+/// The rules about roles and schemas that the contract does not declare: what declares them is
+/// tried on the whole catalog.
 const READING_ALL: [&Rule; 2] =
     [&undeclared_role_privileges::RULE, &ungoverned_schema_access::RULE];
 
