@@ -6,7 +6,7 @@ use super::{
 };
 use crate::catalog::{Command, Privileges};
 use crate::contract::PolicyCommand;
-use crate::sql::{bare_query, quote_literal, safe_ident, safe_qualified};
+use crate::sql::{bare_query, canonical_types, quote_literal, safe_ident, safe_qualified};
 use std::fmt::{self, Display, Formatter};
 
 /// Returns the sections as one text: a heading in a comment, then the statements, one per line.
@@ -29,7 +29,9 @@ impl Display for Name {
 impl Display for FunctionName {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.name.fmt(f)?;
-        self.arguments.as_ref().map_or(Ok(()), |arguments| write!(f, "({arguments})"))
+        let Some(arguments) = &self.arguments else { return Ok(()) };
+        // A contract may spell a type as no statement does: any, without quotes.
+        write!(f, "({})", canonical_types(arguments).join(", "))
     }
 }
 

@@ -147,8 +147,22 @@ pub fn canonical_type(name: &str) -> String {
     let element = if is_array { element } else { plain.trim_end() };
     let (words, array) = (folded(element), if is_array { "[]" } else { "" });
     let words = words.strip_prefix("pg_catalog.").unwrap_or(&words);
-    let standard = SYNONYMS.iter().find(|(synonym, _)| *synonym == words);
-    format!("{}{array}", standard.map_or(words, |(_, standard)| standard))
+    if let Some((_, standard)) = SYNONYMS.iter().find(|(synonym, _)| *synonym == words) {
+        return format!("{standard}{array}");
+    }
+    if TYPE_KEYWORDS.contains(&words) {
+        return format!("{words}{array}");
+    }
+    // A keyword that begins no type is the name of one only in quotes, or after a schema.
+    match find_unquoted(words, ".") {
+        Some(dot) => format!("{}.{}{array}", quoted(&words[..dot]), quoted(&words[dot + 1..])),
+        None => format!("{}{array}", quoted(words)),
+    }
+}
+
+/// Returns a word in quotes where it is a keyword that cannot be an identifier without them.
+fn quoted(word: &str) -> Cow<'_, str> {
+    if keywords::needs_quotes(word) { Cow::Owned(format!("\"{word}\"")) } else { word.into() }
 }
 
 /// Returns the types in a list of arguments, each as [`canonical_type`] writes it.
@@ -184,6 +198,20 @@ const SYNONYMS: [(&str, &str); 19] = [
     ("timetz", "time with time zone"),
     ("varbit", "bit varying"),
     ("varchar", "character varying"),
+];
+
+/// The keywords that are, or begin, the name of a type of the server without being a synonym.
+const TYPE_KEYWORDS: [&str; 10] = [
+    "bigint",
+    "bit",
+    "boolean",
+    "character",
+    "integer",
+    "interval",
+    "json",
+    "numeric",
+    "real",
+    "smallint",
 ];
 
 /// Returns the words and names of a type in lower case where they are not quoted, with quotes only
@@ -457,6 +485,11 @@ mod tests {
             (vec!["app.\"T\"[]", "APP.\"T\" []"], "app.\"T\"[]"),
             (vec!["\"char\"", "pg_catalog.\"char\""], "\"char\""),
             (vec!["app.int8"], "app.int8"),
+            (vec!["any", "ANY", "\"any\""], "\"any\""),
+            (vec!["user[]", "\"user\" []"], "\"user\"[]"),
+            (vec!["app.user", "app.\"user\""], "app.\"user\""),
+            (vec!["json", "JSON"], "json"),
+            (vec!["interval", "interval(3)"], "interval"),
             (vec!["app.\"a.b c\""], "app.\"a.b c\""),
         ] {
             for name in names {
