@@ -72,7 +72,7 @@ impl Wanted {
             schemas,
             mode: mode(call, 1),
             name: argument::optional_text(call, 2, "name"),
-            reason: argument::optional_text(call, 3, "reason"),
+            reason: argument::optional_reason(call, 3, "reason"),
             expires_in: call.interval_text(4),
             expires_at: expires_at(call, 4),
             replace: argument::flag(call, 6, "replace"),

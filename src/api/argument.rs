@@ -4,6 +4,8 @@
 
 use crate::pg::call::Call;
 use crate::pg::report::Report;
+use dragonfly_core::exemptions::is_gap;
+use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 
 /// Returns the value of an argument that must not be NULL.
@@ -23,6 +25,33 @@ pub fn text(call: Call, i: usize, name: &str) -> String {
 /// Returns a text that must not be blank; `None` for NULL, which has a meaning of its own.
 pub fn optional_text(call: Call, i: usize, name: &str) -> Option<String> {
     not_blank(call.text(i), name)
+}
+
+/// Returns the text that says why something is approved: neither NULL nor blank, nor a gap that a
+/// HINT leaves for it.
+pub fn reason(call: Call, i: usize, name: &str) -> String {
+    no_gap(text(call, i, name), name)
+}
+
+/// Returns the text that says why something is approved, as [`reason`] does; `None` for NULL.
+pub fn optional_reason(call: Call, i: usize, name: &str) -> Option<String> {
+    optional_text(call, i, name).map(|text| no_gap(text, name))
+}
+
+/// Returns the text. Raises an error where it is only a gap that a HINT leaves for a reason.
+pub fn no_gap(text: String, name: &str) -> String {
+    if is_gap(&text) {
+        Report {
+            message: format!("{name} says nothing: '{}'", printable(&text)),
+            detail: String::new(),
+            hint: format!(
+                "State who decided it and why: {name} => 'ticket 4711: needed until the export is \
+                 replaced'."
+            ),
+        }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    }
+    text
 }
 
 /// Returns a name that must be neither NULL nor empty.

@@ -30,7 +30,7 @@ sql_function!(
 fn declare(call: Call) -> pg_sys::Datum {
     permission::check(call);
     let sql = argument::text(call, 0, "statements");
-    let note = argument::text(call, 1, "note");
+    let note = argument::reason(call, 1, "note");
     let run = argument::flag(call, 2, "run");
     let history = History::open();
     let installed = Installation::now();
@@ -38,7 +38,8 @@ fn declare(call: Call) -> pg_sys::Datum {
     let declarations = accepted(&statements);
     let existing = governed_with(&installed, &declarations);
     let contract = amended(&installed.contract, &statements, &declarations, &existing);
-    let loaded = load(&history, &installed.contract, contract, &note, || {
+    let wanted = wanted_version(&declarations);
+    let loaded = load(&history, &installed.contract, contract, wanted, &note, || {
         if run {
             // Only the result of all statements counts: one may depend on a later one.
             setting::under(&[(c"dragonfly_guard.check_at", c"commit")], || {
@@ -105,18 +106,41 @@ fn amended(
         .unwrap_or_else(|(at, reason)| reject(&reason, statements, declarations[at].0))
 }
 
-/// Puts an amended contract into force, as the next version, and does `then` before its findings
-/// are counted. `None` where nothing has changed.
+/// Returns the version that the statements ask for. Those of `ops.contract_sql()`, which begin with
+/// RESET ALL, only say which version they were printed from.
+fn wanted_version(declared: &[(usize, Declaration)]) -> Option<&str> {
+    let mut wanted = None;
+    for (_, one) in declared {
+        match one {
+            Declaration::ResetAll => return None,
+            Declaration::Set(path, values) if *path == ["version"] => {
+                wanted = values.first().map(String::as_str);
+            }
+            _ => {}
+        }
+    }
+    wanted
+}
+
+/// Puts an amended contract into force, as the `wanted` version or the next one, and does `then`
+/// before its findings are counted. `None` where nothing has changed.
 fn load(
     history: &History,
     contract: &Contract,
     mut amended: Contract,
+    wanted: Option<&str>,
     note: &str,
     then: impl FnOnce(),
 ) -> Option<(String, Loaded)> {
     let next = next_version(history, contract, &amended);
     amended.version.clone_from(&contract.version);
-    if changes(contract, &amended).is_empty() {
+    let is_same = changes(contract, &amended).is_empty();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != next)
+        && !(is_same && wanted == contract.version)
+    {
+        reject_version(history, wanted);
+    }
+    if is_same && wanted.is_none_or(|wanted| wanted == contract.version) {
         Report { message: "the contract already declares this".into(), ..Report::default() }
             .notice();
         then();
@@ -126,6 +150,21 @@ fn load(
     let document = serde_json::to_string(&amended).expect("a contract is JSON");
     let loaded = put_into_force_and(history, &valid(&document), &document, Some(note), then);
     Some((next, loaded))
+}
+
+/// Raises the error for a version that is not higher than all earlier ones.
+fn reject_version(history: &History, wanted: &str) -> ! {
+    let highest = history.highest().map(|past| past.version.clone()).expect("a contract");
+    let next = next_after(&highest);
+    Report {
+        message: format!("contract version {} is not higher than {highest}", printable(wanted)),
+        detail:
+            "Each contract must have a higher version than all earlier ones, so that a version \
+                 identifies one contract."
+                .into(),
+        hint: format!("Omit SET contract.version for version {next}, or use a higher one."),
+    }
+    .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }
 
 /// Returns the version that the statements set, where it is higher than all earlier ones; otherwise
@@ -174,7 +213,7 @@ sql_function!(
 fn accept(call: Call) -> pg_sys::Datum {
     permission::check(call);
     let fingerprint = argument::text(call, 0, "fingerprint");
-    let note = argument::text(call, 1, "note");
+    let note = argument::reason(call, 1, "note");
     let amended = audit::with_findings(|cx, findings, _| {
         let Some(finding) = findings.iter().find(|one| one.fingerprint == fingerprint) else {
             Report {
@@ -200,7 +239,7 @@ fn accept(call: Call) -> pg_sys::Datum {
         accepted.contract
     });
     let contract = Installation::now().contract;
-    rows(call, load(&History::open(), &contract, amended, &note, || {}))
+    rows(call, load(&History::open(), &contract, amended, None, &note, || {}))
 }
 
 sql_function!(

@@ -38,6 +38,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
             "State who decided it and why: ops.exempt('...', reason => 'ticket 4711: ...').",
         )
     };
+    let reason = argument::no_gap(reason, "reason");
     let expires_at = call.timestamp(2);
     if let Some(at) = expires_at
         && at <= clock::now()

@@ -14,7 +14,7 @@ use crate::store::Installation;
 use crate::store::contract::{highest_version, next_version};
 use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::Snapshot;
+use dragonfly_core::catalog::{Snapshot, extension, owner_of_reserved_schema};
 use dragonfly_core::contract::{Contract, RoleKind, Severity};
 use dragonfly_core::doctor::AccessName;
 use dragonfly_core::finding::Finding;
@@ -68,6 +68,9 @@ pub(super) fn with_inferred<T>(
         schemas.map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
     let snapshot = catalog::full(state, &seed, own);
+    if schemas.iter().any(|name| name == FUNCTIONS_SCHEMA) {
+        reject_without_objects(&snapshot, FUNCTIONS_SCHEMA);
+    }
     let access = Access::new(&snapshot);
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let ask = |cx: &Context<'_>, accesses| {
@@ -94,15 +97,8 @@ fn reject(message: &str, hint: &str) -> ! {
 /// Raises an error where there is none.
 fn user_schemas(base: &Contract, present: &Snapshot) -> Vec<String> {
     let access = Access::new(present);
-    let is_of_user = |name: &str| {
-        !(name.starts_with("pg_")
-            || matches!(
-                name,
-                "information_schema"
-                    | FUNCTIONS_SCHEMA
-                    | dragonfly_core::catalog::extension::SCHEMA
-            ))
-    };
+    let is_of_user =
+        |name: &str| owner_of_reserved_schema(name).is_none() && name != FUNCTIONS_SCHEMA;
     let is_managed = |s: &dragonfly_core::catalog::Schema| {
         base.lists_managed_schema(&s.name, access.is_superuser(s.owner))
     };
@@ -119,20 +115,44 @@ fn user_schemas(base: &Contract, present: &Snapshot) -> Vec<String> {
 }
 
 /// The schema with the functions of the extension. It is described only if it is asked for.
-const FUNCTIONS_SCHEMA: &str = "ops";
+const FUNCTIONS_SCHEMA: &str = extension::API_SCHEMA;
 
-/// Returns the schemas sorted, each once. Raises an error where one does not exist.
+/// Raises an error where a schema has no relation and no routine but those of extensions.
+fn reject_without_objects(snapshot: &Snapshot, name: &str) {
+    let Some(oid) = snapshot.schema_named(name).map(|schema| schema.oid) else { return };
+    let (relations, routines) = (&snapshot.relation_extension, &snapshot.routine_extension);
+    let has_relation =
+        snapshot.relations.iter().any(|r| r.schema == oid && !relations.contains_key(&r.oid));
+    let has_routine =
+        snapshot.routines.iter().any(|r| r.schema == oid && !routines.contains_key(&r.oid));
+    if !has_relation && !has_routine {
+        reject(
+            &format!("schema \"{name}\" has no objects of the application"),
+            "Its functions and views belong to extension dragonfly_guard. Leave it out: name the \
+             schemas of the application.",
+        )
+    }
+}
+
+/// Returns the schemas sorted, each once. Raises an error where one does not exist, or no contract
+/// can govern it.
 fn existing(mut wanted: Vec<String>, present: &Snapshot) -> Vec<String> {
     if wanted.is_empty() {
         reject("schemas must not be empty", "Omit schemas, or use NULL, for all.")
     }
     for name in &wanted {
+        if let Some(owner) = owner_of_reserved_schema(name) {
+            reject(
+                &format!("schema \"{}\" belongs to {owner}", printable(name)),
+                "Name the schemas of the application: a contract does not govern this one.",
+            )
+        }
         if present.schema_named(name).is_none() {
             let known: Vec<&str> = present
                 .schemas
                 .iter()
                 .map(|s| s.name.as_str())
-                .filter(|s| !s.starts_with("pg_"))
+                .filter(|s| owner_of_reserved_schema(s).is_none())
                 .collect();
             unknown_schema(name, &known);
         }

@@ -47,6 +47,16 @@ pub struct Exemption {
     pub accepted: BTreeMap<String, Accepted>,
 }
 
+/// Whether a reason is only a gap to be filled, such as the `'...'` in HINTs: it has nothing but
+/// punctuation and white space.
+#[must_use]
+pub fn is_gap(reason: &str) -> bool {
+    let is_punctuation = |c: char| {
+        c.is_ascii_punctuation() || matches!(c, '\u{a0}'..='\u{bf}' | '\u{2000}'..='\u{206f}')
+    };
+    reason.chars().all(|c| c.is_whitespace() || is_punctuation(c))
+}
+
 /// The state of a finding when it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
@@ -861,6 +871,16 @@ mod tests {
             let text = [before.as_str(), &middle, &after].concat();
             let pattern = [before.as_str(), "*", &after].concat();
             proptest::prop_assert!(matches(&pattern, &text));
+        }
+    }
+
+    #[test]
+    fn reason_of_punctuation_is_a_gap() {
+        for gap in ["", " ", "...", "…", "'...'", "-", "?!", "\u{200b}", "\n"] {
+            assert!(is_gap(gap), "{gap:?}");
+        }
+        for reason in ["x", "4711", "ticket ...", "größe", "ждём", "等待"] {
+            assert!(!is_gap(reason), "{reason}");
         }
     }
 }

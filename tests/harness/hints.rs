@@ -1,5 +1,7 @@
 //! What the HINT of a rejection or a WARNING says: the calls to paste.
 
+use super::with_reason;
+
 /// What a HINT says.
 #[derive(Debug, Default)]
 pub struct Hint {
@@ -47,7 +49,7 @@ impl Hint {
                 .filter_map(|end| rest.find(end).map(|at| at + end.len()))
                 .min()
                 .expect("the end of a call");
-            calls.push(rest[..end].to_owned());
+            calls.push(with_reason(&rest[..end]));
             rest = &rest[end..];
         }
         let run = hint.strip_prefix("Run: ").filter(|_| calls.is_empty() && afterwards.is_empty());

@@ -317,7 +317,13 @@ pub fn without_runbook(hint: &str) -> &str {
 pub fn declare_call(hint: &str) -> Option<String> {
     let rest = &hint[hint.find("SELECT * FROM ops.declare(")?..];
     let end = rest.find("note => '...');")? + "note => '...');".len();
-    Some(rest[..end].to_owned())
+    Some(with_reason(&rest[..end]))
+}
+
+/// Returns a call of a HINT with a reason in place of the gap that it leaves for one.
+#[must_use]
+pub fn with_reason(call: &str) -> String {
+    call.replace("=> '...'", "=> 'decided in ticket 4711'")
 }
 
 /// Returns the rows of a query with one text column; NULL as the empty text.

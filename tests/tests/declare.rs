@@ -117,6 +117,53 @@ fn contract_printed_as_sql_and_declared_again_is_the_same() {
 }
 
 #[test]
+fn version_that_is_set_is_that_of_the_contract() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("versions");
+    let version = "SELECT version FROM ops.declare($1, 'test') LIMIT 1";
+    for (sql, expected) in [
+        ("SET contract.version = '3.0.0'; CREATE SCHEMA other", "3.0.0"),
+        ("SET contract.version = '3.5.0'", "3.5.0"),
+        ("CREATE SCHEMA more", "3.6.0"),
+    ] {
+        let found: String = client.query_one(version, &[&sql]).unwrap().get(0);
+        assert_eq!(found, expected, "{sql}");
+    }
+    let found = client.query(version, &[&"SET contract.version = '3.6.0'"]).unwrap();
+    assert!(found.is_empty(), "it is in force");
+}
+
+#[test]
+fn note_that_says_nothing_is_an_error() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("gaps");
+    for call in [
+        "ops.declare('CREATE SCHEMA other', note => '...')",
+        "ops.accept('x', note => '...')",
+        "ops.declare('CREATE SCHEMA other', note => ' ?! ')",
+    ] {
+        let error = attempt(&mut client, &format!("SELECT FROM {call}")).unwrap_err();
+        assert_eq!(error.code, "22023", "{call}");
+        assert!(error.message.starts_with("note says nothing: '"), "{error:?}");
+        assert!(error.hint.starts_with("State who decided it and why: note => "), "{error:?}");
+    }
+}
+
+#[test]
+fn type_named_by_a_keyword_is_printed_in_quotes() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("keywords");
+    let edited = r#"SELECT FROM ops.load_contract(jsonb_set(jsonb_set(ops.contract(),
+        '{version}', '"2.0.0"'), '{functions,0,arguments}', '"any, user[]"'))"#;
+    client.batch_execute(edited).unwrap();
+    let before = column(&mut client, "SELECT ops.contract()::text");
+    let printed = column(&mut client, "SELECT ops.contract_sql()").remove(0);
+    assert!(printed.contains("(\"any\", \"user\"[])"), "{printed}");
+    client.execute("SELECT FROM ops.declare($1, 'again')", &[&printed]).unwrap();
+    assert_eq!(column(&mut client, "SELECT ops.contract()::text"), before);
+}
+
+#[test]
 fn text_of_a_contract_that_is_no_single_declaration_is_not_printed() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("texts");
@@ -278,6 +325,14 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("SET work_mem = '1GB'", "22023", "setting \"work_mem\" is no field of the contract"),
     ("SET LOCAL contract.name = x", "0A000", "SET LOCAL does not amend"),
     ("SET contract.name FROM CURRENT", "0A000", "FROM CURRENT does not amend"),
+    ("CREATE SCHEMA pg_catalog", "22023", "schema \"pg_catalog\" belongs to the server"),
+    ("CREATE SCHEMA pg_temp", "22023", "schema \"pg_temp\" belongs to the server"),
+    ("CREATE SCHEMA dragonfly_guard", "22023", "schema \"dragonfly_guard\" belongs to extension"),
+    ("ALTER SCHEMA intake RENAME TO pg_x", "22023", "schema \"pg_x\" belongs to the server"),
+    ("SET contract.version = '1.0'", "22023", "invalid value for contract.version: \"1.0\""),
+    ("SET contract.version = '1.0.99999999999999999999'", "22023", "invalid value for contract."),
+    ("SET contract.version = '0.9.0'", "22023", "contract version 0.9.0 is not higher than 1.0.0"),
+    ("SET contract.version = '1.0.0'", "22023", "contract version 1.0.0 is not higher than 1.0.0"),
     ("SET contract.name = x, y", "22023", "contract.name takes only one value"),
     (
         "ALTER ROLE anon SUPERUSER; DROP TABLE public.missing",

@@ -350,6 +350,7 @@ fn invalid_exemption_is_an_error() {
     for (call, message) in [
         ("ops.exempt()", "an exemption requires a reason"),
         ("ops.exempt('x', '  ')", "an exemption requires a reason"),
+        ("ops.exempt('x', '...')", "reason says nothing: '...'"),
         ("ops.exempt(NULL, 'why')", "must specify either fingerprint, or rule and object"),
         (
             "ops.exempt('x', 'why', rule => 'direct_write', object => '*')",

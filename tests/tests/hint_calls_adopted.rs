@@ -2,7 +2,7 @@
 //! statement passes and no finding is left, also about objects that the statement does not touch.
 
 use dragonfly_tests::hints::Hint;
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, with_reason};
 use postgres::Client;
 
 /// A schema that the application declares beside those of the fixtures, with several objects.
@@ -96,7 +96,7 @@ fn exempting(messages: &str) -> Hint {
     let (_, rest) = messages.split_once("\nOr exempt it:").unwrap_or_default();
     let lines = rest.lines().map(str::trim).filter(|line| !line.is_empty());
     let calls = lines.take_while(|line| line.starts_with("SELECT ops.exempt("));
-    Hint { calls: calls.map(str::to_owned).collect(), ..Hint::default() }
+    Hint { calls: calls.map(with_reason).collect(), ..Hint::default() }
 }
 
 /// A new role of requests.

@@ -1,7 +1,7 @@
 //! One HINT suffices: the statements that it gives, run in the same transaction, let the rejected
 //! statement or commit pass, and a cause that several findings share is named once.
 
-use dragonfly_tests::{Cluster, ServerError, attempt, column, without_runbook};
+use dragonfly_tests::{Cluster, ServerError, attempt, column, with_reason, without_runbook};
 use postgres::Client;
 
 /// The default privileges of every Supabase database.
@@ -152,7 +152,7 @@ fn intended_change_can_be_exempted_or_reverted_by_the_statements_of_the_hint() {
         .collect();
     assert_eq!(calls.len(), 2, "{rejected:?}");
     for call in calls {
-        attempt(&mut client, &format!("SELECT ops.exempt({call}")).unwrap();
+        attempt(&mut client, &with_reason(&format!("SELECT ops.exempt({call}"))).unwrap();
     }
     transaction(&mut client, grant, "").unwrap();
     client.batch_execute("REVOKE ALL ON public.judgments FROM PUBLIC").unwrap();
@@ -281,7 +281,7 @@ fn grants_on_all_tables_can_be_exempted_by_the_calls_of_the_hint() {
     let calls: Vec<&str> =
         choice.lines().filter(|line| line.starts_with("SELECT ops.exempt(")).collect();
     assert!(calls.len() >= 6, "{rejected:?}");
-    calls.iter().for_each(|call| attempt(&mut client, call).unwrap());
+    calls.iter().for_each(|call| attempt(&mut client, &with_reason(call)).unwrap());
     attempt(&mut client, grant).unwrap();
     assert_eq!(findings(&mut client, &known), [""; 0], "{rejected:?}");
 }

@@ -164,11 +164,28 @@ pub struct Schema {
     pub acl: Option<Acl>,
 }
 
+/// Whether a schema of this name belongs to the server: `CREATE SCHEMA` rejects such names.
+#[must_use]
+pub fn is_schema_of_server(name: &str) -> bool {
+    name.starts_with("pg_") || name == "information_schema"
+}
+
+/// Returns whose schema it is where no contract can govern a schema of this name: that of the
+/// server, or that of the extension, with its own objects. `None` for any other.
+#[must_use]
+pub fn owner_of_reserved_schema(name: &str) -> Option<&'static str> {
+    match name {
+        extension::SCHEMA => Some("extension dragonfly_guard"),
+        _ if is_schema_of_server(name) => Some("the server"),
+        _ => None,
+    }
+}
+
 impl Schema {
     /// Whether it belongs to the server: no other schema can have such a name.
     #[must_use]
     pub fn is_of_server(&self) -> bool {
-        self.name.starts_with("pg_") || self.name == "information_schema"
+        is_schema_of_server(&self.name)
     }
 
     /// Whether it contains the temporary objects of a session (namespace.c, `isAnyTempNamespace`).

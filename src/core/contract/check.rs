@@ -3,6 +3,7 @@
 use super::problem::{Path, Problems};
 use super::shipped::shipped_rules;
 use super::types::{ByRole, ColumnGrantsByRole, Contract};
+use crate::catalog::owner_of_reserved_schema;
 use crate::sql::similar::did_you_mean;
 use crate::sql::{canonical_types, printable};
 use std::collections::HashSet;
@@ -66,12 +67,16 @@ struct Check<'c, 'p, 'i> {
     schemas: Names<'c>,
 }
 
+/// Whether a text is a semantic version whose numbers leave room for later versions.
+pub(crate) fn is_version(text: &str) -> bool {
+    let fits =
+        |v: &semver::Version| [v.major, v.minor, v.patch].iter().all(|n| u32::try_from(*n).is_ok());
+    semver::Version::parse(text).as_ref().is_ok_and(fits)
+}
+
 impl<'c> Check<'c, '_, '_> {
     fn version(&mut self, contract: &Contract) {
-        let fits = |v: &semver::Version| {
-            [v.major, v.minor, v.patch].iter().all(|n| u32::try_from(*n).is_ok())
-        };
-        if !semver::Version::parse(&contract.version).as_ref().is_ok_and(fits) {
+        if !is_version(&contract.version) {
             self.problems.error(
                 &Path::Root.field("version"),
                 "not a semantic version",
@@ -210,6 +215,13 @@ impl<'c> Check<'c, '_, '_> {
         for (i, schema) in contract.schemas.iter().enumerate() {
             let at = list.item(i);
             self.name(&at.field("name"), &schema.name);
+            if let Some(owner) = owner_of_reserved_schema(&schema.name) {
+                self.problems.error(
+                    &at.field("name"),
+                    format!("schema \"{}\" belongs to {owner}", printable(&schema.name)),
+                    "a schema of the application".to_owned(),
+                );
+            }
             if !self.schemas.names.insert(&schema.name) {
                 self.duplicate(&at.field("name"), "schema", &schema.name);
             }

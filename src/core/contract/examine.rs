@@ -226,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn schema_of_the_server_or_the_extension_is_an_error() {
+        for (name, owner) in [
+            ("pg_catalog", "the server"),
+            ("information_schema", "the server"),
+            ("dragonfly_guard", "extension dragonfly_guard"),
+        ] {
+            let found = problems(|j| j["schemas"][0]["name"] = name.into());
+            let expected = format!(
+                "$.schemas[0].name ({name}): schema \"{name}\" belongs to {owner}; allowed: a \
+                 schema of the application"
+            );
+            assert!(found.contains(&expected), "{found:?}");
+        }
+    }
+
+    #[test]
     fn every_error_names_its_path_and_allowed_values() {
         let found = problems(|j| {
             j["version"] = "one".into();

@@ -30,6 +30,7 @@ mod types;
 mod write;
 
 pub use changes::{are_same, changes};
+pub(crate) use check::is_version;
 pub use examine::{ContractError, Examined, examine, examine_interruptibly, examine_lines};
 pub(crate) use lookup::matches;
 pub use presets::{Platform, Preset};

@@ -6,9 +6,9 @@ use super::setting::set;
 use super::{
     Declaration, FunctionName, Grant, Name, On, PolicyHeader, RowSecurity, Target, Unfit, grants,
 };
-use crate::catalog::{Command, Snapshot};
+use crate::catalog::{Command, Snapshot, owner_of_reserved_schema};
 use crate::contract::{ByRole, Contract, PolicyCommand, RoleDecl, RoleKind, SchemaDecl};
-use crate::sql::safe_ident;
+use crate::sql::{printable, safe_ident};
 use std::collections::{BTreeMap, HashSet};
 
 /// Applies declarations to a contract, in their order, and returns the new contract. `existing` is
@@ -124,6 +124,7 @@ impl Amendment<'_> {
                 }
             }
             Target::Schema(name) => {
+                not_reserved(name)?;
                 if self.contract().schema(name).is_none() {
                     self.contract().schemas.push(new_schema(name));
                 }
@@ -415,6 +416,15 @@ impl Amendment<'_> {
             }
         }
     }
+}
+
+/// Fails for the name of a schema that no contract can govern.
+pub(super) fn not_reserved(name: &str) -> Result<(), Unfit> {
+    let Some(owner) = owner_of_reserved_schema(name) else { return Ok(()) };
+    Err(Unfit::new(
+        format!("schema \"{}\" belongs to {owner}", printable(name)),
+        "Declare the schemas of the application: a contract does not govern this one.",
+    ))
 }
 
 fn new_schema(name: &str) -> SchemaDecl {

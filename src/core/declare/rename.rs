@@ -1,5 +1,6 @@
 //! ALTER ... RENAME and SET SCHEMA: what is declared for a name is declared for another one.
 
+use super::amend::not_reserved;
 use super::amendment::Amendment;
 use super::objects::{Kind, taken};
 use super::{Name, Renamed, Target, Unfit};
@@ -71,6 +72,7 @@ impl Amendment<'_> {
 
     fn rename_schema(&mut self, from: &str, to: &str) -> Result<(), Unfit> {
         self.require_schema(from)?;
+        not_reserved(to)?;
         if self.contract().schema(to).is_some() {
             let message = format!("schema \"{}\" is already declared", printable(to));
             return Err(taken(message, "SCHEMA", &*safe_ident(from), &*safe_ident(to)));

@@ -2,7 +2,7 @@
 //! `SET contract.security_definer.accept = canonical`.
 
 use super::Unfit;
-use crate::contract::{Contract, schema, shipped_rules};
+use crate::contract::{Contract, is_version, schema, shipped_rules};
 use crate::sql::similar::did_you_mean;
 use crate::sql::{capitalized, listed_as_alternatives, printable};
 use serde_json::{Map, Value};
@@ -32,6 +32,12 @@ pub(super) fn set(
     let value = match (field, values) {
         (Field::OneOf(known), [value]) if !known.contains(&value.as_str()) => {
             return Err(unknown_value(path, value, &known));
+        }
+        (_, [version]) if path == ["version"] && !is_version(version) => {
+            return Err(Unfit::new(
+                format!("invalid value for {}: \"{}\"", shown(path), printable(version)),
+                "Use a semantic version such as 1.0.0, with numbers up to 4294967295.",
+            ));
         }
         (_, []) => None,
         // SQL has no empty list of values.

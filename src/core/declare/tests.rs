@@ -91,6 +91,53 @@ fn revoke_on_a_table_removes_the_privileges_on_its_columns() {
 }
 
 #[test]
+fn types_of_a_function_are_printed_as_statements_name_them() {
+    for (arguments, printed) in [
+        ("any", "api.f(\"any\")"),
+        ("int8,pg_catalog.date", "api.f(bigint, date)"),
+        ("user[], app.user", "api.f(\"user\"[], app.\"user\")"),
+        ("\"char\", char", "api.f(\"char\", character)"),
+        ("", "api.f()"),
+    ] {
+        assert_eq!(f(Some(arguments)).to_string(), printed);
+    }
+    assert_eq!(f(None).to_string(), "api.f");
+}
+
+#[test]
+fn schemas_of_the_server_and_the_extension_are_not_declared() {
+    let create = |name: &str| Declaration::Create(Target::Schema(name.to_owned()));
+    for name in ["pg_catalog", "pg_temp", "pg_toast", "information_schema"] {
+        let expected = format!("schema \"{name}\" belongs to the server. ");
+        assert!(refused(create(name)).starts_with(&expected), "{name}");
+    }
+    let refused = refused(create("dragonfly_guard"));
+    assert!(refused.starts_with("schema \"dragonfly_guard\" belongs to extension"), "{refused}");
+    let to = Declaration::Rename(Renamed::Object(
+        Target::Schema("public".to_owned()),
+        Name::new("", "pg_public"),
+    ));
+    let (_, reason) = amend(&shipped(), &[to], None, &|| {}).unwrap_err();
+    assert_eq!(reason.message, "schema \"pg_public\" belongs to the server");
+}
+
+#[test]
+fn version_out_of_range_is_refused() {
+    let set =
+        |version: &str| Declaration::Set(vec!["version".to_owned()], vec![version.to_owned()]);
+    for version in ["one", "1.0", "4294967296.0.0", "1.0.99999999999999999999", ""] {
+        assert_eq!(
+            refused(set(version)),
+            format!(
+                "invalid value for contract.version: \"{version}\". Use a semantic version such as \
+                 1.0.0, with numbers up to 4294967295."
+            )
+        );
+    }
+    assert_eq!(amended(&shipped(), &[set("4294967295.0.0")]).version, "4294967295.0.0");
+}
+
+#[test]
 fn new_objects_are_declared_in_declared_schemas_only() {
     let plans = Name::new("app", "plans");
     assert_eq!(
@@ -788,7 +835,7 @@ impl Oddity {
                 if let Some(function) = one(&mut contract.functions, at)
                     && function.arguments.is_some()
                 {
-                    function.arguments = Some("INT8,pg_catalog.varchar(5) []".to_owned());
+                    function.arguments = Some("any,INT8,pg_catalog.varchar(5) []".to_owned());
                 }
             }
         }
@@ -822,6 +869,9 @@ proptest! {
         prop_assert_eq!(changes(&contract, &again), Vec::<String>::new());
         // The second time, nothing but the order could differ, and it is stable.
         prop_assert_eq!(statements(&again), statements(&contract));
+        // No statement has a keyword as a type without quotes.
+        let text = headed(&statements(&contract));
+        prop_assert!(!text.contains("(any") && !text.contains(", any"), "{}", text);
     }
 
     #[test]
