@@ -131,7 +131,8 @@ impl Hidden {
             return Report { message, detail, ..Report::default() }.notice();
         };
         let detail = format!(
-            "There is no object \"{}\" now. The exemption applies to one that is created later.",
+            "There is no object \"{}\" now. The exemption applies to one that is created later or \
+             gets this name.",
             printable(object)
         );
         let meant = meant.map(|name| format!("Did you mean \"{}\"? ", printable(&name)));

@@ -262,7 +262,7 @@ impl Ended<'_> {
     fn warning(&self, is_observed: bool) -> Option<Warning> {
         let Self { exemption, findings, earlier } = self;
         let finding = findings.first()?;
-        let (object_type, object) = (finding.object.type_in_message(), &finding.object.identity);
+        let object_type = finding.object.type_in_message();
         let message = format!(
             "exemption {} of rule {} on {} no longer applies",
             exemption.id,
@@ -273,12 +273,12 @@ impl Ended<'_> {
             Some(earlier) => format!(
                 "This transaction has changed the name {} to {}.",
                 printable(earlier),
-                printable(object_name(object))
+                printable(object_name(&finding.object.identity))
             ),
             None => format!(
                 "It is based on the definition of {object_type} {}, which this transaction has \
                  changed.",
-                printable(object)
+                finding.object.name_in_message()
             ),
         };
         let report = Report {

@@ -219,10 +219,11 @@ impl Snapshot {
         Self::message_of(&self.routine_identity(routine))
     }
 
-    /// Returns the identity of a routine as messages name it.
+    /// Returns the identity of a routine as messages name it: as those of the server, without
+    /// `pg_catalog.` and with spaces between the argument types.
     #[must_use]
     pub fn message_of(identity: &str) -> String {
-        let short = identity.replace("pg_catalog.", "");
+        let short = spaced(&identity.replace("pg_catalog.", ""));
         match printable(&short) {
             Cow::Borrowed(_) => short,
             Cow::Owned(escaped) => escaped,
@@ -244,6 +245,20 @@ impl Snapshot {
     }
 }
 
+/// Returns an identity with a space after each comma that is in no name.
+fn spaced(identity: &str) -> String {
+    let (mut out, mut is_quoted, mut follows_comma) = (String::new(), false, false);
+    for c in identity.chars() {
+        if follows_comma && c != ' ' {
+            out.push(' ');
+        }
+        is_quoted ^= c == '"';
+        follows_comma = c == ',' && !is_quoted;
+        out.push(c);
+    }
+    out
+}
+
 impl Routine {
     /// Returns the object type, as `pg_identify_object` returns it.
     #[must_use]
@@ -259,6 +274,18 @@ impl Routine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn message_names_a_routine_as_the_server_does() {
+        for (identity, message) in [
+            ("app.f(bigint,pg_catalog.date)", "app.f(bigint, date)"),
+            ("app.\"f,g\"(app.\"a,b\",integer)", "app.\"f,g\"(app.\"a,b\", integer)"),
+            ("app.f()", "app.f()"),
+            ("app.f(bigint, date)", "app.f(bigint, date)"),
+        ] {
+            assert_eq!(Snapshot::message_of(identity), message);
+        }
+    }
 
     #[test]
     fn setting_of_role_in_database_wins_over_role_database_and_all() {

@@ -1,6 +1,7 @@
 //! The identity of the object that a finding, a statement or an exemption is about.
 
-use super::Oid;
+use super::{Oid, Snapshot};
+use crate::sql::printable;
 
 /// What identifies an object even after it has been renamed: its catalog and OID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -40,6 +41,16 @@ impl Object {
         match self.object_type {
             "default acl" => "default privileges",
             object_type => object_type,
+        }
+    }
+
+    /// Returns the identity as a message names it: printable, and of a routine without
+    /// `pg_catalog.`.
+    #[must_use]
+    pub fn name_in_message(&self) -> String {
+        match self.object_type {
+            "function" | "procedure" | "aggregate" => Snapshot::message_of(&self.identity),
+            _ => printable(&self.identity).into_owned(),
         }
     }
 }

@@ -170,7 +170,12 @@ impl Declared {
             );
         } else if !self.exempt.is_empty() {
             let calls = self.exempt.iter().map(|call| format!("\n{call}"));
-            text += &format!("\nAnd exempt what remains:{}", calls.collect::<String>());
+            let when = if self.declarations.iter().any(is_rename) {
+                ", before the statement too; these names exist only after it"
+            } else {
+                ""
+            };
+            text += &format!("\nAnd exempt what remains{when}:{}", calls.collect::<String>());
         }
         let mut afterwards = self.afterwards.clone();
         if is_done {
@@ -215,6 +220,10 @@ impl Found {
         }
         Some(found)
     }
+}
+
+fn is_rename(declaration: &Declaration) -> bool {
+    matches!(declaration, Declaration::Rename(_))
 }
 
 /// The findings that the guard rejects, determined once for each rule that is asked for.

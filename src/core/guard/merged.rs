@@ -162,20 +162,15 @@ fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
     });
     let schemas: BTreeSet<&str> = schemas.collect();
     let moved: BTreeSet<&str> = causes.iter().filter_map(new_name).collect();
-    let listed = |names: BTreeSet<&str>| listed(&names.into_iter().collect::<Vec<_>>());
-    let hint = if moved.is_empty() {
-        let is = if schemas.len() == 1 {
-            "is meant to keep this name"
-        } else {
-            "are meant to keep these names"
-        };
-        format!("If {} {is}, declare that first: {call}", listed(schemas))
-    } else {
-        format!(
-            "If {} is meant to keep what is declared, declare the new name first: {call}",
-            listed(moved.into_iter().chain(schemas).collect())
-        )
+    let is_moved = !moved.is_empty();
+    let names: Vec<&str> = moved.union(&schemas).copied().collect();
+    let (keep, first) = match (is_moved, names.len()) {
+        (false, 1) => ("is meant to keep this name", "that"),
+        (false, _) => ("are meant to keep these names", "that"),
+        (true, 1) => ("is meant to keep what is declared", "the new name"),
+        (true, _) => ("are meant to keep what is declared", "the new names"),
     };
+    let hint = format!("If {} {keep}, declare {first} first: {call}", listed(&names));
     if renamed.together().is_empty() {
         return Some(hint);
     }

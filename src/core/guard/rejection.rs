@@ -17,7 +17,7 @@ use super::redirected::Redirected;
 use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
 use super::widened::{Reading, Shown};
-use crate::catalog::{RelationKind, Role, Routine};
+use crate::catalog::{RelationKind, Role, Routine, Snapshot};
 use crate::contract::{Contract, GuardAction};
 use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
 use crate::exemptions::{Exemption, renewal};
@@ -194,7 +194,7 @@ impl Rejection {
         let rule = &guard_tampered::RULE;
         let message = format!(
             "routine {} would conflict with a function of extension dragonfly_guard",
-            printable(identity)
+            Snapshot::message_of(identity)
         );
         Self {
             rule,
@@ -610,7 +610,7 @@ impl Rejection {
                 "{tag} violates the security contract: {} on {} {}",
                 rule.id,
                 object.type_in_message(),
-                printable(&object.identity)
+                object.name_in_message()
             ),
             problem: finding.detail.clone(),
             detail: format!("{} {} {}", finding.detail, rule.why, source(contract, rule)),

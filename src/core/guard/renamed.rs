@@ -197,7 +197,7 @@ fn moved_routine(
     declared: &FunctionDecl,
 ) -> Option<Renamed> {
     let new = after.snapshot.routine(old.oid)?;
-    let (was, is) = (before.snapshot.routine_sql(old), after.snapshot.routine_sql(new));
+    let (was, is) = (before.snapshot.routine_message(old), after.snapshot.routine_message(new));
     let object_type = new.object_type();
     let function = |schema: &str, name: &str| {
         let arguments = declared.arguments.clone();

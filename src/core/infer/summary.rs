@@ -294,7 +294,7 @@ fn subject(finding: &Finding) -> String {
             format!(" ({})", roles.iter().map(|r| printable(r)).collect::<Vec<_>>().join(", "))
         }
     };
-    format!("{} {}{roles}", finding.rule.id, printable(&finding.object.identity))
+    format!("{} {}{roles}", finding.rule.id, finding.object.name_in_message())
 }
 
 /// Returns a name as SQL would have it, without unprintable characters.
