@@ -98,5 +98,11 @@ pub fn regressions(states: &Snapshots, objects: &[ObjectId], both: [&State; 2]) 
     if objects.is_empty() {
         return vec![];
     }
-    reasons::regressions(states, objects, both, &[&untrusted_code::RULE])
+    let mut found = reasons::regressions(states, objects, both, &[&untrusted_code::RULE]);
+    // The earlier state was read around the code, which the object may not have executed then.
+    let [then, _] = both;
+    for regression in &mut found {
+        regression.existed |= owner(then, regression.finding.object.id).is_some();
+    }
+    found
 }

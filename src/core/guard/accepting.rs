@@ -9,7 +9,9 @@ use super::renamed::missing;
 use crate::catalog::ObjectId;
 use crate::contract::GuardAction;
 use crate::fix::{Statement, Verb};
-use crate::rules::{guard_tampered, rls_disabled, stored_settings, ungoverned_schema_access};
+use crate::rules::{
+    guard_tampered, rls_disabled, stored_settings, ungoverned_schema_access, untrusted_code,
+};
 use std::collections::BTreeSet;
 
 /// How many calls that exempt an object a HINT has.
@@ -157,7 +159,8 @@ pub(super) fn is_gone(regression: &Regression) -> bool {
 }
 
 /// Whether someone may want what a regression is about: an existing object allows more, or a
-/// privilege on a new object, which a statement or default privileges have granted.
+/// privilege on a new object, which a statement or default privileges have granted, or code of a
+/// role that is trusted with the object.
 fn may_be_intended(regression: &Regression) -> bool {
     let is_revoke = |statement: &Statement| match statement {
         Statement::Acl(acl) => acl.verb == Verb::Revoke,
@@ -166,6 +169,7 @@ fn may_be_intended(regression: &Regression) -> bool {
     !regression.can_be_completed
         || is_gone(regression)
         || regression.is_missing && regression.existed
+        || *regression.finding.rule == untrusted_code::RULE
         || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoke)
         || *regression.finding.rule == ungoverned_schema_access::RULE
 }
