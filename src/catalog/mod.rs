@@ -19,6 +19,7 @@ mod object_hash;
 mod objects;
 pub mod oids;
 mod policies;
+pub mod renamed;
 mod roles;
 mod routines;
 mod server_objects;

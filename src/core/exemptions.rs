@@ -393,7 +393,11 @@ pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
             findings.iter().filter(is_moved).map(|f| f.object.identity.as_str()).collect();
         let objects =
             if moved.is_empty() { BTreeSet::from([exemption.object.as_str()]) } else { moved };
-        let role = exemption.role.as_ref();
+        // The role may have another name, too.
+        let role = exemption.role.as_ref().map(|role| {
+            let about = findings.iter().find_map(|finding| finding.roles.first());
+            about.filter(|_| !findings.iter().any(|f| is_about_role_only(f, role))).unwrap_or(role)
+        });
         let role =
             role.map(|role| format!(", role_name => {}", quote_literal(role))).unwrap_or_default();
         let call = |object| {

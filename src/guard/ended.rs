@@ -2,6 +2,7 @@
 //! definition they are based.
 
 use super::changes::Changed;
+use super::renamed::{self, Renamed};
 use super::transaction;
 use crate::audit;
 use crate::catalog::{self, Freshness, Own};
@@ -14,15 +15,17 @@ use dragonfly_core::catalog::ObjectId;
 use dragonfly_core::contract::Enforcement;
 use dragonfly_core::exemptions::{Exemption, Status, object_name, renewal};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::sql::{capitalized, printable, quote_ident};
+use dragonfly_core::sql::{capitalized, listed, printable, quote_ident};
 use pgrx::PgSqlErrorCode;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 /// A WARNING about an exemption that has ended.
 pub struct Warning {
     id: i32,
     report: Report,
+    /// The calls that renew the exemption.
+    renewal: String,
     /// Whether the exemption can be renewed by its row of `ops.v_exemptions`: its findings still
     /// have their fingerprint.
     is_same: bool,
@@ -37,7 +40,9 @@ pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> 
     let then = transaction::before(now);
     // Most transactions only create objects, and do not need the tables of the extension.
     let schemas = renamed_schemas(changed, &then, now);
-    if schemas.is_empty() && !changed.iter().any(|one| existed(one, &then)) {
+    let roles = renamed::roles(changed, &then, now);
+    let is_renamed = !schemas.is_empty() || !roles.is_empty();
+    if !is_renamed && !changed.iter().any(|one| existed(one, &then)) {
         return vec![];
     }
     let own = own();
@@ -46,11 +51,12 @@ pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> 
         return vec![];
     }
     let objects = redefined(changed, &current, &then, now);
-    if objects.is_empty() && schemas.is_empty() {
+    let redefined = Redefined { objects, schemas };
+    let renamed = Renamed::find(roles, changed, &current, [&then, now]);
+    if redefined.is_empty() && renamed.is_empty() {
         return vec![];
     }
-    let redefined = Redefined { objects, schemas };
-    let rules = current.rules_about(|name| redefined.concerns(name));
+    let rules = current.rules_about(|name| redefined.concerns(name) || renamed.concerns(name));
     if rules.is_empty() {
         return vec![];
     }
@@ -58,15 +64,17 @@ pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> 
     let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, now);
     let differs = |object| catalog::hash_differs(&then, now, object);
     let mut ended = ended(&current, &redefined, &found, &differs);
-    if !ended.is_empty() {
-        // This is rare, and the whole catalog as it was before tells what was still accepted.
-        let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, &then);
-        // Under another name, the contract in force may not declare what it declared before.
-        let is_renamed = |one: &Ended<'_>| one.earlier.is_some() && !one.exemption.is_expired;
-        ended.retain(|_, ended| {
-            is_renamed(ended) || found.iter().any(|one| applied(ended.exemption, one, &then))
-        });
+    // This is rare, and the whole catalog as it was before tells what was still accepted.
+    let mut earlier = Vec::new();
+    if !ended.is_empty() || !renamed.is_empty() {
+        earlier = audit::findings_with_exempt_of(&rules, &contract, &own, &current, &then);
     }
+    // Under another name, the contract in force may not declare what it declared before.
+    let is_renamed = |one: &Ended<'_>| one.renamed.is_some() && !one.exemption.is_expired;
+    ended.retain(|_, ended| {
+        is_renamed(ended) || earlier.iter().any(|one| applied(ended.exemption, one, &then))
+    });
+    add_renamed(&mut ended, &current, &renamed, [&earlier, &found], &then);
     let is_observed = contract.enforcement == Enforcement::Observe;
     ended.into_values().filter_map(|ended| ended.warning(is_observed)).collect()
 }
@@ -102,7 +110,9 @@ pub fn raise(warnings: Vec<Warning>) {
 /// renews all exemptions whose findings still have their fingerprints. `None` where there is none.
 fn collapsed(mut warnings: Vec<Warning>) -> Option<Report> {
     if warnings.len() <= 1 {
-        return warnings.pop().map(|warning| warning.report);
+        let hint = |renewal: &str| format!("If it is still acceptable, run: {renewal}");
+        let with_hint = |one: Warning| Report { hint: hint(&one.renewal), ..one.report };
+        return warnings.pop().map(with_hint);
     }
     let count = warnings.len();
     let details = warnings.iter().map(|Warning { report, .. }| {
@@ -110,7 +120,7 @@ fn collapsed(mut warnings: Vec<Warning>) -> Option<Report> {
     });
     let detail = details.collect::<Vec<String>>().join("\n");
     let (same, others): (Vec<_>, Vec<_>) = warnings.into_iter().partition(|one| one.is_same);
-    let hints = renewed(same).into_iter().chain(others.into_iter().map(|one| one.report.hint));
+    let hints = renewed(&same).into_iter().chain(others.iter().map(Warning::renewal));
     Some(Report {
         message: format!("{count} exemptions no longer apply"),
         detail,
@@ -118,16 +128,23 @@ fn collapsed(mut warnings: Vec<Warning>) -> Option<Report> {
     })
 }
 
+impl Warning {
+    /// Returns the HINT that renews this exemption, one of several.
+    fn renewal(&self) -> String {
+        format!("If exemption {} is still acceptable, run: {}", self.id, self.renewal)
+    }
+}
+
 /// Returns the HINT that renews exemptions by their rows of `ops.v_exemptions`.
-fn renewed(mut same: Vec<Warning>) -> Option<String> {
+fn renewed(same: &[Warning]) -> Option<String> {
     if same.len() <= 1 {
-        return same.pop().map(|one| one.report.hint);
+        return same.first().map(Warning::renewal);
     }
     let ids: Vec<String> = same.iter().map(|one| one.id.to_string()).collect();
     Some(format!(
-        "If these {} are still acceptable, run: SELECT ops.exempt(fingerprint, reason, \
+        "If exemptions {} are still acceptable, run: SELECT ops.exempt(fingerprint, reason, \
          expires_at) FROM ops.v_exemptions WHERE id IN ({});",
-        ids.len(),
+        listed(&ids),
         ids.join(", ")
     ))
 }
@@ -142,16 +159,21 @@ fn existed(changed: &Changed, then: &State) -> bool {
 }
 
 /// The names of changed objects, with their names before the transaction: schema and name, quoted.
-type Renamed = HashMap<String, Option<String>>;
+type Definitions = HashMap<String, Option<String>>;
 
 /// What a transaction has given another name or definition.
 struct Redefined {
-    objects: Renamed,
+    objects: Definitions,
     /// The earlier and the new name of each renamed schema, quoted.
     schemas: Vec<(String, String)>,
 }
 
 impl Redefined {
+    /// Whether there is nothing.
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.schemas.is_empty()
+    }
+
     /// Whether the name of an object, or a pattern, is one of those before or after the
     /// transaction.
     fn concerns(&self, name: &str) -> bool {
@@ -194,9 +216,9 @@ fn renamed_schemas(changed: &[Changed], then: &State, now: &State) -> Vec<(Strin
 }
 
 /// Returns the changed objects that exemptions are based on and whose definition differs.
-fn redefined(changed: &[Changed], current: &Current<'_>, then: &State, now: &State) -> Renamed {
+fn redefined(changed: &[Changed], current: &Current<'_>, then: &State, now: &State) -> Definitions {
     let basis = current.basis();
-    let mut redefined = Renamed::new();
+    let mut redefined = Definitions::new();
     for one in changed {
         let (object, class, oid) = match *one {
             Changed::Relation(oid) => (ObjectId::Relation(oid), catalog::PG_CLASS, oid),
@@ -223,8 +245,8 @@ struct Ended<'a> {
     exemption: &'a Exemption,
     /// The findings that are reported again.
     findings: Vec<&'a Finding>,
-    /// The name that its object had before the transaction, where it has another one now.
-    earlier: Option<String>,
+    /// What the transaction has renamed, as a sentence, where that is why.
+    renamed: Option<String>,
 }
 
 /// Returns the exemptions that have ended, by number. They are still about their findings, unless
@@ -252,15 +274,50 @@ fn ended<'a>(
             None => earlier.as_ref().and_then(|earlier| current.of_name(finding, earlier)),
         };
         let Some(exemption) = exemption else { continue };
-        let new = Ended { exemption, findings: vec![], earlier };
+        let renamed = earlier.map(|was| {
+            let (was, is) = (printable(&was), printable(name));
+            format!("This transaction has changed the name {was} to {is}.")
+        });
+        let new = Ended { exemption, findings: vec![], renamed };
         ended.entry(exemption.id).or_insert(new).findings.push(finding);
     }
     ended
 }
 
+/// Adds the exemptions that covered a finding which has another fingerprint now, because a column,
+/// a policy or a role is renamed: `earlier` and `later` are the findings before and after that.
+fn add_renamed<'a>(
+    ended: &mut BTreeMap<i32, Ended<'a>>,
+    current: &'a Current<'_>,
+    renamed: &Renamed,
+    [earlier, later]: [&'a [Finding]; 2],
+    then: &State,
+) {
+    if renamed.is_empty() {
+        return;
+    }
+    let fingerprints = |all: &'a [Finding]| -> HashSet<&'a str> {
+        all.iter().map(|finding| finding.fingerprint.as_str()).collect()
+    };
+    let (known, left) = (fingerprints(earlier), fingerprints(later));
+    let gone: Vec<&Finding> =
+        earlier.iter().filter(|f| !left.contains(f.fingerprint.as_str())).collect();
+    let new = later.iter().filter(|f| !known.contains(f.fingerprint.as_str()));
+    for finding in new.filter(|finding| current.about(finding).is_none()) {
+        interrupts();
+        let Some(was) = gone.iter().find(|was| renamed.is_same(was, finding)) else { continue };
+        let Some((exemption, _)) = current.about(was) else { continue };
+        if applied(exemption, was, then) {
+            let renamed = Some(renamed.sentence(was, finding));
+            let new = Ended { exemption, findings: vec![], renamed };
+            ended.entry(exemption.id).or_insert(new).findings.push(finding);
+        }
+    }
+}
+
 impl Ended<'_> {
     fn warning(&self, is_observed: bool) -> Option<Warning> {
-        let Self { exemption, findings, earlier } = self;
+        let Self { exemption, findings, renamed } = self;
         let finding = findings.first()?;
         let object_type = finding.object.type_in_message();
         let message = format!(
@@ -269,12 +326,8 @@ impl Ended<'_> {
             exemption.rule,
             printable(&exemption.object)
         );
-        let why = match earlier {
-            Some(earlier) => format!(
-                "This transaction has changed the name {} to {}.",
-                printable(earlier),
-                printable(object_name(&finding.object.identity))
-            ),
+        let why = match renamed {
+            Some(renamed) => renamed.clone(),
             None => format!(
                 "It is based on the definition of {object_type} {}, which this transaction has \
                  changed.",
@@ -284,13 +337,11 @@ impl Ended<'_> {
         let report = Report {
             message,
             detail: format!("{why} The audit reports again: {}", finding.detail),
-            hint: format!(
-                "If it is still acceptable, run: {}",
-                renewal(exemption, findings).join(" ")
-            ),
+            ..Report::default()
         };
+        let renewal = renewal(exemption, findings).join(" ");
         let is_same =
             findings.iter().all(|f| exemption.fingerprint.as_ref() == Some(&f.fingerprint));
-        Some(Warning { id: exemption.id, report, is_same, is_observed })
+        Some(Warning { id: exemption.id, report, renewal, is_same, is_observed })
     }
 }

@@ -22,6 +22,7 @@ mod inherited;
 mod plan;
 mod reasons;
 mod rejection;
+mod renamed;
 mod scope;
 mod snapshots;
 mod through;

@@ -92,7 +92,7 @@ fn notice_says_what_is_missing_what_does_not_expire_and_what_is_back() {
     let missing = |object: &str| {
         format!(
             "DETAIL:  There is no object \"{object}\" now. The exemption applies to one that is \
-             created later.\n"
+             created later or gets this name.\n"
         )
     };
     assert_eq!(
@@ -876,6 +876,66 @@ fn guard_warns_once_in_the_transaction_that_ends_an_exemption() {
     // A rolled back change ends nothing.
     let rolled_back = "BEGIN; ALTER TABLE public.judgments ADD COLUMN z int; ROLLBACK";
     assert_eq!(warnings(rolled_back), [""; 0]);
+}
+
+/// Runs a statement with psql. Returns the messages.
+fn messages(cluster: &Cluster, sql: &str) -> String {
+    let output = cluster.client_program("psql", &["-X", "-q", "-d", "app", "-c", sql]);
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn renamed_policy_column_or_role_ends_an_exemption_with_a_warning() {
+    // Only with a preloaded library does the guard see ALTER ROLE.
+    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
+    let client = &mut cluster.guarded_document("app");
+    attempt(
+        client,
+        "SET dragonfly_guard.mode = off; CREATE ROLE stranger;
+         CREATE POLICY mine ON public.judgments FOR DELETE TO anon USING (true);
+         GRANT UPDATE (name) ON public.plaintiffs TO anon;
+         GRANT SELECT ON public.plaintiff_tasks TO stranger;
+         RESET dragonfly_guard.mode",
+    )
+    .unwrap();
+    let version = "SELECT FROM ops.declare('SET contract.rules.column_privileges.guard = audit', \
+                   note => 'A rename must not be rejected')";
+    attempt(client, version).unwrap();
+    let visible = "SELECT rule || ' ' || coalesce(role_name, '') \
+                   FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
+    let known = column(client, visible);
+    assert!(known.len() >= 3, "{known:?}");
+    let accept = "SELECT ops.exempt(fingerprint, 'Accepted') \
+                  FROM ops.audit_security(min_severity => 'warning')";
+    attempt(client, accept).unwrap();
+    let by_role = "SELECT ops.exempt(rule => 'undeclared_role_privileges', object => '*', \
+                   role_name => 'Odd \"role', reason => 'By pattern')";
+    for (rename, renamed) in [
+        (
+            "ALTER POLICY mine ON public.judgments RENAME TO \"Mine, too\"",
+            "policy mine on public.judgments to \"Mine, too\" on public.judgments",
+        ),
+        (
+            "ALTER TABLE public.plaintiffs RENAME name TO title",
+            "column \"name\" of public.plaintiffs to \"title\"",
+        ),
+        ("ALTER ROLE stranger RENAME TO \"Odd \"\"role\"", "role \"stranger\" to \"Odd \"role\""),
+        ("ALTER ROLE \"Odd \"\"role\" RENAME TO guest", "role \"Odd \"role\" to \"guest\""),
+    ] {
+        let said = messages(&cluster, rename);
+        let expected = format!("This transaction has renamed {renamed}. The audit reports again:");
+        assert!(said.starts_with("WARNING:  ") && said.contains(&expected), "{rename}: {said}");
+        assert!(!column(client, visible).is_empty(), "{rename}");
+        // The HINT renews what has ended.
+        let hints = said.lines().filter_map(|line| line.split_once("still acceptable, run: "));
+        hints.for_each(|(_, renewal)| attempt(client, renewal).unwrap());
+        assert_eq!(column(client, visible), [""; 0], "{rename}: {said}");
+        if rename.starts_with("ALTER ROLE stranger") {
+            attempt(client, "SELECT ops.unexempt(id => max(id)) FROM ops.v_exemptions").unwrap();
+            attempt(client, by_role).unwrap();
+        }
+    }
+    assert_eq!(messages(&cluster, "ALTER ROLE guest CONNECTION LIMIT 3"), "", "no other name");
 }
 
 #[test]

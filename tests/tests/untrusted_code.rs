@@ -1,7 +1,7 @@
 //! Code of a role that the contract does not name, which declared objects execute: the guard
 //! rejects each way to attach it, and the audit reports it.
 
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, with_reason};
 use postgres::Client;
 
 /// A database with a declared table, a declared partitioned table and a declared routine of
@@ -78,7 +78,7 @@ const ATTACHED: [(&str, &str); 21] = [
     (
         "CREATE TYPE app.span AS RANGE (subtype = int, subtype_diff = mal.apart);
          ALTER TABLE app.t ADD s app.span",
-        "A column type of app.t executes function mal.apart(integer,integer)",
+        "A column type of app.t executes function mal.apart(integer, integer)",
     ),
     (
         "CREATE TYPE app.pair AS (a mal.number); ALTER TABLE app.t ADD p app.pair",
@@ -117,6 +117,9 @@ fn code_of_an_undeclared_role_that_a_declared_object_executes_is_rejected_and_re
     for (statements, expected) in ATTACHED {
         let error = attempt(&mut client, statements).expect_err(statements);
         assert!(error.detail.contains(expected), "{statements}: {error:?}");
+        let exempt = "exempt it: SELECT ops.exempt(rule => 'untrusted_code', object => 'app.";
+        assert!(error.hint.contains(exempt), "{statements}: {error:?}");
+        assert!(error.hint.contains("\nOtherwise, read the code. "), "{statements}: {error:?}");
         client
             .batch_execute(&format!("BEGIN; SET LOCAL dragonfly_guard.mode = off; {statements}"))
             .unwrap();
@@ -124,6 +127,18 @@ fn code_of_an_undeclared_role_that_a_declared_object_executes_is_rejected_and_re
         client.batch_execute("ROLLBACK").unwrap();
         assert!(found.iter().any(|f| f.contains(expected)), "{statements}: {found:?}");
     }
+}
+
+#[test]
+fn statement_that_attaches_code_passes_after_the_call_in_the_hint() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster);
+    let (statement, _) = ATTACHED[0];
+    let error = attempt(&mut client, statement).unwrap_err();
+    let (_, call) = error.hint.split_once("exempt it: ").unwrap();
+    attempt(&mut client, &with_reason(call.lines().next().unwrap())).unwrap();
+    attempt(&mut client, statement).unwrap();
+    assert_eq!(column(&mut client, AUDIT), [""; 0]);
 }
 
 #[test]
@@ -141,7 +156,7 @@ fn function_of_a_range_type_in_use_that_is_given_to_an_undeclared_role_is_reject
         .unwrap();
     let error =
         attempt(&mut client, "ALTER FUNCTION app.apart(int, int) OWNER TO mallory").unwrap_err();
-    let expected = "A column type of app.t executes function app.apart(integer,integer)";
+    let expected = "A column type of app.t executes function app.apart(integer, integer)";
     assert!(error.detail.contains(expected), "{error:?}");
 }
 
