@@ -199,9 +199,10 @@ CREATE VIEW ops.contract_history AS
             FROM dragonfly_guard.contract AS c) AS h
    ORDER BY h.id;
 COMMENT ON VIEW ops.contract_history IS
-  'Every contract that has been in force, oldest first: time, user, note, and the first ten '
-  'changes from the one before, one per line. ops.contract(version) returns the contract itself, '
-  'and ops.contract_changes() all changes between two.';
+  'Every contract that has been in force, oldest first: time, session user (the role that logged '
+  'in, whatever SET ROLE says), note, and the first ten changes from the one before, one per line. '
+  'ops.contract(version) returns the contract itself, and ops.contract_changes() all changes '
+  'between two.';
 
 CREATE FUNCTION ops.load_contract(contract pg_catalog.jsonb, note pg_catalog.text DEFAULT NULL)
   RETURNS TABLE (
@@ -658,7 +659,8 @@ COMMENT ON FUNCTION dragonfly_guard.exemptions() IS 'The rows of view ops.v_exem
 CREATE VIEW ops.v_exemptions AS SELECT * FROM dragonfly_guard.exemptions();
 COMMENT ON VIEW ops.v_exemptions IS
   'Every exemption with the findings that it exempts now. status is active, expired, changed '
-  '(the object has changed since then) or withdrawn.';
+  '(the object has changed since then) or withdrawn. exempted_by and withdrawn_by are session '
+  'users, whatever SET ROLE says.';
 
 ---------------------------------------------------------------- drift
 
@@ -741,7 +743,7 @@ CREATE VIEW ops.v_frozen_schemas AS
     FROM dragonfly_guard.frozen_schema AS f
    ORDER BY f.frozen_at, f.label;
 COMMENT ON VIEW ops.v_frozen_schemas IS
-  'The snapshots that ops.freeze_schema() has stored, oldest first.';
+  'The snapshots that ops.freeze_schema() has stored, oldest first. frozen_by is the session user.';
 
 ---------------------------------------------------------------- the guard
 

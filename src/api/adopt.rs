@@ -5,7 +5,7 @@ use super::contract::valid;
 use super::infer::{expires_at, mode, with_inferred};
 use super::{argument, permission, readers};
 use crate::audit;
-use crate::catalog::Own;
+use crate::catalog::{self, Own};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
@@ -15,7 +15,7 @@ use crate::store::exemptions::{Change, Current, New};
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::exemptions::Accepted;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
-use dragonfly_core::infer::summary::{Adoption, CouldBeClient, Line, approval};
+use dragonfly_core::infer::summary::{Adoption, CouldBeClient, Line, approval, may_audit};
 use dragonfly_core::infer::{LeftOut, Mode, ToConfirm, name_deployers, roles_to_confirm};
 use dragonfly_core::sql::{printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -89,6 +89,7 @@ impl Wanted {
         let what = format!("{} would be in force, {place}", named(&adopted.contract));
         let mut lines = vec![Line::new("dry run", what)];
         lines.extend(self.summary(&adopted));
+        lines.push(audits(&adopted.contract));
         lines.extend(approvals(&adopted.contract));
         lines.push(Line::new("next", self.call(is_replaced)));
         lines
@@ -260,6 +261,13 @@ fn next(contract: &Contract) -> String {
         1 => "1 error has to be fixed: SELECT * FROM ops.audit_security();".to_owned(),
         n => format!("{n} errors have to be fixed: SELECT * FROM ops.audit_security();"),
     }
+}
+
+/// Returns who may read the audits: the readers and deployers that exist.
+fn audits(contract: &Contract) -> Line {
+    let base = catalog::base(&State::now()).complete();
+    let reads = |name: &&str| base.role_named(name).is_some_and(|role| !role.superuser);
+    may_audit(&contract.ops_roles().into_keys().filter(reads).collect::<Vec<_>>())
 }
 
 /// Returns who may approve what the guard will reject, and the grant that deployers lack for it.

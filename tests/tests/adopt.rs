@@ -500,6 +500,10 @@ fn owner_that_is_no_superuser_deploys_and_after_one_grant_approves() {
     attempt(client, "CREATE EXTENSION dragonfly_guard").unwrap();
     let call = "SELECT * FROM ops.adopt(dry_run => false)";
     assert_eq!(
+        details(client, "SELECT * FROM ops.adopt()", "audit"),
+        ["superusers, pg_monitor, shop_owner; others: \"permission denied for schema ops\""]
+    );
+    assert_eq!(
         details(client, "SELECT * FROM ops.adopt()", "approve"),
         ["superusers; to allow another role, as a superuser:"]
     );

@@ -106,6 +106,16 @@ pub struct Adoption<'a> {
     pub expires_in: Option<&'a str>,
 }
 
+/// Returns the line about who may read the audits: superusers, and the readers and deployers that
+/// exist. The server rejects any other role before the extension could say why.
+#[must_use]
+pub fn may_audit(readers: &[&str]) -> Line {
+    let who: Vec<String> = readers.iter().map(|name| named(name)).collect();
+    let who: Vec<String> = std::iter::once("superusers".to_owned()).chain(who).collect();
+    let others = "; others: \"permission denied for schema ops\"";
+    Line::new("audit", format!("{}{others}", fitted(&who, WIDTH - others.len())))
+}
+
 /// Returns the lines about who may approve what is rejected: superusers, the deployers that are
 /// `able` to, and the others after a statement of `grants`, of which the first ones are shown.
 #[must_use]
