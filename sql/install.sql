@@ -278,7 +278,8 @@ CREATE FUNCTION ops.audit_security(
 COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_catalog.text,
   pg_catalog.bool) IS
   'Returns every difference between the database and its contract, most severe first. Arguments '
-  'restrict the result: rules by id (ops.security_rules()), schemas by name, min_severity error, '
+  'restrict the result: rules by id (ops.security_rules()), schemas by name (as arrays: '
+  '''{public}''), min_severity error, '
   'warning or info; NULL means all. include_exempted also returns findings that are exempted. '
   'fix is SQL that runs as it stands; what ops.golden_sql() only proposes is a comment in it (not '
   'where the catalog has more than 4,000 relations and routines: there, ask ops.golden_sql()). It '
@@ -357,6 +358,12 @@ COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[], pg_catalog.text) IS
   'declares what exists. What a contract should not permit is omitted and counted in a notice; '
   'ops.audit_contract() of the result lists it. Access that fails is omitted and listed in a '
   'notice. ops.contract_json() prints the result for a file.';
+
+CREATE FUNCTION ops.infer_contract(schemas pg_catalog.text,
+    mode pg_catalog.text DEFAULT 'strict') RETURNS pg_catalog.jsonb
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_infer_contract_text';
+COMMENT ON FUNCTION ops.infer_contract(pg_catalog.text, pg_catalog.text) IS
+  'Like ops.infer_contract(name[]), for the name of one schema, or an array as text.';
 
 CREATE FUNCTION ops.infer_exemptions(contract pg_catalog.jsonb DEFAULT NULL,
     expires_in pg_catalog.interval DEFAULT '90 days')
@@ -519,6 +526,15 @@ COMMENT ON FUNCTION ops.golden_sql(pg_catalog.name[], pg_catalog.text[]) IS
   'to run twice; for those schemas and rules, NULL for all. Proposals that a person has to '
   'complete come last, as comments. undo reverts a step (in reverse order; the guard may have '
   'to be disabled).';
+
+CREATE FUNCTION ops.golden_sql(schemas pg_catalog.text, rules pg_catalog.text[] DEFAULT NULL)
+  RETURNS TABLE (
+    step pg_catalog.int4, rule pg_catalog.text, object pg_catalog.text, why pg_catalog.text,
+      statement pg_catalog.text,
+    reversible pg_catalog.bool, risk pg_catalog.text, undo pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_golden_sql_text';
+COMMENT ON FUNCTION ops.golden_sql(pg_catalog.text, pg_catalog.text[]) IS
+  'Like ops.golden_sql(name[]), for the name of one schema, or an array as text.';
 
 CREATE FUNCTION ops.apply_golden_sql(
     dry_run pg_catalog.bool DEFAULT true, schemas pg_catalog.name[]
@@ -691,12 +707,22 @@ COMMENT ON FUNCTION ops.schema_snapshot(pg_catalog.name[]) IS
   'tables, columns, types, views, routines, policies, grants, triggers. The result can be '
   'stored, or compared in another database.';
 
+CREATE FUNCTION ops.schema_snapshot(schemas pg_catalog.text) RETURNS pg_catalog.jsonb
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_schema_snapshot_text';
+COMMENT ON FUNCTION ops.schema_snapshot(pg_catalog.text) IS
+  'Like ops.schema_snapshot(name[]), for the name of one schema, or an array as text.';
+
 CREATE FUNCTION ops.schema_fingerprint(schemas pg_catalog.name[] DEFAULT NULL)
   RETURNS pg_catalog.text
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_schema_fingerprint';
 COMMENT ON FUNCTION ops.schema_fingerprint(pg_catalog.name[]) IS
   'Returns a hash of ops.schema_snapshot(): equal in two databases exactly when '
   'ops.compare_schema() finds no difference.';
+
+CREATE FUNCTION ops.schema_fingerprint(schemas pg_catalog.text) RETURNS pg_catalog.text
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_schema_fingerprint_text';
+COMMENT ON FUNCTION ops.schema_fingerprint(pg_catalog.text) IS
+  'Like ops.schema_fingerprint(name[]), for the name of one schema, or an array as text.';
 
 CREATE FUNCTION ops.compare_schema(snapshot pg_catalog.jsonb)
   RETURNS TABLE (
@@ -715,6 +741,12 @@ CREATE FUNCTION ops.freeze_schema(
 COMMENT ON FUNCTION ops.freeze_schema(pg_catalog.text, pg_catalog.name[], pg_catalog.bool) IS
   'Stores ops.schema_snapshot() under a label, for ops.check_schema_consistency(); returns its '
   'fingerprint. Requires superuser, or EXECUTE granted on this function.';
+
+CREATE FUNCTION ops.freeze_schema(
+    label pg_catalog.text, schemas pg_catalog.text, replace pg_catalog.bool DEFAULT false)
+  RETURNS pg_catalog.text LANGUAGE c AS 'MODULE_PATHNAME', 'ops_freeze_schema_text';
+COMMENT ON FUNCTION ops.freeze_schema(pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
+  'Like ops.freeze_schema(text, name[]), for the name of one schema, or an array as text.';
 
 CREATE FUNCTION ops.unfreeze_schema(label pg_catalog.text) RETURNS pg_catalog.void
   LANGUAGE c AS 'MODULE_PATHNAME', 'ops_unfreeze_schema';

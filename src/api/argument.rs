@@ -80,6 +80,9 @@ pub fn texts(call: Call, i: usize, name: &str) -> Option<Vec<String>> {
     not_empty(call.texts(i), name)
 }
 
+/// Reads the names in an argument: [`names`] or [`names_in_text`].
+pub type Names = fn(Call, usize, &str) -> Option<Vec<String>>;
+
 /// Returns the names of an array, as [`texts`] does.
 pub fn names(call: Call, i: usize, name: &str) -> Option<Vec<String>> {
     reject_null_elements(call, i, name);

@@ -22,10 +22,19 @@ sql_function!(
     ops_schema_snapshot => schema_snapshot
 );
 fn schema_snapshot(call: Call) -> pg_sys::Datum {
-    json_datum(
-        &serde_json::to_value(current(argument::names(call, 0, "schemas")))
-            .expect("a snapshot is JSON"),
-    )
+    snapshot_datum(&current(argument::names(call, 0, "schemas")))
+}
+
+sql_function!(
+    /// `ops.schema_snapshot(schemas text) RETURNS jsonb`
+    ops_schema_snapshot_text => schema_snapshot_text
+);
+fn schema_snapshot_text(call: Call) -> pg_sys::Datum {
+    snapshot_datum(&current(argument::names_in_text(call, 0, "schemas")))
+}
+
+fn snapshot_datum(snapshot: &Snapshot) -> pg_sys::Datum {
+    json_datum(&serde_json::to_value(snapshot).expect("a snapshot is JSON"))
 }
 
 sql_function!(
@@ -34,6 +43,14 @@ sql_function!(
 );
 fn schema_fingerprint(call: Call) -> pg_sys::Datum {
     text_datum(&current(argument::names(call, 0, "schemas")).fingerprint())
+}
+
+sql_function!(
+    /// `ops.schema_fingerprint(schemas text) RETURNS text`
+    ops_schema_fingerprint_text => schema_fingerprint_text
+);
+fn schema_fingerprint_text(call: Call) -> pg_sys::Datum {
+    text_datum(&current(argument::names_in_text(call, 0, "schemas")).fingerprint())
 }
 
 sql_function!(
@@ -227,6 +244,19 @@ sql_function!(
     ops_freeze_schema => freeze_schema
 );
 fn freeze_schema(call: Call) -> pg_sys::Datum {
+    freeze(call, argument::names)
+}
+
+sql_function!(
+    /// `ops.freeze_schema(label text, schemas text, replace bool DEFAULT false) RETURNS text`
+    ops_freeze_schema_text => freeze_schema_text
+);
+fn freeze_schema_text(call: Call) -> pg_sys::Datum {
+    freeze(call, argument::names_in_text)
+}
+
+/// Freezes the schemas that `names` reads from the arguments.
+fn freeze(call: Call, names: argument::Names) -> pg_sys::Datum {
     permission::check(call);
     let label = argument::text(call, 0, "label");
     let replace = argument::flag(call, 2, "replace");
@@ -243,8 +273,8 @@ fn freeze_schema(call: Call) -> pg_sys::Datum {
         )
     }
     let (own, state) = (&change.own, &change.state);
-    let snapshot =
-        snapshot_of(state, &contract::in_force(state, own), argument::names(call, 1, "schemas"));
+    let wanted = names(call, 1, "schemas");
+    let snapshot = snapshot_of(state, &contract::in_force(state, own), wanted);
     let fingerprint = change.put(&label, &snapshot);
     report_frozen(&label, &snapshot);
     text_datum(&fingerprint)

@@ -34,8 +34,19 @@ sql_function!(
     ops_infer_contract => infer_contract
 );
 fn infer_contract(call: Call) -> pg_sys::Datum {
+    inferred(call, argument::names(call, 0, "schemas"))
+}
+
+sql_function!(
+    /// `ops.infer_contract(schemas text, mode text DEFAULT 'strict') RETURNS jsonb`
+    ops_infer_contract_text => infer_contract_text
+);
+fn infer_contract_text(call: Call) -> pg_sys::Datum {
+    inferred(call, argument::names_in_text(call, 0, "schemas"))
+}
+
+fn inferred(call: Call, schemas: Option<Vec<String>>) -> pg_sys::Datum {
     let mode = mode(call, 1);
-    let schemas = argument::names(call, 0, "schemas");
     let installation = Installation::now();
     with_inferred(&installation, schemas, mode, |cx, inferred| {
         let Inferred { contract, left_out: failing } = inferred;

@@ -24,7 +24,20 @@ sql_function!(
     ops_golden_sql => golden_sql
 );
 fn golden_sql(call: Call) -> pg_sys::Datum {
-    let (schemas, rules) = (argument::names(call, 0, "schemas"), argument::texts(call, 1, "rules"));
+    steps(call, argument::names)
+}
+
+sql_function!(
+    /// `ops.golden_sql(schemas text, rules text[] DEFAULT NULL)`, with the same columns
+    ops_golden_sql_text => golden_sql_text
+);
+fn golden_sql_text(call: Call) -> pg_sys::Datum {
+    steps(call, argument::names_in_text)
+}
+
+/// Returns the plan for the schemas that `names` reads from the arguments.
+fn steps(call: Call, names: argument::Names) -> pg_sys::Datum {
+    let (schemas, rules) = (names(call, 0, "schemas"), argument::texts(call, 1, "rules"));
     let Planned { plan, .. } = plan(&Filter::about(rules, schemas));
     call.table(plan.steps.into_iter().zip(1..).map(|(step, number)| row(step, number)))
 }

@@ -391,6 +391,42 @@ fn one_schema_is_named_as_a_text_and_several_as_an_array() {
 }
 
 #[test]
+fn every_function_whose_first_filter_is_schemas_takes_a_text() {
+    let cluster = Cluster::start();
+    let client = &mut cluster.guarded_document("app");
+    for (function, as_array) in [
+        ("ops.infer_contract(@)", "ops.infer_contract(ARRAY['public'])"),
+        (
+            "(SELECT count(*) FROM ops.golden_sql(@))",
+            "(SELECT count(*) FROM ops.golden_sql('{public}'))",
+        ),
+        ("ops.schema_snapshot(@)", "ops.schema_snapshot(ARRAY['public'])"),
+        ("ops.schema_fingerprint(@)", "ops.schema_fingerprint(ARRAY['public'])"),
+        ("ops.freeze_schema('a', @, replace => true)", "ops.schema_fingerprint(ARRAY['public'])"),
+    ] {
+        let expected = column(client, &format!("SELECT {as_array}::text"));
+        for schemas in ["'public'", "schemas => 'public'", "'{public}'", "'public'::text"] {
+            let call = function.replace('@', schemas);
+            assert_eq!(column(client, &format!("SELECT {call}::text")), expected, "{call}");
+        }
+        let call = function.replace('@', "'nowhere'");
+        let error = attempt(client, &format!("SELECT {call}")).unwrap_err();
+        assert_eq!(error.message, "unrecognized schema \"nowhere\"", "{call}");
+    }
+    // Without schemas, and with NULL, they are as before.
+    for call in [
+        "ops.schema_fingerprint()",
+        "ops.schema_fingerprint(NULL)",
+        "ops.schema_fingerprint(schemas => NULL)",
+    ] {
+        let all = column(client, "SELECT ops.schema_fingerprint(NULL::name[])");
+        assert_eq!(column(client, &format!("SELECT {call}")), all, "{call}");
+    }
+    attempt(client, "SELECT FROM ops.golden_sql(rules => '{rls_disabled}')").unwrap();
+    attempt(client, "SELECT ops.freeze_schema('b')").unwrap();
+}
+
+#[test]
 fn schema_that_is_created_later_is_reported_where_a_client_can_use_it() {
     let cluster = Cluster::start();
     let client = &mut SHOP.start(&cluster);

@@ -801,3 +801,24 @@ fn database_of_the_example_conforms_to_its_contract() {
 
 /// The differences between the example and the contract inferred from its database.
 const EXAMPLE_DECISIONS: [&str; 1] = ["- $schema: ../reference/contract.schema.json"];
+
+#[test]
+fn history_names_the_session_user_whatever_the_current_user_is() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("users");
+    attempt(
+        &mut client,
+        "CREATE ROLE lead SUPERUSER; SET ROLE lead;
+         SELECT FROM ops.declare('CREATE SCHEMA more', note => 'As another role');
+         SELECT ops.exempt(rule => 'rls_disabled', object => '*', reason => 'As another role');
+         SELECT ops.freeze_schema('a'); SELECT ops.unexempt(id => 1); RESET ROLE",
+    )
+    .unwrap();
+    let users = "SELECT loaded_by::text FROM ops.contract_history
+        UNION ALL SELECT exempted_by FROM ops.v_exemptions
+        UNION ALL SELECT withdrawn_by FROM ops.v_exemptions
+        UNION ALL SELECT frozen_by FROM ops.v_frozen_schemas";
+    let mut found = column(&mut client, users);
+    found.dedup();
+    assert_eq!(found, [SUPERUSER]);
+}

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 59] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 64] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -117,13 +117,28 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 59] = [
         Some("ops_freeze_schema"),
         false,
     ),
+    (
+        "ops",
+        "freeze_schema",
+        "pg_catalog.text,pg_catalog.text,boolean",
+        Some("ops_freeze_schema_text"),
+        false,
+    ),
     ("ops", "golden_sql", "pg_catalog.name[],pg_catalog.text[]", Some("ops_golden_sql"), false),
+    ("ops", "golden_sql", "pg_catalog.text,pg_catalog.text[]", Some("ops_golden_sql_text"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     (
         "ops",
         "infer_contract",
         "pg_catalog.name[],pg_catalog.text",
         Some("ops_infer_contract"),
+        false,
+    ),
+    (
+        "ops",
+        "infer_contract",
+        "pg_catalog.text,pg_catalog.text",
+        Some("ops_infer_contract_text"),
         false,
     ),
     ("ops", "infer_exemptions", "pg_catalog.jsonb,interval", Some("ops_infer_exemptions"), false),
@@ -154,7 +169,9 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 59] = [
         false,
     ),
     ("ops", "schema_fingerprint", "pg_catalog.name[]", Some("ops_schema_fingerprint"), false),
+    ("ops", "schema_fingerprint", "pg_catalog.text", Some("ops_schema_fingerprint_text"), false),
     ("ops", "schema_snapshot", "pg_catalog.name[]", Some("ops_schema_snapshot"), false),
+    ("ops", "schema_snapshot", "pg_catalog.text", Some("ops_schema_snapshot_text"), false),
     ("ops", "security_definer_functions", "", Some("ops_security_definer_functions"), false),
     ("ops", "security_rules", "", Some("ops_security_rules"), false),
     ("ops", "try_migration", "pg_catalog.text", Some("ops_try_migration"), false),
