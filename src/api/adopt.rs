@@ -2,7 +2,7 @@
 //! that remains.
 
 use super::contract::valid;
-use super::infer::{expires_at, mode, with_inferred};
+use super::infer::{expires_at, mode, reject_without_objects, with_inferred};
 use super::{argument, permission, readers};
 use crate::audit;
 use crate::catalog::{self, Own};
@@ -132,6 +132,7 @@ impl Wanted {
     fn inferred(&self, installation: &Installation) -> Adopted {
         let Installation { state, own, .. } = installation;
         with_inferred(installation, self.schemas.clone(), self.mode, |cx, inferred| {
+            reject_without_objects(self.schemas.as_deref().unwrap_or_default(), cx.snapshot);
             let mut contract = inferred.contract;
             if let Some(name) = &self.name {
                 contract.name.clone_from(name);

@@ -79,9 +79,6 @@ pub(super) fn with_inferred<T>(
         schemas.map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
     let snapshot = catalog::full(state, &seed, own);
-    if schemas.iter().any(|name| name == FUNCTIONS_SCHEMA) {
-        reject_without_objects(&snapshot, FUNCTIONS_SCHEMA);
-    }
     let access = Access::new(&snapshot);
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let ask = |cx: &Context<'_>, accesses| {
@@ -128,8 +125,13 @@ fn user_schemas(base: &Contract, present: &Snapshot) -> Vec<String> {
 /// The schema with the functions of the extension. It is described only if it is asked for.
 const FUNCTIONS_SCHEMA: &str = extension::API_SCHEMA;
 
-/// Raises an error where a schema has no relation and no routine but those of extensions.
-fn reject_without_objects(snapshot: &Snapshot, name: &str) {
+/// Raises an error where the schema with the functions of the extension is asked for, and has no
+/// relation and no routine but those of extensions.
+pub(super) fn reject_without_objects(schemas: &[String], snapshot: &Snapshot) {
+    let name = FUNCTIONS_SCHEMA;
+    if !schemas.iter().any(|wanted| wanted == name) {
+        return;
+    }
     let Some(oid) = snapshot.schema_named(name).map(|schema| schema.oid) else { return };
     let (relations, routines) = (&snapshot.relation_extension, &snapshot.routine_extension);
     let has_relation =

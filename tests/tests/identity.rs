@@ -181,7 +181,7 @@ fn argument_types_of_the_contract_are_compared_by_meaning() {
         .unwrap();
     assert_eq!(findings(&mut client), [""; 0]);
     let missing = message(&mut client, "DROP FUNCTION app.n");
-    assert!(missing.is_some_and(|m| m.contains("app.n(INT8,varchar(9))")));
+    assert!(missing.is_some_and(|m| m.contains("app.n(INT8, varchar(9))")));
 }
 
 /// The earlier state of a policy contains functions and operators that the transaction has dropped.
