@@ -891,10 +891,10 @@ fn renamed_policy_column_or_role_ends_an_exemption_with_a_warning() {
     let client = &mut cluster.guarded_document("app");
     attempt(
         client,
-        "SET dragonfly_guard.mode = off; CREATE ROLE stranger;
+        "SET dragonfly_guard.mode = off; CREATE ROLE bystander;
          CREATE POLICY mine ON public.judgments FOR DELETE TO anon USING (true);
          GRANT UPDATE (name) ON public.plaintiffs TO anon;
-         GRANT SELECT ON public.plaintiff_tasks TO stranger;
+         GRANT SELECT ON public.plaintiff_tasks TO bystander;
          RESET dragonfly_guard.mode",
     )
     .unwrap();
@@ -919,7 +919,7 @@ fn renamed_policy_column_or_role_ends_an_exemption_with_a_warning() {
             "ALTER TABLE public.plaintiffs RENAME name TO title",
             "column \"name\" of public.plaintiffs to \"title\"",
         ),
-        ("ALTER ROLE stranger RENAME TO \"Odd \"\"role\"", "role \"stranger\" to \"Odd \"role\""),
+        ("ALTER ROLE bystander RENAME TO \"Odd \"\"role\"", "role \"bystander\" to \"Odd \"role\""),
         ("ALTER ROLE \"Odd \"\"role\" RENAME TO guest", "role \"Odd \"role\" to \"guest\""),
     ] {
         let said = messages(&cluster, rename);
@@ -930,7 +930,7 @@ fn renamed_policy_column_or_role_ends_an_exemption_with_a_warning() {
         let hints = said.lines().filter_map(|line| line.split_once("still acceptable, run: "));
         hints.for_each(|(_, renewal)| attempt(client, renewal).unwrap());
         assert_eq!(column(client, visible), [""; 0], "{rename}: {said}");
-        if rename.starts_with("ALTER ROLE stranger") {
+        if rename.starts_with("ALTER ROLE bystander") {
             attempt(client, "SELECT ops.unexempt(id => max(id)) FROM ops.v_exemptions").unwrap();
             attempt(client, by_role).unwrap();
         }

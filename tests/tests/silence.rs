@@ -24,6 +24,8 @@ const NULL_HAS_A_MEANING: &[&str] = &[
     "exempt(role_name)",
     "explain_access(privilege)",
     "explain_access(authenticator)",
+    "explain_policy(policy)",
+    "explain_policy(role)",
     "fix_schema_cache(authenticator)",
     "freeze_schema(schemas)",
     "golden_sql(schemas)",
@@ -63,6 +65,8 @@ fn valid(function: &str, argument: &str, kind: &str) -> String {
         "mode" => "strict",
         "role" | "role_name" | "authenticator" => "anon",
         "object" => "public.t",
+        "table" => "public.limited",
+        "policy" => "p",
         "privilege" => "SELECT",
         "label" if function == "unfreeze_schema" => "frozen",
         "label" if function == "check_schema_consistency" => "frozen",
@@ -171,6 +175,9 @@ fn argument_that_says_nothing_is_an_error_in_every_function() {
         .batch_execute(
             "CREATE ROLE anon; CREATE ROLE postgres; CREATE TABLE public.t (id int);
              CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             CREATE TABLE public.limited (id int);
+             ALTER TABLE public.limited ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON public.limited TO postgres USING (id > 0);
              SELECT ops.freeze_schema('frozen')",
         )
         .unwrap();
@@ -209,6 +216,9 @@ fn function_with_valid_arguments_is_no_error() {
         .batch_execute(
             "CREATE ROLE anon; CREATE ROLE postgres; CREATE TABLE public.t (id int);
              CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             CREATE TABLE public.limited (id int);
+             ALTER TABLE public.limited ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON public.limited TO postgres USING (id > 0);
              SELECT ops.freeze_schema('frozen')",
         )
         .unwrap();

@@ -93,6 +93,7 @@ const FITS_WRAPPED: &[(&str, &str)] = &[
     ("contract_history", "SELECT * FROM ops.contract_history"),
     ("doctor", "SELECT * FROM ops.doctor()"),
     ("explain_access", "SELECT * FROM ops.explain_access('anon', 'public.judgments')"),
+    ("explain_policy", "SELECT * FROM ops.explain_policy('public.judgments')"),
     ("fix_schema_cache", "SELECT * FROM ops.fix_schema_cache()"),
     ("golden_sql", "SELECT * FROM ops.golden_sql()"),
     ("guard_status", "SELECT * FROM ops.guard_status()"),
