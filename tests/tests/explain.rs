@@ -253,7 +253,7 @@ fn explain_access_accepts_names_as_users_write_them() {
             .to_owned()
     };
     let total =
-        "EXECUTE on function api.total(api.\"Kind (1)\",numeric,timestamp with time zone[])";
+        "EXECUTE on function api.total(api.\"Kind (1)\", numeric, timestamp with time zone[])";
     for (object, found) in [
         ("api.total", "SELECT on table api.total"),
         ("table api.total", "SELECT on table api.total"),
