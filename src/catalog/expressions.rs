@@ -50,6 +50,7 @@ pub struct Mentioned<'a> {
     checks: Known<Oid, Rc<Vec<stored::Expression>>>,
     writes: Known<(Oid, Oid, Command), Option<Rc<Writable>>>,
     references: Known<Oid, Rc<Vec<Reference>>>,
+    unique_keys: Known<Oid, Rc<Vec<BTreeSet<i16>>>>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -59,7 +60,7 @@ impl<'a> Mentioned<'a> {
     pub fn in_state(state: &'a State) -> Self {
         let (functions, views, columns, reads) = Default::default();
         let (names, column_names, checks, defaults, texts) = Default::default();
-        let (writes, references) = Default::default();
+        let (writes, references, unique_keys) = Default::default();
         Self {
             state,
             functions,
@@ -73,6 +74,7 @@ impl<'a> Mentioned<'a> {
             checks,
             writes,
             references,
+            unique_keys,
         }
     }
 
@@ -390,6 +392,11 @@ impl<'a> Mentioned<'a> {
         Some(Rc::new(Writable { columns, policies }))
     }
 
+    fn all_column_names(&self, relation: Oid) -> Rc<HashMap<i16, String>> {
+        let read = || objects::numbered_columns(self.state, relation).into_iter().collect();
+        once(&self.column_names, relation, || Rc::new(read()))
+    }
+
     fn read_references(&self, relation: Oid) -> Vec<Reference> {
         let table = Table::open(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
@@ -546,8 +553,15 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn column_name(&self, relation: Oid, number: i16) -> Option<String> {
-        let read = || objects::numbered_columns(self.state, relation).into_iter().collect();
-        once(&self.column_names, relation, || Rc::new(read())).get(&number).cloned()
+        self.all_column_names(relation).get(&number).cloned()
+    }
+
+    fn has_column(&self, relation: Oid, name: &str) -> bool {
+        self.all_column_names(relation).values().any(|known| known == name)
+    }
+
+    fn unique_keys(&self, relation: Oid) -> Rc<Vec<BTreeSet<i16>>> {
+        once(&self.unique_keys, relation, || Rc::new(objects::unique_keys(self.state, relation)))
     }
 
     fn role_name(&self, role: Oid) -> Option<String> {

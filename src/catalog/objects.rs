@@ -10,7 +10,7 @@ use dragonfly_core::catalog::{
     PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
 };
 use pgrx::pg_sys;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 
 /// `pg_depend.deptype` of a member of an extension.
@@ -471,6 +471,20 @@ pub fn computed_columns(state: &State, relation: Oid) -> HashSet<String> {
 /// Returns the columns of the primary key, or of another unique index on columns alone, that an
 /// INSERT can name in ON CONFLICT; `None` where there is none.
 pub fn unique_key(state: &State, relation: Oid) -> Option<Vec<String>> {
+    let (_, key) = usable_keys(state, relation).into_iter().min()?;
+    let mut names: HashMap<i16, String> = numbered_columns(state, relation).into_iter().collect();
+    key.iter().map(|number| names.remove(number)).collect()
+}
+
+/// Returns the columns of each unique key of a table.
+pub fn unique_keys(state: &State, relation: Oid) -> Vec<BTreeSet<i16>> {
+    let keys = usable_keys(state, relation).into_iter();
+    keys.map(|(_, key)| key.into_iter().collect()).collect()
+}
+
+/// Returns the unique indexes of a table on columns alone, the primary key as false, with the
+/// numbers of their columns.
+fn usable_keys(state: &State, relation: Oid) -> Vec<(bool, Vec<i16>)> {
     let index = Table::open(oids::PG_INDEX);
     let column = |name| index.column(name);
     let (on, is_unique, is_primary) =
@@ -487,15 +501,7 @@ pub fn unique_key(state: &State, relation: Oid) -> Option<Vec<String>> {
             found.push((!row.bool(is_primary), key));
         }
     });
-    let (_, key) = found.into_iter().min()?;
-    let table = Table::open(oids::PG_ATTRIBUTE);
-    let (owner, name, number) =
-        (table.column("attrelid"), table.column("attname"), table.column("attnum"));
-    let mut names = HashMap::new();
-    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
-        names.insert(row.int(number) as i16, row.name(name));
-    });
-    key.iter().map(|number| names.remove(number)).collect()
+    found
 }
 
 /// Records which roles own objects in which schemas. Many consecutive rows agree, so that the last

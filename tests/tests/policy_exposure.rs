@@ -27,7 +27,7 @@ const APPLICATION: &str = "
     CREATE POLICY own ON app.members FOR SELECT TO authenticated
         USING (user_id = (SELECT auth.uid()));
     CREATE TABLE app.tenants (id int PRIMARY KEY, public boolean NOT NULL);
-    CREATE TABLE app.admins (user_id uuid PRIMARY KEY);
+    CREATE TABLE app.admins (user_id uuid PRIMARY KEY, is_active boolean);
     CREATE TABLE app.hidden (tenant int); ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY;
     CREATE TABLE app.secret (tenant int);
     CREATE TABLE app.loop (id int, tenant int); ALTER TABLE app.loop ENABLE ROW LEVEL SECURITY;
@@ -119,9 +119,10 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("auth.jwt() -> 'app_metadata' ->> 'role' = 'admin'", "privileged "),
     ("(auth.jwt() -> 'app_metadata' -> 'roles') ? 'admin'", "privileged "),
     ("auth.jwt() -> 'app_metadata' @> '{\"role\": \"admin\"}'", "privileged "),
+    ("EXISTS (SELECT FROM app.admins WHERE user_id = auth.uid() AND is_active)", "privileged "),
     (
         "EXISTS (SELECT FROM app.members WHERE user_id = auth.uid() AND role = 'admin')",
-        "privileged ",
+        "lookup_uncorrelated ",
     ),
     // Every row, or none.
     ("owner = auth.uid() OR true", "always_true "),
@@ -183,6 +184,7 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("app.nulls(owner, editor)", "tied owner"),
     // Values of the session in functions and containers that are the same for several callers.
     ("auth.jwt() @> '{\"app_metadata\": {}}'", "opaque "),
+    ("auth.jwt() -> 'app_metadata' @> '{}'", "ignores_row "),
     ("auth.jwt() ->> 'aud' = 'authenticated'", "ignores_row "),
     ("(auth.jwt() -> 'app_metadata') ? 'provider'", "ignores_row "),
     ("(auth.jwt() - 'app_metadata') -> 'user_metadata' ->> 'x' = status", "opaque status"),

@@ -30,6 +30,10 @@ pub trait Catalog {
     fn references(&self, _relation: Oid) -> Rc<Vec<Reference>> {
         Rc::default()
     }
+    /// Returns the columns of each unique key of a table.
+    fn unique_keys(&self, _relation: Oid) -> Rc<Vec<BTreeSet<i16>>> {
+        Rc::default()
+    }
     /// Whether a role may call a function.
     fn may_execute(&self, _role: Oid, _function: Oid) -> bool {
         true
@@ -49,6 +53,10 @@ pub trait Catalog {
     /// Returns the name of a column.
     fn column_name(&self, _relation: Oid, _number: i16) -> Option<String> {
         None
+    }
+    /// Whether a relation has a column of this name.
+    fn has_column(&self, _relation: Oid, _name: &str) -> bool {
+        false
     }
     /// Returns the name of a role.
     fn role_name(&self, _role: Oid) -> Option<String> {

@@ -144,7 +144,9 @@ impl<'a> Way<'a> {
             };
             let is_of_caller = |parts: &Parts| {
                 self.untrusted_column(parts).is_none()
-                    && parts.row().is_some_and(|row| ties.lookups.contains(&row))
+                    && parts.row().is_some_and(|row| {
+                        ties.lookups.contains(&row) && !self.is_for_another_row(row)
+                    })
             };
             let is_asked = match literal {
                 Literal::Compare(Comparison::Equal, ..) | Literal::Holds(_, true) => true,
@@ -154,6 +156,32 @@ impl<'a> Way<'a> {
             };
             is_asked && parts.iter().any(|parts| is_trusted(parts) || is_of_caller(parts))
         })
+    }
+
+    /// Whether a row of a lookup says something of other rows than the checked one: a column of its
+    /// key has the name of a column of that row, and nothing is asked of it. A member of any tenant
+    /// is none of each.
+    fn is_for_another_row(&self, row: Row) -> bool {
+        let catalog = self.inspector.catalog;
+        let (Some(lookup), Some(table)) = (self.relation_of(row), self.relation_of(Row::CHECKED))
+        else {
+            return false;
+        };
+        let asked: BTreeSet<i16> = self
+            .parts
+            .iter()
+            .filter(|(literal, _)| !matches!(literal, Literal::NotNull(_)))
+            .flat_map(|(_, parts)| parts.iter().flat_map(|of| of.columns_of(row)))
+            .collect();
+        let is_missing = |number: &i16| {
+            let name = catalog.column_name(lookup, *number);
+            !asked.contains(number) && name.is_some_and(|name| catalog.has_column(table, &name))
+        };
+        let keys = catalog.unique_keys(lookup);
+        // A key that is asked for as a whole is the one of its row.
+        let has_whole_key = keys.iter().any(|key| key.is_subset(&asked));
+        let about = keys.iter().filter(|key| !key.is_disjoint(&asked));
+        !has_whole_key && about.flatten().any(is_missing)
     }
 
     fn is_trusted(&self, of: &Identity) -> bool {

@@ -596,6 +596,10 @@ impl Reader<'_> {
                     let by = Membership { operator, collation, shape };
                     return condition(pairs(&a, &b, &mut |a, b| match (a, b) {
                         (Some(a), Some(b)) if a == b && self.has_no_nulls(a) => Formula::TRUE,
+                        // Every document contains one without keys.
+                        (Some(a), Some(b)) if shape == Shape::Contains && self.is_empty(b) => {
+                            Formula::Compare(Comparison::Equal, a, a)
+                        }
                         (Some(a), Some(b)) => Formula::Member(by, self.asked_claim(shape, a, b), b),
                         _ => Formula::NULL,
                     }));
@@ -618,6 +622,15 @@ impl Reader<'_> {
             }
             _ => self.unknown("an operator", is_boolean(whole)),
         }
+    }
+
+    /// Whether a term is a document without keys or elements: there is nothing behind the headers
+    /// of the value and of the document.
+    fn is_empty(&self, term: TermId) -> bool {
+        matches!(
+            self.terms.as_constant(term),
+            Some(Constant::Other(types::JSONB, bytes)) if bytes.len() <= 8
+        )
     }
 
     /// Whether a term is an array whose elements are never null.
