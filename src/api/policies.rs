@@ -58,9 +58,9 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
             vec![role.unwrap_or_else(|| unknown_argument("role", name, &known())).oid]
         }
     };
-    let policies = catalog::policy_names(&state, relation);
-    if let Some(name) = policy.filter(|name| !policies.iter().any(|known| known == name)) {
-        let known: Vec<&str> = policies.iter().map(String::as_str).collect();
+    let policies = catalog::stored_policies(&state, relation);
+    let known: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+    if let Some(name) = policy.filter(|name| !known.contains(name)) {
         unknown_argument("policy", name, &known)
     }
     if !catalog::has_row_security(&state, relation) {
@@ -74,10 +74,12 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
         .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
     }
     let identities = Identities::of_platforms();
-    let exposures = catalog::exposures(&state, &identities, relation, &roles);
-    let exempt = roles.iter().filter(|role| !catalog::has_active_policies(**role, relation));
-    let mut rows: Vec<Vec<Value>> = exempt.map(|role| exempt_row(&snapshot, *role)).collect();
-    for found in exposures.iter().filter(|e| policy.is_none_or(|name| e.policy == name)) {
+    let is_limited = |role: &Oid| catalog::has_active_policies(*role, relation);
+    let (limited, exempt): (Vec<Oid>, Vec<Oid>) = roles.into_iter().partition(is_limited);
+    let mut rows: Vec<Vec<Value>> =
+        exempt.into_iter().map(|role| exempt_row(&snapshot, role)).collect();
+    let exposures = catalog::exposures(&state, &identities, relation, &policies, policy, &limited);
+    for found in exposures {
         for answer in found.exposure.answers() {
             let witness = if answer.witness.is_empty() {
                 Value::Null

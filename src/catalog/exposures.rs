@@ -1,23 +1,14 @@
 //! What each policy of a table lets roles reach.
 
-use super::expressions::{Mentioned, applies, has_active_policies};
-use super::oids;
-use crate::pg::heap::{State, Table, interrupts};
+use super::expressions::Mentioned;
+use super::stored_policies::{Rows, StoredPolicy};
+use crate::pg::heap::{State, interrupts};
 use crate::pg::privileges;
 use dragonfly_core::catalog::{Command, Oid};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{Exposure, Question, exposure};
-use dragonfly_core::stored::{self, Expression};
+use dragonfly_core::stored::Expression;
 use pgrx::pg_sys;
-
-/// The rows that a command asks a policy about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// Those that exist: USING.
-    Existing,
-    /// Those that are written: WITH CHECK, or USING where there is none.
-    New,
-}
 
 /// What a policy lets a role reach with a command.
 #[derive(Debug)]
@@ -31,43 +22,22 @@ pub struct PolicyExposure {
     pub exposure: Exposure,
 }
 
-/// A policy as it is stored.
-struct Stored {
-    name: String,
-    /// `None`: for all commands.
-    command: Option<Command>,
-    is_permissive: bool,
-    roles: Vec<Oid>,
-    using: Option<Expression>,
-    check: Option<Expression>,
-}
-
-impl Stored {
-    fn is_for(&self, command: Command, role: Oid) -> bool {
-        self.command.is_none_or(|of| of == command) && applies(&self.roles, role)
-    }
-
-    fn condition(&self, rows: Rows) -> Option<&Expression> {
-        match rows {
-            Rows::Existing => self.using.as_ref(),
-            Rows::New => self.check.as_ref().or(self.using.as_ref()),
-        }
-    }
-}
-
-/// Returns what each permissive policy of a table lets roles reach with the commands that they have
-/// a privilege for, in the order of the names.
+/// Returns what permissive policies of a table let roles reach with the commands that they have a
+/// privilege for: those that are `asked` for, of all policies of the table. Row security applies to
+/// the roles.
 pub fn exposures(
     state: &State,
     identities: &Identities,
     relation: Oid,
+    policies: &[StoredPolicy],
+    asked: Option<&str>,
     roles: &[Oid],
 ) -> Vec<PolicyExposure> {
-    let policies = stored_policies(state, relation);
     let catalog = Mentioned::with_texts(state);
     let mut found = Vec::new();
-    for policy in policies.iter().filter(|policy| policy.is_permissive) {
-        for role in roles.iter().filter(|role| has_active_policies(**role, relation)) {
+    let is_asked = |of: &&StoredPolicy| of.is_permissive && asked.is_none_or(|n| of.name == n);
+    for policy in policies.iter().filter(is_asked) {
+        for role in roles {
             for (command, rows) in QUESTIONS {
                 interrupts();
                 if !policy.is_for(command, *role) || !has_privilege(*role, relation, command) {
@@ -95,11 +65,6 @@ pub fn exposures(
     found
 }
 
-/// Returns the names of the policies of a table.
-pub fn policy_names(state: &State, relation: Oid) -> Vec<String> {
-    stored_policies(state, relation).into_iter().map(|policy| policy.name).collect()
-}
-
 /// What a policy is asked.
 const QUESTIONS: [(Command, Rows); 5] = [
     (Command::Select, Rows::Existing),
@@ -109,37 +74,6 @@ const QUESTIONS: [(Command, Rows); 5] = [
     (Command::Delete, Rows::Existing),
 ];
 
-fn stored_policies(state: &State, relation: Oid) -> Vec<Stored> {
-    let table = Table::open(oids::PG_POLICY);
-    let column = |name| table.column(name);
-    let (name, command, permissive) =
-        (column("polname"), column("polcmd"), column("polpermissive"));
-    let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
-    let (mut found, keys) = (Vec::new(), [(column("polrelid"), relation)]);
-    table.lookup(state, oids::PG_POLICY_RELID_INDEX, &keys, |row| {
-        let condition = |column| {
-            let unread = || Expression::Unknown("an expression that cannot be read".to_owned());
-            row.text(column).map(|text| stored::expression(&text).unwrap_or_else(|_| unread()))
-        };
-        found.push(Stored {
-            name: row.name(name),
-            command: match row.char(command) {
-                b'r' => Some(Command::Select),
-                b'a' => Some(Command::Insert),
-                b'w' => Some(Command::Update),
-                b'd' => Some(Command::Delete),
-                _ => None,
-            },
-            is_permissive: row.bool(permissive),
-            roles: row.oids(roles),
-            using: condition(using),
-            check: condition(check),
-        });
-    });
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
-}
-
 /// Whether a role has the privilege for a command on a table, or on a column of it.
 fn has_privilege(role: Oid, relation: Oid, command: Command) -> bool {
     let privilege = match command {
@@ -148,6 +82,5 @@ fn has_privilege(role: Oid, relation: Oid, command: Command) -> bool {
         Command::Update => pg_sys::ACL_UPDATE,
         Command::Delete => pg_sys::ACL_DELETE,
     };
-    privileges::on_relation(role, relation, privilege)
-        || command != Command::Delete && privileges::on_any_column(role, relation, privilege)
+    privileges::on_part(role, relation, privilege)
 }

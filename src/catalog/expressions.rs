@@ -1,6 +1,7 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
 use super::caller_typed::language_of;
+use super::stored_policies::{Rows, stored_policies};
 use super::text_body::{Text, Texts};
 use super::{name, objects, oids};
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
@@ -361,9 +362,7 @@ impl<'a> Mentioned<'a> {
     }
 
     fn read_reads(&self, role: Oid, relation: Oid) -> Reads {
-        let is_allowed = privileges::on_relation(role, relation, pg_sys::ACL_SELECT)
-            || privileges::on_any_column(role, relation, pg_sys::ACL_SELECT);
-        if !is_allowed {
+        if !privileges::on_part(role, relation, pg_sys::ACL_SELECT) {
             return Reads::Denied;
         }
         if !has_active_policies(role, relation) {
@@ -417,32 +416,21 @@ impl<'a> Mentioned<'a> {
 
     /// Returns the conditions of the policies for the rows that a role reads, or writes.
     fn policies(&self, role: Oid, relation: Oid, command: Command) -> Policies {
-        let table = Table::open(oids::PG_POLICY);
-        let column = |name| table.column(name);
-        let (of, permissive) = (column("polcmd"), column("polpermissive"));
-        let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
-        let letter = match command {
-            Command::Select => b'r',
-            Command::Insert => b'a',
-            Command::Update => b'w',
-            Command::Delete => b'd',
+        let rows = match command {
+            Command::Insert | Command::Update => Rows::New,
+            Command::Select | Command::Delete => Rows::Existing,
         };
-        let (mut found, keys) = (Policies::default(), [(column("polrelid"), relation)]);
-        table.lookup(self.state, oids::PG_POLICY_RELID_INDEX, &keys, |row| {
-            let is_for = [b'*', letter].contains(&row.char(of));
-            if !is_for || !applies(&row.oids(roles), role) {
-                return;
+        let mut found = Policies::default();
+        for policy in stored_policies(self.state, relation) {
+            if !policy.is_for(command, role) {
+                continue;
             }
-            let writes = matches!(command, Command::Insert | Command::Update);
-            let text = if writes { row.text(check) } else { None }.or_else(|| row.text(using));
-            // A condition that cannot be read may be true.
-            let condition = text
-                .and_then(|text| stored::expression(&text).ok())
-                .unwrap_or_else(|| stored::Expression::Unknown("a policy".to_owned()));
+            let unknown = || stored::Expression::Unknown("a policy".to_owned());
+            let condition = policy.condition(rows).cloned().unwrap_or_else(unknown);
             let of = &mut found;
-            let list = if row.bool(permissive) { &mut of.permissive } else { &mut of.restrictive };
+            let list = if policy.is_permissive { &mut of.permissive } else { &mut of.restrictive };
             list.push(condition);
-        });
+        }
         found
     }
 }
@@ -452,13 +440,6 @@ pub fn has_active_policies(role: Oid, relation: Oid) -> bool {
     let active = pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
     // SAFETY: lookups in the system cache, which raise no error for what does not exist.
     unsafe { pg_sys::check_enable_rls(relation.into(), role.into(), true) == active }
-}
-
-/// Whether a policy for some roles applies to a role.
-pub fn applies(roles: &[Oid], role: Oid) -> bool {
-    // SAFETY: lookups in the system cache.
-    let is_member = |of: Oid| unsafe { pg_sys::has_privs_of_role(role.into(), of.into()) };
-    roles.iter().any(|of| *of == 0 || is_member(*of))
 }
 
 /// The catalog with an assumption about columns: that all can be null, or none can.

@@ -3,6 +3,7 @@
 use super::caller::is_never_true;
 use super::expressions::{Assumed, Mentioned};
 use super::oids;
+use super::stored_policies::command_of;
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
 use dragonfly_core::policy::facts::Catalog;
@@ -38,13 +39,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
         if !wanted.contains(&row.oid(relation)) {
             return;
         }
-        let command = match row.char(command) {
-            b'r' => Some(Command::Select),
-            b'a' => Some(Command::Insert),
-            b'w' => Some(Command::Update),
-            b'd' => Some(Command::Delete),
-            _ => None,
-        };
+        let command = command_of(row.char(command));
         let of = row.oid(relation);
         let mut condition = |column| conditions.of(&row, column, of);
         let (using, check) = (condition(using), condition(check));

@@ -20,14 +20,14 @@ pub fn on_relation(role: Oid, relation: Oid, privilege: u32) -> bool {
     result == ALLOWED
 }
 
-/// Whether a role has a privilege on a column of a relation at least. False for a relation that
-/// does not exist.
-pub fn on_any_column(role: Oid, relation: Oid, privilege: u32) -> bool {
+/// Whether a role has a privilege on a relation, or on a column of it at least. False for a
+/// relation that does not exist.
+pub fn on_part(role: Oid, relation: Oid, privilege: u32) -> bool {
     let (mode, any) = (privilege as pg_sys::AclMode, pg_sys::AclMaskHow::ACLMASK_ANY);
     // SAFETY: lookups in the system cache.
     let result =
         unsafe { pg_sys::pg_attribute_aclcheck_all(relation.into(), role.into(), mode, any) };
-    result == ALLOWED
+    result == ALLOWED || on_relation(role, relation, privilege)
 }
 
 /// Whether a role has a privilege on a column, of a relation that exists. False for a column that

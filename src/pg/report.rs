@@ -121,7 +121,11 @@ pub fn unknown_argument(kind: &str, given: &str, valid: &[&str]) -> ! {
     Report {
         message: format!("unrecognized {kind} \"{given}\""),
         detail: String::new(),
-        hint: format!("{meant}Valid: {}.", valid.join(", ")),
+        hint: if valid.is_empty() {
+            "There is none.".into()
+        } else {
+            format!("{meant}Valid: {}.", valid.join(", "))
+        },
     }
     .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }

@@ -1,8 +1,9 @@
 //! What `ops.explain_policy()` says of a policy is what its rows are: which of them belong to the
 //! caller, and in which other ways a row is reached.
 
-use dragonfly_tests::{Cluster, SUPERUSER, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
+use std::time::{Duration, Instant};
 
 /// An application of a platform whose sessions have claims: documents of users and tenants, who is
 /// a member of which tenant, and helper functions.
@@ -376,6 +377,44 @@ fn explaining_executes_no_code_of_the_application() {
     let before = column(&mut client, executed);
     assert_eq!(answers(&mut client, "authenticated"), "opaque owner|unknown ");
     assert_eq!(column(&mut client, executed), before);
+}
+
+#[test]
+fn explaining_does_not_wait_for_the_lock_of_a_table_that_a_helper_names() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE app.locked (tenant int); GRANT SELECT ON app.locked TO authenticated;
+             CREATE FUNCTION app.asks_locked(of int) RETURNS boolean LANGUAGE sql STABLE
+                 AS 'SELECT of IN (SELECT tenant FROM app.locked)';
+             CREATE FUNCTION app.asks_locked_too(of int) RETURNS boolean LANGUAGE sql STABLE
+                 AS 'SELECT of NOT IN (SELECT tenant FROM app.locked)';
+             ALTER POLICY p ON app.docs USING (app.asks_locked(tenant)
+                 OR app.asks_locked_too(tenant))",
+        )
+        .unwrap();
+    let mut other = cluster.connect("postgres", SUPERUSER);
+    other.batch_execute("BEGIN; LOCK TABLE app.locked").unwrap();
+    let started = Instant::now();
+    assert_eq!(answers(&mut client, "authenticated"), "opaque tenant|unknown ");
+    // One text waits for a second, and no other one.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    other.batch_execute("COMMIT").unwrap();
+    assert_eq!(answers(&mut client, "authenticated"), "lookup_unbound tenant");
+}
+
+#[test]
+fn policy_that_does_not_exist_is_an_error_with_those_that_do() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    for (table, hint) in [("app.docs", "Valid: p."), ("app.hidden", "There is none.")] {
+        let ask = format!("SELECT * FROM ops.explain_policy('{table}', 'mine')");
+        let error = attempt(&mut client, &ask).unwrap_err();
+        assert_eq!((error.code.as_str(), error.hint.as_str()), ("22023", hint), "{table}");
+    }
 }
 
 /// Policies of the members, with the answers about the documents of tenants that the caller is a

@@ -114,7 +114,7 @@ impl<'a> Writers<'a> {
         let commands =
             if is_keyed { &[Command::Update][..] } else { &[Command::Insert, Command::Update][..] };
         let written = commands.iter().filter_map(|command| {
-            let free = self.free(relation, *command, &wanted, 0)?;
+            let free = self.free((relation, *command, wanted.clone()), 0)?;
             let names = free.columns.iter();
             Some(Forgeable {
                 command: *command,
@@ -128,31 +128,19 @@ impl<'a> Writers<'a> {
 
     /// Returns which of some columns of a table the role can give any value; `None` where it can
     /// none.
-    fn free(
-        &self,
-        table: Oid,
-        command: Command,
-        wanted: &BTreeSet<i16>,
-        depth: usize,
-    ) -> Option<Free> {
-        let key = (table, command, wanted.clone());
-        if let Some(known) = self.known.borrow().get(&key) {
+    fn free(&self, asking: Asking, depth: usize) -> Option<Free> {
+        if let Some(known) = self.known.borrow().get(&asking) {
             return known.clone();
         }
         // What leads to itself is not free by that.
-        self.known.borrow_mut().insert(key.clone(), None);
-        let free = self.read_free(table, command, wanted, depth);
-        self.known.borrow_mut().insert(key, free.clone());
+        self.known.borrow_mut().insert(asking.clone(), None);
+        let free = self.read_free(&asking, depth);
+        self.known.borrow_mut().insert(asking, free.clone());
         free
     }
 
-    fn read_free(
-        &self,
-        table: Oid,
-        command: Command,
-        wanted: &BTreeSet<i16>,
-        depth: usize,
-    ) -> Option<Free> {
+    fn read_free(&self, (table, command, wanted): &Asking, depth: usize) -> Option<Free> {
+        let (table, command) = (*table, *command);
         let Question { catalog, role, .. } = self.question;
         let writable = catalog.writes(role, table, command)?;
         let columns: BTreeSet<i16> = wanted & &writable.columns;
@@ -196,9 +184,9 @@ impl<'a> Writers<'a> {
             let mut wanted = joined.constants;
             wanted.extend(joined.others.values().flat_map(|(own, _)| own));
             *relation != table
-                && [Command::Insert, Command::Update]
-                    .into_iter()
-                    .any(|command| self.free(*relation, command, &wanted, depth + 1).is_some())
+                && [Command::Insert, Command::Update].into_iter().any(|command| {
+                    self.free((*relation, command, wanted.clone()), depth + 1).is_some()
+                })
         };
         way.lookups().into_iter().filter(is_forged).map(|(row, _)| row).collect()
     }

@@ -1,0 +1,85 @@
+//! The policies of one table, with their conditions as they are stored.
+
+use super::oids;
+use crate::pg::heap::{State, Table};
+use dragonfly_core::catalog::{Command, Oid};
+use dragonfly_core::stored::{self, Expression};
+use pgrx::pg_sys;
+
+/// The rows that a command asks a policy about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Those that exist: USING.
+    Existing,
+    /// Those that are written: WITH CHECK, or USING where there is none.
+    New,
+}
+
+/// A policy.
+pub struct StoredPolicy {
+    /// Its name.
+    pub name: String,
+    /// Whether it is permissive.
+    pub is_permissive: bool,
+    /// `None`: for all commands.
+    command: Option<Command>,
+    roles: Vec<Oid>,
+    using: Option<Expression>,
+    check: Option<Expression>,
+}
+
+impl StoredPolicy {
+    /// Whether it applies to a command of a role.
+    pub fn is_for(&self, command: Command, role: Oid) -> bool {
+        // SAFETY: lookups in the system cache.
+        let is_member = |of: Oid| unsafe { pg_sys::has_privs_of_role(role.into(), of.into()) };
+        self.command.is_none_or(|of| of == command)
+            && self.roles.iter().any(|of| *of == 0 || is_member(*of))
+    }
+
+    /// Returns the condition of rows.
+    pub fn condition(&self, rows: Rows) -> Option<&Expression> {
+        match rows {
+            Rows::Existing => self.using.as_ref(),
+            Rows::New => self.check.as_ref().or(self.using.as_ref()),
+        }
+    }
+}
+
+/// Returns the policies of a table, in the order of their names.
+pub fn stored_policies(state: &State, relation: Oid) -> Vec<StoredPolicy> {
+    let table = Table::open(oids::PG_POLICY);
+    let column = |name| table.column(name);
+    let (name, command, permissive) =
+        (column("polname"), column("polcmd"), column("polpermissive"));
+    let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
+    let (mut found, keys) = (Vec::new(), [(column("polrelid"), relation)]);
+    table.lookup(state, oids::PG_POLICY_RELID_INDEX, &keys, |row| {
+        // A condition that cannot be read may be true.
+        let condition = |column| {
+            let unread = || Expression::Unknown("an expression that cannot be read".to_owned());
+            row.text(column).map(|text| stored::expression(&text).unwrap_or_else(|_| unread()))
+        };
+        found.push(StoredPolicy {
+            name: row.name(name),
+            is_permissive: row.bool(permissive),
+            command: command_of(row.char(command)),
+            roles: row.oids(roles),
+            using: condition(using),
+            check: condition(check),
+        });
+    });
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// Returns the command of `pg_policy.polcmd`; `None`: all commands.
+pub fn command_of(letter: u8) -> Option<Command> {
+    match letter {
+        b'r' => Some(Command::Select),
+        b'a' => Some(Command::Insert),
+        b'w' => Some(Command::Update),
+        b'd' => Some(Command::Delete),
+        _ => None,
+    }
+}
