@@ -1,10 +1,9 @@
 //! The contents of some schemas. The guard reads them at every CREATE FUNCTION, and therefore at a
 //! cost that does not depend on the size of the catalog, unless untrusted roles own many objects.
-//! Tables and views are read by the audit only.
 
 use super::oids;
 use crate::pg::heap::{ByOid, Column, Row, State, Table};
-use dragonfly_core::catalog::{ContentKind, Oid, OidSet, PG_CATALOG};
+use dragonfly_core::catalog::{ContentKind, Oid, OidSet, PG_CATALOG, RelationKind};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
@@ -13,18 +12,17 @@ use std::collections::HashSet;
 /// instead, which takes a lookup for each of these roles.
 const MOST_LOOKUPS: usize = 200;
 
-/// Returns the routines, types and operators in the schemas `wanted`: all of them or, where these
-/// are too many, those of the `untrusted` roles. `roles` is the number of all roles.
+/// Returns the relations, routines, types and operators in the schemas `wanted`: all of them or,
+/// where these are too many, those of the `untrusted` roles. `roles` is the number of all roles.
 ///
-/// Of `pg_catalog`, it returns those of the `untrusted` roles, and their relations: no object
-/// depends on that schema.
+/// Of `pg_catalog`, it returns those of the `untrusted` roles: no object depends on that schema.
 pub fn contents(
     state: &State,
     wanted: &HashSet<Oid>,
     roles: usize,
     untrusted: impl FnOnce() -> Vec<Oid>,
 ) -> Vec<Content> {
-    let classes = [Class::composite_types(), Class::routines(), Class::types(), Class::operators()];
+    let classes = [Class::relations(), Class::routines(), Class::types(), Class::operators()];
     let found = in_schemas(state, &classes, wanted, MOST_LOOKUPS.max(roles));
     let searches_catalog = wanted.contains(&PG_CATALOG);
     let untrusted = if found.is_none() || searches_catalog { untrusted() } else { vec![] };
@@ -32,17 +30,15 @@ pub fn contents(
         .or_else(|| of_owners(state, &classes, &untrusted, wanted, usize::MAX))
         .unwrap_or_default();
     if searches_catalog {
-        found.extend(in_catalog(state, &untrusted));
+        found.extend(in_catalog(state, &classes, &untrusted));
     }
     found
 }
 
 /// Returns the objects of some owners in `pg_catalog`. Objects of these owners are looked up one by
 /// one or, where they are too many, in one pass over each catalog.
-fn in_catalog(state: &State, owners: &[Oid]) -> Vec<Content> {
-    // A relation there hides those of all other schemas.
-    let classes = [Class::relations(), Class::routines(), Class::types(), Class::operators()];
-    of_owners(state, &classes, owners, &[PG_CATALOG].into(), MOST_LOOKUPS).unwrap_or_else(|| {
+fn in_catalog(state: &State, classes: &[Class], owners: &[Oid]) -> Vec<Content> {
+    of_owners(state, classes, owners, &[PG_CATALOG].into(), MOST_LOOKUPS).unwrap_or_else(|| {
         let owners: OidSet = owners.iter().copied().collect();
         classes.iter().flat_map(|class| class.in_catalog(state, &owners)).collect()
     })
@@ -84,7 +80,7 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<Place> {
     found
 }
 
-/// Schema and owner of a routine, type or operator.
+/// Schema and owner of a relation, routine, type or operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The schema.
@@ -93,7 +89,7 @@ pub struct Place {
     pub owner: Oid,
 }
 
-/// A routine, type or operator.
+/// A relation, routine, type or operator.
 #[derive(Debug, Clone, Copy)]
 pub struct Content {
     /// Its schema and owner.
@@ -169,7 +165,7 @@ fn of_owners(
     (visited <= limit).then_some(found)
 }
 
-/// A catalog of routines, types or operators.
+/// A catalog of relations, routines, types or operators.
 struct Class {
     by_oid: ByOid,
     kind: ContentKind,
@@ -178,8 +174,8 @@ struct Class {
     oid: Column,
     schema: Column,
     owner: Column,
-    /// If given, only rows with this value in this column are read.
-    only: Option<(Column, u8)>,
+    /// The kind of a relation; `None` in other catalogs.
+    relation_kind: Option<Column>,
 }
 
 impl Class {
@@ -192,25 +188,20 @@ impl Class {
             oid: table.column("oid"),
             schema: table.column(schema),
             owner: table.column(owner),
-            only: None,
+            relation_kind: None,
             table,
         }
     }
 
+    /// Relations, and composite types: the dependency of one on its schema is that of its relation.
     fn relations() -> Self {
-        Self::open(
+        let relations = Self::open(
             oids::CLASS_BY_OID,
             ContentKind::Relation,
             pg_sys::SysCacheIdentifier::RELOID as i32,
             ["relnamespace", "relowner"],
-        )
-    }
-
-    /// The dependency of a composite type on its schema is that of its relation.
-    fn composite_types() -> Self {
-        let relations = Self::relations();
-        let only = Some((relations.table.column("relkind"), b'c'));
-        Self { kind: ContentKind::Type, only, ..relations }
+        );
+        Self { relation_kind: Some(relations.table.column("relkind")), ..relations }
     }
 
     fn routines() -> Self {
@@ -278,9 +269,12 @@ impl Class {
     }
 
     fn of_row(&self, row: &Row<'_>) -> Option<Content> {
-        self.only.is_none_or(|(column, value)| row.char(column) == value).then(|| Content {
-            place: Place { schema: row.oid(self.schema), owner: row.oid(self.owner) },
-            kind: self.kind,
-        })
+        let kind = match self.relation_kind.map(|column| row.char(column)) {
+            Some(b'c') => ContentKind::Type,
+            Some(kind) => RelationKind::from_relkind(kind).map(|_| ContentKind::Relation)?,
+            None => self.kind,
+        };
+        let place = Place { schema: row.oid(self.schema), owner: row.oid(self.owner) };
+        Some(Content { place, kind })
     }
 }

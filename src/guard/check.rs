@@ -21,9 +21,9 @@ use dragonfly_core::contract::{Enforcement, GuardAction};
 use dragonfly_core::exemptions::Status;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Declared, Loosened, Opened, Opening, Redirected, Regression, RejectedAt,
-    Rejection, Remaining, Replaced, Shown, States, Through, Widened, Written, causes, exposed,
-    intended, is_by_default, is_excused, is_regression, loosened, opened, redirected,
+    Change, Completion, Declared, Exposed, Loosened, Opened, Opening, Redirected, Regression,
+    RejectedAt, Rejection, Remaining, Replaced, Shown, States, Through, Widened, Written, causes,
+    exposed, intended, is_by_default, is_excused, loosened, opened, path_at_most, redirected,
     renames_roles, replaced, shown, through,
 };
 use dragonfly_core::plan::Completer;
@@ -486,19 +486,25 @@ impl Checked<'_, '_> {
 
     /// Checks unchanged SECURITY DEFINER routines whose search_path has become unsafe by changes
     /// of schemas.
-    fn exposed_routines(&self, routines: &HashSet<Oid>) -> Option<Found> {
+    fn exposed_routines(&self, routines: &HashSet<Oid>) -> Vec<Found> {
         let Self { old, new, exempt, tag, .. } = *self;
-        let mut exposed = exposed(old, new, routines);
-        exposed.retain(|e| !exempt.path(new, e.routine));
-        // Another schema may still get the name of a renamed or dropped one, or the search_paths
-        // that name it may still be changed. The contract trusts roles by name.
-        let is_settled = !renames_roles(old.snapshot, new.snapshot)
-            && exposed
-                .iter()
-                .any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
-        let action = new.guard_action(&search_path::RULE);
-        let rejection = Rejection::of_exposed(new, &exposed, tag)?;
-        Some(Found::new(new, rejection, action, is_settled))
+        let mut all = exposed(old, new, routines);
+        all.retain(|e| !exempt.path(new, e.routine));
+        let (blocked, warned): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|e| e.at_most == GuardAction::Block);
+        let found = |exposed: Vec<Exposed<'_>>| {
+            // Another schema may still get the name of a renamed or dropped one, or the
+            // search_paths that name it may still be changed. The contract trusts roles by name.
+            let is_settled = !renames_roles(old.snapshot, new.snapshot)
+                && exposed.iter().any(|e| {
+                    e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema)
+                });
+            let at_most = exposed.first()?.at_most;
+            let action = new.guard_action(&search_path::RULE).min(at_most);
+            let rejection = Rejection::of_exposed(new, &exposed, tag)?;
+            Some(Found::new(new, rejection, action, is_settled))
+        };
+        [blocked, warned].into_iter().filter_map(found).collect()
     }
 
     /// Checks unchanged SECURITY DEFINER routines whose callers choose a type: a role can create
@@ -1077,17 +1083,21 @@ fn path_check(
 ) -> Option<Found> {
     let after = definer_path::assess(cx, routine)?;
     let before = earlier.map(|earlier| cx.paths.config(&earlier.config, earlier.owner));
-    let worse = if after.verdict == Verdict::Safe {
+    let at_most = if after.verdict == Verdict::Safe {
         let was_worse = before.as_ref().is_some_and(|b| {
             definer_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe
         });
-        definer_path::must_be_canonical(cx, routine, &after) && !was_worse
+        let worse = definer_path::must_be_canonical(cx, routine, &after) && !was_worse;
+        if worse { GuardAction::Block } else { GuardAction::Audit }
+    } else if definer_path::accepts_empty(cx, &after) {
+        GuardAction::Audit
     } else {
-        !definer_path::accepts_empty(cx, &after) && is_regression(before.as_deref(), &after)
+        path_at_most(before.as_deref(), &after)
     };
-    worse.then(|| {
+    (at_most > GuardAction::Audit).then(|| {
+        let action = cx.guard_action(&search_path::RULE).min(at_most);
         let rejection = Rejection::of_routine(cx, routine, &after, tag);
-        Found::new(cx, rejection, cx.guard_action(&search_path::RULE), true)
+        Found::new(cx, rejection, action, true)
     })
 }
 

@@ -11,7 +11,7 @@ use crate::store::contract;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::extension::SCHEMA;
 use dragonfly_core::catalog::{
-    ObjectKind, Oid, OidMap, PG_CATALOG, Privileges, Routine, Schema, Snapshot,
+    ObjectKind, Oid, OidMap, PG_CATALOG, Privileges, Relation, Routine, Schema, Snapshot,
 };
 use dragonfly_core::contract::Contract;
 use dragonfly_core::rules::Context;
@@ -231,6 +231,7 @@ impl Reader<'_> {
         // The common case is decided without the privileges of all roles.
         if self.scope.placed.iter().all(|place| is_owners(place.schema, place.owner))
             && parts.after.routines.iter().all(|r| is_owners(r.schema, r.owner))
+            && parts.after.relations.iter().all(|r| is_owners(r.schema, r.owner))
             && !parts.after.relations.iter().any(|r| r.schema == PG_CATALOG)
         {
             return HashSet::new();
@@ -341,8 +342,15 @@ fn schemas_with_misplaced(placed: &[Place], before: &Snapshot, after: &Snapshot)
             placed.push(Place { schema: routine.schema, owner: routine.owner });
         }
     }
-    let in_catalog = after.relations.iter().filter(|relation| relation.schema == PG_CATALOG);
-    placed.extend(in_catalog.map(|r| Place { schema: r.schema, owner: r.owner }));
+    let earlier: OidMap<&Relation> = before.relations.iter().map(|r| (r.oid, r)).collect();
+    let is_placed = |relation: &&Relation| {
+        let is_same = |earlier: &&Relation| {
+            earlier.schema == relation.schema && earlier.owner == relation.owner
+        };
+        relation.schema == PG_CATALOG || !earlier.get(&relation.oid).is_some_and(is_same)
+    };
+    let relations = after.relations.iter().filter(is_placed);
+    placed.extend(relations.map(|r| Place { schema: r.schema, owner: r.owner }));
     if placed.is_empty() {
         return HashSet::new();
     }

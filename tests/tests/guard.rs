@@ -907,6 +907,73 @@ fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
 }
 
 #[test]
+fn tables_of_untrusted_roles_in_a_search_path_are_a_warning() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "shared");
+    unguarded(
+        &mut client,
+        "CREATE SCHEMA own AUTHORIZATION app_owner; CREATE SCHEMA mixed AUTHORIZATION app_owner;
+         CREATE TABLE mixed.theirs (id int); ALTER TABLE mixed.theirs OWNER TO mallory;
+         CREATE TABLE own.moved (id int); CREATE SEQUENCE own.numbers",
+    );
+    let send = |sql: &str| {
+        let output = cluster.client_program("psql", &["-X", "-q", "-d", "shared", "-c", sql]);
+        assert!(output.status.success(), "{sql}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let owned = |schema: &str| {
+        format!(
+            "would be exploitable: schema \"{schema}\" contains objects owned by role \"mallory\""
+        )
+    };
+    let create = |path: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION own.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+             search_path = {path}, pg_temp AS 'SELECT 1'"
+        )
+    };
+    let audited = "SELECT detail FROM ops.audit_security(ARRAY['security_definer_search_path']) \
+                   WHERE object = 'own.f()'";
+    let as_owner = |sql: &str| format!("SET ROLE app_owner; {sql}");
+    for (sql, schema, hint) in [
+        (as_owner(&create("own, mixed")), "mixed", "Drop the objects of role \"mallory\""),
+        ("ALTER FUNCTION own.f() SET search_path = own, pg_temp".into(), "", ""),
+        (
+            "ALTER FUNCTION own.f() SET search_path = mixed, pg_temp".into(),
+            "mixed",
+            "ALTER ROUTINE",
+        ),
+        // It was so before.
+        (as_owner(&create("own, mixed")), "", ""),
+        ("ALTER FUNCTION own.f() SET search_path = own, pg_temp".into(), "", ""),
+        ("ALTER TABLE own.moved OWNER TO mallory".into(), "own", "change their owner"),
+        ("ALTER SEQUENCE own.numbers OWNER TO mallory".into(), "", ""),
+        (
+            "ALTER TABLE own.moved OWNER TO app_owner; ALTER SEQUENCE own.numbers OWNER TO \
+             app_owner"
+                .into(),
+            "",
+            "",
+        ),
+        ("ALTER TABLE mixed.theirs SET SCHEMA own".into(), "own", "change their owner"),
+    ] {
+        let warned = send(&sql);
+        if schema.is_empty() {
+            assert!(!warned.contains("exploitable"), "{sql}: {warned}");
+        } else {
+            assert!(warned.contains(&owned(schema)) && warned.contains(hint), "{sql}: {warned}");
+            assert_eq!(column(&mut client, audited).len(), 1, "{sql}");
+        }
+    }
+    // A routine of the same role can be executed by the body, and is rejected.
+    let planted = "CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT \
+                   $1::text'; ALTER FUNCTION public.lower(varchar) OWNER TO mallory; \
+                   ALTER FUNCTION public.lower(varchar) SET SCHEMA own";
+    let rejected = rejection(&mut client, planted);
+    assert!(rejected.message.contains("own.f()"), "{rejected:?}");
+}
+
+#[test]
 fn objects_of_untrusted_roles_count_after_the_revoke() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "planted");
@@ -946,7 +1013,7 @@ fn objects_of_untrusted_roles_count_after_the_revoke() {
         );
     }
     passes(&mut client, &[&format!("SET ROLE app_owner; {create}")]);
-    // Tables of other roles in a shared schema are common, and only reported by the audit.
+    // Tables of other roles in a shared schema are common, and only a warning.
     let own_tables = plant("CREATE TABLE api.theirs (id int)");
     passes(
         &mut client,

@@ -1,8 +1,9 @@
 //! Routines that have become unsafe without being changed: a schema of their path is open to other
 //! roles, has been dropped, or has another owner.
 
-use super::regression::counts;
+use super::regression::at_most;
 use crate::catalog::{Oid, Routine, Snapshot};
+use crate::contract::GuardAction;
 use crate::rules::Context;
 use crate::rules::shared::definer_path;
 use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode};
@@ -14,6 +15,8 @@ use std::collections::{HashMap, HashSet};
 pub struct Exposed<'a> {
     pub routine: &'a Routine,
     pub assessment: Assessment,
+    /// The strongest action of the guard.
+    pub at_most: GuardAction,
 }
 
 /// Returns the SECURITY DEFINER routines of `after` with a reason to be unsafe that they did not
@@ -52,19 +55,19 @@ pub fn exposed<'a>(
             earlier.filter(|r| r.security_definer && before.routine_managed_by(r).is_none());
         let was = earlier.map(|earlier| before.paths.config(&earlier.config, earlier.owner));
         let reasons = was.as_ref().map_or(&[][..], |was| &was.reasons);
-        let known: HashSet<_> = reasons.iter().map(identity).collect();
+        let is_known = |new: &Reason| {
+            let covers = |r: &Reason| identity(r) == identity(new) && at_most(r) >= at_most(new);
+            reasons.iter().any(covers)
+        };
         let is_about_a_change =
             |r: &Reason| r.schema.as_deref().is_some_and(|schema| schemas.contains(schema));
-        let is_new = |r: &&Reason| {
-            counts(r) && !known.contains(&identity(r)) && (!altered || is_about_a_change(r))
-        };
-        let new: Vec<Reason> = assessment.reasons.iter().filter(is_new).cloned().collect();
-        if let Some(verdict) = new.iter().map(|r| r.verdict).max() {
-            found.push(Exposed {
-                routine,
-                assessment: Assessment { verdict, reasons: new, ..(*assessment).clone() },
-            });
-        }
+        let is_new = |r: &&Reason| !is_known(r) && (!altered || is_about_a_change(r));
+        let mut new: Vec<Reason> = assessment.reasons.iter().filter(is_new).cloned().collect();
+        let Some(strongest) = new.iter().map(at_most).max() else { continue };
+        new.retain(|reason| at_most(reason) == strongest);
+        let verdict = new.iter().map(|r| r.verdict).max().unwrap_or(assessment.verdict);
+        let assessment = Assessment { verdict, reasons: new, ..(*assessment).clone() };
+        found.push(Exposed { routine, assessment, at_most: strongest });
     }
     found
 }

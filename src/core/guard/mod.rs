@@ -37,7 +37,7 @@ pub use merged::merged;
 pub use names::renames_roles;
 pub use opened::{Opened, Opening, opened};
 pub use redirected::{Redirected, Written, redirected};
-pub use regression::is_regression;
+pub use regression::path_at_most;
 pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection};
 pub use replaced::{Replaced, replaced};
 pub use through::{Changed, Through, Way, concerned, owners_differ, through};

@@ -2,6 +2,7 @@
 
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
+use crate::fix::Fix;
 use crate::rules::Context;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
@@ -45,17 +46,8 @@ pub(super) fn search_path_hint(
     assessment: &Assessment,
     tag: &str,
 ) -> String {
-    // REVOKE on the schema fixes this routine and all others that search the schema.
-    if let Some(revoke) = schema_cause(cx, assessment) {
-        return format!("The cause is the schema, not the routine. Run: {revoke}");
-    }
-    let extension = cx.snapshot.routine_extension.get(&routine.oid);
-    if let Some((name, _)) = extension.and_then(|oid| cx.snapshot.extensions.get(oid)) {
-        return format!(
-            "The script of extension \"{}\" creates it. If you trust the extension, add it to \
-             managed.extensions in the contract.",
-            printable(name)
-        );
+    if let Some(hint) = hint_at_cause(cx, routine, assessment) {
+        return hint;
     }
     let kind = routine.object_type();
     let Some(remedy) =
@@ -97,6 +89,40 @@ pub(super) fn search_path_hint(
     } else {
         format!("Create the {kind} with SECURITY DEFINER {clause}.{qualify}")
     }
+}
+
+/// Returns the HINT about a changed routine without a safe search_path after the statement has been
+/// executed; `None` where it is the same as before.
+pub(super) fn executed_path_hint(
+    cx: &Context<'_>,
+    routine: &Routine,
+    assessment: &Assessment,
+) -> Option<String> {
+    let is_same =
+        hint_at_cause(cx, routine, assessment).is_some() || better_owner(cx, routine).is_some();
+    if is_same {
+        return None;
+    }
+    Some(match fix(cx, routine, assessment) {
+        Fix::Proposal(text) => text,
+        fix => format!("Run: {}", fix.sql()?),
+    })
+}
+
+/// Returns the HINT about a routine whose cause is elsewhere: in the schema, or in the extension
+/// that it is a member of.
+fn hint_at_cause(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Option<String> {
+    // REVOKE on the schema fixes this routine and all others that search the schema.
+    if let Some(revoke) = schema_cause(cx, assessment) {
+        return Some(format!("The cause is the schema, not the routine. Run: {revoke}"));
+    }
+    let extension = cx.snapshot.routine_extension.get(&routine.oid)?;
+    let (name, _) = cx.snapshot.extensions.get(extension)?;
+    Some(format!(
+        "The script of extension \"{}\" creates it. If you trust the extension, add it to \
+         managed.extensions in the contract.",
+        printable(name)
+    ))
 }
 
 /// Returns the owner role of the contract under which the routine could have a safe search_path

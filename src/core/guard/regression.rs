@@ -1,28 +1,40 @@
-//! Regressions of a search_path: only these are blocked. An earlier violation may stay, and fixing
-//! a part of it always passes.
+//! Regressions of a search_path: the guard acts about these only. An earlier violation may stay,
+//! and fixing a part of it always passes.
 
+use crate::contract::GuardAction;
 use crate::search_path::{Assessment, Reason, ReasonCode};
-use std::collections::HashSet;
 
-/// Whether the search_path of a routine is worse `after` the command than `before` it; `before` is
-/// `None` if the routine did not exist, or was SECURITY INVOKER.
+/// Returns the strongest action about the search_path of a routine: [`GuardAction::Audit`] unless
+/// it is worse `after` the command than `before` it; `before` is `None` if the routine did not
+/// exist, or was SECURITY INVOKER.
 ///
 /// Reasons are compared by kind and schema, not by verdict: the verdict depends on the roles that
 /// can create objects today, which a REVOKE changes while the path stays.
 #[must_use]
-pub fn is_regression(before: Option<&Assessment>, after: &Assessment) -> bool {
-    let Some(before) = before else { return after.reasons.iter().any(counts) };
-    let past: HashSet<(ReasonCode, Option<&str>)> =
-        before.reasons.iter().filter(|r| counts(r)).map(kind).collect();
+pub fn path_at_most(before: Option<&Assessment>, after: &Assessment) -> GuardAction {
+    let past = before.map_or(&[][..], |before| &before.reasons);
     // Without a path, the caller could choose any.
-    !past.contains(&(ReasonCode::NoPath, None))
-        && after.reasons.iter().any(|r| counts(r) && !past.contains(&kind(r)))
+    if past.iter().any(|reason| reason.code == ReasonCode::NoPath) {
+        return GuardAction::Audit;
+    }
+    let is_known = |new: &Reason| past.iter().any(|known| is_covered(known, new));
+    let new = after.reasons.iter().filter(|reason| !is_known(reason));
+    new.map(at_most).max().unwrap_or(GuardAction::Audit)
 }
 
-/// Whether the guard blocks because of a reason. Tables and views of other roles in a shared schema
-/// are common, and only reported by the audit.
-pub(super) fn counts(reason: &Reason) -> bool {
-    reason.code != ReasonCode::ForeignObjects || reason.planted_code
+/// Returns the strongest action because of a reason. Tables and views of other roles in a shared
+/// schema are common, and only a warning.
+pub(super) fn at_most(reason: &Reason) -> GuardAction {
+    if reason.code == ReasonCode::ForeignObjects && !reason.planted_code {
+        GuardAction::Warn
+    } else {
+        GuardAction::Block
+    }
+}
+
+/// Whether an earlier reason is the same as a new one, of whatever role, or a greater one.
+fn is_covered(known: &Reason, new: &Reason) -> bool {
+    kind(known) == kind(new) && at_most(known) >= at_most(new)
 }
 
 /// Returns what identifies a reason. pg_temp that is first by default is the same as pg_temp that
@@ -40,6 +52,11 @@ fn kind(reason: &Reason) -> (ReasonCode, Option<&str>) {
 mod tests {
     use super::*;
     use crate::search_path::Verdict;
+
+    /// Whether the guard blocks the later path.
+    fn is_regression(before: Option<&Assessment>, after: &Assessment) -> bool {
+        path_at_most(before, after) == GuardAction::Block
+    }
 
     fn assess(reasons: &[(ReasonCode, Verdict, &str)]) -> Assessment {
         let reasons: Vec<Reason> = reasons
@@ -101,7 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_other_roles_are_no_regression() {
-        assert!(!is_regression(None, &assess(&[(ForeignObjects, Exploitable, "public")])));
+    fn tables_of_other_roles_are_a_warning_and_their_code_is_blocked() {
+        let theirs = |planted_code: bool| {
+            let mut assessment = assess(&[(ForeignObjects, Exploitable, "public")]);
+            assessment.reasons[0].planted_code = planted_code;
+            assessment
+        };
+        let (tables, code) = (theirs(false), theirs(true));
+        assert!(!is_regression(None, &tables));
+        assert_eq!(path_at_most(None, &tables), GuardAction::Warn);
+        assert_eq!(path_at_most(Some(&assess(&[])), &tables), GuardAction::Warn);
+        assert_eq!(path_at_most(Some(&tables), &tables), GuardAction::Audit);
+        assert_eq!(path_at_most(Some(&code), &tables), GuardAction::Audit, "a part is fixed");
+        assert_eq!(path_at_most(Some(&tables), &code), GuardAction::Block);
+        let no_path = assess(&[(NoPath, Exploitable, "")]);
+        assert_eq!(path_at_most(Some(&no_path), &tables), GuardAction::Audit);
     }
 }

@@ -12,7 +12,7 @@ use super::exposed::Exposed;
 use super::inherited::Inherited;
 use super::loosened::{Loosened, Lost};
 use super::opened::{Opened, Opening};
-use super::path_hint::{exposed_hint, search_path_hint};
+use super::path_hint::{executed_path_hint, exposed_hint, search_path_hint};
 use super::redirected::Redirected;
 use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
@@ -23,6 +23,7 @@ use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
 use crate::exemptions::{Exemption, renewal};
 use crate::finding::Finding;
 use crate::rule::Rule;
+use crate::rules::shared::definer_path::cause_in_schema;
 use crate::rules::{
     Context, guard_tampered, policy_without_rls, required_object_missing,
     security_definer_search_path, security_definer_settings, table_privileges,
@@ -52,6 +53,8 @@ pub struct Rejection {
     pub hint: String,
     /// What to change in the statement itself, where its HINT says that beside something else.
     pub remedy: Option<String>,
+    /// The HINT of a warning, where it differs: the statement has been executed.
+    pub executed: Option<String>,
     /// The regression, where the rejection is about one.
     pub regression: Option<Regression>,
 }
@@ -113,6 +116,7 @@ impl Rejection {
             detail: format!("{detail} {}", source(cx.contract, rule)),
             hint: search_path_hint(cx, routine, assessment, tag),
             remedy: None,
+            executed: executed_path_hint(cx, routine, assessment),
             regression: None,
         }
     }
@@ -152,6 +156,7 @@ impl Rejection {
             detail: format!("{} {}", finding.detail, source(cx.contract, rule)),
             hint: format!("{declare}{exempt}"),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -183,6 +188,7 @@ impl Rejection {
                 cx.snapshot.routine_sql(routine)
             ),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -210,6 +216,7 @@ impl Rejection {
             ),
             hint: "Use another name or another schema.".to_owned(),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -241,6 +248,7 @@ impl Rejection {
             detail: format!("{consequence} {}", source(contract, rule)),
             hint: "Create it without the temporary table, type or function.".to_owned(),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -279,6 +287,7 @@ impl Rejection {
             ),
             hint: exposed_hint(&first.assessment),
             remedy: None,
+            executed: cause_in_schema(&first.assessment),
             regression: None,
         })
     }
@@ -325,6 +334,7 @@ impl Rejection {
             problem,
             hint,
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -358,6 +368,7 @@ impl Rejection {
                    the same transaction."
                 .to_owned(),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -418,6 +429,7 @@ impl Rejection {
                 ),
             },
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -452,6 +464,7 @@ impl Rejection {
                  Otherwise revoke {words} on view {view} from {clients}."
             ),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -510,6 +523,7 @@ impl Rejection {
             problem,
             hint: through_hint(cx, through),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -547,6 +561,7 @@ impl Rejection {
             problem,
             hint: format!("If this is not intended, run: {}", loosened.restore(cx)),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -588,6 +603,7 @@ impl Rejection {
                 or_exempt(&replaced.finding(cx))
             ),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -618,6 +634,7 @@ impl Rejection {
                 &remedy.iter().cloned().chain([regression_hint(regression)]).collect::<Vec<_>>(),
             ),
             remedy,
+            executed: None,
             regression: Some(regression.clone()),
         }
     }
@@ -655,6 +672,7 @@ impl Rejection {
                 renewal(exemption, &[is]).join(" ")
             ),
             remedy: None,
+            executed: None,
             regression: None,
         }
     }
@@ -676,6 +694,9 @@ impl Rejection {
     /// how to revert it. `declared`: what a contract would say that allows it. `causes`: of what
     /// the transaction is warned about.
     pub fn executed(&mut self, declared: &[Declared], causes: &[Cause]) {
+        if let Some(hint) = self.executed.take() {
+            self.hint = hint;
+        }
         if let Some(regression) = self.regression.take() {
             if !is_about_guard(&regression) {
                 self.hint = self.executed_hint(&regression, Allowing::Known(declared), causes);

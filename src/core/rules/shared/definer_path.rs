@@ -437,8 +437,8 @@ fn proposal(
     lines.join("\n")
 }
 
-/// Returns what to do about a schema with objects of untrusted roles, if that is the first reason.
-fn cause_in_schema(assessment: &Assessment) -> Option<String> {
+/// Returns what to do about a schema with objects of untrusted roles, if that is a reason.
+pub(crate) fn cause_in_schema(assessment: &Assessment) -> Option<String> {
     let reason = assessment.reasons.iter().find(|r| r.code == ReasonCode::ForeignObjects)?;
     Some(format!(
         "Drop the objects of role \"{}\" in schema \"{}\", or change their owner to a trusted \
