@@ -398,11 +398,11 @@ fn check(input: Input<'_>) -> Violations {
         found.extend(temporary_dependencies(checked.new, changed, now));
     }
     found.extend(checked.regressions());
-    found.extend(checked.remaining());
+    found.extend(checked.remaining(changed));
     found.extend(checked.opened_rows());
     found.extend(checked.replaced_views());
     found.extend(checked.loosened_views());
-    found.extend(checked.left_behind(&uses.lost));
+    found.extend(checked.left_behind(&(&uses.lost | &reasons::used_as_another(states, now))));
     found.extend(checked.shown_by(&uses.widened));
     found.extend(checked.redirected_writes(&uses.written));
     found.extend(checked.inherited_rows(&uses.attached));
@@ -677,13 +677,25 @@ impl Checked<'_, '_> {
     }
 
     /// Warns about what remains of exempt findings: it is another finding than the accepted one.
-    fn remaining(&self) -> Vec<Found> {
+    /// Also about objects that the changed ones use, which may need privileges there now.
+    fn remaining(&self, changed: &[Changed]) -> Vec<Found> {
         if self.shows_more_than_changes() {
             return vec![];
         }
         let Self { old, new, exempt, tag, .. } = *self;
         let change = Change::new(old, new);
-        let remaining = self.rules().into_iter().flat_map(|rule| change.remaining(rule));
+        let rules = self.rules();
+        let mut remaining: Vec<Remaining> =
+            rules.iter().flat_map(|rule| change.remaining(rule)).collect();
+        if !exempt.current().is_empty() {
+            let (then, now) = (&transaction::before(exempt.now), exempt.now);
+            let is_exempt = |object| {
+                catalog::identity(now, object)
+                    .is_some_and(|identity| exempt.current().rest_on(object, &identity))
+            };
+            let used = reasons::remaining(self.states, changed, [then, now], &rules, &is_exempt);
+            remaining.extend(used);
+        }
         let found = |remaining: Remaining| {
             let (exemption, status) = exempt.current().about(&remaining.was)?;
             if status != Status::Active || exempt.hides(new, &remaining.is) {
@@ -693,7 +705,7 @@ impl Checked<'_, '_> {
             let action = new.guard_action(rejection.rule).min(GuardAction::Warn);
             Some(Found::new(new, rejection, action, true))
         };
-        remaining.filter_map(found).collect()
+        remaining.into_iter().filter_map(found).collect()
     }
 
     /// Warns about privileges that are permitted no longer, because a command has removed what

@@ -11,13 +11,13 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::store::contract;
 use crate::store::exemptions::Current;
-use dragonfly_core::catalog::ObjectId;
+use dragonfly_core::catalog::{ObjectId, Oid};
 use dragonfly_core::contract::Enforcement;
 use dragonfly_core::exemptions::{Exemption, Status, object_name, renewal};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::sql::{capitalized, listed, printable, quote_ident};
 use pgrx::PgSqlErrorCode;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 /// A WARNING about an exemption that has ended.
@@ -51,7 +51,8 @@ pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> 
         return vec![];
     }
     let objects = redefined(changed, &current, &then, now);
-    let redefined = Redefined { objects, schemas };
+    let over_renamed = over_renamed(changed, &current, &then, now);
+    let redefined = Redefined { objects, schemas, over_renamed };
     let renamed = Renamed::find(roles, changed, &current, [&then, now]);
     if redefined.is_empty() && renamed.is_empty() {
         return vec![];
@@ -166,18 +167,21 @@ struct Redefined {
     objects: Definitions,
     /// The earlier and the new name of each renamed schema, quoted.
     schemas: Vec<(String, String)>,
+    /// The names of the views that read a relation which has another name, or a column that has.
+    over_renamed: HashSet<String>,
 }
 
 impl Redefined {
     /// Whether there is nothing.
     fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.schemas.is_empty()
+        self.objects.is_empty() && self.schemas.is_empty() && self.over_renamed.is_empty()
     }
 
     /// Whether the name of an object, or a pattern, is one of those before or after the
     /// transaction.
     fn concerns(&self, name: &str) -> bool {
         self.objects.contains_key(name)
+            || self.over_renamed.contains(name)
             || self.objects.values().flatten().any(|earlier| earlier == name)
             || self.schemas.iter().any(|(was, _)| in_schema(name, was).is_some())
     }
@@ -185,6 +189,7 @@ impl Redefined {
     /// Whether an object has another name or another definition.
     fn has(&self, name: &str) -> bool {
         self.objects.contains_key(name)
+            || self.over_renamed.contains(name)
             || self.schemas.iter().any(|(_, is)| in_schema(name, is).is_some())
     }
 
@@ -215,15 +220,26 @@ fn renamed_schemas(changed: &[Changed], then: &State, now: &State) -> Vec<(Strin
     renamed.map(|(was, is)| (quoted(&was), quoted(&is))).collect()
 }
 
-/// Returns the changed objects that exemptions are based on and whose definition differs.
+/// Returns the changed objects that exemptions are based on and whose definition differs. The
+/// definition of a view depends on the views and tables that it reads.
 fn redefined(changed: &[Changed], current: &Current<'_>, then: &State, now: &State) -> Definitions {
     let basis = current.basis();
     let mut redefined = Definitions::new();
+    let mut objects = BTreeSet::new();
     for one in changed {
-        let (object, class, oid) = match *one {
-            Changed::Relation(oid) => (ObjectId::Relation(oid), catalog::PG_CLASS, oid),
-            Changed::Routine(oid) => (ObjectId::Routine(oid), catalog::PG_PROC, oid),
-            _ => continue,
+        match *one {
+            Changed::Relation(oid) => {
+                let over = catalog::views_over(now, oid).into_iter();
+                objects.extend(over.map(|oid| (catalog::PG_CLASS, oid)));
+            }
+            Changed::Routine(oid) => _ = objects.insert((catalog::PG_PROC, oid)),
+            _ => {}
+        }
+    }
+    for (class, oid) in objects {
+        let object = match class {
+            catalog::PG_CLASS => ObjectId::Relation(oid),
+            _ => ObjectId::Routine(oid),
         };
         interrupts();
         let Some(name) = catalog::qualified_name(now, class, oid) else { continue };
@@ -238,6 +254,30 @@ fn redefined(changed: &[Changed], current: &Current<'_>, then: &State, now: &Sta
         }
     }
     redefined
+}
+
+/// Returns the views that exemptions are based on and that read a renamed relation, or one with a
+/// renamed column: their text has changed, and not how they are stored.
+fn over_renamed(
+    changed: &[Changed],
+    current: &Current<'_>,
+    then: &State,
+    now: &State,
+) -> HashSet<String> {
+    let basis = current.basis();
+    let name = |state, oid| catalog::qualified_name(state, catalog::PG_CLASS, oid);
+    let is_renamed = |oid: &Oid| {
+        interrupts();
+        name(then, *oid).is_some_and(|earlier| name(now, *oid).is_some_and(|now| now != earlier))
+            || !catalog::renamed::columns(then, now, *oid).is_empty()
+    };
+    let relations = changed.iter().filter_map(|one| match *one {
+        Changed::Relation(oid) => Some(oid),
+        _ => None,
+    });
+    let over = |oid: Oid| catalog::views_over(now, oid).into_iter().filter(move |v| *v != oid);
+    let views = relations.filter(is_renamed).flat_map(over);
+    views.filter_map(|view| name(now, view)).filter(|n| basis.contains(n.as_str())).collect()
 }
 
 /// An exemption that applies no longer.
@@ -266,10 +306,10 @@ fn ended<'a>(
             continue;
         }
         let earlier = redefined.earlier(name);
+        let is_over_renamed = redefined.over_renamed.contains(name);
         let exemption = match current.about(finding) {
-            Some((exemption, Status::Changed)) => {
-                Some(exemption).filter(|_| earlier.is_some() || differs(finding.object.id))
-            }
+            Some((exemption, Status::Changed)) => Some(exemption)
+                .filter(|_| earlier.is_some() || is_over_renamed || differs(finding.object.id)),
             Some(_) => None,
             None => earlier.as_ref().and_then(|earlier| current.of_name(finding, earlier)),
         };
@@ -277,6 +317,10 @@ fn ended<'a>(
         let renamed = earlier.map(|was| {
             let (was, is) = (printable(&was), printable(name));
             format!("This transaction has changed the name {was} to {is}.")
+        });
+        let renamed = renamed.or_else(|| {
+            let view = finding.object.name_in_message();
+            is_over_renamed.then(|| format!("This transaction has renamed what view {view} reads."))
         });
         let new = Ended { exemption, findings: vec![], renamed };
         ended.entry(exemption.id).or_insert(new).findings.push(finding);

@@ -8,7 +8,7 @@ use crate::catalog::{self, Users};
 use crate::pg::heap::{State, interrupts};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
-use dragonfly_core::guard::{Change, Regression};
+use dragonfly_core::guard::{Change, Regression, Remaining};
 use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::Context;
 use std::collections::HashSet;
@@ -26,6 +26,54 @@ pub fn lost(changed: &[Changed], [then, now]: [&State; 2]) -> HashSet<ObjectId> 
         lost.retain(|object| !kept.contains(object));
     }
     lost
+}
+
+/// Returns the objects that changed views and routines use as another role than before: their owner
+/// has changed, or whether they run with the privileges of their caller.
+pub fn used_as_another(states: &Snapshots, now: &State) -> HashSet<ObjectId> {
+    let Snapshots { before, after, .. } = states;
+    let views = after.relations.iter().filter(|view| {
+        before.relation(view.oid).is_some_and(|earlier| {
+            (earlier.owner, earlier.security_invoker) != (view.owner, view.security_invoker)
+        })
+    });
+    let routines = after.routines.iter().filter(|routine| {
+        before.routine(routine.oid).is_some_and(|earlier| {
+            (earlier.owner, earlier.security_definer) != (routine.owner, routine.security_definer)
+        })
+    });
+    let views = views.map(|view| Users::Of(catalog::PG_CLASS, view.oid));
+    let routines = routines.map(|routine| Users::Itself(catalog::PG_PROC, routine.oid));
+    let users: Vec<Users> = views.chain(routines).collect();
+    if users.is_empty() { HashSet::new() } else { catalog::uses_of(now, &users) }
+}
+
+/// Returns what remains of what `rules` reported before about objects that the changed ones use, or
+/// have used, and for which `is_wanted`: what something declared needs is permitted.
+pub fn remaining(
+    states: &Snapshots,
+    changed: &[Changed],
+    [then, now]: [&State; 2],
+    rules: &[&'static Rule],
+    is_wanted: &dyn Fn(ObjectId) -> bool,
+) -> Vec<Remaining> {
+    let users: Vec<Users> = changed.iter().filter_map(users_in).collect();
+    let mut used = catalog::uses_of(now, &users);
+    used.extend(catalog::uses_of(then, &users));
+    let mut objects = with_inner(now, &used);
+    objects.retain(|object| is_wanted(*object));
+    if objects.is_empty() {
+        return vec![];
+    }
+    let [before, after] =
+        [(then, &states.before), (now, &states.after)].map(|(s, base)| around(s, base, &objects));
+    let (old, new) = (Access::new(&before), Access::new(&after));
+    let old = Context::new(&states.contract, &before, &old, &interrupts);
+    let new = Context::new(&states.contract, &after, &new, &interrupts);
+    let change = Change::new(&old, &new);
+    let rules = rules.iter().filter(|rule| matches!(rule.recheck, Recheck::ChangedObjects));
+    let remaining = rules.flat_map(|rule| change.remaining(rule));
+    remaining.filter(|remaining| objects.contains(&remaining.is.object.id)).collect()
 }
 
 /// Returns what `rules` report about objects that are [`lost`], and did not report before.

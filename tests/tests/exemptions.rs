@@ -1045,3 +1045,84 @@ fn exemption_of_several_tables_with_one_cause_excuses_no_table_that_is_added() {
     attempt(&mut client, &withdraw).unwrap();
     assert_eq!(column(&mut client, found), ["schema public anon 3"]);
 }
+
+/// A table and views over it on which clients have more than the contract declares, all exempt.
+const WRITTEN_THROUGH: &str = "SET client_min_messages = error; SET dragonfly_guard.mode = off;
+    CREATE TABLE public.base (id int, note text);
+    ALTER TABLE public.base ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON public.base TO anon USING (id > 0);
+    CREATE POLICY worker ON public.base TO service_role USING (true);
+    CREATE VIEW public.declared AS SELECT * FROM public.base;
+    CREATE VIEW public.above AS SELECT * FROM public.declared;
+    GRANT SELECT, INSERT, UPDATE ON public.base TO anon;
+    GRANT SELECT, INSERT ON public.declared TO anon;
+    GRANT UPDATE ON public.above TO anon;
+    GRANT ALL ON public.base, public.declared, public.above TO service_role;
+    SELECT FROM ops.declare('CREATE TABLE public.base();
+      ALTER TABLE public.base ENABLE ROW LEVEL SECURITY; CREATE VIEW public.declared AS SELECT;
+      CREATE VIEW public.above AS SELECT; GRANT SELECT, INSERT ON public.declared TO anon;
+      GRANT ALL ON public.base, public.declared, public.above TO service_role', note => 'test');
+    RESET dragonfly_guard.mode; RESET client_min_messages";
+
+#[test]
+fn view_that_makes_an_exempt_finding_less_or_differ_warns_about_its_exemption() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    attempt(&mut client, WRITTEN_THROUGH).unwrap();
+    let accept = "SELECT ops.exempt(fingerprint, 'Accepted') \
+                  FROM ops.audit_security(min_severity => 'warning')";
+    attempt(&mut client, accept).unwrap();
+    attempt(&mut client, "SELECT ops.assert_security('warning')").unwrap();
+    for (sql, said) in [
+        // What anon inserts through the view needs the privilege on the table now.
+        (
+            "ALTER VIEW public.declared SET (security_invoker = true)",
+            "ALTER VIEW ends exemption 3 of rule direct_write on table public.base",
+        ),
+        (
+            "ALTER VIEW public.declared SET (security_barrier = true)",
+            "rule direct_write on public.above no longer applies",
+        ),
+        (
+            "ALTER TABLE public.base RENAME COLUMN note TO remark",
+            "This transaction has renamed what view public.above reads. The audit reports again: \
+             Role \"anon\" has UPDATE on view public.above",
+        ),
+    ] {
+        let warned = messages(&cluster, sql);
+        assert!(warned.contains("WARNING:  ") && warned.contains(said), "{sql}: {warned}");
+        attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
+        let calls: Vec<&str> = warned
+            .lines()
+            .filter_map(|line| Some(line.split_once("acceptable, run: ")?.1))
+            .collect();
+        calls.iter().for_each(|call| attempt(&mut client, call).unwrap());
+        attempt(&mut client, "SELECT ops.assert_security()")
+            .unwrap_or_else(|error| panic!("{sql}: {warned}\n{error:?}"));
+    }
+}
+
+#[test]
+fn privilege_that_a_view_needs_no_longer_is_warned_about() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    attempt(&mut client, WRITTEN_THROUGH).unwrap();
+    attempt(
+        &mut client,
+        "SET client_min_messages = error; SET dragonfly_guard.mode = off;
+         ALTER VIEW public.declared SET (security_invoker = true);
+         REVOKE UPDATE ON public.base, public.above FROM anon",
+    )
+    .unwrap();
+    let found = "SELECT detail FROM ops.audit_security(ARRAY['direct_write'])";
+    assert_eq!(column(&mut client, found), [""; 0]);
+    let warned = messages(&cluster, "ALTER VIEW public.declared RESET (security_invoker)");
+    let left =
+        "Role \"anon\" has INSERT on table public.base, which the contract does not declare.";
+    assert_eq!(column(&mut client, found), [left]);
+    assert!(
+        warned.contains("leaves a privilege that nothing declared needs: direct_write on table")
+            && warned.contains(left),
+        "{warned}"
+    );
+}
