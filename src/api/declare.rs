@@ -17,8 +17,9 @@ use crate::store::contract::{History, next_version as next_after, version};
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, changes};
 use dragonfly_core::declare::{
-    self, Cause, Declaration, On, Section, Target, Unfit, amend, headed,
+    self, Attempt, Cause, Declaration, On, Section, Target, Unfit, amend, headed,
 };
+use dragonfly_core::guard::{accept_instead, accept_with_left};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -225,22 +226,44 @@ fn accept(call: Call) -> pg_sys::Datum {
             }
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
         };
-        let Some(accepted) = declare::accepting(cx, &[finding]) else {
-            Report {
+        let attempt = declare::attempt(cx, &[finding]);
+        let is_allowed = |attempt: &Attempt| {
+            !attempt.left.iter().any(|left| left.fingerprint == finding.fingerprint)
+        };
+        match attempt.filter(is_allowed) {
+            Some(attempt) if attempt.left.is_empty() => attempt.accepted.contract,
+            Some(attempt) => reject_partial(&attempt),
+            None => Report {
                 message: "no contract can allow this finding".into(),
                 detail: finding.detail.clone(),
-                hint: finding.fix.sql().map_or_else(
-                    || format!("{} Or exempt it with ops.exempt().", finding.rule.fix),
-                    |sql| format!("Fix it: {sql} Or exempt it with ops.exempt()."),
-                ),
+                hint: accept_instead(finding),
             }
-            .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-        };
-        accepted.contract
+            .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+        }
     });
     let contract = Installation::now().contract;
     rows(call, load(&History::open(), &contract, amended, None, &note, || {}))
 }
+
+/// Raises the error about a finding that a contract can allow, where others would be left.
+fn reject_partial(attempt: &Attempt) -> ! {
+    let count = attempt.left.len();
+    let details = attempt.left.iter().take(MOST_DETAILS).map(|left| left.detail.clone());
+    let mut details: Vec<String> = details.collect();
+    if count > MOST_DETAILS {
+        details.push(format!("And {} more.", count - MOST_DETAILS));
+    }
+    let noun = if count == 1 { "finding" } else { "findings" };
+    Report {
+        message: format!("a contract that allows this finding leaves {count} other {noun}"),
+        detail: details.join("\n"),
+        hint: accept_with_left(attempt),
+    }
+    .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+}
+
+/// How many findings an error names.
+const MOST_DETAILS: usize = 5;
 
 sql_function!(
     /// `ops.contract_sql() RETURNS text`

@@ -303,6 +303,40 @@ fn accepted_finding_about_a_new_role_leaves_none() {
     assert_clean(&mut client, accept, "");
 }
 
+#[test]
+fn finding_that_leaves_others_if_it_is_accepted_has_the_calls_that_resolve_all() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let mut client = copy(&cluster);
+    let create = "SET dragonfly_guard.mode = off; \
+                  CREATE SCHEMA more; CREATE TABLE more.t (id int); \
+                  GRANT USAGE ON SCHEMA more TO anon; GRANT SELECT ON more.t TO anon; \
+                  RESET dragonfly_guard.mode";
+    attempt(&mut client, create).unwrap();
+    let accept = "SELECT FROM ops.accept((SELECT fingerprint FROM ops.audit_security() \
+                  WHERE object = 'more'), 'test')";
+    let error = attempt(&mut client, accept).unwrap_err();
+    assert_eq!(error.message, "a contract that allows this finding leaves 1 other finding");
+    assert!(error.detail.contains("Row security is disabled on table more.t"), "{error:?}");
+    let hint = Hint::read(&error.hint);
+    assert_eq!(hint.calls.len(), 2, "{error:?}");
+    for call in &hint.calls {
+        attempt(&mut client, call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    assert_clean(&mut client, accept, &error.hint);
+    // A table in a governed schema: the finding itself has a call.
+    let create = "SET dragonfly_guard.mode = off; CREATE TABLE public.notes (id int); \
+                  GRANT SELECT ON public.notes TO anon; RESET dragonfly_guard.mode";
+    attempt(&mut client, create).unwrap();
+    let accept = "SELECT FROM ops.accept((SELECT fingerprint FROM ops.audit_security() \
+                  WHERE rule = 'rls_disabled' AND object = 'public.notes'), 'test')";
+    let error = attempt(&mut client, accept).unwrap_err();
+    assert_eq!(error.message, "no contract can allow this finding");
+    assert!(error.hint.contains("ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY"), "{error:?}");
+    let (_, call) = error.hint.split_once("Or exempt it: ").unwrap();
+    attempt(&mut client, &with_reason(call)).unwrap();
+}
+
 /// Owner of the objects of the application, in whose name default privileges open new ones.
 const AS_OWNER: &str = "SET ROLE postgres; ";
 

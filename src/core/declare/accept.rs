@@ -18,10 +18,26 @@ pub struct Accepted {
     pub contract: Contract,
 }
 
+/// Declarations that were tried on the contract, to make it allow findings.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// What the contract would be.
+    pub accepted: Accepted,
+    /// What would still be reported of the findings, and other findings that would appear.
+    pub left: Vec<Finding>,
+}
+
 /// Returns declarations under which none of `findings` would be one, and no other finding would
 /// appear; `None` where there are none: no contract can allow them, or a person has to decide.
 #[must_use]
 pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
+    attempt(cx, findings).filter(|attempt| attempt.left.is_empty()).map(|attempt| attempt.accepted)
+}
+
+/// Returns declarations for `findings`, and what is left with them; `None` where a person has to
+/// decide.
+#[must_use]
+pub fn attempt(cx: &Context<'_>, findings: &[&Finding]) -> Option<Attempt> {
     let mut declarations: Vec<Declaration> = Vec::new();
     for finding in findings {
         let candidates = candidates(cx, finding);
@@ -37,18 +53,17 @@ pub fn accepting(cx: &Context<'_>, findings: &[&Finding]) -> Option<Accepted> {
         let more = for_created(&declared, declarations, found.iter());
         Some((contract, found, more))
     };
-    let (mut contract, mut after, more) = tried(&declarations)?;
+    let (mut contract, mut left, more) = tried(&declarations)?;
     if !more.is_empty() {
         more.into_iter().for_each(|one| add(&mut declarations, one));
-        (contract, after, _) = tried(&declarations)?;
+        (contract, left, _) = tried(&declarations)?;
     }
     let before = reported(cx);
     let accepted: HashSet<&str> = findings.iter().map(|f| f.fingerprint.as_str()).collect();
     let known: HashSet<_> = before.iter().flat_map(Finding::about).collect();
     let is_known = |found: &Finding| found.about().all(|about| known.contains(&about));
-    let is_better =
-        after.iter().all(|found| !accepted.contains(found.fingerprint.as_str()) && is_known(found));
-    is_better.then_some(Accepted { declarations, contract })
+    left.retain(|found| accepted.contains(found.fingerprint.as_str()) || !is_known(found));
+    Some(Attempt { accepted: Accepted { declarations, contract }, left })
 }
 
 /// Returns the contract with some declarations; `None` where it would not be valid.

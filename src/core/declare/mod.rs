@@ -21,7 +21,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{Accepted, accepting, declare_call, declare_statements};
+pub use accept::{Accepted, Attempt, accepting, attempt, declare_call, declare_statements};
 pub(crate) use accept::{amended, reported};
 pub use amend::amend;
 pub(crate) use candidates::{add, candidates};

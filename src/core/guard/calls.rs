@@ -1,8 +1,10 @@
-//! The calls in HINTs that exempt what a regression is about.
+//! The calls in HINTs that exempt what a regression is about, and those of `ops.accept()`.
 
 use super::change::Regression;
 use crate::catalog::ObjectId;
+use crate::declare::{Attempt, declare_call};
 use crate::finding::Finding;
+use crate::fix::Fix;
 use crate::sql::{is_unprintable, quote_literal};
 
 /// Returns the calls that exempt what the audit would report about a regression. `None` where there
@@ -43,4 +45,104 @@ pub(super) fn exempt_calls(finding: &Finding) -> Option<Vec<String>> {
         roles => roles.iter().map(|role| call(Some(role))).collect(),
     };
     (finding.rule.exempt_by_pattern && is_exact).then(calls)
+}
+
+/// How many calls that exempt what is left a HINT has.
+const MOST_LEFT: usize = 12;
+
+/// Returns the HINT about a finding that a contract can allow, where other findings would be left
+/// or appear: the call that declares it, and what resolves these.
+#[must_use]
+pub fn accept_with_left(attempt: &Attempt) -> String {
+    let (mut fixes, mut calls, mut texts) = (vec![], vec![], vec![]);
+    for finding in &attempt.left {
+        if let Some(sql) = finding.fix.sql() {
+            fixes.push(sql.replace('\n', " "));
+        } else if let Some(exempt) = exempt_calls(finding) {
+            calls.extend(exempt);
+        } else if !texts.contains(&finding.rule.fix) {
+            texts.push(finding.rule.fix);
+        }
+    }
+    let mut lines = vec![format!("Run: {}", declare_call(&attempt.accepted.declarations))];
+    if !fixes.is_empty() {
+        lines.push(format!("And run: {}", fixes.join(" ")));
+    }
+    if calls.len() > MOST_LEFT {
+        lines.push(format!(
+            "And fix or exempt what remains, {} findings; after the call, this query lists them: \
+             SELECT * FROM ops.findings();",
+            calls.len()
+        ));
+    } else if !calls.is_empty() {
+        lines.push(format!("And fix what remains, or exempt it:\n{}", calls.join("\n")));
+    }
+    lines.extend(texts.into_iter().map(str::to_owned));
+    lines.join("\n")
+}
+
+/// Returns the HINT about a finding that no contract can allow: how to fix or exempt it.
+#[must_use]
+pub fn accept_instead(finding: &Finding) -> String {
+    let fix = match &finding.fix {
+        Fix::Proposal(text) => text.clone(),
+        fix => fix.sql().map_or(finding.rule.fix.to_owned(), |sql| format!("Fix it: {sql}")),
+    };
+    format!(
+        "{fix}\nOr exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => now() + \
+         interval '30 days');",
+        finding.fingerprint
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Privileges;
+    use crate::declare::attempt;
+    use crate::rules::testing::World;
+    use crate::rules::{rls_disabled, ungoverned_schema_access};
+
+    #[test]
+    fn table_without_row_security_in_a_new_schema_is_left_with_a_call() {
+        let mut world = World::conforming();
+        let anon = world.role("anon").oid;
+        let mut schema = world.schema("api").clone();
+        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![]));
+        world.snapshot.schemas.push(schema);
+        let mut table = world.relation("public.judgments").clone();
+        (table.oid, table.name, table.schema, table.acl) = (901, "t".into(), 900, Some(vec![]));
+        table.row_security = false;
+        world.add_relation(table);
+        world.grant_schema("more", anon, Privileges::USAGE);
+        world.grant("more.t", anon, Privileges::SELECT);
+        let finding = world.findings(&ungoverned_schema_access::RULE).remove(0);
+        let hint = world.compared_with(&world, |cx, _| {
+            accept_with_left(&attempt(cx, &[&finding]).expect("declarations"))
+        });
+        assert_eq!(
+            hint,
+            "Run: SELECT * FROM ops.declare('CREATE SCHEMA more; GRANT USAGE ON SCHEMA more TO \
+             anon; CREATE TABLE more.t (); GRANT SELECT ON TABLE more.t TO anon', note => '...');\n\
+             And fix what remains, or exempt it:\n\
+             SELECT ops.exempt(rule => 'rls_disabled', object => 'more.t', reason => '...', \
+             expires_at => now() + interval '30 days');"
+        );
+    }
+
+    #[test]
+    fn finding_that_no_contract_allows_is_fixed_or_exempt() {
+        let mut world = World::conforming();
+        world.relation("public.judgments").row_security = false;
+        let finding = world.findings(&rls_disabled::RULE).remove(0);
+        assert_eq!(
+            accept_instead(&finding),
+            format!(
+                "Fix it: ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;\n\
+                 Or exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => now() + \
+                 interval '30 days');",
+                finding.fingerprint
+            )
+        );
+    }
 }

@@ -27,6 +27,7 @@ mod widened;
 pub const RUNBOOK: &str = "See docs/how-to/runbook.md.";
 
 pub use accepting::{intended, is_by_default};
+pub use calls::{accept_instead, accept_with_left};
 pub use change::{Change, Regression, Remaining};
 pub use completion::{Cause, CauseKind, Completion, causes};
 pub use declared::{Declared, States};
