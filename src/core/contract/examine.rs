@@ -258,8 +258,8 @@ mod tests {
             found,
             [
                 "$.tables[0].colour (public.judgments): unknown field; allowed: all_rows, \
-                 column_grants, force_row_security, grants, name, policies, purpose, row_security, \
-                 schema",
+                 append_only_by, column_grants, force_row_security, grants, keys, name, open_rows, \
+                 policies, privileged, purpose, row_security, schema, shared",
                 "$.version: not a semantic version; allowed: a version such as 1.0.0",
                 &format!(
                     "$.schemas[0].usage[0] (public): role \"missing\" is not declared in $.roles; \
@@ -290,6 +290,24 @@ mod tests {
             ),
             "{rule:?}"
         );
+    }
+
+    #[test]
+    fn shared_is_another_name_of_all_rows() {
+        let mut json: serde_json::Value = serde_json::from_str(DEFAULT).unwrap();
+        json["tables"][0]["shared"] = serde_json::json!({"authenticated": ["SELECT"]});
+        for contract in [Contract::from_json, Contract::from_stored] {
+            let contract = contract(&json.to_string()).unwrap();
+            assert!(contract.tables[0].all_rows.as_ref().unwrap().contains_key("authenticated"));
+            let written = super::super::write(&contract);
+            assert!(written.contains("\"all_rows\"") && !written.contains("\"shared\""));
+        }
+        json["tables"][0]["all_rows"] = serde_json::json!({});
+        let text = json.to_string();
+        let both = "$.tables[0].shared (public.judgments): another name of a field that is there \
+                    as well; allowed: one of all_rows, shared";
+        assert_eq!(Contract::from_json(&text).unwrap_err().to_string(), both);
+        assert_eq!(Contract::from_stored(&text).unwrap_err().to_string(), both);
     }
 
     #[test]

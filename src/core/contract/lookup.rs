@@ -5,6 +5,7 @@ use super::types::{
     ColumnGrants, ColumnGrantsByRole, Contract, FunctionDecl, RoleDecl, RoleKind, SchemaDecl,
     SequenceDecl, TableDecl, ViewDecl,
 };
+use crate::policy::identity::Identities;
 use crate::sql::printable;
 
 /// Whether a declared name of the platform matches `name`. A `*` at its end matches any suffix.
@@ -36,6 +37,13 @@ impl Contract {
             self.version,
             section.unwrap_or_default()
         )
+    }
+
+    /// Returns where the database finds who the caller is: what the contract declares, and for all
+    /// else what is known of Supabase and PostgREST.
+    #[must_use]
+    pub fn identities(&self) -> Identities {
+        self.identity.identities()
     }
 
     /// Returns the names of the roles of one kind, in declared order.

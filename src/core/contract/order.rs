@@ -25,6 +25,9 @@ impl Contract {
             table.column_grants.values_mut().for_each(sort_columns);
             sort_each(&mut table.policies);
             table.all_rows.iter_mut().for_each(sort_each);
+            sort(&mut table.keys);
+            sort_each(&mut table.open_rows);
+            sort(&mut table.append_only_by);
         }
         views.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
         for view in views {
@@ -41,6 +44,7 @@ impl Contract {
         for function in functions {
             sort(&mut function.execute);
         }
+        sort(&mut contract.identity.request);
         sort(&mut contract.managed.schemas);
         sort(&mut contract.managed.extensions);
         sort(&mut contract.managed.roles);

@@ -15,9 +15,18 @@ pub fn schema() -> &'static Value {
         schema["title"] = json!("Security contract for dragonfly_guard");
         let ids: Vec<&String> = shipped_rules().keys().collect();
         schema["properties"]["rules"]["propertyNames"] = json!({"enum": ids});
+        name_shared(&mut schema["$defs"]["TableDecl"]);
         join_lines(&mut schema);
         schema
     })
+}
+
+/// Adds the other name of a table's `all_rows`, which serde alone knows.
+fn name_shared(table: &mut Value) {
+    let mut shared = table["properties"]["all_rows"].clone();
+    shared["description"] = json!("Another name of `all_rows`.");
+    table["properties"]["shared"] = shared;
+    table["not"] = json!({"required": ["all_rows", "shared"]});
 }
 
 /// Removes the line breaks of doc comments from descriptions.

@@ -110,6 +110,18 @@ impl Walk<'_, '_> {
                 self.problems.error_with_hint(&place, "unknown field", allowed, hint);
             }
         }
+        // Two names of one field.
+        let names = schema["not"]["required"].as_array().into_iter().flatten();
+        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+        if let [.., other] = names[..]
+            && names.iter().all(|name| fields.contains_key(*name))
+        {
+            let problem = "another name of a field that is there as well";
+            let allowed = format!("one of {}", names.join(", "));
+            self.problems.error(&path.field(other), problem, allowed);
+            kept.remove(other);
+            self.is_complete = false;
+        }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let declared = &schema["properties"][name];
             if !fields.contains_key(name) {
@@ -276,8 +288,9 @@ mod tests {
                 "$.rules.rls_disabled.guard: number is not allowed; allowed: audit, observe, warn, \
                  block",
                 "$.security_definer.search_path: text is not allowed; allowed: a list of: text",
-                "$.tables[0].colour: unknown field; allowed: all_rows, column_grants, \
-                 force_row_security, grants, name, policies, purpose, row_security, schema",
+                "$.tables[0].colour: unknown field; allowed: all_rows, append_only_by, \
+                 column_grants, force_row_security, grants, keys, name, open_rows, policies, \
+                 privileged, purpose, row_security, schema, shared",
                 "$.tables[0].grants.anon[0]: \"FLY\" is not allowed; allowed: ALL, SELECT, INSERT, \
                  UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER, MAINTAIN",
                 "$.tables[1].name: required field is missing; allowed: text",

@@ -4,6 +4,7 @@
 //! of types and fields. Section numbers are those of the contract document that `default.json`
 //! encodes.
 
+use super::identity::IdentityDecl;
 use super::index::Index;
 use crate::catalog::{Attribute, Command, Privileges};
 use schemars::JsonSchema;
@@ -65,6 +66,10 @@ pub struct Contract {
     /// and are never blocked.
     #[serde(default)]
     pub managed: ManagedDecl,
+    /// Where the database finds who the caller is: which functions, parameters and claims a row can
+    /// belong to a caller by. Omitted: those of Supabase and PostgREST.
+    #[serde(default, skip_serializing_if = "IdentityDecl::is_empty")]
+    pub identity: IdentityDecl,
     /// The roles that may read the audits: the views in schema `ops`, and the functions there that
     /// are not for authors of contracts. Omitted: `service_role` and `pg_monitor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -440,8 +445,24 @@ pub struct TableDecl {
     /// The commands of each client among its `policies` for which a policy may allow every row.
     /// For the others, the condition of a policy must not be always true. Omitted: either is
     /// allowed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, alias = "shared", skip_serializing_if = "Option::is_none")]
     pub all_rows: Option<ByRole<PolicyCommand>>,
+    /// The columns by which a row is its caller's: `["owner"]`. What ties a row to the caller must
+    /// be one of them. Omitted: any column may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1, max = 63)))]
+    pub keys: Vec<String>,
+    /// The columns whose values may open a row to a role that it does not belong to, for reading:
+    /// `{"anon": ["status"]}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub open_rows: ByRole<String>,
+    /// The roles that may insert rows that belong to no caller, as with a contact form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub append_only_by: Vec<String>,
+    /// Whether a caller who is found in this table has a right because of it, as in a table of
+    /// administrators.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
 }
 
 impl TableDecl {

@@ -204,6 +204,7 @@ impl<'de> Visitor<'de> for Reader {
 #[cfg(test)]
 mod tests {
     use super::super::changes::changes;
+    use super::super::identity::{IdentityDecl, IdentityKind, SessionKind};
     use super::super::shipped::DEFAULT;
     use super::super::types::{
         ByRole, ColumnGrants, FunctionDecl, PolicyCommand, RoleDecl, RoleKind, SchemaDecl,
@@ -322,21 +323,59 @@ mod tests {
     const COMMANDS: [PolicyCommand; 3] =
         [PolicyCommand::Delete, PolicyCommand::All, PolicyCommand::Select];
 
+    const COLUMNS: [&str; 3] = ["id", "name", "Cents"];
+
+    fn open_rows() -> impl Strategy<Value = ByRole<String>> {
+        let role = select(&ROLES[..]).prop_map(str::to_owned);
+        proptest::collection::btree_map(role, texts(&COLUMNS), 0..3)
+    }
+
+    fn identity() -> impl Strategy<Value = IdentityDecl> {
+        let kind = || select(vec![IdentityKind::User, IdentityKind::Tenant, IdentityKind::Email]);
+        let kinds = move |names: &'static [&'static str]| {
+            let name = select(names).prop_map(str::to_owned);
+            proptest::collection::btree_map(name, kind(), 0..3)
+        };
+        let session = select(vec![SessionKind::With, SessionKind::Without]);
+        let role = select(&ROLES[..]).prop_map(str::to_owned);
+        (
+            kinds(&["auth.uid()", "app.\"user\"()"]),
+            (kinds(&["app.tenant", "App.Org"]), kinds(&["*", "https://a.b/c d", "a.b"])),
+            (kinds(&["app.users.data"]), texts(&["app.z", "app.a"])),
+            any::<(bool, bool)>(),
+            proptest::collection::btree_map(role, session, 0..3),
+        )
+            .prop_map(
+                |(functions, (settings, claims), (columns, request), flags, sessions)| {
+                    IdentityDecl {
+                        functions,
+                        settings,
+                        claims,
+                        columns,
+                        request,
+                        email_verified: flags.0,
+                        database_roles_are_tenants: flags.1,
+                        sessions,
+                    }
+                },
+            )
+    }
+
     fn table() -> impl Strategy<Value = TableDecl> {
-        let columns =
-            (select(&ROLES[..]), texts(&["id", "name", "Cents"])).prop_map(|(role, list)| {
-                let grants = ColumnGrants { select: list, ..ColumnGrants::default() };
-                let is_empty = grants.select.is_empty();
-                (!is_empty).then(|| (role.to_owned(), grants)).into_iter().collect()
-            });
+        let columns = (select(&ROLES[..]), texts(&COLUMNS)).prop_map(|(role, list)| {
+            let grants = ColumnGrants { select: list, ..ColumnGrants::default() };
+            let is_empty = grants.select.is_empty();
+            (!is_empty).then(|| (role.to_owned(), grants)).into_iter().collect()
+        });
         (
             (select(&SCHEMAS[..]), "[a-z ]{1,9}", "[a-zé\n ]{0,90}"),
             any::<(bool, bool)>(),
             (by_role(&PRIVILEGES), columns, by_role(&COMMANDS)),
             proptest::option::of(by_role(&COMMANDS)),
+            (texts(&COLUMNS), open_rows(), texts(&ROLES), any::<bool>()),
         )
             .prop_map(
-                |((schema, name, purpose), flags, (grants, column_grants, policies), all)| {
+                |((schema, name, purpose), flags, (grants, column_grants, policies), all, rows)| {
                     TableDecl {
                         schema: schema.into(),
                         name,
@@ -347,6 +386,10 @@ mod tests {
                         column_grants,
                         policies,
                         all_rows: all,
+                        keys: rows.0,
+                        open_rows: rows.1,
+                        append_only_by: rows.2,
+                        privileged: rows.3,
                     }
                 },
             )
@@ -389,9 +432,10 @@ mod tests {
             proptest::collection::vec(function, 0..4),
             any::<(bool, bool)>(),
             texts(&["pg_*", "auth"]),
+            identity(),
         )
             .prop_map(
-                move |(roles, schemas, tables, functions, (ours, empty), managed)| {
+                move |(roles, schemas, tables, functions, (ours, empty), managed, identity)| {
                     let mut contract = Contract::from_json(DEFAULT).unwrap();
                     contract.roles = roles.map(role).to_vec();
                     contract.trusted_roles = vec![];
@@ -401,6 +445,7 @@ mod tests {
                     contract.functions = functions;
                     contract.security_definer.accept_empty = empty;
                     contract.managed.schemas = managed;
+                    contract.identity = identity;
                     if ours {
                         contract.rules.clear();
                     }

@@ -549,6 +549,10 @@ fn new_table(schema: String, name: String) -> TableDecl {
         column_grants: BTreeMap::new(),
         policies: BTreeMap::new(),
         all_rows: None,
+        keys: vec![],
+        open_rows: BTreeMap::new(),
+        append_only_by: vec![],
+        privileged: false,
     }
 }
 

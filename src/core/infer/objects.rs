@@ -252,6 +252,10 @@ impl Objects<'_, '_> {
             }),
             policies,
             all_rows,
+            keys: vec![],
+            open_rows: ByRole::new(),
+            append_only_by: vec![],
+            privileged: false,
         };
         let is_empty =
             !table.row_security && table.grants.is_empty() && table.column_grants.is_empty();
