@@ -80,6 +80,7 @@ fn normalized(contract: &Contract) -> Contract {
     for all_rows in contract.tables.iter_mut().filter_map(|table| table.all_rows.as_mut()) {
         all_rows.retain(|_, commands| !commands.is_empty());
     }
+    contract.identity = contract.identity.normalized();
     for query in contract.views.iter_mut().filter_map(|view| view.definition.as_mut()) {
         *query = bare_query(query).to_owned();
     }
@@ -296,6 +297,39 @@ mod tests {
                 "~ tables[public.judgments].column_grants.authenticated.\"UPDATE\": -status",
             ]
         );
+    }
+
+    #[test]
+    fn rows_of_a_caller_are_compared_by_what_is_meant() {
+        let edit = |j: &mut Value, kind: &str, name: &str, keys: &[&str]| {
+            j["identity"] = json!({"settings": {name: kind}, "email_verified": false});
+            j["tables"][0]["keys"] = json!(keys);
+            j["tables"][0]["privileged"] = json!(keys.len() == 1);
+        };
+        assert_eq!(changes_after(|j| j["identity"] = json!({"sessions": {}})), [""; 0]);
+        assert_eq!(
+            changes_after(|j| {
+                edit(j, "tenant", "App.Tenant", &["owner"]);
+                j["tables"][0]["open_rows"] = json!({"anon": ["status"], "authenticated": []});
+            }),
+            [
+                "+ identity.settings.\"app.tenant\": trusted",
+                "~ tables[public.judgments].keys: +owner",
+                "~ tables[public.judgments].open_rows.anon: +status",
+                "+ tables[public.judgments].privileged: true",
+            ]
+        );
+        let contract = |kind: &str, name: &str, keys: &[&str]| {
+            let mut document: Value = serde_json::from_str(DEFAULT).unwrap();
+            edit(&mut document, kind, name, keys);
+            Contract::from_json(&document.to_string()).unwrap()
+        };
+        let (earlier, later) = (
+            contract("tenant", "App.Tenant", &["tenant", "owner"]),
+            contract("trusted", "app.tenant", &["owner", "tenant"]),
+        );
+        assert_eq!(changes(&earlier, &later), [""; 0]);
+        assert!(are_same(&earlier, &later));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Checks that the types of a contract cannot express: declared names, versions, duplicates.
 
+use super::identity::{IdentityKind, column, signature};
 use super::problem::{Path, Problems};
 use super::shipped::shipped_rules;
-use super::types::{ByRole, ColumnGrantsByRole, Contract};
+use super::types::{ByRole, ColumnGrantsByRole, Contract, TableDecl};
 use crate::catalog::owner_of_reserved_schema;
 use crate::sql::similar::did_you_mean;
 use crate::sql::{canonical_types, printable};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// The lists of a document in which names are missing because of other errors. Names that are not
 /// found in them are not reported.
@@ -30,6 +31,7 @@ impl Contract {
         check.functions(self);
         check.search_path(self);
         check.managed_roles(self);
+        check.identity(self);
         check.readers(self);
         check.rules(self);
     }
@@ -146,14 +148,89 @@ impl<'c> Check<'c, '_, '_> {
             self.role(&at, role);
             for (privilege, columns) in granted.each() {
                 let word = privilege.to_string();
-                let list = at.field(&word);
-                let mut known = HashSet::new();
-                for (i, column) in columns.iter().enumerate() {
-                    self.name(&list.item(i), column);
-                    if !known.insert(column) {
-                        self.duplicate(&list.item(i), "column", column);
-                    }
+                self.columns(&at.field(&word), columns);
+            }
+        }
+    }
+
+    fn columns(&mut self, list: &Path<'_>, columns: &[String]) {
+        let mut known = HashSet::new();
+        for (i, column) in columns.iter().enumerate() {
+            self.name(&list.item(i), column);
+            if !known.insert(column) {
+                self.duplicate(&list.item(i), "column", column);
+            }
+        }
+    }
+
+    /// Checks what a table declares about who its rows belong to.
+    fn rows(&mut self, at: &Path<'_>, table: &TableDecl) {
+        self.columns(&at.field("keys"), &table.keys);
+        let field = at.field("open_rows");
+        for (role, columns) in &table.open_rows {
+            self.role(&field.field(role), role);
+            self.columns(&field.field(role), columns);
+        }
+        for (i, role) in table.append_only_by.iter().enumerate() {
+            self.role(&at.field("append_only_by").item(i), role);
+        }
+    }
+
+    fn identity(&mut self, contract: &Contract) {
+        let declared = &contract.identity;
+        let at = Path::Root.field("identity");
+        let parameter = |name: &str| (!name.is_empty()).then(|| name.to_ascii_lowercase());
+        self.kinds(
+            &at.field("functions"),
+            ("function", "a function without arguments, with its schema: app.current_user_id()"),
+            &declared.functions,
+            signature,
+        );
+        let of_parameters = ("parameter", "the name of a parameter: app.tenant");
+        self.kinds(&at.field("settings"), of_parameters, &declared.settings, parameter);
+        let of_claims = ("claim", "a key of the claims, keys with dots between them, or *");
+        let claim = |key: &str| (!key.is_empty()).then(|| key.to_owned());
+        self.kinds(&at.field("claims"), of_claims, &declared.claims, claim);
+        let of_columns = ("column", "a column with its table and schema: app.users.preferences");
+        self.kinds(&at.field("columns"), of_columns, &declared.columns, column);
+        for (field, declared) in [("claims", &declared.claims), ("columns", &declared.columns)] {
+            for (name, _) in declared.iter().filter(|(_, kind)| **kind == IdentityKind::Claims) {
+                let allowed = "claims for a function or a parameter only".to_owned();
+                let problem = "only a whole token is all claims";
+                self.problems.error(&at.field(field).field(name), problem, allowed);
+            }
+        }
+        let list = at.field("request");
+        for (i, name) in declared.request.iter().enumerate() {
+            if name.is_empty() {
+                let allowed = of_parameters.1.to_owned();
+                self.problems.error(&list.item(i), "not a valid name", allowed);
+            }
+        }
+        let sessions = at.field("sessions");
+        for role in declared.sessions.keys() {
+            self.role(&sessions.field(role), role);
+        }
+    }
+
+    /// Checks that names have the form of their kind, and that no two of them mean the same.
+    fn kinds(
+        &mut self,
+        at: &Path<'_>,
+        (what, allowed): (&str, &str),
+        declared: &BTreeMap<String, IdentityKind>,
+        meant: impl Fn(&str) -> Option<String>,
+    ) {
+        let mut known = HashSet::new();
+        for name in declared.keys() {
+            self.problems.check_interrupts();
+            if let Some(meant) = meant(name) {
+                if !known.insert(meant) {
+                    self.duplicate(&at.field(name), what, name);
                 }
+            } else {
+                let problem = format!("not a valid name of a {what}");
+                self.problems.error(&at.field(name), problem, allowed.to_owned());
             }
         }
     }
@@ -259,6 +336,7 @@ impl<'c> Check<'c, '_, '_> {
             if let Some(all_rows) = &table.all_rows {
                 self.grants(&at.field("all_rows"), all_rows);
             }
+            self.rows(&at, table);
         }
         let list = root.field("views");
         for (i, view) in contract.views.iter().enumerate() {

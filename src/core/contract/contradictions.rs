@@ -46,6 +46,7 @@ impl Contract {
         search.sequences();
         search.functions();
         search.search_path();
+        search.identity();
     }
 }
 
@@ -346,8 +347,94 @@ impl Search<'_, '_, '_> {
                     self.policies_and_grants(&at, table, name);
                     self.truncate(&at, table, name);
                 }
+                let opened = table.open_rows.keys().map(|name| ("open_rows", name));
+                for (field, name) in opened {
+                    self.exception_of_rows(
+                        &at.field(field).field(name),
+                        table,
+                        name,
+                        Command::Select,
+                    );
+                }
+                for (j, name) in table.append_only_by.iter().enumerate() {
+                    let at = at.field("append_only_by");
+                    self.exception_of_rows(&at.item(j), table, name, Command::Insert);
+                }
             } else {
                 self.row_security_not_required(&at, table);
+            }
+            self.privileged(&at, table);
+        }
+    }
+
+    /// Reports what is declared about the rows of a role that no rule asks about: it is no client,
+    /// or no policy allows it the command.
+    fn exception_of_rows(
+        &mut self,
+        at: &Path<'_>,
+        table: &TableDecl,
+        name: &str,
+        command: Command,
+    ) {
+        let word = command.as_str();
+        let sql = safe_qualified(&table.schema, &table.name);
+        if !self.is_client(name) {
+            let problem = format!("{} is no client: it has no effect", role(name));
+            self.inform(at, problem, "clients");
+        } else if !table.policy_commands(name).contains(&command) {
+            let problem =
+                format!("no policy allows {} {word} on {sql}: it has no effect", role(name));
+            self.inform(at, problem, format!("clients with a policy for {word}"));
+        }
+    }
+
+    /// Reports clients that can write themselves into a table whose rows give a right.
+    fn privileged(&mut self, at: &Path<'_>, table: &TableDecl) {
+        if !table.privileged {
+            return;
+        }
+        let roles = self.contract.roles.iter().map(|role| &role.name);
+        let clients: Vec<&String> = roles.filter(|name| self.is_client(name)).collect();
+        for name in clients {
+            let held = self.privileges_on(table, name);
+            let all_rows = table.all_rows_commands(name).unwrap_or_default();
+            let writes = [Command::Insert, Command::Update].into_iter().filter(|command| {
+                held.contains(command.privilege())
+                    && (!table.row_security || all_rows.contains(command))
+            });
+            let writes: Vec<String> = writes.map(|command| command.as_str().to_owned()).collect();
+            if writes.is_empty() {
+                continue;
+            }
+            let problem = format!(
+                "client {} may {} every row of {}, and a caller who is found in it has a right",
+                role(name),
+                listed(&writes),
+                safe_qualified(&table.schema, &table.name)
+            );
+            let allowed = "true for a table whose rows clients do not choose";
+            self.warn(&at.field("privileged"), problem, allowed);
+        }
+    }
+
+    fn identity(&mut self) {
+        let declared = &self.contract.identity;
+        let of = Path::Root.field("identity");
+        let list = of.field("request");
+        for (i, name) in declared.request.iter().enumerate() {
+            if declared.settings.keys().any(|known| known.eq_ignore_ascii_case(name)) {
+                let problem = format!(
+                    "parameter {} is in $.identity.settings as well, which decides",
+                    printable(name)
+                );
+                self.warn(&list.item(i), problem, "parameters that are not in settings");
+            }
+        }
+        let sessions = of.field("sessions");
+        for name in declared.sessions.keys() {
+            if !self.is_client(name) {
+                let problem = format!("{} is no client: it has no effect", role(name));
+                self.inform(&sessions.field(name), problem, "clients");
             }
         }
     }
@@ -366,6 +453,18 @@ impl Search<'_, '_, '_> {
                 "policies of {sql} have no effect, because row security need not be enabled"
             );
             self.warn(&at.field("policies"), problem, required);
+        }
+        for (field, is_declared) in [
+            ("keys", !table.keys.is_empty()),
+            ("open_rows", !table.open_rows.is_empty()),
+            ("append_only_by", !table.append_only_by.is_empty()),
+        ] {
+            if is_declared {
+                let problem = format!(
+                    "{field} of {sql} has no effect, because row security need not be enabled"
+                );
+                self.warn(&at.field(field), problem, required);
+            }
         }
         let on_table =
             table.grants.keys().map(|name| ("grants", name, granted_to(&table.grants, name)));
@@ -646,6 +745,60 @@ mod tests {
                  is not required",
                 "warning $.tables[3].force_row_security: row security of \
                  public.plaintiff_status_history must be forced, but need not be enabled",
+            ]
+        );
+    }
+
+    #[test]
+    fn contradictions_about_the_rows_of_a_caller_are_reported() {
+        let no_effect =
+            |path: &str, problem: &str| format!("info {path}: {problem}: it has no effect");
+        assert_eq!(
+            new_problems(|j| {
+                let table = &mut j["tables"][0];
+                table["keys"] = json!(["owner"]);
+                table["open_rows"] = json!({"anon": ["status"], "authenticated": ["status"],
+                                            "service_role": ["status"]});
+                table["append_only_by"] = json!(["authenticated", "postgres"]);
+                let table = &mut j["tables"][1];
+                table["row_security"] = json!(false);
+                table["policies"] = json!({});
+                table["grants"] = json!({"anon": ["INSERT"]});
+                table["keys"] = json!(["owner"]);
+                table["privileged"] = json!(true);
+                j["identity"] = json!({
+                    "settings": {"app.tenant": "tenant"},
+                    "request": ["App.Tenant", "app.header"],
+                    "sessions": {"anon": "without", "service_role": "without"}
+                });
+            }),
+            [
+                no_effect(
+                    "$.tables[0].open_rows.anon",
+                    "no policy allows role \"anon\" SELECT on public.judgments"
+                ),
+                no_effect(
+                    "$.tables[0].open_rows.service_role",
+                    "role \"service_role\" is no client"
+                ),
+                no_effect(
+                    "$.tables[0].append_only_by[0]",
+                    "no policy allows role \"authenticated\" INSERT on public.judgments"
+                ),
+                no_effect("$.tables[0].append_only_by[1]", "role \"postgres\" is no client"),
+                "warning $.tables[1].keys: keys of public.plaintiffs has no effect, because row \
+                 security need not be enabled"
+                    .to_owned(),
+                "warning $.tables[1].grants.anon: client role \"anon\" is granted INSERT on every \
+                 row of public.plaintiffs, because row security is not required"
+                    .to_owned(),
+                "warning $.tables[1].privileged: client role \"anon\" may INSERT every row of \
+                 public.plaintiffs, and a caller who is found in it has a right"
+                    .to_owned(),
+                "warning $.identity.request[0]: parameter App.Tenant is in $.identity.settings as \
+                 well, which decides"
+                    .to_owned(),
+                no_effect("$.identity.sessions.service_role", "role \"service_role\" is no client"),
             ]
         );
     }

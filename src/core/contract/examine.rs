@@ -82,6 +82,7 @@ fn examine_document(text: &str, with_lines: bool, interrupts: &dyn Fn()) -> Exam
         Some(Ok(document)) => {
             for Found { problem, steps } in &mut found {
                 problem.object = place::object(&document, steps);
+                name_as_written(&document, problem, steps);
             }
             if with_lines && !found.is_empty() {
                 add_lines(&mut found, text, interrupts);
@@ -97,6 +98,16 @@ fn examine_document(text: &str, with_lines: bool, interrupts: &dyn Fn()) -> Exam
     let problems: Vec<Problem> = found.into_iter().map(|found| found.problem).collect();
     let is_valid = problems.iter().all(|p| p.severity != Severity::Error);
     Examined { contract: contract.filter(|_| is_valid), problems }
+}
+
+/// Names the field all_rows in a path as the document does.
+fn name_as_written(document: &Value, problem: &mut Problem, steps: &mut [Step]) {
+    let [Step::Field(list), Step::Item(i), Step::Field(field), ..] = &mut *steps else { return };
+    let element = &document[list.as_str()][*i];
+    if list == "tables" && field == "all_rows" && element.get("all_rows").is_none() {
+        "shared".clone_into(field);
+        problem.path = problem.path.replacen(".all_rows", ".shared", 1);
+    }
 }
 
 fn add_lines(found: &mut [Found], text: &str, interrupts: &dyn Fn()) {
@@ -302,6 +313,9 @@ mod tests {
             let written = super::super::write(&contract);
             assert!(written.contains("\"all_rows\"") && !written.contains("\"shared\""));
         }
+        json["tables"][0]["shared"]["ghost"] = serde_json::json!(["ALL"]);
+        let found = examine(&json.to_string()).problems;
+        assert_eq!(found[0].path, "$.tables[0].shared.ghost");
         json["tables"][0]["all_rows"] = serde_json::json!({});
         let text = json.to_string();
         let both = "$.tables[0].shared (public.judgments): another name of a field that is there \
@@ -353,6 +367,67 @@ mod tests {
                  allowed: a name of 1 to 63 characters",
                 "$.tables[0].column_grants.ghost (public.judgments): role \"ghost\" is not \
                  declared in $.roles; allowed: anon, authenticated, postgres, service_role",
+            ]
+        );
+    }
+
+    #[test]
+    fn errors_about_the_rows_of_a_caller_name_their_path() {
+        let found = problems(|j| {
+            j["tables"][0]["keys"] = serde_json::json!(["owner", "owner", ""]);
+            j["tables"][0]["open_rows"] = serde_json::json!({"annon": ["a", "a"]});
+            j["tables"][0]["append_only_by"] = serde_json::json!(["ghost"]);
+            j["identity"] = serde_json::json!({
+                "functions": {"uid()": "user", "app.f(int)": "user", "app.user()": "user",
+                              "app.\"user\"()": "role"},
+                "settings": {"": "user", "App.Tenant": "tenant", "app.tenant": "user"},
+                "claims": {"a": "claims"},
+                "columns": {"users.data": "email", "a.b.c": "king"},
+                "request": [""],
+                "sessions": {"anonn": "without"}
+            });
+        });
+        let roles = "allowed: anon, authenticated, postgres, service_role";
+        let function =
+            "allowed: a function without arguments, with its schema: app.current_user_id()";
+        assert_eq!(
+            found,
+            [
+                "$.identity.columns.\"a.b.c\": \"king\" is not allowed; allowed: user, role, \
+                 claims, trusted, tenant, email, user_editable, request, settable, token",
+                "$.tables[0].keys[1] (public.judgments): column \"owner\" is declared more than \
+                 once; allowed: one declaration",
+                "$.tables[0].keys[2] (public.judgments): not a valid name; allowed: a name of 1 to \
+                 63 characters",
+                "$.tables[0].open_rows.annon (public.judgments): role \"annon\" is not declared in \
+                 $.roles; did you mean \"anon\"?",
+                "$.tables[0].open_rows.annon[1] (public.judgments): column \"a\" is declared more \
+                 than once; allowed: one declaration",
+                &format!(
+                    "$.tables[0].append_only_by[0] (public.judgments): role \"ghost\" is not \
+                     declared in $.roles; {roles}"
+                ),
+                &format!(
+                    "$.identity.functions.\"app.f(int)\": not a valid name of a function; \
+                     {function}"
+                ),
+                "$.identity.functions.\"app.user()\": function \"app.user()\" is declared more \
+                 than once; allowed: one declaration",
+                &format!(
+                    "$.identity.functions.\"uid()\": not a valid name of a function; {function}"
+                ),
+                "$.identity.settings.\"\": not a valid name of a parameter; allowed: the name of a \
+                 parameter: app.tenant",
+                "$.identity.settings.\"app.tenant\": parameter \"app.tenant\" is declared more \
+                 than once; allowed: one declaration",
+                "$.identity.columns.\"users.data\": not a valid name of a column; allowed: a \
+                 column with its table and schema: app.users.preferences",
+                "$.identity.claims.a: only a whole token is all claims; allowed: claims for a \
+                 function or a parameter only",
+                "$.identity.request[0]: not a valid name; allowed: the name of a parameter: \
+                 app.tenant",
+                "$.identity.sessions.anonn: role \"anonn\" is not declared in $.roles; did you \
+                 mean \"anon\"?",
             ]
         );
     }

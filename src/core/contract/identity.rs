@@ -104,28 +104,47 @@ impl IdentityDecl {
         *self == Self::default()
     }
 
+    /// Returns the same with one way of writing each name and kind.
+    pub(super) fn normalized(&self) -> Self {
+        let named = |declared: &BTreeMap<String, IdentityKind>,
+                     meant: &dyn Fn(&str) -> Option<String>| {
+            let one = |(name, kind): (&String, &IdentityKind)| {
+                let kind = match kind {
+                    IdentityKind::Tenant => IdentityKind::Trusted,
+                    other => *other,
+                };
+                (meant(name).unwrap_or_else(|| name.clone()), kind)
+            };
+            declared.iter().map(one).collect::<BTreeMap<_, _>>()
+        };
+        let parameter = |name: &str| Some(name.to_ascii_lowercase());
+        Self {
+            functions: named(&self.functions, &signature),
+            settings: named(&self.settings, &parameter),
+            claims: named(&self.claims, &|_| None),
+            columns: named(&self.columns, &column),
+            request: self.request.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            ..self.clone()
+        }
+    }
+
     /// Returns where the database finds who the caller is: what is declared, and for all else
     /// what is known of Supabase and PostgREST.
     pub(super) fn identities(&self) -> Identities {
+        let declared = self.normalized();
+        let named = |kinds: BTreeMap<String, IdentityKind>| {
+            kinds.into_iter().map(|(name, kind)| (name, kind.kind()))
+        };
         let mut all = Identities::of_platforms();
-        for (name, kind) in &self.functions {
-            all.functions.insert(signature(name).unwrap_or_else(|| name.clone()), kind.kind());
-        }
-        for (key, kind) in &self.claims {
-            all.claims.insert(key.clone(), kind.kind());
-        }
-        for (name, kind) in &self.columns {
-            all.columns.insert(column(name).unwrap_or_else(|| name.clone()), kind.kind());
-        }
+        all.functions.extend(named(declared.functions));
+        all.claims.extend(named(declared.claims));
+        all.columns.extend(named(declared.columns));
         // Of a parameter, `settings` says more than `request`.
-        for name in &self.request {
-            let name = name.to_ascii_lowercase();
+        for name in declared.request {
             all.settings.remove(&name);
             all.request.insert(name);
         }
-        for (name, kind) in &self.settings {
-            all.settings.insert(name.to_ascii_lowercase(), kind.kind());
-        }
+        all.settings.extend(named(declared.settings));
         all.is_email_verified |= self.email_verified;
         all.roles_are_tenants |= self.database_roles_are_tenants;
         for (role, session) in &self.sessions {
