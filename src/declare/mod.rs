@@ -36,11 +36,17 @@ pub fn read(sql: &str) -> Vec<Statement> {
 
 /// Whether a statement that declares this sets fields of the contract that no object has.
 fn is_about_contract_alone(declared: &[Declaration]) -> bool {
-    use Declaration::{AllRows, AllRowsOf, AnyArguments, Kind, ResetAll, Set};
+    use Declaration::{AllRows, AllRowsOf, AnyArguments, Kind, ResetAll, Rows, Set};
     let is_field = |declaration: &Declaration| {
         matches!(
             declaration,
-            ResetAll | Set(..) | Kind(..) | AllRows(..) | AllRowsOf(..) | AnyArguments(_)
+            ResetAll
+                | Set(..)
+                | Kind(..)
+                | AllRows(..)
+                | AllRowsOf(..)
+                | Rows(..)
+                | AnyArguments(_)
         )
     };
     declared.iter().any(is_field)

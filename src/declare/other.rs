@@ -5,7 +5,9 @@ use super::names::{function, qualified, relation, role, roles};
 use super::reason::{not_expressible, tag, without, without_cascade};
 use super::tree::Tree;
 use dragonfly_core::contract::RoleKind;
-use dragonfly_core::declare::{Cause, Declaration, Name, Renamed, RowSecurity, Target, Unfit};
+use dragonfly_core::declare::{
+    Cause, Declaration, Name, Renamed, RowSecurity, Rows, Target, Unfit,
+};
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{AlterTableType, ObjectType, VariableSetKind};
@@ -96,11 +98,13 @@ pub fn alter_table(statement: Tree<pg_sys::AlterTableStmt>) -> Result<Vec<Declar
             }
         }
     }
-    let of_contract =
-        |one: &Declaration| matches!(one, Declaration::AllRows(..) | Declaration::AllRowsOf(..));
-    if declared.len() > 1 && declared.iter().any(of_contract) {
+    let of_contract = |one: &Declaration| {
+        use Declaration::{AllRows, AllRowsOf, Rows};
+        matches!(one, AllRows(..) | AllRowsOf(..) | Rows(..))
+    };
+    if declared.iter().any(of_contract) && !declared.iter().all(of_contract) {
         return Err(Unfit::new(
-            "contract.all_rows is set with other actions",
+            "options of the contract are set with other actions",
             "Use a statement of its own: the others may be executed, and this one is not.",
         ));
     }
@@ -125,12 +129,19 @@ fn options(
                     Ok(Declaration::AllRows(name.clone(), false))
                 }
             }
+            (Some("contract"), other) if Rows::OPTIONS.contains(&other) => {
+                let value = option.below(|option| option.arg).and_then(Tree::value);
+                let value = is_set.then(|| value.unwrap_or_default());
+                let rows = Rows::read(other, value.as_deref()).expect("one of the options");
+                Ok(Declaration::Rows(name.clone(), rows?))
+            }
             (None, "security_invoker") => {
                 Ok(Declaration::SecurityInvoker(name.clone(), is_set && is_on(option)?))
             }
             _ => Err(Unfit::inexpressible(
                 format!("option \"{}\" does not amend a contract", printable(&option_name)),
-                "Use security_invoker of a view, or contract.all_rows of a table.",
+                "Use security_invoker of a view, or contract.all_rows, contract.keys, \
+                 contract.open_rows, contract.append_only_by or contract.privileged of a table.",
             )),
         }
     };

@@ -128,6 +128,34 @@ impl IdentityDecl {
         }
     }
 
+    /// Renames functions: `rename` gets the schema and the name of each.
+    pub fn rename_functions(&mut self, rename: impl Fn(&mut String, &mut String)) {
+        self.functions = renamed(&self.functions, |text| {
+            let parts = parts(text.trim().strip_suffix("()")?)?;
+            let [mut schema, mut name] = <[String; 2]>::try_from(parts).ok()?;
+            let before = (schema.clone(), name.clone());
+            rename(&mut schema, &mut name);
+            let name_of = |(schema, name): &(String, String)| {
+                format!("{}.{}()", quote_ident(schema), quote_ident(name))
+            };
+            let after = (schema, name);
+            (before != after).then(|| name_of(&after))
+        });
+    }
+
+    /// Renames columns: `rename` gets the schema, the table and the name of each.
+    pub fn rename_columns(&mut self, rename: impl Fn(&mut String, &mut String, &mut String)) {
+        self.columns = renamed(&self.columns, |text| {
+            let [mut schema, mut table, mut column] =
+                <[String; 3]>::try_from(parts(text.trim())?).ok()?;
+            let before = [schema.clone(), table.clone(), column.clone()];
+            rename(&mut schema, &mut table, &mut column);
+            let after = [schema, table, column];
+            let names = after.each_ref().map(|name| quote_ident(name));
+            (before != after).then(|| names.join("."))
+        });
+    }
+
     /// Returns where the database finds who the caller is: what is declared, and for all else
     /// what is known of Supabase and PostgREST.
     pub(super) fn identities(&self) -> Identities {
@@ -156,6 +184,18 @@ impl IdentityDecl {
         }
         all
     }
+}
+
+/// Returns the entries under the names that `rename` returns; where it returns none, under their
+/// own.
+fn renamed(
+    declared: &BTreeMap<String, IdentityKind>,
+    rename: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, IdentityKind> {
+    let one = |(name, kind): (&String, &IdentityKind)| {
+        (rename(name).unwrap_or_else(|| name.clone()), *kind)
+    };
+    declared.iter().map(one).collect()
 }
 
 /// Returns a function without arguments as the server identifies it: `app.uid()`; `None` for what

@@ -88,6 +88,7 @@ impl Amendment<'_> {
                 }
             }
             Declaration::AllRowsOf(table, all_rows) => self.all_rows_of(table, all_rows)?,
+            Declaration::Rows(table, rows) => self.rows(table, rows)?,
             Declaration::SecurityInvoker(view, on) => {
                 self.require_schema(&view.schema)?;
                 self.objects.known_view(view, false)?.security_invoker = *on;
@@ -174,6 +175,7 @@ impl Amendment<'_> {
         let contract = self.contract();
         contract.roles.retain(|role| role.name != name);
         contract.trusted_roles.retain(|role| role != name);
+        contract.identity.sessions.remove(name);
         for list in contract.readers.iter_mut().chain(&mut contract.deployers) {
             list.retain(|role| role != name);
         }
@@ -189,6 +191,8 @@ impl Amendment<'_> {
             table.column_grants.remove(name);
             table.policies.remove(name);
             table.all_rows.iter_mut().for_each(|all_rows| _ = all_rows.remove(name));
+            table.open_rows.remove(name);
+            table.append_only_by.retain(|role| role != name);
         }
         for view in &mut contract.views {
             view.grants.remove(name);

@@ -15,6 +15,7 @@ mod held;
 mod objects;
 mod print;
 mod rename;
+mod rows;
 mod setting;
 mod statements;
 
@@ -187,6 +188,19 @@ pub enum Renamed {
     Column(Name, String, String),
 }
 
+/// What a table declares about who its rows belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// The columns by which a row is its caller's.
+    Keys(Vec<String>),
+    /// The columns that may open a row, by role.
+    OpenRows(ByRole<String>),
+    /// The roles that may insert rows that belong to no caller.
+    AppendOnlyBy(Vec<String>),
+    /// Whether a caller who is found in the table has a right.
+    Privileged(bool),
+}
+
 /// What one statement says about a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declaration {
@@ -236,6 +250,9 @@ pub enum Declaration {
     /// `ALTER TABLE ... SET (contract.all_rows = '{...}')`: the field as JSON, for commands that no
     /// policy is declared for.
     AllRowsOf(Name, ByRole<PolicyCommand>),
+    /// `ALTER TABLE ... SET (contract.keys = 'a, b')`: who the rows belong to. RESET: nothing is
+    /// declared.
+    Rows(Name, Rows),
     /// ALTER VIEW ... SET (`security_invoker` = ...).
     SecurityInvoker(Name, bool),
     /// ALTER FUNCTION ... SECURITY DEFINER (true) or INVOKER (false).

@@ -203,6 +203,7 @@ impl Display for Declaration {
                 let json = quote_literal(&json);
                 write!(f, "ALTER TABLE {table} SET (contract.all_rows = {json})")
             }
+            Self::Rows(table, rows) => rows.write(table, f),
             Self::SecurityInvoker(view, on) => {
                 write!(f, "ALTER VIEW {view} SET (security_invoker = {on})")
             }

@@ -25,7 +25,17 @@ impl Amendment<'_> {
             Renamed::Object(Target::Function(from), to) => {
                 self.require_schema(&from.name.schema)?;
                 self.require_schema(&to.schema)?;
-                self.objects.rename_function(from, to)
+                self.objects.rename_function(from, to)?;
+                if from.arguments.as_ref().is_some_and(|types| !types.trim().is_empty()) {
+                    return Ok(());
+                }
+                self.contract().identity.rename_functions(|schema, name| {
+                    if (schema.as_str(), name.as_str()) == (&*from.name.schema, &*from.name.name) {
+                        to.schema.clone_into(schema);
+                        to.name.clone_into(name);
+                    }
+                });
+                Ok(())
             }
             Renamed::Column(relation, from, to) => self.rename_column(relation, from, to),
         }
@@ -34,7 +44,14 @@ impl Amendment<'_> {
     fn rename_relation(&mut self, from: &Name, kind: Kind, to: &Name) -> Result<(), Unfit> {
         self.require_schema(&from.schema)?;
         self.require_schema(&to.schema)?;
-        self.objects.rename(from, kind, to)
+        self.objects.rename(from, kind, to)?;
+        self.contract().identity.rename_columns(|schema, table, _| {
+            if (schema.as_str(), table.as_str()) == (&*from.schema, &*from.name) {
+                to.schema.clone_into(schema);
+                to.name.clone_into(table);
+            }
+        });
+        Ok(())
     }
 
     fn rename_role(&mut self, from: &str, to: &str) -> Result<(), Unfit> {
@@ -45,6 +62,7 @@ impl Amendment<'_> {
         to.clone_into(&mut self.role(from)?.name);
         let contract = self.contract();
         in_list(&mut contract.trusted_roles, from, to);
+        in_map(&mut contract.identity.sessions, from, to);
         for list in contract.readers.iter_mut().chain(&mut contract.deployers) {
             in_list(list, from, to);
         }
@@ -60,6 +78,8 @@ impl Amendment<'_> {
             in_map(&mut table.column_grants, from, to);
             in_map(&mut table.policies, from, to);
             table.all_rows.iter_mut().for_each(|all_rows| in_map(all_rows, from, to));
+            in_map(&mut table.open_rows, from, to);
+            in_list(&mut table.append_only_by, from, to);
         }
         for view in &mut contract.views {
             in_map(&mut view.grants, from, to);
@@ -86,6 +106,13 @@ impl Amendment<'_> {
         let path = contract.security_definer.search_path.iter_mut();
         let all = schemas.chain(tables).chain(views).chain(sequences).chain(functions).chain(path);
         all.filter(|name| *name == from).for_each(|name| to.clone_into(name));
+        let renamed = |schema: &mut String| {
+            if *schema == from {
+                to.clone_into(schema);
+            }
+        };
+        contract.identity.rename_columns(|schema, _, _| renamed(schema));
+        contract.identity.rename_functions(|schema, _| renamed(schema));
         self.objects.find_again();
         Ok(())
     }
@@ -94,8 +121,20 @@ impl Amendment<'_> {
         self.require_schema(&relation.schema)?;
         let (kind, place) = self.objects.known(relation)?;
         let contract = self.contract();
+        contract.identity.rename_columns(|schema, table, column| {
+            if (schema.as_str(), table.as_str()) == (&*relation.schema, &*relation.name)
+                && *column == from
+            {
+                to.clone_into(column);
+            }
+        });
         let declared = match kind {
-            Kind::Table => &mut contract.tables[place].column_grants,
+            Kind::Table => {
+                let table = &mut contract.tables[place];
+                in_list(&mut table.keys, from, to);
+                table.open_rows.values_mut().for_each(|columns| in_list(columns, from, to));
+                &mut table.column_grants
+            }
             Kind::View(_) => &mut contract.views[place].column_grants,
             Kind::Sequence => {
                 return Err(Unfit::new(

@@ -17,6 +17,8 @@ enum Field {
     OneOf(Vec<&'static str>),
     Boolean,
     Texts,
+    /// An object with any names.
+    Names,
 }
 
 /// Sets a field of the contract; without values, to its default.
@@ -28,6 +30,7 @@ pub(super) fn set(
     path: &[String],
     values: &[String],
 ) -> Result<(), Unfit> {
+    let path = &of_identity(path)[..];
     let field = field(path)?;
     let value = match (field, values) {
         (Field::OneOf(known), [value]) if !known.contains(&value.as_str()) => {
@@ -43,6 +46,14 @@ pub(super) fn set(
         // SQL has no empty list of values.
         (Field::Texts, [empty]) if empty.is_empty() => Some(Value::Array(vec![])),
         (Field::Texts, values) => Some(Value::from(values)),
+        (Field::Names, [value]) => match serde_json::from_str(value) {
+            Ok(names @ Value::Object(_)) => Some(names),
+            _ => {
+                let message = format!("invalid value for {}", shown(path));
+                let hint = format!("Use {}.\"...\", or all names as a JSON object.", shown(path));
+                return Err(Unfit::new(message, hint));
+            }
+        },
         (Field::Text | Field::OneOf(_), [value]) => Some(Value::from(value.as_str())),
         (Field::Boolean, [value]) => Some(boolean(path, value)?.into()),
         _ => {
@@ -61,6 +72,17 @@ pub(super) fn set(
         )
     })?;
     Ok(())
+}
+
+/// Returns a path with one step for a name in an object of `identity`: SQL has dots between the
+/// parts of `contract.identity.settings.app.tenant`.
+fn of_identity(path: &[String]) -> Vec<String> {
+    match path {
+        [identity, of, name @ ..] if identity == "identity" && !name.is_empty() => {
+            vec![identity.clone(), of.clone(), name.join(".")]
+        }
+        other => other.to_vec(),
+    }
 }
 
 fn shown(path: &[String]) -> String {
@@ -82,7 +104,8 @@ fn field(path: &[String]) -> Result<Field, Unfit> {
         let is_object = depth == 0 && OBJECTS.contains(&step.as_str());
         let next = at["properties"].get(step).or_else(|| {
             let names = at["propertyNames"]["enum"].as_array();
-            let is_known = names.is_some_and(|names| names.iter().any(|name| name == step));
+            let is_known = names.is_some_and(|names| names.iter().any(|name| name == step))
+                || has_any_names(at);
             Some(&at["additionalProperties"]).filter(|any| any.is_object() && is_known)
         });
         match next.filter(|_| !is_object) {
@@ -94,6 +117,7 @@ fn field(path: &[String]) -> Result<Field, Unfit> {
     match kind {
         Some("array") => Ok(Field::Texts),
         Some("boolean") => Ok(Field::Boolean),
+        Some("object") if has_any_names(at) => Ok(Field::Names),
         Some("object") => Err(unknown(path, at)),
         _ => {
             let listed = at["enum"].as_array().into_iter().flatten();
@@ -102,6 +126,12 @@ fn field(path: &[String]) -> Result<Field, Unfit> {
             Ok(if known.is_empty() { Field::Text } else { Field::OneOf(known) })
         }
     }
+}
+
+/// Whether an object has fields of any names, each with a text.
+fn has_any_names(at: &'static Value) -> bool {
+    let each = &at["additionalProperties"];
+    each.is_object() && !at["propertyNames"].is_object() && resolved(each)["type"] != "object"
 }
 
 fn resolved(at: &'static Value) -> &'static Value {
@@ -195,6 +225,11 @@ pub(super) fn settings(contract: &Contract) -> Vec<(Vec<String>, Vec<String>)> {
     found
 }
 
+/// Whether SQL can quote a name: the server truncates longer ones.
+fn is_identifier(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+}
+
 fn flatten(path: &mut Vec<String>, value: &Value, found: &mut Vec<(Vec<String>, Vec<String>)>) {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -202,6 +237,10 @@ fn flatten(path: &mut Vec<String>, value: &Value, found: &mut Vec<(Vec<String>, 
     };
     match value {
         Value::Null => {}
+        // A name that is no identifier, and thus no step of a path in SQL.
+        Value::Object(fields) if !fields.keys().all(|name| is_identifier(name)) => {
+            found.push((path.clone(), vec![value.to_string()]));
+        }
         Value::Object(fields) => {
             for (name, value) in fields {
                 path.push(name.clone());

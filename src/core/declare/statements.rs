@@ -1,5 +1,6 @@
 //! Describes a contract by declarations.
 
+use super::rows::of_table as of_rows;
 use super::setting::settings;
 use super::{
     Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target,
@@ -189,6 +190,7 @@ fn of_table(table: &TableDecl) -> Vec<Declaration> {
             Declaration::AllRowsOf(name.clone(), all_rows.clone())
         });
     }
+    found.extend(of_rows(table));
     let policies = policies(table);
     found.extend(policies.into_iter().map(|(header, roles)| {
         Declaration::CreatePolicy(PolicyHeader { table: name.clone(), roles, ..header })
