@@ -303,7 +303,8 @@ BEGIN
     ['grants', 'privileges on schemas, tables, columns and sequences; default privileges'],
     ['views', 'views and materialized views that clients can read'],
     ['functions', 'SECURITY DEFINER routines, and EXECUTE on routines'],
-    ['rls', 'row security and policies'],
+    ['rls', 'row security, and which policies exist'],
+    ['policies', 'the rows that the conditions of policies let clients reach'],
     ['guard', 'the guard: whether it is intact, and whether a setting can disable it']]
   LOOP
     EXECUTE pg_catalog.format(

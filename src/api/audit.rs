@@ -127,6 +127,8 @@ area_audits! {
     ops_audit_functions => audit_functions, Functions;
     /// `ops.audit_rls()`, which returns the findings of area `rls`.
     ops_audit_rls => audit_rls, Rls;
+    /// `ops.audit_policies()`, which returns the findings of area `policies`.
+    ops_audit_policies => audit_policies, Policies;
     /// `ops.audit_guard()`, which returns the findings of area `guard`.
     ops_audit_guard => audit_guard, Guard;
 }

@@ -1,15 +1,14 @@
 //! `ops.explain_policy()`: which rows the policies of a table let roles reach, and why.
 
 use super::argument;
-use crate::catalog::{self, Rows};
+use crate::catalog::{self, Mentioned};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::interrupts;
 use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_argument};
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
-use dragonfly_core::policy::identity::Identities;
+use dragonfly_core::catalog::{ObjectId, Oid, Rows, Snapshot};
 use dragonfly_core::rules::Context;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::json;
@@ -73,12 +72,15 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
         }
         .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
     }
-    let identities = Identities::of_platforms();
+    let identities = contract.identities();
     let is_limited = |role: &Oid| catalog::has_active_policies(*role, relation);
     let (limited, exempt): (Vec<Oid>, Vec<Oid>) = roles.into_iter().partition(is_limited);
     let mut rows: Vec<Vec<Value>> =
         exempt.into_iter().map(|role| exempt_row(&snapshot, role)).collect();
-    let exposures = catalog::exposures(&state, &identities, relation, &policies, policy, &limited);
+    let mentioned = Mentioned::with_texts(&state);
+    let exposures =
+        catalog::exposures(&mentioned, &identities, relation, &policies, policy, &limited);
+    let name = |oid| policies.iter().find(|policy| policy.oid == oid).map(|of| of.name.clone());
     for found in exposures {
         for answer in found.exposure.answers() {
             let witness = if answer.witness.is_empty() {
@@ -87,7 +89,7 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
                 Value::Json(json!(answer.witness))
             };
             rows.push(vec![
-                Value::Name(found.policy.clone()),
+                name(found.policy).map_or(Value::Null, Value::Name),
                 Value::Name(snapshot.role_name(found.role)),
                 Value::Text(found.command.as_str().to_owned()),
                 Value::Text(

@@ -1,43 +1,63 @@
-//! What each policy of a table lets roles reach.
+//! What policies let roles reach.
 
-use super::expressions::Mentioned;
-use super::stored_policies::{Rows, StoredPolicy};
+use super::expressions::{Mentioned, has_active_policies};
+use super::stored_policies::{StoredPolicy, stored_policies};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::privileges;
-use dragonfly_core::catalog::{Command, Oid};
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{Command, Exposure, Oid, PolicyExposure, Rows, Snapshot};
+use dragonfly_core::contract::Contract;
 use dragonfly_core::policy::identity::Identities;
-use dragonfly_core::policy::{Exposure, Question, exposure};
+use dragonfly_core::policy::{Question, exposure};
+use dragonfly_core::rules::Context;
 use dragonfly_core::stored::Expression;
 use pgrx::pg_sys;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-/// What a policy lets a role reach with a command.
-#[derive(Debug)]
-pub struct PolicyExposure {
-    /// The name of the policy.
-    pub policy: String,
-    /// The role.
-    pub role: Oid,
-    pub command: Command,
-    pub rows: Rows,
-    pub exposure: Exposure,
+/// Adds to a snapshot of the whole catalog, as it is now, what the policies of governed tables let
+/// clients reach.
+pub fn add_exposures(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
+    if snapshot.policies.is_empty() {
+        return;
+    }
+    let access = Access::new(snapshot);
+    let cx = Context::new(contract, snapshot, &access, &interrupts);
+    let clients: Vec<Oid> = cx.clients.iter().map(|client| client.oid).collect();
+    let has_policies = |relation| !snapshot.policies_of(relation).is_empty();
+    let tables = cx.relations().map(|(relation, _)| relation).filter(|of| of.row_security);
+    let tables: Vec<Oid> = tables.map(|of| of.oid).filter(|of| has_policies(*of)).collect();
+    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
+    let mut found = Vec::new();
+    for table in tables {
+        let limited = clients.iter().copied().filter(|role| has_active_policies(*role, table));
+        let limited: Vec<Oid> = limited.collect();
+        if !limited.is_empty() {
+            let policies = stored_policies(state, table);
+            found.extend(exposures(&catalog, &identities, table, &policies, None, &limited));
+        }
+    }
+    found.sort_by_key(|found| found.policy);
+    snapshot.exposures = Rc::new(found);
 }
 
 /// Returns what permissive policies of a table let roles reach with the commands that they have a
 /// privilege for: those that are `asked` for, of all policies of the table. Row security applies to
 /// the roles.
 pub fn exposures(
-    state: &State,
+    catalog: &Mentioned<'_>,
     identities: &Identities,
     relation: Oid,
     policies: &[StoredPolicy],
     asked: Option<&str>,
     roles: &[Oid],
 ) -> Vec<PolicyExposure> {
-    let catalog = Mentioned::with_texts(state);
     let mut found = Vec::new();
     let is_asked = |of: &&StoredPolicy| of.is_permissive && asked.is_none_or(|n| of.name == n);
     for policy in policies.iter().filter(is_asked) {
         for role in roles {
+            // Most commands ask the same conditions.
+            let mut known: HashMap<Asked, Rc<Exposure>> = HashMap::new();
             for (command, rows) in QUESTIONS {
                 interrupts();
                 if !policy.is_for(command, *role) || !has_privilege(*role, relation, command) {
@@ -48,22 +68,35 @@ pub fn exposures(
                     .filter(|other| other.is_for(command, *role))
                     .filter_map(|other| other.condition(rows))
                     .collect();
+                let condition = policy.condition(rows);
+                let asked = (
+                    condition.map(std::ptr::from_ref),
+                    restrictive.iter().map(|of| std::ptr::from_ref(*of)).collect(),
+                );
                 let question = Question {
-                    catalog: &catalog,
+                    catalog,
                     identities,
                     relation,
                     role: *role,
-                    condition: policy.condition(rows),
+                    condition,
                     restrictive: &restrictive,
                 };
-                let exposure = exposure(&question);
-                let policy = policy.name.clone();
-                found.push(PolicyExposure { policy, role: *role, command, rows, exposure });
+                let exposure = known.entry(asked).or_insert_with(|| exposure(&question).into());
+                found.push(PolicyExposure {
+                    policy: policy.oid,
+                    role: *role,
+                    command,
+                    rows,
+                    exposure: Rc::clone(exposure),
+                });
             }
         }
     }
     found
 }
+
+/// A condition and those of restrictive policies, by where they are.
+type Asked = (Option<*const Expression>, Vec<*const Expression>);
 
 /// What a policy is asked.
 const QUESTIONS: [(Command, Rows); 5] = [

@@ -1,13 +1,13 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
 use super::caller_typed::language_of;
-use super::stored_policies::{Rows, stored_policies};
+use super::stored_policies::stored_policies;
 use super::text_body::{Text, Texts};
 use super::{name, objects, oids};
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use crate::pg::privileges;
 use crate::pg::text::from_server;
-use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid};
+use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid, Rows};
 use dragonfly_core::policy::Comparison;
 use dragonfly_core::policy::facts::{
     Body, Catalog, Column, Function, Operator, Policies, Reads, Reference, View, Writable,

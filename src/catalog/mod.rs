@@ -42,8 +42,8 @@ pub use code::ancestors;
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
-pub use exposures::exposures;
-pub use expressions::has_active_policies;
+pub use exposures::{add_exposures, exposures};
+pub use expressions::{Mentioned, has_active_policies};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
 pub use name::{description, identity, name, qualified_name, signature};
@@ -71,7 +71,7 @@ pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_parts, with_users,
 };
-pub use stored_policies::{Rows, stored_policies};
+pub use stored_policies::stored_policies;
 pub use texts::{code, named as objects_named, of as texts_of};
 pub use toast::is_granted_toast;
 pub use type_name::{current as current_type_name, is_renamed as type_is_renamed};

@@ -53,6 +53,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             roles: row.oids(roles),
             always_true: condition.is_some_and(|c| c.is_always_true),
             unchecked: check.is_some_and(|c| c.is_always_true),
+            has_check: check.is_some(),
             requires_authentication: requires_authentication(command, using, check),
             asks_memberships: using.iter().chain(&check).any(|c| c.asks_memberships),
             never_true: condition.is_some_and(|c| c.is_never_true_for_any_caller),

@@ -1,7 +1,8 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
 use super::{
-    Own, bodies, code, dependencies, guard, objects, policies, roles, routines, server_objects,
+    Own, add_exposures, bodies, code, dependencies, guard, objects, policies, roles, routines,
+    server_objects,
 };
 use crate::pg::VERSION;
 use crate::pg::heap::State;
@@ -12,9 +13,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
-/// Reads everything that the rules check, with what the parts of objects use.
+/// Reads everything that the rules check as it is now, with what the parts of objects use and what
+/// policies let clients reach.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
-    with_parts(state, objects_of(state, contract, own))
+    let mut snapshot = with_parts(state, objects_of(state, contract, own));
+    add_exposures(state, contract, &mut snapshot);
+    snapshot
 }
 
 /// Adds to a snapshot what the parts of all its objects use.

@@ -2,21 +2,14 @@
 
 use super::oids;
 use crate::pg::heap::{State, Table};
-use dragonfly_core::catalog::{Command, Oid};
+use dragonfly_core::catalog::{Command, Oid, Rows};
 use dragonfly_core::stored::{self, Expression};
 use pgrx::pg_sys;
 
-/// The rows that a command asks a policy about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// Those that exist: USING.
-    Existing,
-    /// Those that are written: WITH CHECK, or USING where there is none.
-    New,
-}
-
 /// A policy.
 pub struct StoredPolicy {
+    /// Its OID.
+    pub oid: Oid,
     /// Its name.
     pub name: String,
     /// Whether it is permissive.
@@ -50,8 +43,8 @@ impl StoredPolicy {
 pub fn stored_policies(state: &State, relation: Oid) -> Vec<StoredPolicy> {
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
-    let (name, command, permissive) =
-        (column("polname"), column("polcmd"), column("polpermissive"));
+    let (oid, name) = (column("oid"), column("polname"));
+    let (command, permissive) = (column("polcmd"), column("polpermissive"));
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
     let (mut found, keys) = (Vec::new(), [(column("polrelid"), relation)]);
     table.lookup(state, oids::PG_POLICY_RELID_INDEX, &keys, |row| {
@@ -61,6 +54,7 @@ pub fn stored_policies(state: &State, relation: Oid) -> Vec<StoredPolicy> {
             row.text(column).map(|text| stored::expression(&text).unwrap_or_else(|_| unread()))
         };
         found.push(StoredPolicy {
+            oid: row.oid(oid),
             name: row.name(name),
             is_permissive: row.bool(permissive),
             command: command_of(row.char(command)),

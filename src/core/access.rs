@@ -121,6 +121,15 @@ impl<'a> Access<'a> {
         self.snapshot.role(member).is_some_and(|r| r.bypass_rls)
     }
 
+    /// Whether policies of a table limit a role (rls.c, `check_enable_rls`).
+    #[must_use]
+    pub fn is_limited_by_policies(&self, role: Oid, table: &Relation) -> bool {
+        let is_owner = || !table.force_row_security && self.has_privileges_of(role, table.owner);
+        let is_exempt =
+            || self.is_superuser(role) || self.bypasses_row_security(role) || is_owner();
+        table.row_security && !is_exempt()
+    }
+
     /// Whether `member` has the privileges of `role` without SET ROLE (acl.c, `has_privs_of_role`).
     #[must_use]
     pub fn has_privileges_of(&self, member: Oid, role: Oid) -> bool {

@@ -13,18 +13,20 @@ pub enum Area {
     Views,
     Functions,
     Rls,
+    Policies,
     Guard,
 }
 
 impl Area {
     /// Every area, in the order of the contract's sections.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Roles,
         Self::Objects,
         Self::Grants,
         Self::Views,
         Self::Functions,
         Self::Rls,
+        Self::Policies,
         Self::Guard,
     ];
 
@@ -38,6 +40,7 @@ impl Area {
             Self::Views => "views",
             Self::Functions => "functions",
             Self::Rls => "rls",
+            Self::Policies => "policies",
             Self::Guard => "guard",
         }
     }

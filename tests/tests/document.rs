@@ -89,8 +89,9 @@ fn exactly_the_violations_are_found() {
          ops.audit_security(rules => '{rls_not_forced}') LIMIT 1 OFFSET 3",
     ));
     assert_eq!(found, VIOLATIONS);
-    let never_violated =
-        "SELECT rule FROM ops.security_rules() EXCEPT SELECT rule FROM ops.audit_security()";
+    // Those of area policies are violated in tests/tests/policy_rules.rs.
+    let never_violated = "SELECT rule FROM ops.security_rules() WHERE area <> 'policies'
+        EXCEPT SELECT rule FROM ops.audit_security()";
     assert_eq!(column(&mut client, never_violated), [""; 0], "rules without a violation");
 
     let error = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();

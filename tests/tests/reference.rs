@@ -233,6 +233,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "audit_views",
             "audit_functions",
             "audit_rls",
+            "audit_policies",
             "audit_guard",
             "assert_consistency",
             "assert_security",

@@ -80,6 +80,7 @@ const FITS_WRAPPED: &[(&str, &str)] = &[
     ("audit_grants", "SELECT * FROM ops.audit_grants()"),
     ("audit_guard", "SELECT * FROM ops.audit_guard()"),
     ("audit_objects", "SELECT * FROM ops.audit_objects()"),
+    ("audit_policies", "SELECT * FROM ops.audit_policies()"),
     ("audit_rls", "SELECT * FROM ops.audit_rls()"),
     ("audit_roles", "SELECT * FROM ops.audit_roles()"),
     ("audit_security", "SELECT * FROM ops.audit_security()"),

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 64] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 65] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -53,6 +53,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 64] = [
     ("ops", "audit_grants", "", Some("ops_audit_grants"), false),
     ("ops", "audit_guard", "", Some("ops_audit_guard"), false),
     ("ops", "audit_objects", "", Some("ops_audit_objects"), false),
+    ("ops", "audit_policies", "", Some("ops_audit_policies"), false),
     ("ops", "audit_rls", "", Some("ops_audit_rls"), false),
     ("ops", "audit_roles", "", Some("ops_audit_roles"), false),
     (

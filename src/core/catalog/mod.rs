@@ -8,6 +8,7 @@ mod body;
 mod build;
 mod caller_typed;
 mod dependencies;
+mod exposure;
 pub mod extension;
 mod object;
 mod oids;
@@ -17,6 +18,7 @@ pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
 pub use caller_typed::{CallerTyped, TypeChoice};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, TypeOwner, Use};
+pub use exposure::{Caller, Exposure, Forgeable, Open, Opening, PolicyExposure, Rows};
 pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};
 pub use server_object::ServerObject;
@@ -446,6 +448,8 @@ pub struct Policy {
     /// Whether the policy has a WITH CHECK condition that is always true, so that new rows are not
     /// checked.
     pub unchecked: bool,
+    /// Whether the policy has a WITH CHECK condition.
+    pub has_check: bool,
     /// Whether the condition can only be true for an authenticated caller, as far as its stored
     /// expression shows: it compares with `auth.uid()` or a claim that only a user's token has.
     pub requires_authentication: bool,
@@ -686,6 +690,9 @@ pub struct Snapshot {
     pub schemas: Vec<Schema>,
     pub relations: Vec<Relation>,
     pub policies: Vec<Policy>,
+    /// What policies let clients reach, in the order of the policies' OIDs; only in a snapshot of the
+    /// whole catalog as it is now.
+    pub exposures: Rc<Vec<PolicyExposure>>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
     /// The objects of the server with privileges beyond those that they were created with, or with

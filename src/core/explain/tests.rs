@@ -193,6 +193,7 @@ fn explain_applies_policies_by_role_and_command() {
         roles: vec![PUBLIC],
         always_true,
         unchecked: false,
+        has_check: false,
         requires_authentication: false,
         asks_memberships: false,
         never_true: false,

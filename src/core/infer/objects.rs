@@ -14,6 +14,7 @@ use crate::contract::{
 };
 use crate::doctor::Target;
 use crate::rules::Context;
+use crate::rules::shared::reached::is_for_all_rows;
 use crate::search_path::Verdict;
 use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
@@ -335,7 +336,11 @@ impl Objects<'_, '_> {
                 {
                     continue;
                 }
-                let rows = if policy.is_for_all_rows(command) { Rows::All } else { Rows::Some };
+                let rows = if is_for_all_rows(self.cx, policy, role, command) {
+                    Rows::All
+                } else {
+                    Rows::Some
+                };
                 let least = allowed.entry(command).or_insert(rows);
                 *least = rows.min(*least);
             }

@@ -7,6 +7,7 @@ use crate::catalog::{
 };
 use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
+use crate::rules::shared::reached::is_for_all_rows;
 use crate::sql::{listed, printable};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -409,7 +410,7 @@ impl<'c, 'a> Found<'c, 'a> {
         policies.any(|(policy, relation)| {
             let is_limited = |command: &Command| {
                 policy.covers(*command)
-                    && !policy.is_for_all_rows(*command)
+                    && !is_for_all_rows(self.cx, policy, role, *command)
                     && self.cx.has_privilege_on_a_column(role, relation, command.privilege())
                     && !self.opens_every_row(role, relation, *command)
             };
@@ -421,7 +422,7 @@ impl<'c, 'a> Found<'c, 'a> {
     fn opens_every_row(&self, role: &Role, relation: &Relation, command: Command) -> bool {
         self.cx.snapshot.policies_of(relation.oid).iter().any(|policy| {
             policy.permissive
-                && policy.is_for_all_rows(command)
+                && is_for_all_rows(self.cx, policy, role, command)
                 && self.cx.policy_admits(policy, relation, role, command)
         })
     }

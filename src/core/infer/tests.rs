@@ -265,6 +265,7 @@ fn unintended_privileges_are_omitted() {
         roles,
         always_true,
         unchecked: false,
+        has_check: false,
         requires_authentication: false,
         asks_memberships: false,
         never_true: false,
@@ -296,6 +297,7 @@ fn unintended_privileges_are_omitted() {
             "security_definer_executable_by_clients api.queue_job() anon,authenticated",
             "rls_disabled public.plaintiff_tasks -",
             "rls_policy_always_true all_rows on public.plaintiffs anon",
+            "policy_read_missing public.plaintiffs anon",
         ]
     );
 }
@@ -510,6 +512,7 @@ fn policy_with_unchecked_writes_is_omitted() {
         roles: vec![authenticated],
         always_true: false,
         unchecked: true,
+        has_check: true,
         requires_authentication: false,
         asks_memberships: false,
         never_true: false,

@@ -700,7 +700,7 @@ impl<'a> Comparison<'a> {
     /// Rows that a role could use because no row security applied to it, and that no policy allows.
     fn lose_rows(&mut self, earlier: &Relation, relation: &Relation, role: &Role) {
         let cx = self.cx;
-        if is_restricted(self.old, earlier, role) {
+        if self.old.is_limited_by_policies(role.oid, earlier) {
             return;
         }
         let declared = permitted_on_relation(cx, relation, role.oid);
@@ -750,7 +750,7 @@ pub(super) fn hidden_rows(
     had_row_security: bool,
     privileges: Privileges,
 ) -> Vec<&'static str> {
-    if !is_restricted(cx.access, relation, role) {
+    if !cx.access.is_limited_by_policies(role.oid, relation) {
         return vec![];
     }
     let schema = cx.snapshot.schema_name(relation.schema);
@@ -783,14 +783,6 @@ pub(super) fn hidden_rows(
         .filter(|command| privileges.contains(command.privilege()) && is_hidden(command))
         .map(Command::as_str)
         .collect()
-}
-
-/// Whether row security of a table applies to a role (rls.c, `check_enable_rls`).
-pub(super) fn is_restricted(access: &Access<'_>, table: &Relation, role: &Role) -> bool {
-    let is_owner = || !table.force_row_security && access.has_privileges_of(role.oid, table.owner);
-    let is_exempt =
-        access.is_superuser(role.oid) || access.bypasses_row_security(role.oid) || is_owner();
-    table.row_security && !is_exempt
 }
 
 /// Returns the privileges on a relation that the contract declares for a role, or for a role whose

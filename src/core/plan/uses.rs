@@ -676,7 +676,7 @@ impl<'s, 'a> Search<'s, 'a> {
     fn all_rows(&self, role: Oid, object: ObjectId) -> Option<bool> {
         let ObjectId::Relation(oid) = object else { return None };
         let (relation, role) = (self.cx.snapshot.relation(oid)?, self.cx.snapshot.role(role)?);
-        let is_restricted = effects::is_restricted(self.cx.access, relation, role);
+        let is_restricted = self.cx.access.is_limited_by_policies(role.oid, relation);
         (!is_restricted).then_some(relation.row_security)
     }
 

@@ -1,8 +1,6 @@
 //! What a policy lets a role reach, in words.
 
-use super::exposure::{Exposure, Open};
-use super::identity::Caller;
-use super::opening::Opening;
+use crate::catalog::{Caller, Exposure, Open, Opening};
 use crate::sql::listed;
 use std::collections::BTreeSet;
 
@@ -90,7 +88,7 @@ impl Exposure {
     fn ways(&self, answers: &mut Vec<Answer>) {
         for open in &self.open {
             answers.push(Answer {
-                word: self.word(open.opening),
+                word: self.opening(open.opening).as_str(),
                 detail: self.detail(open),
                 witness: open.witness.clone(),
             });
@@ -106,17 +104,6 @@ impl Exposure {
         }
         if self.has_privileged {
             say("privileged", "Callers with a right reach rows of others.".to_owned());
-        }
-    }
-
-    /// Returns the word for a kind of opening. Without a user, what is compared with the user is
-    /// not asked.
-    fn word(&self, opening: Opening) -> &'static str {
-        let is_about_user =
-            matches!(opening, Opening::Inverted | Opening::NullRowOpen | Opening::IgnoresRow);
-        match self.caller {
-            Some(Caller::Without) if is_about_user => "open_without_identity",
-            _ => opening.as_str(),
         }
     }
 

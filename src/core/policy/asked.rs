@@ -2,7 +2,7 @@
 
 use super::facts::Catalog;
 use super::formula::{Exists, Formula};
-use super::identity::{Caller, Identities};
+use super::identity::Identities;
 use super::literals::{Literal, Session};
 use super::opening::{Subquery, Way};
 use super::parts::Inspector;
@@ -10,7 +10,7 @@ use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
 use super::sessions::sessions;
 use super::term::Terms;
-use crate::catalog::Oid;
+use crate::catalog::{Caller, Oid};
 use crate::stored::Expression;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;

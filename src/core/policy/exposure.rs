@@ -1,64 +1,15 @@
 //! Which rows a policy lets a role reach, apart from those that are tied to the caller.
 
 use super::asked::{Asked, Question};
-use super::identity::Caller;
 use super::literals::{Literal, Session};
-use super::opening::Opening;
+use super::opening::Way;
 use super::search::TooLarge;
 use super::term::Row;
 use super::witness::Names;
-use super::writable::{Forgeable, Writers};
-use crate::catalog::Oid;
+use super::writable::Writers;
+use crate::catalog::{Exposure, Oid, Open, Opening};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-
-/// What a policy lets a role reach.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exposure {
-    /// Every row, whatever the session is.
-    pub is_always_true: bool,
-    /// No row.
-    pub is_never_true: bool,
-    /// Every row, in each session of the role.
-    pub ignores_row: bool,
-    /// Whether the role's sessions have a user.
-    pub caller: Option<Caller>,
-    /// The columns that tie a row to the caller: those of each way in which it is tied.
-    pub ties: BTreeSet<BTreeSet<String>>,
-    /// Whether callers with a right reach rows that are not tied to them.
-    pub has_privileged: bool,
-    /// The ways in which other rows are reached, one of each kind.
-    pub open: Vec<Open>,
-    /// The tables and views that are looked up.
-    pub lookups: BTreeSet<String>,
-    /// The columns of lookups that the role can write and by which it can make rows its own.
-    pub forgeable: BTreeSet<Forgeable>,
-    /// What could not be read.
-    pub unknown: BTreeSet<String>,
-    /// The relations that the reader of a lookup has no privilege on.
-    pub denied: BTreeSet<String>,
-    /// The tables of which no policy lets the reader of a lookup read a row.
-    pub hidden: BTreeSet<String>,
-    /// The functions that are declared IMMUTABLE although they ask the session or tables.
-    pub immutable: BTreeSet<String>,
-    /// The functions whose caller can give names in their texts to other objects.
-    pub captured: BTreeMap<String, BTreeSet<String>>,
-    /// The functions that their caller has no privilege on.
-    pub not_executable: BTreeSet<String>,
-    /// The tables whose policies lead to themselves.
-    pub recursive: BTreeSet<String>,
-}
-
-/// A way in which a row that is not tied to the caller is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Open {
-    /// What kind of opening it is.
-    pub opening: Opening,
-    /// The columns of the row that are asked for something.
-    pub columns: BTreeSet<String>,
-    /// What holds in this way: a left operand, an operator and a right operand.
-    pub witness: Vec<[String; 3]>,
-}
 
 /// Returns what a policy lets a role reach.
 #[must_use]
@@ -117,7 +68,7 @@ fn add_ways(
         columns.iter().filter_map(|number| catalog.column_name(relation, *number)).collect()
     };
     let writers = Writers::new(*question);
-    let mut open: BTreeMap<Opening, (Vec<Literal>, BTreeSet<i16>)> = BTreeMap::new();
+    let mut open: BTreeMap<Opening, Opened> = BTreeMap::new();
     asked.each_way(&mut |literals, way| {
         let ties = way.ties(&BTreeSet::new());
         let is_privileged = ties.columns.is_empty() && way.is_privileged(&ties);
@@ -126,21 +77,42 @@ fn add_ways(
         } else if is_privileged {
             exposure.has_privileged = true;
         } else {
-            let new = || (literals.to_vec(), BTreeSet::new());
-            let (shortest, columns) = open.entry(way.opening()).or_insert_with(new);
-            columns.extend(way.conditions_on_row());
-            if literals.len() < shortest.len() {
-                *shortest = literals.to_vec();
-            }
+            let new = || Opened { shortest: literals.to_vec(), ..Opened::default() };
+            open.entry(way.opening()).or_insert_with(new).add(way, literals);
             return ControlFlow::Continue(());
         }
         exposure.forgeable.extend(writers.forgeable(way, &ties));
         ControlFlow::Continue(())
     })?;
-    for (opening, (literals, columns)) in open {
-        let names = Names::of(asked.inspector(), &asked.found, &literals);
-        let witness = literals.iter().filter_map(|literal| names.literal(*literal)).collect();
-        exposure.open.push(Open { opening, columns: column_names(&columns), witness });
+    for (opening, of) in open {
+        let names = Names::of(asked.inspector(), &asked.found, &of.shortest);
+        let relations = of.lookups.into_iter().filter_map(|oid| catalog.relation_name(oid));
+        exposure.open.push(Open {
+            opening,
+            columns: column_names(&of.columns),
+            lookups: (!of.misses_row).then(|| relations.collect()),
+            witness: of.shortest.iter().filter_map(|literal| names.literal(*literal)).collect(),
+        });
     }
     Ok(())
+}
+
+/// The ways that are one kind of opening.
+#[derive(Default)]
+struct Opened {
+    shortest: Vec<Literal>,
+    columns: BTreeSet<i16>,
+    lookups: BTreeSet<Oid>,
+    misses_row: bool,
+}
+
+impl Opened {
+    fn add(&mut self, way: &Way<'_>, literals: &[Literal]) {
+        self.columns.extend(way.conditions_on_row());
+        self.lookups.extend(way.lookups().into_iter().map(|(_, relation)| relation));
+        self.misses_row |= way.misses_row();
+        if literals.len() < self.shortest.len() {
+            self.shortest = literals.to_vec();
+        }
+    }
 }

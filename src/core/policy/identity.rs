@@ -1,5 +1,6 @@
 //! Values of a session: who the caller is, and what the caller has sent.
 
+pub use crate::catalog::Caller;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a value of a session is.
@@ -69,15 +70,6 @@ pub struct Identities {
     pub roles_are_tenants: bool,
     /// Whether sessions of a role have a user.
     pub sessions: BTreeMap<String, Caller>,
-}
-
-/// Whether the sessions of a role have a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Caller {
-    /// They have one.
-    With,
-    /// They have none.
-    Without,
 }
 
 impl Identities {

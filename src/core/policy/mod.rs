@@ -27,9 +27,8 @@ mod writable;
 pub use answer::Answer;
 pub use asked::Question;
 pub use constants::types;
-pub use exposure::{Exposure, Open, exposure};
+pub use exposure::exposure;
 pub use formula::Comparison;
-pub use opening::Opening;
 pub use reader::DEEPEST;
 
 use crate::catalog::Oid;

@@ -7,73 +7,8 @@ use super::parts::{Inspector, Parts};
 use super::reader::Found;
 use super::term::{Row, Term, TermId};
 use super::ties::Ties;
-use crate::catalog::Oid;
+use crate::catalog::{Oid, Opening};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// A kind of opening. The first that fits is what a way is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Opening {
-    /// By something that users can change about themselves.
-    UserClaim,
-    /// By something that the request contains.
-    Request,
-    /// By a parameter that a session can set.
-    SettableParameter,
-    /// By an address that may not have been verified.
-    Email,
-    /// It depends on an operator that is not the server's.
-    ForeignOperator,
-    /// It depends on something of which nothing is known.
-    Opaque,
-    /// A pattern with a value of the session.
-    Pattern,
-    /// A value of the session is different from a column.
-    Inverted,
-    /// A column is less or greater than something.
-    NotEqual,
-    /// A column of a lookup is equal to itself: its name was meant to be another table's.
-    NameCaptured,
-    /// The row that it belongs to has a flag.
-    RowOpenByParent,
-    /// A lookup has no value of the session in it.
-    LookupUnbound,
-    /// A lookup of the caller is not joined to the row.
-    LookupUncorrelated,
-    /// A column has a value.
-    RowOpen,
-    /// A column is null.
-    NullRowOpen,
-    /// A value of the session is null.
-    WithoutIdentity,
-    /// Nothing is asked of the row.
-    IgnoresRow,
-}
-
-impl Opening {
-    /// Returns the word that stands for it in results.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UserClaim => "user_claim",
-            Self::Request => "request",
-            Self::SettableParameter => "settable_parameter",
-            Self::Email => "email",
-            Self::ForeignOperator => "foreign_operator",
-            Self::Opaque => "opaque",
-            Self::Pattern => "pattern",
-            Self::Inverted => "identity_inverted",
-            Self::NotEqual => "identity_not_equal",
-            Self::NameCaptured => "name_captured",
-            Self::RowOpenByParent => "row_open_by_parent",
-            Self::LookupUnbound => "lookup_unbound",
-            Self::LookupUncorrelated => "lookup_uncorrelated",
-            Self::RowOpen => "row_open",
-            Self::NullRowOpen => "null_row_open",
-            Self::WithoutIdentity => "open_without_identity",
-            Self::IgnoresRow => "ignores_row",
-        }
-    }
-}
 
 /// What the columns of a row are equal to.
 #[derive(Debug, Clone, Default)]
@@ -267,12 +202,13 @@ impl<'a> Way<'a> {
     /// A way is opaque where it depends on something of which nothing is known, and where a value
     /// of the session is in a function that may map different values to one.
     fn by_opaque(&self) -> Option<Opening> {
-        let mut opaque = self.parts.iter().flat_map(|(_, parts)| parts).flat_map(|p| &p.opaque);
-        let mut is_opaque = false;
-        let is_foreign = opaque.any(|function| {
-            is_opaque = true;
-            self.found.operators.contains_key(function)
-        });
+        let mut is_opaque =
+            self.parts.iter().flat_map(|(_, parts)| parts).any(|parts| !parts.opaque.is_empty());
+        // The function of an operator of the application may be one of the server's.
+        let is_of_operator = |function| self.found.operators.contains_key(&function);
+        let mut terms = self.literals.iter().flat_map(|literal| operands(*literal));
+        let is_foreign = !self.found.operators.is_empty()
+            && terms.any(|term| self.inspector.calls(term, &is_of_operator));
         let is_lossy = self.parts.iter().any(|(literal, parts)| {
             matches!(literal, Literal::Compare(Comparison::Equal, ..))
                 && parts
@@ -354,6 +290,11 @@ impl<'a> Way<'a> {
             }
             _ => None,
         })
+    }
+
+    /// Whether it matters that a subquery finds no row.
+    pub fn misses_row(&self) -> bool {
+        self.missing().next().is_some()
     }
 
     fn lookup_rows(&self) -> BTreeSet<Row> {

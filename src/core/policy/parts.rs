@@ -87,6 +87,18 @@ impl Inspector<'_> {
         parts
     }
 
+    /// Whether a term contains a call that is wanted.
+    pub fn calls(&self, term: TermId, is_wanted: &dyn Fn(Oid) -> bool) -> bool {
+        match self.terms.get(term) {
+            Term::Applied { operation, arguments, .. } => {
+                matches!(operation, Operation::Function(oid, _) if is_wanted(*oid))
+                    || arguments.iter().any(|argument| self.calls(*argument, is_wanted))
+            }
+            Term::Array(elements) => elements.iter().any(|of| self.calls(*of, is_wanted)),
+            _ => false,
+        }
+    }
+
     fn add(&self, term: TermId, parts: &mut Parts) {
         match self.terms.get(term) {
             Term::Constant(_) | Term::Null => parts.has_constant = true,

@@ -1,8 +1,9 @@
 //! The sessions in which a role asks.
 
-use super::identity::{Caller, Identities, Kind};
+use super::identity::{Identities, Kind};
 use super::literals::Session;
 use super::term::{Constant, Term, TermId, Terms};
+use crate::catalog::Caller;
 
 /// Returns the sessions of a role. Those without a user have no claims at all, or those of the role
 /// alone.

@@ -5,8 +5,7 @@ use super::asked::{Asked, Question};
 use super::opening::Way;
 use super::term::Row;
 use super::ties::Ties;
-use crate::catalog::{Command, Oid};
-use crate::sql::listed;
+use crate::catalog::{Command, Forgeable, Oid};
 use crate::stored::Expression;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -14,38 +13,6 @@ use std::ops::ControlFlow;
 
 /// How deeply the policies of lookups are followed for what their own lookups allow.
 const DEEPEST: usize = 3;
-
-/// Columns of a lookup that a role can write.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Forgeable {
-    /// The command.
-    pub command: Command,
-    /// The table.
-    pub table: String,
-    /// The columns.
-    pub columns: BTreeSet<String>,
-    /// Whether no policy restricts the command, because row security is not enabled.
-    pub is_unrestricted: bool,
-}
-
-impl Forgeable {
-    /// Returns the sentence about it.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let columns = listed(&self.columns.iter().cloned().collect::<Vec<_>>());
-        let why = if self.is_unrestricted {
-            "row security is not enabled on it"
-        } else {
-            "its policies allow any value"
-        };
-        format!(
-            "The caller can make a row its own: {} of {} on {}, because {why}.",
-            self.command.as_str(),
-            columns,
-            self.table
-        )
-    }
-}
 
 /// Finds what a role can write.
 pub struct Writers<'a> {

@@ -20,7 +20,36 @@ pub mod direct_write;
 pub mod guard_tampered;
 pub mod materialized_view_readable;
 pub mod object_ownership;
+pub mod policy_check_wider;
+pub mod policy_command_missing;
+pub mod policy_dead;
+pub mod policy_foreign_operator;
+pub mod policy_helper_immutable;
+pub mod policy_helper_path;
+pub mod policy_identity_inverted;
+pub mod policy_identity_not_equal;
+pub mod policy_ignores_row;
+pub mod policy_lookup_denied;
+pub mod policy_lookup_unbound;
+pub mod policy_lookup_uncorrelated;
+pub mod policy_lookup_writable;
+pub mod policy_name_captured;
+pub mod policy_never_true;
+pub mod policy_null_row_open;
+pub mod policy_opaque;
+pub mod policy_open_without_identity;
+pub mod policy_pattern_identity;
+pub mod policy_read_missing;
+pub mod policy_recursion;
+pub mod policy_restrictive_inert;
+pub mod policy_row_open;
+pub mod policy_trusts_email;
+pub mod policy_trusts_request;
+pub mod policy_trusts_settable_parameter;
+pub mod policy_trusts_user_claim;
 pub mod policy_without_rls;
+pub mod policy_write_unchecked;
+pub mod policy_writes_others_rows;
 pub mod required_object_missing;
 pub mod rls_disabled;
 pub mod rls_not_forced;
@@ -59,7 +88,7 @@ type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
 /// roles, schemas, objects, routines, rows, and at the end the guard itself.
-const REGISTRY: [(&Rule, Check); 32] = [
+const REGISTRY: [(&Rule, Check); 61] = [
     (&role_missing::RULE, role_missing::check),
     (&role_attributes::RULE, role_attributes::check),
     (&role_membership::RULE, role_membership::check),
@@ -91,6 +120,35 @@ const REGISTRY: [(&Rule, Check); 32] = [
     (&rls_policy_undeclared::RULE, rls_policy_undeclared::check),
     (&rls_policy_always_true::RULE, rls_policy_always_true::check),
     (&policy_without_rls::RULE, policy_without_rls::check),
+    (&policy_open_without_identity::RULE, policy_open_without_identity::check),
+    (&policy_identity_inverted::RULE, policy_identity_inverted::check),
+    (&policy_name_captured::RULE, policy_name_captured::check),
+    (&policy_lookup_unbound::RULE, policy_lookup_unbound::check),
+    (&policy_lookup_uncorrelated::RULE, policy_lookup_uncorrelated::check),
+    (&policy_lookup_writable::RULE, policy_lookup_writable::check),
+    (&policy_write_unchecked::RULE, policy_write_unchecked::check),
+    (&policy_writes_others_rows::RULE, policy_writes_others_rows::check),
+    (&policy_trusts_user_claim::RULE, policy_trusts_user_claim::check),
+    (&policy_trusts_request::RULE, policy_trusts_request::check),
+    (&policy_trusts_settable_parameter::RULE, policy_trusts_settable_parameter::check),
+    (&policy_trusts_email::RULE, policy_trusts_email::check),
+    (&policy_foreign_operator::RULE, policy_foreign_operator::check),
+    (&policy_recursion::RULE, policy_recursion::check),
+    (&policy_ignores_row::RULE, policy_ignores_row::check),
+    (&policy_identity_not_equal::RULE, policy_identity_not_equal::check),
+    (&policy_pattern_identity::RULE, policy_pattern_identity::check),
+    (&policy_null_row_open::RULE, policy_null_row_open::check),
+    (&policy_row_open::RULE, policy_row_open::check),
+    (&policy_lookup_denied::RULE, policy_lookup_denied::check),
+    (&policy_never_true::RULE, policy_never_true::check),
+    (&policy_helper_immutable::RULE, policy_helper_immutable::check),
+    (&policy_helper_path::RULE, policy_helper_path::check),
+    (&policy_opaque::RULE, policy_opaque::check),
+    (&policy_check_wider::RULE, policy_check_wider::check),
+    (&policy_restrictive_inert::RULE, policy_restrictive_inert::check),
+    (&policy_read_missing::RULE, policy_read_missing::check),
+    (&policy_dead::RULE, policy_dead::check),
+    (&policy_command_missing::RULE, policy_command_missing::check),
     (&guard_tampered::RULE, guard_tampered::check),
 ];
 

@@ -69,6 +69,7 @@ mod tests {
             roles: vec![anon],
             always_true: true,
             unchecked: false,
+            has_check: false,
             requires_authentication: false,
             asks_memberships: false,
             never_true: false,

@@ -62,6 +62,7 @@ mod tests {
             roles,
             always_true: false,
             unchecked: false,
+            has_check: false,
             requires_authentication: false,
             asks_memberships: false,
             never_true: false,

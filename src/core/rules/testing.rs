@@ -3,9 +3,9 @@
 use super::context::Context;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardBody, GuardFunction, GuardTrigger,
-    Membership, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine, Schema,
-    Snapshot,
+    Acl, AclItem, Command, Database, DefaultAcl, Exposure, Guard, GuardBody, GuardFunction,
+    GuardTrigger, Membership, Oid, PUBLIC, Policy, PolicyExposure, Privileges, Relation,
+    RelationKind, Role, Routine, Rows, Schema, Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, RoleDecl, RoleKind, granted_to};
 use crate::finding::Finding;
@@ -66,6 +66,7 @@ impl World {
                         roles,
                         always_true: true,
                         unchecked: false,
+                        has_check: false,
                         requires_authentication: false,
                         asks_memberships: false,
                         never_true: false,
@@ -266,6 +267,32 @@ impl World {
             Some((_, acl)) => acl.push(item),
             None => relation.columns.push((column.to_owned(), vec![item])),
         }
+    }
+
+    /// Lets a role reach rows of public.judgments by policy `p`, which the contract declares.
+    pub fn expose(&mut self, role: &str, command: Command, rows: Rows, exposure: Exposure) {
+        let (role, relation) = (self.role(role).oid, self.relation("public.judgments").oid);
+        self.snapshot.policies.retain(|policy| policy.relation != relation);
+        let (oid, roles) = (9_000, vec![role]);
+        let policy = Policy {
+            oid,
+            name: "p".into(),
+            relation,
+            permissive: true,
+            roles,
+            ..Policy::default()
+        };
+        self.snapshot.policies.push(policy);
+        self.grant("public.judgments", role, command.privilege());
+        let exposure =
+            PolicyExposure { policy: oid, role, command, rows, exposure: exposure.into() };
+        self.snapshot.exposures = vec![exposure].into();
+    }
+
+    /// Returns severity and sentence of the findings of a rule.
+    pub fn details(&self, rule: &'static Rule) -> Vec<String> {
+        let findings = self.findings(rule).into_iter();
+        findings.map(|found| format!("{}: {}", found.severity.as_str(), found.detail)).collect()
     }
 
     pub fn findings(&self, rule: &'static Rule) -> Vec<Finding> {

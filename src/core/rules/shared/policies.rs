@@ -1,6 +1,7 @@
 //! Permissive policies that allow clients more than the contract declares, or more than another
 //! policy intends, for two rules.
 
+use super::reached::is_for_all_rows;
 use super::row_security::RowSecurity;
 use crate::catalog::{Command, Object, ObjectId, Oid, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
@@ -94,6 +95,7 @@ pub(crate) fn report_overriding(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 };
                 let overridden = |command: &Command| {
                     cx.policy_admits(policy, relation, client, *command)
+                        && is_for_all_rows(cx, policy, client, *command)
                         && declared(command)
                         && conditional(cx, relation, client, *command).is_some()
                 };
@@ -185,7 +187,7 @@ pub(crate) fn opens(
     command: Command,
 ) -> bool {
     policy.permissive
-        && policy.is_for_all_rows(command)
+        && is_for_all_rows(cx, policy, client, command)
         && cx.policy_admits(policy, relation, client, command)
         && !(policy.always_true && conditional(cx, relation, client, command).is_some())
 }

@@ -1,0 +1,67 @@
+//! A policy calls a function in which the caller decides what a name means.
+
+use super::context::Context;
+use super::shared::exposed::{self, Exposed, Fault, Sentence};
+use crate::contract::{GuardAction, Severity};
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use std::collections::BTreeSet;
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "policy_helper_path",
+    title: "A policy calls a function in which the caller decides what a name means",
+    area: Area::Policies,
+    severity: Severity::Warning,
+    guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    checks: "Each function that a policy calls and that is a text qualifies the tables in it, \
+             or sets search_path.",
+    why: "Names in the text are looked up in the search_path of the caller, also where the \
+          function is not SECURITY DEFINER. Whoever can create a temporary table, or set \
+          search_path, gives them another meaning.",
+    fix: "Qualify the names, or SET search_path = pg_catalog, pg_temp on the function.",
+    exempt: "Clients that can neither create temporary tables nor send SQL.",
+    exempt_by_pattern: true,
+    example: Example { violating: "x", correct: "x" },
+    references: &["CWE-426"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
+        of.exposure.captured.iter().map(|(function, names)| fault(function, names)).collect()
+    };
+    exposed::report(cx, &RULE, faults, out);
+}
+
+fn fault(function: &str, names: &BTreeSet<String>) -> Fault {
+    let what = format!(
+        "by {function}, in which the caller decides what {} means: by search_path, or by temporary \
+         tables",
+        exposed::names(names)
+    );
+    Fault::plain(function, Sentence::Asks(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{Command, Exposure, Rows};
+
+    #[test]
+    fn policy_helper_path_is_reported_for_the_client() {
+        let mut world = World::conforming();
+        let captured = [("app.is_member()".to_owned(), ["members".to_owned()].into())].into();
+        let exposure = Exposure { captured, ..Exposure::default() };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            [
+                "warning: Policy p on table public.judgments decides for role \"authenticated\" on SELECT by app.is_member(), in which the caller decides what members means: by search_path, or by temporary tables."
+            ]
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! A policy reads what the client may not read.
+
+use super::context::Context;
+use super::shared::exposed::{self, Fault, Sentence};
+use crate::catalog::Exposure;
+use crate::contract::{GuardAction, Severity};
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use std::collections::BTreeSet;
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "policy_lookup_denied",
+    title: "A policy reads what the client may not read",
+    area: Area::Policies,
+    severity: Severity::Warning,
+    guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    checks: "A client has the privileges on what its policies read and call, and the policies \
+             of looked-up tables let it read a row.",
+    why: "Every query of the table fails with permission denied, or returns no row, although \
+          the policy of the table would allow it.",
+    fix: "Grant the client SELECT on the columns that are looked up, with a policy, or read \
+          them in a SECURITY DEFINER function with a safe search_path.",
+    exempt: "A policy for several roles that only some of them use.",
+    exempt_by_pattern: true,
+    example: Example { violating: "x", correct: "x" },
+    references: &["CWE-284"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    exposed::report(cx, &RULE, |of| fault(of.exposure).into_iter().collect(), out);
+}
+
+fn fault(exposure: &Exposure) -> Option<Fault> {
+    let denied: BTreeSet<String> = &exposure.denied | &exposure.not_executable;
+    let names = exposed::names;
+    if !denied.is_empty() {
+        let why = format!("the role has no privilege on {}", names(&denied));
+        return Some(Fault::plain("denied", Sentence::Fails(why)));
+    }
+    let is_hidden = exposure.is_never_true && !exposure.fails() && !exposure.hidden.is_empty();
+    let why =
+        || format!("no row, because no policy lets it read rows of {}", names(&exposure.hidden));
+    is_hidden.then(|| Fault::plain("hidden", Sentence::Lets(why())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{Command, Exposure, Rows};
+
+    #[test]
+    fn policy_lookup_denied_is_reported_for_the_client() {
+        let mut world = World::conforming();
+        let denied = ["auth.users".to_owned()].into();
+        let exposure = Exposure { denied, ..Exposure::default() };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            [
+                "warning: Policy p on table public.judgments raises an error for role \"authenticated\" on SELECT: the role has no privilege on auth.users."
+            ]
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! A policy looks the caller up without asking for the row.
+
+use super::context::Context;
+use super::shared::exposed::{self, Exposed, Fault};
+use crate::catalog::{Open, Opening};
+use crate::contract::{GuardAction, Severity};
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::quote_ident;
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "policy_lookup_uncorrelated",
+    title: "A policy looks the caller up without asking for the row",
+    area: Area::Policies,
+    severity: Severity::Warning,
+    guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    checks: "Each subquery of a policy that finds the caller also asks for a column of the \
+             row, or for a right that the row of the caller has. It concerns permissive \
+             policies of governed tables with row security, for clients, and no command for \
+             which all_rows of the table says that every row is meant.",
+    why: "Whoever is found in the table reads every row. That is meant where the table lists \
+          administrators, and a mistake where it lists members.",
+    fix: "Compare a column of the looked-up table with one of the row: m.tenant = \
+          docs.tenant. Where whoever is in the table has the right, declare privileged for \
+          it.",
+    exempt: "A table of administrators that is not declared. Declare privileged for it \
+             instead.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                    FROM public.plaintiffs p WHERE p.name = \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub'));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                  FROM public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub'));",
+    },
+    references: &["CWE-863", "OWASP API1:2023"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let why = "; the lookup does not ask for the row";
+    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
+        let open =
+            of.of_kind(Opening::LookupUncorrelated).filter(|open| !is_of_privileged(cx, open));
+        open.map(|open| Fault::of(&open, "rows of others", why)).collect()
+    };
+    exposed::report(cx, &RULE, faults, out);
+}
+
+/// Whether a row is opened to those who are found in tables that the contract declares to list
+/// callers with a right.
+fn is_of_privileged(cx: &Context<'_>, open: &Open) -> bool {
+    let is_privileged = |name: &String| {
+        let declared = cx.contract.tables.iter().filter(|table| table.privileged);
+        declared.into_iter().any(|table| {
+            format!("{}.{}", quote_ident(&table.schema), quote_ident(&table.name)) == *name
+        })
+    };
+    open.lookups.as_ref().is_some_and(|of| !of.is_empty() && of.iter().all(is_privileged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
+
+    #[test]
+    fn policy_lookup_uncorrelated_is_reported_for_the_client() {
+        let mut world = World::conforming();
+        let open = Open {
+            opening: Opening::LookupUncorrelated,
+            columns: ["amount".to_owned()].into(),
+            lookups: Some([].into()),
+            witness: vec![["public.plaintiffs.name", "=", "user"]]
+                .into_iter()
+                .map(|of: [&str; 3]| of.map(str::to_owned))
+                .collect(),
+        };
+        let exposure = Exposure { open: vec![open], ..Exposure::default() };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            [
+                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when public.plaintiffs.name = the user; the lookup does not ask for the row."
+            ]
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! A policy opens rows to sessions without a user.
+
+use super::context::Context;
+use super::shared::exposed::{self, Exposed, Fault};
+use crate::catalog::Opening;
+use crate::contract::{GuardAction, Severity};
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "policy_open_without_identity",
+    title: "A policy opens rows to sessions without a user",
+    area: Area::Policies,
+    severity: Severity::Error,
+    guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    checks: "No policy returns a row because a value of the session is not set. It concerns \
+             permissive policies of governed tables with row security, for clients, and no \
+             command for which all_rows of the table says that every row is meant.",
+    why: "A condition such as auth.uid() IS NULL OR ..., or owner IS NOT DISTINCT FROM \
+          auth.uid(), is true for requests without a token. Whoever sends none reads the \
+          rows.",
+    fix: "Ask for the user first, and compare a column with it: USING (owner = auth.uid()).",
+    exempt: "Rows that are public. Declare the command in all_rows, or the columns in \
+             open_rows, instead.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = current_setting('request.jwt.claims', true)::json ->> \
+                    'sub' OR (current_setting('request.jwt.claims', true)::json ->> \
+                    'tenant') IS NULL);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+    },
+    references: &["CWE-863", "OWASP API1:2023"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
+        let open = of.of_kind(Opening::WithoutIdentity).filter(|_| of.reads());
+        open.map(|open| Fault::of(&open, "rows of others", "")).collect()
+    };
+    exposed::report(cx, &RULE, faults, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
+
+    #[test]
+    fn policy_open_without_identity_is_reported_for_the_client() {
+        let mut world = World::conforming();
+        let open = Open {
+            opening: Opening::WithoutIdentity,
+            columns: ["amount".to_owned()].into(),
+            lookups: Some([].into()),
+            witness: vec![["claims.tenant", "IS", "NULL"]]
+                .into_iter()
+                .map(|of: [&str; 3]| of.map(str::to_owned))
+                .collect(),
+        };
+        let exposure = Exposure { open: vec![open], ..Exposure::default() };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            [
+                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when claims.tenant IS NULL."
+            ]
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! A policy trusts an address that may not be verified.
+
+use super::context::Context;
+use super::shared::exposed::{self, Exposed, Fault};
+use crate::catalog::Opening;
+use crate::contract::{GuardAction, Severity};
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "policy_trusts_email",
+    title: "A policy trusts an address that may not be verified",
+    area: Area::Policies,
+    severity: Severity::Warning,
+    guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    checks: "No policy opens rows by the address in a token, unless the contract declares \
+             that addresses are verified. It concerns permissive policies of governed tables \
+             with row security, for clients, and no command for which all_rows of the table \
+             says that every row is meant.",
+    why: "Where sign-up does not verify addresses, whoever signs up with the address of \
+          somebody else reads that user's rows.",
+    fix: "Compare with the user's id. Where addresses are verified, set email_verified in \
+          identity of the contract.",
+    exempt: "None: verified addresses are declared in identity of the contract.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = current_setting('request.jwt.claims', true)::json ->> \
+                    'email');",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+    },
+    references: &["CWE-807", "CWE-863"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
+        of.of_kind(Opening::Email)
+            .map(|open| Fault::of(&open, "rows of others", ", and the address may not be verified"))
+            .collect()
+    };
+    exposed::report(cx, &RULE, faults, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
+
+    #[test]
+    fn policy_trusts_email_is_reported_for_the_client() {
+        let mut world = World::conforming();
+        let open = Open {
+            opening: Opening::Email,
+            columns: ["amount".to_owned()].into(),
+            lookups: Some([].into()),
+            witness: vec![["R.email", "=", "claims.email"]]
+                .into_iter()
+                .map(|of: [&str; 3]| of.map(str::to_owned))
+                .collect(),
+        };
+        let exposure = Exposure { open: vec![open], ..Exposure::default() };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            [
+                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when email = claims.email, and the address may not be verified."
+            ]
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! A policy lets a client write rows that are tied to nobody.
+
+use super::context::Context;
+use super::shared::exposed::{self, Exposed, Fault};
+use crate::catalog::Rows;
+use crate::contract::{GuardAction, Severity};
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "policy_write_unchecked",
+    title: "A policy lets a client write rows that are tied to nobody",
+    area: Area::Policies,
+    severity: Severity::Error,
+    guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    checks: "Each policy for INSERT and UPDATE ties new rows to the caller: by WITH CHECK, or \
+             by USING where that is missing. An UPDATE is excused where USING ties the row by \
+             columns that the client cannot update; an INSERT, where append_only_by declares \
+             the client. It concerns permissive policies of governed tables with row \
+             security, for clients, and no command for which all_rows of the table says that \
+             every row is meant.",
+    why: "A client can write a row in the name of another user, or into another tenant.",
+    fix: "Check the new row as the old one: WITH CHECK (owner = auth.uid()). Where rows of \
+          nobody are meant, as in a contact form, declare append_only_by.",
+    exempt: "Rows that belong to nobody. Declare the client in append_only_by of the table \
+             instead.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "SELECT ops.declare('ALTER TABLE intake.simplicity_batches RESET \
+                    (contract.append_only_by)',\n\
+                      'an upload is its user''s');",
+        correct: "SELECT ops.declare('ALTER TABLE intake.simplicity_batches RESET \
+                  (contract.append_only_by)',\n\
+                    'an upload is its user''s');\n\
+                  ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
+                  (file_name = current_setting('request.jwt.claims', true)::json ->> \
+                  'sub');",
+    },
+    references: &["CWE-639", "CWE-863"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
+        if of.rows != Rows::New || exposed::keeps_ties(cx, of) {
+            return Vec::new();
+        }
+        let open = of.openings().into_iter().filter(|open| exposed::is_of_no_other_rule(open));
+        open.map(|open| Fault::of(&open, "rows that are not tied to the caller", "")).collect()
+    };
+    exposed::report(cx, &RULE, faults, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
+
+    #[test]
+    fn policy_write_unchecked_is_reported_for_the_client() {
+        let mut world = World::conforming();
+        let open = Open {
+            opening: Opening::RowOpen,
+            columns: ["stage".to_owned()].into(),
+            lookups: Some([].into()),
+            witness: vec![["R.stage", "=", "'new'"]]
+                .into_iter()
+                .map(|of: [&str; 3]| of.map(str::to_owned))
+                .collect(),
+        };
+        let exposure = Exposure { open: vec![open], ..Exposure::default() };
+        world.expose("authenticated", Command::Insert, Rows::New, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            [
+                "error: Policy p on table public.judgments lets role \"authenticated\" INSERT rows that are not tied to the caller when stage = 'new'."
+            ]
+        );
+    }
+}

@@ -1,0 +1,334 @@
+//! What permissive policies let clients reach, for the rules about it.
+
+use super::policies::policy_object;
+use super::reached::{of_policy, of_role};
+use crate::catalog::{
+    Command, Exposure, ObjectKind, Open, Opening, Policy, PolicyExposure, Privileges, Relation,
+    Role, Rows,
+};
+use crate::contract::{GuardAction, SchemaDecl, Severity, TableDecl};
+use crate::finding::{Draft, Measure, Predicate, Verb};
+use crate::fix::Fix;
+use crate::rule::Rule;
+use crate::rules::context::Context;
+use crate::sql::{listed, safe_ident};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// What a policy lets a client reach with a command.
+pub(crate) struct Exposed<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its table.
+    pub relation: &'a Relation,
+    /// The declaration of the table.
+    pub table: Option<&'a TableDecl>,
+    /// The client.
+    pub role: &'a Role,
+    /// The command.
+    pub command: Command,
+    /// The rows that are asked about.
+    pub rows: Rows,
+    /// What is reached.
+    pub exposure: &'a Exposure,
+}
+
+/// What a rule says about a policy, a client and a command.
+pub(crate) struct Fault {
+    /// Distinguishes what a rule says about one policy and client.
+    pub kind: String,
+    /// The sentence, apart from policy, client and commands.
+    pub sentence: Sentence,
+    /// What holds for the rows: left operands, operators and right operands.
+    pub witness: Vec<[String; 3]>,
+}
+
+/// A sentence about a policy, a client and commands.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Sentence {
+    /// The policy lets the client SELECT this.
+    Lets(String),
+    /// The policy raises an error for the client on SELECT, because of this.
+    Fails(String),
+    /// The policy asks this of the client on SELECT.
+    Asks(String),
+}
+
+impl Sentence {
+    fn predicate(self, policy: &str, commands: &str) -> Predicate {
+        let (verb, rest) = match self {
+            Self::Lets(what) => ("lets", format!("{commands} {what}.")),
+            Self::Fails(why) => ("raises an error for", format!("on {commands}: {why}.")),
+            Self::Asks(what) => ("decides for", format!("on {commands} {what}.")),
+        };
+        Predicate { verb: Verb::Of(format!("Policy {policy} {verb}")), rest }
+    }
+}
+
+impl Fault {
+    /// Returns what is said about a way in which rows pass: `what` and when, `why` that is wrong.
+    pub fn of(open: &Open, what: &str, why: &str) -> Self {
+        let when = when(&open.witness);
+        Self {
+            kind: open.opening.as_str().to_owned(),
+            sentence: Sentence::Lets(format!("{what}{when}{why}")),
+            witness: open.witness.clone(),
+        }
+    }
+
+    /// Returns what is said without an example of a row.
+    pub fn plain(kind: impl Into<String>, sentence: Sentence) -> Self {
+        Self { kind: kind.into(), sentence, witness: Vec::new() }
+    }
+}
+
+impl<'a> Exposed<'a> {
+    /// Returns the ways in which rows pass that are not tied to the caller, and that the contract
+    /// does not say are meant.
+    pub fn openings(&self) -> Vec<Open> {
+        if self.exposure.is_always_true && !self.reads() && !self.is_stated() {
+            let open = Open { opening: Opening::IgnoresRow, ..Open::default() };
+            return if self.is_meant(&open) { Vec::new() } else { vec![open] };
+        }
+        let openings = self.exposure.openings().into_iter().map(std::borrow::Cow::into_owned);
+        openings.filter(|open| !self.is_meant(open)).collect()
+    }
+
+    /// Whether `rls_policy_always_true` reports a condition that is always true.
+    fn is_stated(&self) -> bool {
+        let role = self.role.name.as_str();
+        match self.table.filter(|of| of.policy_commands(role).contains(&self.command)) {
+            Some(declared) => declared.all_rows.is_some(),
+            None => self.policy.always_true,
+        }
+    }
+
+    /// Returns the ways of one kind.
+    pub fn of_kind(&self, opening: Opening) -> impl Iterator<Item = Open> {
+        self.openings().into_iter().filter(move |open| open.opening == opening)
+    }
+
+    /// Whether rows are read.
+    pub fn reads(&self) -> bool {
+        self.command == Command::Select
+    }
+
+    /// Whether every row is meant for the role and the command.
+    pub fn is_for_all(&self) -> bool {
+        let commands = self.table.and_then(|table| table.all_rows_commands(&self.role.name));
+        commands.is_some_and(|commands| commands.contains(&self.command))
+    }
+
+    fn is_meant(&self, open: &Open) -> bool {
+        let Some(table) = self.table else { return false };
+        let role = self.role.name.as_str();
+        let is_of_row = matches!(
+            open.opening,
+            Opening::RowOpen | Opening::RowOpenByParent | Opening::NullRowOpen
+        );
+        let is_free =
+            is_of_row || matches!(open.opening, Opening::WithoutIdentity | Opening::IgnoresRow);
+        let opens_row = || {
+            let declared = table.open_rows.get(role);
+            declared.is_some_and(|declared| open.columns.iter().all(|c| declared.contains(c)))
+        };
+        self.is_for_all()
+            || (self.reads() && is_of_row && opens_row())
+            || (self.command == Command::Insert
+                && is_free
+                && table.append_only_by.iter().any(|name| name == role))
+    }
+
+    /// Whether the contract says by which columns a row is its caller's, or does not declare the
+    /// policy: then the rules apply with full severity.
+    fn is_strict(&self) -> bool {
+        self.table.is_none_or(|table| {
+            !table.keys.is_empty()
+                || !table.policy_commands(&self.role.name).contains(&self.command)
+        })
+    }
+}
+
+/// Returns ` when `, and what holds; nothing where nothing does.
+fn when(witness: &[[String; 3]]) -> String {
+    const MOST: usize = 4;
+    let mut parts: Vec<String> = witness.iter().take(MOST).map(comparison).collect();
+    if witness.len() > MOST {
+        parts.push("more".to_owned());
+    }
+    if parts.is_empty() { String::new() } else { format!(" when {}", parts.join(" and ")) }
+}
+
+/// Returns a comparison, with the column of the policy's table first.
+fn comparison([left, operator, right]: &[String; 3]) -> String {
+    let turned = match operator.as_str() {
+        "=" => Some("="),
+        "<>" => Some("<>"),
+        "<" => Some(">"),
+        "<=" => Some(">="),
+        ">" => Some("<"),
+        ">=" => Some("<="),
+        _ => None,
+    };
+    match turned {
+        Some(turned) if right.starts_with("R.") && !left.starts_with("R.") => {
+            format!("{} {turned} {}", operand(right), operand(left))
+        }
+        _ => format!("{} {operator} {}", operand(left), operand(right)),
+    }
+}
+
+/// Returns an operand of a witness as a sentence names it: a column of the policy's table without
+/// the row.
+fn operand(text: &str) -> &str {
+    match text {
+        "user" => "the user",
+        _ => text.strip_prefix("R.").unwrap_or(text),
+    }
+}
+
+/// Adds what `faults` returns about each permissive policy, client and command: one finding for
+/// all commands with the same fault.
+pub(crate) fn report(
+    cx: &Context<'_>,
+    rule: &Rule,
+    faults: impl Fn(&Exposed<'_>) -> Vec<Fault>,
+    out: &mut Vec<Draft>,
+) {
+    each(cx, |exposed| {
+        let mut found: Vec<(Fault, Vec<&Exposed<'_>>)> = Vec::new();
+        for of in exposed {
+            for fault in faults(of) {
+                match found
+                    .iter_mut()
+                    .find(|(known, _)| known.kind == fault.kind && known.sentence == fault.sentence)
+                {
+                    Some((_, with)) => with.push(of),
+                    None => found.push((fault, vec![of])),
+                }
+            }
+        }
+        out.extend(found.into_iter().map(|(fault, with)| draft(cx, rule, fault, &with)));
+    });
+}
+
+/// Calls `work` with what each permissive policy lets each client reach.
+pub(crate) fn each(cx: &Context<'_>, mut work: impl FnMut(&[Exposed<'_>])) {
+    if cx.snapshot.exposures.is_empty() {
+        return;
+    }
+    for (relation, schema) in cx.relations().filter(|(relation, _)| relation.row_security) {
+        cx.check_interrupts();
+        for policy in cx.snapshot.policies_of(relation.oid).iter().filter(|of| of.permissive) {
+            let of_policy: Vec<&PolicyExposure> = of_policy(cx, policy).collect();
+            for role in &cx.clients {
+                let of_role = of_policy.iter().filter(|of| of.role == role.oid);
+                let exposed: Vec<Exposed<'_>> = of_role
+                    .filter_map(|of| exposed(cx, of, policy, (relation, schema), role))
+                    .collect();
+                if !exposed.is_empty() {
+                    work(&exposed);
+                }
+            }
+        }
+    }
+}
+
+/// Returns what a policy lets a client reach; `None` where the policy does not apply to it, or it
+/// has no privilege: a plan may have changed that.
+fn exposed<'a>(
+    cx: &Context<'a>,
+    found: &'a PolicyExposure,
+    policy: &'a Policy,
+    (relation, schema): (&'a Relation, &'a SchemaDecl),
+    role: &'a Role,
+) -> Option<Exposed<'a>> {
+    let PolicyExposure { command, rows, .. } = *found;
+    let is_asked = policy.covers(command)
+        && cx.access.policy_applies(policy, role.oid)
+        && cx.has_privilege_on_a_column(role, relation, command.privilege());
+    is_asked.then(|| Exposed {
+        policy,
+        relation,
+        table: cx.contract.table(&schema.name, &relation.name),
+        role,
+        command,
+        rows,
+        exposure: &found.exposure,
+    })
+}
+
+fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> Draft {
+    let [first, ..] = with else { unreachable!("a fault is about a command") };
+    let mut commands: Vec<&str> = with.iter().map(|of| of.command.as_str()).collect();
+    commands.dedup();
+    let (name, table) = (safe_ident(&first.policy.name), cx.snapshot.relation_sql(first.relation));
+    let names: Vec<String> = commands.iter().map(|command| (*command).to_owned()).collect();
+    let predicate = fault.sentence.predicate(&format!("{name} on table {table}"), &listed(&names));
+    let is_strict = with.iter().any(|of| of.is_strict());
+    let severity = if is_strict { rule.severity } else { rule.severity.min(Severity::Warning) };
+    let action = if is_strict { GuardAction::Block } else { GuardAction::Audit };
+    let mut evidence = json!({"commands": commands});
+    if !fault.witness.is_empty() {
+        evidence["witness"] = json!(fault.witness);
+    }
+    let clause = if with.iter().all(|of| of.rows == Rows::New) { "WITH CHECK" } else { "USING" };
+    let proposal = format!("{}\nALTER POLICY {name} ON {table} {clause} (...);", rule.fix);
+    let grantee = (first.role.oid, first.role.name.as_str());
+    let object = policy_object(cx, first.policy, first.relation);
+    Draft::of_grantee(object, severity, grantee, predicate)
+        .key(format!("{} {}", commands.join(", "), fault.kind))
+        .evidence(evidence)
+        .fix(Fix::Proposal(proposal))
+        .measure(Measure::excess(fault.kind, commands).limited_to(action))
+}
+
+/// Whether no rule of its own reports what opens rows: rules about commands do.
+pub(crate) fn is_of_no_other_rule(open: &Open) -> bool {
+    matches!(
+        open.opening,
+        Opening::RowOpen
+            | Opening::RowOpenByParent
+            | Opening::NullRowOpen
+            | Opening::WithoutIdentity
+            | Opening::IgnoresRow
+    )
+}
+
+/// Whether a new row is tied to the caller because the existing one is: by columns that the role
+/// cannot update.
+pub(crate) fn keeps_ties(cx: &Context<'_>, of: &Exposed<'_>) -> bool {
+    if of.command != Command::Update {
+        return false;
+    }
+    let existing = of_role(cx, of.policy, of.role, Command::Update, Rows::Existing);
+    existing.is_some_and(|existing| {
+        let mut columns = existing.ties.iter().flatten();
+        existing.openings().is_empty()
+            && !existing.has_privileged
+            && !existing.ties.is_empty()
+            && !columns.any(|column| can_update(cx, of.relation, of.role, column))
+    })
+}
+
+fn can_update(cx: &Context<'_>, relation: &Relation, role: &Role, column: &str) -> bool {
+    let of_column = relation.columns.iter().filter(|(name, _)| name == column);
+    let on_column =
+        |acl| cx.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column);
+    cx.access.relation_privileges(role.oid, relation).contains(Privileges::UPDATE)
+        || of_column.into_iter().any(|(_, acl)| on_column(acl).contains(Privileges::UPDATE))
+}
+
+/// Returns the columns by which every way ties rows that a role reads to the caller.
+pub(crate) fn read_by(cx: &Context<'_>, of: &Exposed<'_>) -> BTreeSet<String> {
+    let policies = cx.snapshot.policies_of(of.relation.oid).iter().filter(|of| of.permissive);
+    let select = (Command::Select, Rows::Existing);
+    let exposures = policies.filter_map(|policy| of_role(cx, policy, of.role, select.0, select.1));
+    let ties = exposures.flat_map(|exposure| &exposure.ties);
+    ties.cloned().reduce(|all, columns| &all & &columns).unwrap_or_default()
+}
+
+/// Returns names as a sentence lists them.
+pub(crate) fn names(names: &BTreeSet<String>) -> String {
+    listed(&names.iter().cloned().collect::<Vec<_>>())
+}

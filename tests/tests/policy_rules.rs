@@ -1,0 +1,230 @@
+//! The rules of area policies: which policies they report, and what a contract says is meant.
+
+use dragonfly_tests::{Cluster, SUPERUSER, column};
+use postgres::Client;
+
+#[test]
+fn policy_of_each_rule_is_reported_by_it() {
+    let cluster = Cluster::start();
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
+    cluster.psql_file("app", "fixtures/document.sql");
+    let mut client = cluster.connect("app", SUPERUSER);
+    client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    cluster.psql_file("app", "fixtures/policy_violations.sql");
+    let rules =
+        column(&mut client, "SELECT rule FROM ops.security_rules() WHERE area = 'policies'");
+    let found = column(
+        &mut client,
+        "SELECT DISTINCT rule || ': ' || object FROM ops.audit_policies() ORDER BY 1",
+    );
+    for rule in rules {
+        let policy = rule.strip_prefix("policy_").unwrap();
+        let is_about_it = |line: &String| {
+            line.strip_prefix(&format!("{rule}: ")).is_some_and(|object| {
+                object.split(' ').next() == Some(policy) || !object.contains(" on ")
+            })
+        };
+        assert!(found.iter().any(is_about_it), "{rule}: {found:#?}");
+    }
+}
+
+/// An application whose rows belong to users, with the claims of a platform.
+const APPLICATION: &str = "
+    CREATE ROLE anon; CREATE ROLE authenticated;
+    CREATE ROLE authenticator LOGIN NOINHERIT; GRANT anon, authenticated TO authenticator;
+    CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO anon, authenticated;
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb
+            ->> 'sub')::uuid $$;
+    CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon, authenticated;
+    CREATE TABLE app.docs (id int PRIMARY KEY, owner uuid NOT NULL, tenant text NOT NULL,
+        editor uuid, status text NOT NULL);
+    CREATE TABLE app.admins (user_id uuid PRIMARY KEY);
+    ALTER TABLE app.docs ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON app.docs TO authenticated;
+    GRANT SELECT, INSERT ON app.docs TO anon;
+    GRANT SELECT ON app.admins TO authenticated;
+    CREATE EXTENSION dragonfly_guard;
+    SELECT ops.load_contract('{\"name\": \"app\", \"version\": \"2.0.0\",
+        \"roles\": [{\"name\": \"anon\", \"kind\": \"client\"},
+            {\"name\": \"authenticated\", \"kind\": \"client\"},
+            {\"name\": \"authenticator\", \"kind\": \"login\"}],
+        \"schemas\": [{\"name\": \"app\", \"usage\": [\"anon\", \"authenticated\"]}],
+        \"security_definer\": {\"search_path\": [\"pg_catalog\", \"pg_temp\"]},
+        \"tables\": [{\"schema\": \"app\", \"name\": \"docs\", \"row_security\": true,
+            \"grants\": {\"authenticated\": [\"SELECT\", \"INSERT\", \"UPDATE\", \"DELETE\"],
+                \"anon\": [\"SELECT\", \"INSERT\"]},
+            \"policies\": {\"authenticated\": [\"ALL\"], \"anon\": [\"SELECT\", \"INSERT\"]}},
+            {\"schema\": \"app\", \"name\": \"admins\",
+             \"grants\": {\"authenticated\": [\"SELECT\"]}}]}'::jsonb);
+    SET dragonfly_guard.mode = off;";
+
+fn application() -> (Cluster, Client) {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    (cluster, client)
+}
+
+/// Returns severity, rule, roles and commands of the findings about policies with a condition.
+fn found(client: &mut Client, policies: &str) -> Vec<String> {
+    client.batch_execute(&format!("BEGIN; {policies}")).unwrap();
+    let query = "SELECT concat_ws(' ', severity, rule, coalesce(role_name,
+            (SELECT string_agg(role, ',') FROM jsonb_array_elements_text(evidence->'grantees') role)),
+            (SELECT string_agg(word, ',') FROM jsonb_array_elements_text(evidence->'commands') word))
+        FROM ops.audit_policies() WHERE rule <> 'policy_command_missing'";
+    let found = column(client, query);
+    client.batch_execute("ROLLBACK").unwrap();
+    found
+}
+
+/// What a contract declares with `fields` of the table app.docs, and then finds about policies.
+fn found_with(client: &mut Client, options: &str, policies: &str) -> Vec<String> {
+    let declared = format!("SELECT ops.declare($declared${options}$declared$, 'test');");
+    found(client, &format!("{declared} {policies}"))
+}
+
+const OWN: &str = "CREATE POLICY own ON app.docs TO authenticated USING (owner = auth.uid());";
+
+#[test]
+fn policy_that_ties_every_row_is_no_finding() {
+    let (_cluster, mut client) = application();
+    assert_eq!(found(&mut client, OWN), [""; 0]);
+    let keys = "ALTER TABLE app.docs SET (contract.keys = 'owner')";
+    assert_eq!(found_with(&mut client, keys, OWN), [""; 0]);
+}
+
+#[test]
+fn severity_is_that_of_the_rule_where_the_contract_declares_keys() {
+    let (_cluster, mut client) = application();
+    let keys = "ALTER TABLE app.docs SET (contract.keys = 'owner')";
+    let others = "CREATE POLICY others ON app.docs TO authenticated USING (owner <> auth.uid());";
+    let commands = "authenticated SELECT,INSERT,UPDATE,DELETE";
+    assert_eq!(
+        found(&mut client, others),
+        [format!("warning policy_identity_inverted {commands}")]
+    );
+    assert_eq!(
+        found_with(&mut client, keys, others),
+        [format!("error policy_identity_inverted {commands}")]
+    );
+    // A row is its owner's, and not its editor's.
+    let editor = "CREATE POLICY edit ON app.docs FOR SELECT TO authenticated
+        USING (editor = auth.uid());";
+    assert_eq!(found(&mut client, editor), [""; 0]);
+    assert_eq!(
+        found_with(&mut client, keys, editor),
+        ["warning policy_check_wider authenticated SELECT"]
+    );
+}
+
+#[test]
+fn rows_that_the_contract_says_are_open_are_no_finding() {
+    let (_cluster, mut client) = application();
+    let public = "CREATE POLICY public ON app.docs FOR SELECT TO anon, authenticated
+        USING (status = 'public');";
+    assert_eq!(found(&mut client, public), ["info policy_row_open anon,authenticated SELECT"]);
+    let open = "ALTER TABLE app.docs SET (contract.open_rows =
+        '{\"anon\": [\"status\"], \"authenticated\": [\"status\"]}')";
+    assert_eq!(found_with(&mut client, open, public), [""; 0]);
+    let only_anon = "ALTER TABLE app.docs SET (contract.open_rows = '{\"anon\": [\"status\"]}')";
+    assert_eq!(
+        found_with(&mut client, only_anon, public),
+        ["info policy_row_open authenticated SELECT"]
+    );
+    // What opens a row for reading does not open it for writing.
+    let written = "CREATE POLICY public ON app.docs TO authenticated USING (status = 'public');";
+    assert_eq!(
+        found_with(&mut client, open, written),
+        [
+            "warning policy_write_unchecked authenticated INSERT,UPDATE",
+            "warning policy_writes_others_rows authenticated UPDATE,DELETE",
+        ]
+    );
+    let all = "ALTER TABLE app.docs SET (contract.all_rows =
+        '{\"authenticated\": [\"SELECT\", \"INSERT\", \"UPDATE\", \"DELETE\"]}')";
+    assert_eq!(found_with(&mut client, all, written), [""; 0]);
+}
+
+#[test]
+fn rows_of_nobody_are_meant_where_the_contract_says_append_only() {
+    let (_cluster, mut client) = application();
+    let send = "CREATE POLICY send ON app.docs FOR INSERT TO anon WITH CHECK (status = 'new');";
+    let both = "anon INSERT";
+    assert_eq!(
+        found(&mut client, send),
+        [format!("warning policy_write_unchecked {both}")],
+        "the contract declares a policy for SELECT, which is missing by another rule"
+    );
+    let append = "ALTER TABLE app.docs SET (contract.append_only_by = 'anon')";
+    assert_eq!(found_with(&mut client, append, send), [""; 0]);
+    // The claim of a user is not a row of nobody.
+    let claimed = "CREATE POLICY send ON app.docs FOR INSERT TO anon
+        WITH CHECK (tenant = current_setting('request.headers', true)::json ->> 'tenant');";
+    assert_eq!(
+        found_with(&mut client, append, claimed),
+        [format!("warning policy_trusts_request {both}")]
+    );
+}
+
+#[test]
+fn row_of_a_privileged_table_is_a_right() {
+    let (_cluster, mut client) = application();
+    let admins = "CREATE POLICY admins ON app.docs FOR SELECT TO authenticated
+        USING (EXISTS (SELECT FROM app.admins WHERE user_id = auth.uid()));";
+    let uncorrelated = ["warning policy_lookup_uncorrelated authenticated SELECT"];
+    assert_eq!(found(&mut client, admins), uncorrelated);
+    let privileged = "ALTER TABLE app.admins SET (contract.privileged)";
+    assert_eq!(found_with(&mut client, privileged, admins), [""; 0]);
+    // Who is not found is no administrator.
+    let banned = "CREATE POLICY admins ON app.docs FOR SELECT TO authenticated
+        USING (NOT EXISTS (SELECT FROM app.admins WHERE user_id = auth.uid()));";
+    assert_eq!(found_with(&mut client, privileged, banned), uncorrelated);
+}
+
+#[test]
+fn value_of_the_session_is_what_the_contract_says() {
+    let (_cluster, mut client) = application();
+    let tenant = "CREATE POLICY tenant ON app.docs FOR SELECT TO authenticated
+        USING (tenant = current_setting('app.tenant', true));";
+    assert_eq!(
+        found(&mut client, tenant),
+        ["warning policy_trusts_settable_parameter authenticated SELECT"]
+    );
+    let contract = "SELECT ops.load_contract(jsonb_set(jsonb_set(ops.contract(),
+        '{identity}', '{\"settings\": {\"app.tenant\": \"tenant\"}}'), '{version}', '\"9.0.0\"'));";
+    assert_eq!(found(&mut client, &format!("{contract} {tenant}")), [""; 0]);
+}
+
+#[test]
+fn floor_that_ties_every_row_makes_a_wide_policy_harmless() {
+    let (_cluster, mut client) = application();
+    let wide = "CREATE POLICY wide ON app.docs TO authenticated USING (true);";
+    let floor = "CREATE POLICY floor ON app.docs AS RESTRICTIVE TO authenticated
+        USING (owner = auth.uid());";
+    let none = "ALTER TABLE app.docs SET (contract.all_rows = '{}')";
+    let rls = "SELECT rule || ' ' || role_name FROM ops.audit_rls() WHERE rule ~ 'always_true'";
+    for (policies, expected) in [
+        (wide.to_owned(), vec!["rls_policy_always_true authenticated"]),
+        (format!("{wide} {floor}"), vec![]),
+    ] {
+        client
+            .batch_execute(&format!("BEGIN; SELECT ops.declare($${none}$$, 'x'); {policies}"))
+            .unwrap();
+        assert_eq!(column(&mut client, rls), expected, "{policies}");
+        assert_eq!(column(&mut client, "SELECT rule FROM ops.audit_policies()"), [""; 0]);
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    // One that only asks for a user ties nothing.
+    let signed_in = "CREATE POLICY floor ON app.docs AS RESTRICTIVE TO authenticated
+        USING (auth.uid() IS NOT NULL);";
+    let found = found(&mut client, &format!("{wide} {signed_in}"));
+    assert_eq!(
+        found,
+        [
+            "warning policy_write_unchecked authenticated INSERT,UPDATE",
+            "warning policy_writes_others_rows authenticated UPDATE,DELETE",
+            "warning policy_ignores_row authenticated SELECT",
+        ]
+    );
+}
