@@ -29,6 +29,7 @@ CREATE TABLE app.projects (
   name text NOT NULL,
   state text NOT NULL DEFAULT 'open'
 );
+CREATE INDEX ON app.projects (tenant_id);
 ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON app.projects TO tenant_user
   USING (tenant_id = current_setting('app.tenant')::bigint);

@@ -70,8 +70,10 @@ fn application() -> (Cluster, Client) {
 fn found(client: &mut Client, policies: &str) -> Vec<String> {
     client.batch_execute(&format!("BEGIN; {policies}")).unwrap();
     let query = "SELECT concat_ws(' ', severity, rule, coalesce(role_name,
-            (SELECT string_agg(role, ',') FROM jsonb_array_elements_text(evidence->'grantees') role)),
-            (SELECT string_agg(word, ',') FROM jsonb_array_elements_text(evidence->'commands') word))
+            (SELECT string_agg(role, ',') FROM jsonb_array_elements_text(evidence->'grantees') \
+            role)),
+            (SELECT string_agg(word, ',') FROM jsonb_array_elements_text(evidence->'commands') \
+            word))
         FROM ops.audit_policies() WHERE rule <> 'policy_command_missing'";
     let found = column(client, query);
     client.batch_execute("ROLLBACK").unwrap();
@@ -147,7 +149,7 @@ fn rows_that_the_contract_says_are_open_are_no_finding() {
 }
 
 #[test]
-fn rows_of_nobody_are_meant_where_the_contract_says_append_only() {
+fn rows_without_an_owner_are_meant_where_the_contract_says_append_only() {
     let (_cluster, mut client) = application();
     let send = "CREATE POLICY send ON app.docs FOR INSERT TO anon WITH CHECK (status = 'new');";
     let both = "anon INSERT";
@@ -158,7 +160,7 @@ fn rows_of_nobody_are_meant_where_the_contract_says_append_only() {
     );
     let append = "ALTER TABLE app.docs SET (contract.append_only_by = 'anon')";
     assert_eq!(found_with(&mut client, append, send), [""; 0]);
-    // The claim of a user is not a row of nobody.
+    // What a request claims is no row without an owner.
     let claimed = "CREATE POLICY send ON app.docs FOR INSERT TO anon
         WITH CHECK (tenant = current_setting('request.headers', true)::json ->> 'tenant');";
     assert_eq!(

@@ -690,8 +690,8 @@ pub struct Snapshot {
     pub schemas: Vec<Schema>,
     pub relations: Vec<Relation>,
     pub policies: Vec<Policy>,
-    /// What policies let clients reach, in the order of the policies' OIDs; only in a snapshot of the
-    /// whole catalog as it is now.
+    /// What policies let clients reach, in the order of the policies' OIDs; only in a snapshot of
+    /// the whole catalog as it is now.
     pub exposures: Rc<Vec<PolicyExposure>>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,

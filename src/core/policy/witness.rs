@@ -56,6 +56,9 @@ impl<'a> Names<'a> {
             Literal::Compare(comparison, a, b) => {
                 three(self.term(a), comparison.symbol(), self.term(b))
             }
+            Literal::Holds(a, value) if let Term::IsEmpty(of) = self.inspector.terms.get(a) => {
+                three(of.name.clone(), if value { "=" } else { "<>" }, "''".to_owned())
+            }
             Literal::Holds(a, value) => three(self.term(a), "IS", value.to_string().to_uppercase()),
             Literal::Member(_, a, b, Some(false)) => three(self.term(a), "NOT IN", self.term(b)),
             Literal::Member(_, a, b, _) => three(self.term(a), "IN", self.term(b)),

@@ -23,12 +23,12 @@ pub static RULE: Rule = Rule {
              UPDATE tie new rows by a column by which all policies for SELECT do. It concerns \
              permissive policies of governed tables with row security, for clients, and no \
              command for which all_rows of the table says that every row is meant.",
-    why: "Where rows are read by tenant and written by owner, a user can write a row into \
-          another tenant.",
-    fix: "Tie new rows by the same column as SELECT does, as well: WITH CHECK (tenant = ... \
-          AND owner = auth.uid()).",
-    exempt: "A second column that is as good, such as the recipient of a message. Declare it \
-             in keys of the table instead.",
+    why: "Where rows are read by tenant and written by owner, a user can write a row into another \
+          tenant.",
+    fix: "Tie new rows by the same column as SELECT does, as well: WITH CHECK (tenant = ... AND \
+          owner = auth.uid()).",
+    exempt: "A second column that is as good, such as the recipient of a message. Declare it in \
+             keys of the table instead.",
     exempt_by_pattern: true,
     example: Example {
         violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
@@ -85,9 +85,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows that are the caller's by assignee; a row is a caller's by owner."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows that are the caller's by assignee; a row is a caller's by owner."]
         );
     }
 }

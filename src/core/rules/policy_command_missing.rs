@@ -18,10 +18,10 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "A client with a policy on a table has one for each command that it has the \
-             privilege for, or the contract declares policies for the client on the table.",
-    why: "The command affects no row, or fails for INSERT. Where that is meant, the privilege \
-          is not needed; a policy that is created for another purpose makes it effective.",
+    checks: "A client with a policy on a table has one for each command that it has the privilege \
+             for, or the contract declares policies for the client on the table.",
+    why: "The command affects no row, or fails for INSERT. Where that is meant, the privilege is \
+          not needed; a policy that is created for another purpose makes it effective.",
     fix: "Revoke the privilege, or create the policy that it is for.",
     exempt: "None: it is information.",
     exempt_by_pattern: true,

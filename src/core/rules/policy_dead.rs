@@ -20,19 +20,19 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each permissive policy that names roles applies to one that row security limits \
-             and that has a privilege for a command of the policy, or the contract declares \
-             the policy.",
-    why: "The policy looks as if it opened or restricted something. A privilege that is \
-          granted later makes it effective, when it is not thought of.",
+    checks: "Each permissive policy that names roles applies to one that row security limits and \
+             that has a privilege for a command of the policy, or the contract declares the \
+             policy.",
+    why: "The policy looks as if it opened or restricted something. A privilege that is granted \
+          later makes it effective, when it is not thought of.",
     fix: "Drop the policy, or grant the privilege that it is for.",
     exempt: "None: it is information.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "CREATE POLICY idle ON intake.simplicity_raw FOR SELECT TO pg_monitor \
-                    USING (row_number = 1);",
-        correct: "CREATE POLICY idle ON intake.simplicity_raw FOR SELECT TO service_role \
-                  USING (row_number = 1);",
+        violating: "CREATE POLICY idle ON intake.simplicity_raw FOR SELECT TO pg_monitor USING \
+                    (row_number = 1);",
+        correct: "CREATE POLICY idle ON intake.simplicity_raw FOR SELECT TO service_role USING \
+                  (row_number = 1);",
     },
     references: &["CWE-1164"],
 };
@@ -102,10 +102,9 @@ mod tests {
         });
         assert_eq!(
             world.details(&RULE),
-            [
-                "info: Policy idle on table public.job_queue has no effect: role \"reporter\" does not \
-              have SELECT on the table."
-            ]
+            ["info: Policy idle on table public.job_queue has no effect: role \"reporter\" \
+                 does not \
+              have SELECT on the table."]
         );
         let mut exempt = world.clone();
         exempt.role("reporter").bypass_rls = true;

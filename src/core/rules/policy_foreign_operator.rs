@@ -1,7 +1,7 @@
 //! A policy compares with an operator of the application.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -18,11 +18,11 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     checks: "No condition of a policy depends on an operator that neither the server nor a \
-             managed extension has created. It concerns permissive policies of governed \
-             tables with row security, for clients, and no command for which all_rows of the \
-             table says that every row is meant.",
-    why: "The stored condition refers to the operator that was found by the search_path when \
-          the policy was created. Its text shows an = that may mean anything.",
+             managed extension has created. It concerns permissive policies of governed tables \
+             with row security, for clients, and no command for which all_rows of the table says \
+             that every row is meant.",
+    why: "The stored condition refers to the operator that was found by the search_path when the \
+          policy was created. Its text shows an = that may mean anything.",
     fix: "Write OPERATOR(pg_catalog.=), or create the policy with search_path = pg_catalog.",
     exempt: "An operator of a type of the application that has been reviewed.",
     exempt_by_pattern: true,
@@ -32,25 +32,15 @@ pub static RULE: Rule = Rule {
                     ALTER POLICY batches_read ON intake.simplicity_batches USING \
                     (file_name OPERATOR(public.===) \
                     (current_setting('request.jwt.claims', true)::json ->> 'sub'));",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-426", "CWE-697"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        of.of_kind(Opening::ForeignOperator)
-            .map(|open| {
-                Fault::of(
-                    &open,
-                    "rows of others",
-                    "; an operator in the condition is the application's",
-                )
-            })
-            .collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    let why = "; an operator in the condition is the application's";
+    exposed::report_opening(cx, &RULE, Opening::ForeignOperator, why, out);
 }
 
 #[cfg(test)]
@@ -72,9 +62,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others; an operator in the condition is the application's."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others; an operator in the condition is the application's."]
         );
     }
 }

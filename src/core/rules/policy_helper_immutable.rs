@@ -16,8 +16,8 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "No function that a policy calls is declared IMMUTABLE although its body asks for \
-             the caller, a parameter or a table.",
+    checks: "No function that a policy calls is declared IMMUTABLE although its body asks for the \
+             caller, a parameter or a table.",
     why: "The planner computes the result once. A plan that is kept for the next user of the \
           connection has the result for the last one.",
     fix: "Declare the function STABLE: ALTER FUNCTION ... STABLE.",
@@ -55,9 +55,9 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments decides for role \"authenticated\" on SELECT by app.caller(), which is declared IMMUTABLE although it asks the session or tables; a plan that is kept has the result for an earlier user."
-            ]
+            ["warning: Policy p on table public.judgments decides for role \"authenticated\" \
+             on SELECT by app.caller(), which is declared IMMUTABLE although it asks the \
+             session or tables; a plan that is kept has the result for an earlier user."]
         );
     }
 }

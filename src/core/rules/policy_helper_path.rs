@@ -17,10 +17,10 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each function that a policy calls and that is a text qualifies the tables in it, \
-             or sets search_path.",
+    checks: "Each function that a policy calls and that is a text qualifies the tables in it, or \
+             sets search_path.",
     why: "Names in the text are looked up in the search_path of the caller, also where the \
-          function is not SECURITY DEFINER. Whoever can create a temporary table, or set \
+          function is not SECURITY DEFINER. A role that can create a temporary table, or set \
           search_path, gives them another meaning.",
     fix: "Qualify the names, or SET search_path = pg_catalog, pg_temp on the function.",
     exempt: "Clients that can neither create temporary tables nor send SQL.",
@@ -59,9 +59,9 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments decides for role \"authenticated\" on SELECT by app.is_member(), in which the caller decides what members means: by search_path, or by temporary tables."
-            ]
+            ["warning: Policy p on table public.judgments decides for role \"authenticated\" \
+             on SELECT by app.is_member(), in which the caller decides what members means: by \
+             search_path, or by temporary tables."]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! A policy compares the caller by an order.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -17,32 +17,27 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "No policy opens rows because a column is less or greater than a value of the \
-             caller, or than something else that is not a constant. It concerns permissive \
-             policies of governed tables with row security, for clients, and no command for \
-             which all_rows of the table says that every row is meant.",
+    checks: "No policy opens rows because a column is less or greater than a value of the caller, \
+             or than something else that is not a constant. It concerns permissive policies of \
+             governed tables with row security, for clients, and no command for which all_rows of \
+             the table says that every row is meant.",
     why: "An order ties no row to the caller: half of all users are greater than any one.",
     fix: "Compare with =.",
     exempt: "An order that is meant, such as a level of clearance. Declare the columns in \
              open_rows instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name >= (current_setting('request.jwt.claims', true)::json ->> \
-                    'sub'));",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name >= \
+                    (current_setting('request.jwt.claims', true)::json ->> 'sub'));",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-697", "CWE-863"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        of.of_kind(Opening::NotEqual)
-            .map(|open| Fault::of(&open, "rows of others", "; an order ties no row to the caller"))
-            .collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    let why = "; an order ties no row to the caller";
+    exposed::report_opening(cx, &RULE, Opening::NotEqual, why, out);
 }
 
 #[cfg(test)]
@@ -67,9 +62,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when owner >= the user; an order ties no row to the caller."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when owner >= the user; an order ties no row to the caller."]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! A policy asks the session and not the row.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -17,34 +17,34 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "No policy opens every row in each session of a client: that the user has signed \
-             in ties no row to the user. It concerns permissive policies of governed tables \
-             with row security, for clients, and no command for which all_rows of the table \
-             says that every row is meant.",
-    why: "auth.uid() IS NOT NULL is true for everybody who has signed up, whoever the row \
+    checks: "No policy opens every row in each session of a client: that the user has signed in \
+             ties no row to the user. It concerns permissive policies of governed tables with row \
+             security, for clients, and no command for which all_rows of the table says that \
+             every row is meant.",
+    why: "auth.uid() IS NOT NULL is true for each user who has signed up, whichever user the row \
           belongs to.",
     fix: "Compare a column with the caller. Where every row is meant, declare the command in \
           all_rows.",
-    exempt: "Rows that all signed-in users share. Declare the command in all_rows of the \
-             table instead.",
+    exempt: "Rows that all signed-in users share. Declare the command in all_rows of the table \
+             instead.",
     exempt_by_pattern: true,
     example: Example {
         violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    ((current_setting('request.jwt.claims', true)::json ->> 'sub') IS NOT \
-                    NULL);",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+                    ((current_setting('request.jwt.claims', true)::json ->> 'sub') IS NOT NULL);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["splinter 0024_permissive_rls_policy", "CWE-863"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        let open = of.of_kind(Opening::IgnoresRow).filter(|_| of.reads());
-        open.map(|open| Fault::of(&open, "every row, because nothing is asked of the row", ""))
-            .collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    exposed::report_read(
+        cx,
+        &RULE,
+        Opening::IgnoresRow,
+        "every row, because nothing is asked of the row",
+        out,
+    );
 }
 
 #[cfg(test)]
@@ -66,9 +66,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT every row, because nothing is asked of the row."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             every row, because nothing is asked of the row."]
         );
     }
 }

@@ -18,12 +18,12 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "A client has the privileges on what its policies read and call, and the policies \
-             of looked-up tables let it read a row.",
-    why: "Every query of the table fails with permission denied, or returns no row, although \
-          the policy of the table would allow it.",
-    fix: "Grant the client SELECT on the columns that are looked up, with a policy, or read \
-          them in a SECURITY DEFINER function with a safe search_path.",
+    checks: "A client has the privileges on what its policies read and call, and the policies of \
+             looked-up tables let it read a row.",
+    why: "Every query of the table fails with permission denied, or returns no row, although the \
+          policy of the table would allow it.",
+    fix: "Grant the client SELECT on the columns that are looked up, with a policy, or read them \
+          in a SECURITY DEFINER function with a safe search_path.",
     exempt: "A policy for several roles that only some of them use.",
     exempt_by_pattern: true,
     example: Example { violating: "x", correct: "x" },
@@ -61,9 +61,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments raises an error for role \"authenticated\" on SELECT: the role has no privilege on auth.users."
-            ]
+            ["warning: Policy p on table public.judgments raises an error for role \
+             \"authenticated\" on SELECT: the role has no privilege on auth.users."]
         );
     }
 }

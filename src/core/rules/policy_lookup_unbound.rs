@@ -1,7 +1,7 @@
 //! A policy looks a row up without asking for the caller.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -20,31 +20,24 @@ pub static RULE: Rule = Rule {
     checks: "Each subquery of a policy that opens rows asks for the caller. It concerns \
              permissive policies of governed tables with row security, for clients, and no \
              command for which all_rows of the table says that every row is meant.",
-    why: "That somebody is a member of the tenant says nothing about who asks: the row is \
-          open to all callers.",
+    why: "That a user is a member of the tenant says nothing about who asks: the row is open to \
+          all callers.",
     fix: "Compare a column of the looked-up table with the caller: m.user_id = auth.uid().",
-    exempt: "Rows that are open because of their parent. Declare the columns in open_rows \
-             instead.",
+    exempt: "Rows that are open because of their parent. Declare the columns in open_rows instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                    FROM public.plaintiffs p WHERE p.tier = judgments.tier));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                  FROM public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                    public.plaintiffs p WHERE p.tier = judgments.tier));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                  public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
                   current_setting('request.jwt.claims', true)::json ->> 'sub'));",
     },
     references: &["CWE-863", "OWASP API1:2023"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        of.of_kind(Opening::LookupUnbound)
-            .map(|open| {
-                Fault::of(&open, "rows of others", "; the lookup does not ask for the caller")
-            })
-            .collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    let why = "; the lookup does not ask for the caller";
+    exposed::report_opening(cx, &RULE, Opening::LookupUnbound, why, out);
 }
 
 #[cfg(test)]
@@ -69,9 +62,9 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when tier = public.plaintiffs.tier; the lookup does not ask for the caller."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when tier = public.plaintiffs.tier; the lookup does not ask for \
+             the caller."]
         );
     }
 }

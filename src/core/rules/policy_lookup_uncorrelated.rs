@@ -18,24 +18,22 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each subquery of a policy that finds the caller also asks for a column of the \
-             row, or for a right that the row of the caller has. It concerns permissive \
-             policies of governed tables with row security, for clients, and no command for \
-             which all_rows of the table says that every row is meant.",
-    why: "Whoever is found in the table reads every row. That is meant where the table lists \
-          administrators, and a mistake where it lists members.",
-    fix: "Compare a column of the looked-up table with one of the row: m.tenant = \
-          docs.tenant. Where whoever is in the table has the right, declare privileged for \
-          it.",
-    exempt: "A table of administrators that is not declared. Declare privileged for it \
-             instead.",
+    checks: "Each subquery of a policy that finds the caller also asks for a column of the row, \
+             or for a right that the row of the caller has. It concerns permissive policies of \
+             governed tables with row security, for clients, and no command for which all_rows of \
+             the table says that every row is meant.",
+    why: "Each user who is found in the table reads every row. That is meant where the table \
+          lists administrators, and a mistake where it lists members.",
+    fix: "Compare a column of the looked-up table with one of the row: m.tenant = docs.tenant. \
+          Where each user in the table has the right, declare privileged for it.",
+    exempt: "A table of administrators that is not declared. Declare privileged for it instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                    FROM public.plaintiffs p WHERE p.name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub'));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                  FROM public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                    public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub'));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                  public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
                   current_setting('request.jwt.claims', true)::json ->> 'sub'));",
     },
     references: &["CWE-863", "OWASP API1:2023"],
@@ -85,9 +83,9 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when public.plaintiffs.name = the user; the lookup does not ask for the row."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when public.plaintiffs.name = the user; the lookup does not ask \
+             for the row."]
         );
     }
 }

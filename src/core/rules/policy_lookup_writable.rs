@@ -18,25 +18,23 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     checks: "No row of another table by which a policy ties rows to the caller, or gives the \
-             caller a right, can be written by the client with any value. It concerns \
-             permissive policies of governed tables with row security, for clients, and no \
-             command for which all_rows of the table says that every row is meant.",
+             caller a right, can be written by the client with any value. It concerns permissive \
+             policies of governed tables with row security, for clients, and no command for which \
+             all_rows of the table says that every row is meant.",
     why: "A caller who can insert a membership, or point the own one at another tenant, reads \
           that tenant's rows.",
     fix: "Revoke INSERT and UPDATE on those columns from the client, or check new rows: WITH \
           CHECK must tie them to something that the client does not choose.",
-    exempt: "A table in which callers may enlist themselves, and that opens nothing \
-             confidential.",
+    exempt: "A table in which callers may enlist themselves, and that opens nothing confidential.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                    FROM intake.simplicity_batches b WHERE b.id::text = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub' AND \
-                    b.file_name = judgments.case_number));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                  FROM public.plaintiffs p WHERE p.name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub' AND \
-                  p.status = judgments.case_number));",
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                    intake.simplicity_batches b WHERE b.id::text = \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub' AND b.file_name = \
+                    judgments.case_number));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                  public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
+                  true)::json ->> 'sub' AND p.status = judgments.case_number));",
     },
     references: &["CWE-269", "CWE-863"],
 };
@@ -80,9 +78,9 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others after INSERT of tenant on app.members: row security is not enabled there."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others after INSERT of tenant on app.members: row security is not \
+             enabled there."]
         );
     }
 }

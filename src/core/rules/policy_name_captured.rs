@@ -1,7 +1,7 @@
 //! A column name in a policy's subquery means another table than it seems.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -19,34 +19,29 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "No subquery of a policy compares a column with itself because the name without a \
              table was meant to be the policy's table. It concerns permissive policies of \
-             governed tables with row security, for clients, and no command for which \
-             all_rows of the table says that every row is meant.",
-    why: "In EXISTS (SELECT FROM members m WHERE m.tenant = tenant), the second tenant is \
-          that of members as well. The comparison is true of every row, and the subquery says \
-          nothing of the row that is checked.",
+             governed tables with row security, for clients, and no command for which all_rows of \
+             the table says that every row is meant.",
+    why: "In EXISTS (SELECT FROM members m WHERE m.tenant = tenant), the second tenant is that of \
+          members as well. The comparison is true of every row, and the subquery says nothing of \
+          the row that is checked.",
     fix: "Write the name of the policy's table before the column: m.tenant = docs.tenant.",
     exempt: "None: the comparison has no purpose.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                    FROM public.plaintiffs p WHERE p.name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub' AND \
-                    p.tier = tier));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                  FROM public.plaintiffs p WHERE p.name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub' AND p.tier \
-                  = judgments.tier));",
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                    public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub' AND p.tier = tier));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
+                  public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
+                  true)::json ->> 'sub' AND p.tier = judgments.tier));",
     },
     references: &["CWE-697", "CWE-863"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        of.of_kind(Opening::NameCaptured)
-            .map(|open| Fault::of(&open, "rows of others", "; a column of the lookup is compared with itself, because its name means the lookup and not the policy's table"))
-            .collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    let why = "; a column of the lookup is compared with itself, because its name means the \
+               lookup and not the policy's table";
+    exposed::report_opening(cx, &RULE, Opening::NameCaptured, why, out);
 }
 
 #[cfg(test)]
@@ -71,9 +66,10 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when public.plaintiffs.tier IS NOT NULL; a column of the lookup is compared with itself, because its name means the lookup and not the policy's table."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when public.plaintiffs.tier IS NOT NULL; a column of the lookup \
+             is compared with itself, because its name means the lookup and not the policy's \
+             table."]
         );
     }
 }

@@ -16,12 +16,11 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each policy lets the clients that it names reach a row. On a table with \
-             restrictive policies for a command, a client with the privilege has a permissive \
-             one as well.",
-    why: "Nobody notices that a condition cannot be true: results are empty, and writes \
-          change no row. A misspelled role, a comparison with NULL, or a parameter without a \
-          dot in its name are common reasons.",
+    checks: "Each policy lets the clients that it names reach a row. On a table with restrictive \
+             policies for a command, a client with the privilege has a permissive one as well.",
+    why: "A condition that cannot be true is not noticed: results are empty, and writes change no \
+          row. A misspelled role, a comparison with NULL, or a parameter without a dot in its \
+          name are common reasons.",
     fix: "Correct the condition, or drop the policy.",
     exempt: "A table that is closed on purpose. Revoke the privilege instead.",
     exempt_by_pattern: true,
@@ -29,8 +28,8 @@ pub static RULE: Rule = Rule {
         violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
                     ((current_setting('request.jwt.claims', true)::json ->> 'role') = \
                     'authenticatd');",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-284"],
 };
@@ -64,9 +63,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT no row: its condition is never true."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             no row: its condition is never true."]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! A policy opens rows in which a column is null.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -17,32 +17,28 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "No policy opens rows because a column is null. It concerns permissive policies \
-             of governed tables with row security, for clients, and no command for which \
-             all_rows of the table says that every row is meant.",
-    why: "Rows without an owner are everybody's. They come from an import, from a deleted \
+    checks: "No policy opens rows because a column is null. It concerns permissive policies of \
+             governed tables with row security, for clients, and no command for which all_rows of \
+             the table says that every row is meant.",
+    why: "Rows without an owner are open to each user. They come from an import, from a deleted \
           user whose rows are kept, or from an INSERT that may leave the column out.",
-    fix: "Leave the rows out, or set the column and make it NOT NULL. Where these rows are \
-          meant, declare the column in open_rows.",
-    exempt: "Rows that are public until somebody takes them. Declare the column in open_rows \
-             of the table instead.",
+    fix: "Leave the rows out, or set the column and make it NOT NULL. Where these rows are meant, \
+          declare the column in open_rows.",
+    exempt: "Rows that are public until a user takes them. Declare the column in open_rows of the \
+             table instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name = (current_setting('request.jwt.claims', true)::json ->> \
-                    'sub') OR uploaded_at IS NULL);",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                    (current_setting('request.jwt.claims', true)::json ->> 'sub') OR uploaded_at \
+                    IS NULL);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-863"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        let open = of.of_kind(Opening::NullRowOpen).filter(|_| of.reads());
-        open.map(|open| Fault::of(&open, "rows of others", "")).collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    exposed::report_read(cx, &RULE, Opening::NullRowOpen, "rows of others", out);
 }
 
 #[cfg(test)]
@@ -67,9 +63,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when owner IS NULL."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when owner IS NULL."]
         );
     }
 }

@@ -19,21 +19,20 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "The condition of each policy is understood, as far as it matters for whose rows \
              pass. It concerns permissive policies of governed tables with row security, for \
-             clients, and no command for which all_rows of the table says that every row is \
-             meant.",
+             clients, and no command for which all_rows of the table says that every row is meant.",
     why: "Functions in other languages than SQL, arithmetic and other operations are not \
-          followed. What depends on them is neither proven to be tied to the caller nor found \
-          to be open.",
-    fix: "Try the policy as two users. Write the condition with = and subqueries, or the \
-          function as one SQL query.",
+          followed. What depends on them is neither proven to be tied to the caller nor found to \
+          be open.",
+    fix: "Try the policy as two users. Write the condition with = and subqueries, or the function \
+          as one SQL query.",
     exempt: "None: it is information.",
     exempt_by_pattern: true,
     example: Example {
         violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
                     (hashtext(file_name) = hashtext(current_setting('request.jwt.claims', \
                     true)::json ->> 'sub'));",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-863"],
 };
@@ -68,9 +67,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "info: Policy p on table public.judgments decides for role \"authenticated\" on SELECT by what is not understood: function app.f()."
-            ]
+            ["info: Policy p on table public.judgments decides for role \"authenticated\" on \
+             SELECT by what is not understood: function app.f()."]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! A policy opens rows to sessions without a user.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -21,29 +21,24 @@ pub static RULE: Rule = Rule {
              permissive policies of governed tables with row security, for clients, and no \
              command for which all_rows of the table says that every row is meant.",
     why: "A condition such as auth.uid() IS NULL OR ..., or owner IS NOT DISTINCT FROM \
-          auth.uid(), is true for requests without a token. Whoever sends none reads the \
+          auth.uid(), is true for requests without a token. A request that sends none reads the \
           rows.",
     fix: "Ask for the user first, and compare a column with it: USING (owner = auth.uid()).",
-    exempt: "Rows that are public. Declare the command in all_rows, or the columns in \
-             open_rows, instead.",
+    exempt: "Rows that are public. Declare the command in all_rows, or the columns in open_rows, \
+             instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name = current_setting('request.jwt.claims', true)::json ->> \
-                    'sub' OR (current_setting('request.jwt.claims', true)::json ->> \
-                    'tenant') IS NULL);",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub' OR \
+                    (current_setting('request.jwt.claims', true)::json ->> 'tenant') IS NULL);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-863", "OWASP API1:2023"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        let open = of.of_kind(Opening::WithoutIdentity).filter(|_| of.reads());
-        open.map(|open| Fault::of(&open, "rows of others", "")).collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    exposed::report_read(cx, &RULE, Opening::WithoutIdentity, "rows of others", out);
 }
 
 #[cfg(test)]
@@ -68,9 +63,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when claims.tenant IS NULL."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when claims.tenant IS NULL."]
         );
     }
 }

@@ -19,14 +19,14 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "A client with a policy for INSERT, UPDATE or DELETE on a table, and with SELECT \
-             on it, also has a policy for SELECT. An INSERT is excused where append_only_by \
-             declares the client.",
-    why: "INSERT ... RETURNING fails, which every API does that returns the new row. UPDATE \
-          and DELETE with WHERE find no row, and report success.",
+    checks: "A client with a policy for INSERT, UPDATE or DELETE on a table, and with SELECT on \
+             it, also has a policy for SELECT. An INSERT is excused where append_only_by declares \
+             the client.",
+    why: "INSERT ... RETURNING fails, which every API does that returns the new row. UPDATE and \
+          DELETE with WHERE find no row, and report success.",
     fix: "Create a policy for SELECT, or revoke SELECT from the client.",
-    exempt: "A table that clients fill and never read. Declare append_only_by for it, or \
-             revoke SELECT, instead.",
+    exempt: "A table that clients fill and never read. Declare append_only_by for it, or revoke \
+             SELECT, instead.",
     exempt_by_pattern: true,
     example: Example {
         violating: "SELECT ops.declare('DROP POLICY batches_read ON \
@@ -37,9 +37,8 @@ pub static RULE: Rule = Rule {
                     ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
                     (file_name = current_setting('request.jwt.claims', true)::json ->> \
                     'sub');",
-        correct: "ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
-                  (file_name = current_setting('request.jwt.claims', true)::json ->> \
-                  'sub');",
+        correct: "ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK (file_name \
+                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-284"],
 };
@@ -129,10 +128,9 @@ mod tests {
         world.grant("public.job_queue", role, Privileges::SELECT);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Role \"authenticated\" has policies for INSERT on table public.job_queue and \
-              none for SELECT, so that RETURNING fails and conditions find no row."
-            ]
+            ["warning: Role \"authenticated\" has policies for INSERT on table \
+                 public.job_queue and \
+              none for SELECT, so that RETURNING fails and conditions find no row."]
         );
         let table = world.contract.tables.iter_mut().find(|table| table.name == "job_queue");
         table.unwrap().append_only_by = vec!["authenticated".into()];

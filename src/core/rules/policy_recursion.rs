@@ -20,16 +20,16 @@ pub static RULE: Rule = Rule {
              table that it belongs to as a role that the policy applies to.",
     why: "Every query of the table fails, with SQLSTATE 42P17 for policies, or 54001 where a \
           function is in between.",
-    fix: "Read the table in a SECURITY DEFINER function whose owner row security does not \
-          apply to, with a safe search_path, and call that in the policy.",
+    fix: "Read the table in a SECURITY DEFINER function whose owner row security does not apply \
+          to, with a safe search_path, and call that in the policy.",
     exempt: "None: nothing can be read.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (EXISTS \
-                    (SELECT FROM intake.simplicity_batches b WHERE b.file_name = \
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (EXISTS (SELECT \
+                    FROM intake.simplicity_batches b WHERE b.file_name = \
                     current_setting('request.jwt.claims', true)::json ->> 'sub'));",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-674"],
 };
@@ -58,9 +58,9 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments raises an error for role \"authenticated\" on SELECT: the policies of public.judgments lead to themselves."
-            ]
+            ["warning: Policy p on table public.judgments raises an error for role \
+             \"authenticated\" on SELECT: the policies of public.judgments lead to \
+             themselves."]
         );
     }
 }

@@ -20,8 +20,8 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "No restrictive policy that applies to a client has a condition that is always \
-             true, or a WITH CHECK that is.",
+    checks: "No restrictive policy that applies to a client has a condition that is always true, \
+             or a WITH CHECK that is.",
     why: "A restrictive policy is a floor under all permissive ones. One that is always true \
           looks like a floor and is none.",
     fix: "Give it the condition that every row must meet, or drop it.",
@@ -47,7 +47,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let Some(what) = inert(policy).filter(|_| applies) else { continue };
             let (name, table) = (safe_ident(&policy.name), cx.snapshot.relation_sql(relation));
             let detail = format!(
-                "Restrictive policy {name} on table {table} restricts {what}, because its condition \
+                "Restrictive policy {name} on table {table} restricts {what}, because its \
+                 condition \
                  is always true."
             );
             let proposal = format!("{}\nDROP POLICY {name} ON {table};", RULE.fix);

@@ -17,22 +17,21 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each way in which a policy opens rows because of a value in the row, or in the \
-             row that it belongs to, is declared: by the columns, in open_rows of the table. \
-             It concerns permissive policies of governed tables with row security, for \
-             clients, and no command for which all_rows of the table says that every row is \
-             meant.",
-    why: "That published rows are public is usual. Which columns open a row is worth knowing: \
-          whoever can write them can open it.",
+    checks: "Each way in which a policy opens rows because of a value in the row, or in the row \
+             that it belongs to, is declared: by the columns, in open_rows of the table. It \
+             concerns permissive policies of governed tables with row security, for clients, and \
+             no command for which all_rows of the table says that every row is meant.",
+    why: "That published rows are public is usual. Which columns open a row is worth knowing: a \
+          role that can write them can open it.",
     fix: "Declare the columns in open_rows of the table, or compare a column with the caller.",
     exempt: "None: it is information. Declare the columns in open_rows of the table instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name = (current_setting('request.jwt.claims', true)::json ->> \
-                    'sub') OR rows_total = 0);",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                    (current_setting('request.jwt.claims', true)::json ->> 'sub') OR rows_total = \
+                    0);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-863"],
 };
@@ -69,9 +68,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "info: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when stage = 'public'."
-            ]
+            ["info: Policy p on table public.judgments lets role \"authenticated\" SELECT rows \
+             of others when stage = 'public'."]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! A policy trusts what users can change about themselves.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed;
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -17,36 +17,29 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "No policy opens rows by a claim or column that users can change themselves, such \
-             as user_metadata. It concerns permissive policies of governed tables with row \
-             security, for clients, and no command for which all_rows of the table says that \
-             every row is meant.",
-    why: "Users write user_metadata with a call of the authentication service. Whoever puts \
+    checks: "No policy opens rows by a claim or column that users can change themselves, such as \
+             user_metadata. It concerns permissive policies of governed tables with row security, \
+             for clients, and no command for which all_rows of the table says that every row is \
+             meant.",
+    why: "Users write user_metadata with a call of the authentication service. A user who puts \
           another tenant there reads its rows.",
-    fix: "Use a claim that only the server sets, such as app_metadata, or look the user up in \
-          a table.",
+    fix: "Use a claim that only the server sets, such as app_metadata, or look the user up in a \
+          table.",
     exempt: "None: a claim that users cannot change is declared as trusted in identity of the \
              contract.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name = current_setting('request.jwt.claims', true)::json #>> \
-                    '{user_metadata,name}');",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                    current_setting('request.jwt.claims', true)::json #>> '{user_metadata,name}');",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
     },
     references: &["CWE-807", "CWE-863"],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        of.of_kind(Opening::UserClaim)
-            .map(|open| {
-                Fault::of(&open, "rows of others", ", and users can change that about themselves")
-            })
-            .collect()
-    };
-    exposed::report(cx, &RULE, faults, out);
+    let why = ", and users can change that about themselves";
+    exposed::report_opening(cx, &RULE, Opening::UserClaim, why, out);
 }
 
 #[cfg(test)]
@@ -71,9 +64,9 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows of others when tenant = claims.user_metadata.tenant, and users can change that about themselves."
-            ]
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when tenant = claims.user_metadata.tenant, and users can change \
+             that about themselves."]
         );
     }
 }

@@ -25,8 +25,8 @@ pub static RULE: Rule = Rule {
              expiry.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "CREATE POLICY idle ON public.plaintiff_tasks FOR SELECT TO service_role \
-                    USING (true);",
+        violating: "CREATE POLICY idle ON public.plaintiff_tasks FOR SELECT TO service_role USING \
+                    (true);",
         correct: "ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;\n\
                   CREATE POLICY active ON public.plaintiff_tasks FOR SELECT TO service_role \
                   USING (true);",

@@ -1,4 +1,4 @@
-//! A policy lets a client write rows that are tied to nobody.
+//! A policy lets a client write rows that are not tied to the caller.
 
 use super::context::Context;
 use super::shared::exposed::{self, Exposed, Fault};
@@ -10,23 +10,22 @@ use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "policy_write_unchecked",
-    title: "A policy lets a client write rows that are tied to nobody",
+    title: "A policy lets a client write rows that are not tied to the caller",
     area: Area::Policies,
     severity: Severity::Error,
     guard: GuardAction::Audit,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each policy for INSERT and UPDATE ties new rows to the caller: by WITH CHECK, or \
-             by USING where that is missing. An UPDATE is excused where USING ties the row by \
-             columns that the client cannot update; an INSERT, where append_only_by declares \
-             the client. It concerns permissive policies of governed tables with row \
-             security, for clients, and no command for which all_rows of the table says that \
-             every row is meant.",
+    checks: "Each policy for INSERT and UPDATE ties new rows to the caller: by WITH CHECK, or by \
+             USING where that is missing. An UPDATE is excused where USING ties the row by \
+             columns that the client cannot update; an INSERT, where append_only_by declares the \
+             client. It concerns permissive policies of governed tables with row security, for \
+             clients, and no command for which all_rows of the table says that every row is meant.",
     why: "A client can write a row in the name of another user, or into another tenant.",
-    fix: "Check the new row as the old one: WITH CHECK (owner = auth.uid()). Where rows of \
-          nobody are meant, as in a contact form, declare append_only_by.",
-    exempt: "Rows that belong to nobody. Declare the client in append_only_by of the table \
+    fix: "Check the new row as the old one: WITH CHECK (owner = auth.uid()). Where rows without \
+          an owner are meant, as in a contact form, declare append_only_by.",
+    exempt: "Rows that belong to no user. Declare the client in append_only_by of the table \
              instead.",
     exempt_by_pattern: true,
     example: Example {
@@ -76,9 +75,8 @@ mod tests {
         world.expose("authenticated", Command::Insert, Rows::New, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "error: Policy p on table public.judgments lets role \"authenticated\" INSERT rows that are not tied to the caller when stage = 'new'."
-            ]
+            ["error: Policy p on table public.judgments lets role \"authenticated\" INSERT \
+             rows that are not tied to the caller when stage = 'new'."]
         );
     }
 }

@@ -17,15 +17,14 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each policy for UPDATE and DELETE ties the existing rows to the caller. It \
-             concerns permissive policies of governed tables with row security, for clients, \
-             and no command for which all_rows of the table says that every row is meant.",
-    why: "An UPDATE or DELETE without WHERE and RETURNING reads no column, so that policies \
-          for SELECT are not asked. What USING of the policy for the command lets pass is \
+    checks: "Each policy for UPDATE and DELETE ties the existing rows to the caller. It concerns \
+             permissive policies of governed tables with row security, for clients, and no \
+             command for which all_rows of the table says that every row is meant.",
+    why: "An UPDATE or DELETE without WHERE and RETURNING reads no column, so that policies for \
+          SELECT are not asked. The rows that meet USING of the policy for the command are \
           changed.",
     fix: "Compare a column with the caller in USING of the policy for the command.",
-    exempt: "Rows that all callers share. Declare the commands in all_rows of the table \
-             instead.",
+    exempt: "Rows that all callers share. Declare the commands in all_rows of the table instead.",
     exempt_by_pattern: true,
     example: Example {
         violating: "SELECT ops.declare('GRANT DELETE ON intake.simplicity_batches TO \
@@ -84,9 +83,8 @@ mod tests {
         world.expose("authenticated", Command::Delete, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            [
-                "error: Policy p on table public.judgments lets role \"authenticated\" DELETE rows of others when stage = 'new'."
-            ]
+            ["error: Policy p on table public.judgments lets role \"authenticated\" DELETE \
+             rows of others when stage = 'new'."]
         );
     }
 }

@@ -212,6 +212,34 @@ pub(crate) fn report(
     });
 }
 
+/// Adds what a rule finds about one kind of opening, for each command; `why` says what is wrong
+/// about it.
+pub(crate) fn report_opening(
+    cx: &Context<'_>,
+    rule: &Rule,
+    opening: Opening,
+    why: &str,
+    out: &mut Vec<Draft>,
+) {
+    let fault = |open: Open| Fault::of(&open, "rows of others", why);
+    report(cx, rule, |of| of.of_kind(opening).map(fault).collect(), out);
+}
+
+/// Adds what a rule finds about one kind of opening for SELECT, by which a client reads `what`.
+/// Other rules report it for the other commands.
+pub(crate) fn report_read(
+    cx: &Context<'_>,
+    rule: &Rule,
+    opening: Opening,
+    what: &str,
+    out: &mut Vec<Draft>,
+) {
+    let fault = |open: Open| Fault::of(&open, what, "");
+    let of_reads =
+        |of: &Exposed<'_>| of.of_kind(opening).filter(|_| of.reads()).map(fault).collect();
+    report(cx, rule, of_reads, out);
+}
+
 /// Calls `work` with what each permissive policy lets each client reach.
 pub(crate) fn each(cx: &Context<'_>, mut work: impl FnMut(&[Exposed<'_>])) {
     if cx.snapshot.exposures.is_empty() {
