@@ -272,6 +272,29 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("ALTER TABLE IF EXISTS public.judgments RENAME TO j", "0A000", "IF EXISTS of ALTER"),
     ("ALTER TABLE IF EXISTS public.judgments SET SCHEMA api", "0A000", "IF EXISTS of ALTER"),
     ("ALTER TABLE public.judgments SET (contract.all_rows = no)", "22023", "invalid value for"),
+    ("ALTER TABLE public.judgments SET (contract.keys = 'a,')", "22023", "invalid value for"),
+    ("ALTER TABLE public.judgments SET (contract.keys = 'a, a')", "22023", "a column is specified"),
+    (
+        "ALTER TABLE public.judgments SET (contract.open_rows = status)",
+        "22023",
+        "invalid value for",
+    ),
+    (
+        "ALTER TABLE public.judgments SET (contract.append_only_by = ghost)",
+        "42704",
+        "role \"ghost\" is not declared",
+    ),
+    ("ALTER TABLE public.judgments SET (contract.privileged = perhaps)", "22023", "invalid value"),
+    ("ALTER TABLE public.judgments SET (contract.shared = declared)", "0A000", "option \"shared\""),
+    (
+        "ALTER TABLE public.judgments SET (contract.keys = id), ENABLE ROW LEVEL SECURITY",
+        "22023",
+        "options of the contract are set with other actions",
+    ),
+    ("SET contract.identity.settings.app.tenant = tennant", "22023", "invalid value for contract."),
+    ("SET contract.identity.settings = tenant", "22023", "invalid value for contract.identity."),
+    ("SET contract.identity.email_verified = perhaps", "22023", "contract.identity.email_verified"),
+    ("SET contract.identity = '{}'", "22023", "unrecognized field contract.identity"),
     ("ALTER VIEW public.v SET (security_invoker = perhaps)", "22023", "invalid value for option"),
     ("ALTER VIEW public.v SET (security_barrier)", "0A000", "option \"security_barrier\" does not"),
     ("ALTER FUNCTION api.f(text) STRICT", "0A000", "this action of ALTER FUNCTION does not"),
@@ -432,6 +455,49 @@ fn accepted_clause_keeps_its_meaning() {
     let printed = column(&mut client, "SELECT ops.contract_sql()").remove(0);
     assert!(printed.contains(all_rows), "{printed}");
     assert_eq!(declared(&mut client, &printed), [""; 0]);
+}
+
+#[test]
+fn rows_of_a_caller_are_declared_in_sql_and_printed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("rows");
+    let tenant = format!("app.{}", "tenant_".repeat(10));
+    let declaration = format!(
+        r#"ALTER TABLE public.judgments SET (contract.keys = 'owner, "The Org", ünï',
+            contract.append_only_by = authenticated, contract.privileged);
+        ALTER TABLE public.judgments SET
+            (contract.open_rows = '{{"authenticated": ["status"], "anon": ["a b"]}}');
+        SET contract.identity.functions."auth.uid()" = 'user';
+        SET contract.identity.settings.app.tenant = tenant;
+        SET contract.identity.claims."https://app.example/org" = trusted;
+        SET contract.identity.claims = '{{"{tenant}": "email", "a..b": "token"}}';
+        SET contract.identity.columns.app."Users".notes = user_editable;
+        SET contract.identity.request = 'app.header', 'app.Cookie';
+        SET contract.identity.sessions.anon = without;
+        SET contract.identity.email_verified = on"#
+    );
+    client.execute("SELECT FROM ops.declare($1, 'rows')", &[&declaration]).unwrap();
+    let fields = "SELECT (SELECT (t - 'grants' - 'policies' - 'purpose')::text
+            FROM jsonb_array_elements(ops.contract() -> 'tables') AS t
+            WHERE t ->> 'name' = 'judgments')
+        UNION ALL SELECT (ops.contract() -> 'identity')::text";
+    let before = column(&mut client, fields);
+    assert!(before[0].contains(r#""keys": ["owner", "The Org", "ünï"]"#), "{before:?}");
+    let printed = column(&mut client, "SELECT ops.contract_sql()").remove(0);
+    assert_eq!(declared(&mut client, &printed), [""; 0]);
+    let reset = "ALTER TABLE public.judgments RESET (contract.keys, contract.open_rows,
+            contract.append_only_by, contract.privileged);
+        RESET contract.identity.functions.\"auth.uid()\"; RESET contract.identity.claims;
+        RESET contract.identity.settings; RESET contract.identity.columns;
+        RESET contract.identity.request; RESET contract.identity.sessions;
+        RESET contract.identity.email_verified";
+    client.execute("SELECT FROM ops.declare($1, 'none')", &[&reset]).unwrap();
+    let changes = "SELECT unnest(ops.contract_changes(dragonfly_guard.default_contract(), \
+                   ops.contract()))";
+    assert_eq!(column(&mut client, changes), ["~ version: 1.0.0 -> 1.2.0"]);
+    // On another contract, the printed statements make the same.
+    client.execute("SELECT FROM ops.declare($1, 'again')", &[&printed]).unwrap();
+    assert_eq!(column(&mut client, fields), before);
 }
 
 #[test]

@@ -276,6 +276,47 @@ fn policy_is_explained_by_what_it_means() {
 }
 
 #[test]
+fn contract_says_where_the_caller_comes_from() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.caller() RETURNS uuid LANGUAGE plpgsql STABLE
+                 AS $$ DECLARE id uuid; BEGIN
+                     id := current_setting('app.user', true); RETURN id; END $$",
+        )
+        .unwrap();
+    for (condition, setting, before, after) in [
+        (
+            "tenant = current_setting('app.tenant')::int",
+            "settings.app.tenant = tenant",
+            "settable_parameter tenant",
+            "tied tenant",
+        ),
+        (
+            "owner = app.caller()",
+            "functions.\"app.caller()\" = 'user'",
+            "opaque owner|unknown ",
+            "tied owner",
+        ),
+        (
+            "tenant = (auth.jwt() -> 'user_metadata' ->> 'tenant')::int",
+            "claims.user_metadata = trusted",
+            "user_claim tenant",
+            "tied tenant",
+        ),
+        ("path = auth.jwt() ->> 'email'", "email_verified = on", "email path", "tied path"),
+    ] {
+        client.batch_execute(&format!("ALTER POLICY p ON app.docs USING ({condition})")).unwrap();
+        assert_eq!(answers(&mut client, "authenticated"), before, "{condition}");
+        let declaration = format!("SET contract.identity.{setting}");
+        client.execute("SELECT FROM ops.declare($1, 'who it is')", &[&declaration]).unwrap();
+        assert_eq!(answers(&mut client, "authenticated"), after, "{condition}");
+    }
+}
+
+#[test]
 fn explanation_of_a_value_with_many_branches_ends() {
     let cluster = Cluster::start();
     let mut client = cluster.connect("postgres", SUPERUSER);

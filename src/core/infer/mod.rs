@@ -31,7 +31,8 @@ pub use roles::ToConfirm;
 use crate::access::Access;
 use crate::catalog::{Privileges, Role, Schema, Snapshot};
 use crate::contract::{
-    Accept, Contract, ManagedDecl, Platform, RuleDecl, SchemaDecl, SecurityDefinerDecl, matches,
+    Accept, Contract, ManagedDecl, Platform, RoleKind, RuleDecl, SchemaDecl, SecurityDefinerDecl,
+    matches,
 };
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
@@ -155,6 +156,8 @@ fn draft(
     contract.rules.retain(|_, declared| *declared != RuleDecl::default());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
     let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();
+    let clients: Vec<String> = contract.roles_of(RoleKind::Client).map(str::to_owned).collect();
+    contract.identity.sessions.retain(|role, _| clients.contains(role));
     let (managed, snapshot) = (&mut contract.managed, cx.snapshot);
     let is_of_another = of_another_platform(
         snapshot,

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::catalog::{AclItem, Attribute, DefaultAcl, Policy};
-use crate::contract::{Examined, RoleKind, Severity, examine, granted_to};
+use crate::contract::{Examined, SessionKind, Severity, examine, granted_to};
 use crate::finding::Finding;
 use crate::rules::RULES;
 use crate::rules::testing::{World, edit};
@@ -121,6 +121,19 @@ fn contract_of_another_database_leaves_neither_sections_nor_platform_lists() {
     let snapshot = world.snapshot.clone().complete();
     let kept = with_preset(&own, &snapshot, &|_, _| true);
     assert_eq!(kept.section("rls_disabled"), Some("9"));
+}
+
+#[test]
+fn sessions_of_roles_that_are_no_clients_are_left_out() {
+    let mut world = World::conforming();
+    let sessions =
+        ["anon", "service_role", "gone"].map(|role| (role.to_owned(), SessionKind::With));
+    world.contract.identity.sessions = sessions.into();
+    world.contract.identity.email_verified = true;
+    let (contract, _) = inferred(&world);
+    let kept: Vec<&String> = contract.identity.sessions.keys().collect();
+    assert_eq!(kept, ["anon"]);
+    assert!(contract.identity.email_verified);
 }
 
 /// Default privileges of `postgres` in schema public that give `service_role` everything.
