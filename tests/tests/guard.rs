@@ -941,7 +941,7 @@ fn tables_of_untrusted_roles_in_a_search_path_are_a_warning() {
         (
             "ALTER FUNCTION own.f() SET search_path = mixed, pg_temp".into(),
             "mixed",
-            "ALTER ROUTINE",
+            "Or run: ALTER ROUTINE",
         ),
         // It was so before.
         (as_owner(&create("own, mixed")), "", ""),

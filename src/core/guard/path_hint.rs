@@ -4,8 +4,8 @@ use crate::catalog::Routine;
 use crate::contract::RoleKind;
 use crate::fix::Fix;
 use crate::rules::Context;
-use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
-use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
+use crate::rules::shared::definer_path::{cause_in_schema, fix, remedy, required, schema_cause};
+use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode, Verdict, set_clause};
 use crate::sql::printable;
 
 /// Returns the HINT about routines whose search_path a command makes unsafe.
@@ -102,6 +102,18 @@ pub(super) fn executed_path_hint(
         hint_at_cause(cx, routine, assessment).is_some() || better_owner(cx, routine).is_some();
     if is_same {
         return None;
+    }
+    let is_content = |reason: &Reason| reason.code == ReasonCode::ForeignObjects;
+    if assessment.reasons.iter().all(is_content)
+        && let Some(cause) = cause_in_schema(assessment)
+        && let Some(remedy) = remedy(cx, routine, assessment)
+        && remedy.lost.is_empty()
+    {
+        return Some(format!(
+            "{cause}\nOr run: ALTER ROUTINE {} SET search_path = {};",
+            cx.snapshot.routine_sql(routine),
+            set_clause(&remedy.path)
+        ));
     }
     Some(match fix(cx, routine, assessment) {
         Fix::Proposal(text) => text,
