@@ -78,13 +78,25 @@ pub(super) fn with_inferred<T>(
     let schemas =
         schemas.map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
-    let snapshot = catalog::full(state, &seed, own);
-    let access = Access::new(&snapshot);
-    let cx = Context::new(&seed, &snapshot, &access, &interrupts);
+    let version = next_version(&highest_version(state, own)).to_string();
     let ask = |cx: &Context<'_>, accesses| {
         declared::outcomes(cx, state, accesses, &LockTimeout::default())
     };
-    let inferred = infer(&cx, &next_version(&highest_version(state, own)).to_string(), mode, &ask);
+    let mut snapshot = catalog::with_parts(state, catalog::objects_of(state, &seed, own));
+    if snapshot.policies.iter().any(|policy| policy.permissive) {
+        // Which roles are clients is inferred first: policies are read for these.
+        let roles = {
+            let access = Access::new(&snapshot);
+            let cx = Context::new(&seed, &snapshot, &access, &interrupts);
+            infer(&cx, &version, mode, &|_, _| Vec::new()).contract.roles
+        };
+        let mut with_roles = seed.clone();
+        with_roles.roles = roles;
+        catalog::add_exposures(state, &with_roles, &mut snapshot);
+    }
+    let access = Access::new(&snapshot);
+    let cx = Context::new(&seed, &snapshot, &access, &interrupts);
+    let inferred = infer(&cx, &version, mode, &ask);
     work(&cx, inferred)
 }
 

@@ -14,7 +14,7 @@ use crate::contract::{
 };
 use crate::doctor::Target;
 use crate::rules::Context;
-use crate::rules::shared::reached::is_for_all_rows;
+use crate::rules::shared::reached::{is_for_all_rows, opened_by, tied_by};
 use crate::search_path::Verdict;
 use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
@@ -253,14 +253,33 @@ impl Objects<'_, '_> {
             }),
             policies,
             all_rows,
-            keys: vec![],
-            open_rows: ByRole::new(),
+            keys: self.keys(relation),
+            open_rows: self.open_rows(relation),
             append_only_by: vec![],
             privileged: false,
         };
         let is_empty =
             !table.row_security && table.grants.is_empty() && table.column_grants.is_empty();
         (!(relation.is_partition && is_empty)).then_some(table)
+    }
+
+    /// Returns the columns by which every way ties rows that clients read to the caller.
+    fn keys(&self, relation: &Relation) -> Vec<String> {
+        let clients = self.roles.clients();
+        let read = clients.filter_map(|client| tied_by(self.cx, relation, client));
+        let keys = read.reduce(|all, columns| &all & &columns).unwrap_or_default();
+        keys.into_iter().collect()
+    }
+
+    /// Returns the columns by whose values policies open rows for reading to each client.
+    fn open_rows(&self, relation: &Relation) -> ByRole<String> {
+        let of_client = |client: &Role| {
+            let columns = opened_by(self.cx, relation, client);
+            let is_declared = !columns.is_empty()
+                && self.declared_commands(relation, client).contains(&Command::Select);
+            is_declared.then(|| (client.name.clone(), columns.into_iter().collect()))
+        };
+        self.roles.clients().filter_map(of_client).collect()
     }
 
     /// Returns the privileges of a client that are declared: those for which a policy allows rows

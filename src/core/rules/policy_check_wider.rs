@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::shared::exposed::{self, Exposed, Fault, Sentence};
+use super::shared::reached::tied_by;
 use crate::catalog::Rows;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -51,7 +52,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let declared = of.table.map(|table| &table.keys).filter(|keys| !keys.is_empty());
         let keys: BTreeSet<String> = match declared {
             Some(keys) => keys.iter().cloned().collect(),
-            None if of.rows == Rows::New => exposed::read_by(cx, of),
+            None if of.rows == Rows::New => tied_by(cx, of.relation, of.role).unwrap_or_default(),
             None => BTreeSet::new(),
         };
         if keys.is_empty() || of.is_for_all() {

@@ -18,8 +18,8 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "A client with a policy on a table has one for each command that it has the privilege \
-             for, or the contract declares policies for the client on the table.",
+    checks: "A client with a policy for SELECT on a table has one for each other command that the \
+             contract grants it, or the contract declares that policy, which is then missing.",
     why: "The command affects no row, or fails for INSERT. Where that is meant, the privilege is \
           not needed; a policy that is created for another purpose makes it effective.",
     fix: "Revoke the privilege, or create the policy that it is for.",
@@ -40,6 +40,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         for client in cx.clients.iter().copied() {
             let of_contract = declared.map(|of| of.policy_commands(&client.name));
             let mut missing = missing(cx, relation, client);
+            // A privilege that the contract does not declare is a finding of another rule.
+            let granted = cx.declared_on_some_column(relation, schema, client);
+            missing.retain(|command| granted.contains(command.privilege()));
             // A policy that the contract declares is missing by another rule.
             missing.retain(|command| !of_contract.as_ref().is_some_and(|of| of.contains(command)));
             if missing.is_empty() {
@@ -90,6 +93,7 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::Privileges;
+    use crate::contract::TablePrivilege;
 
     #[test]
     fn privilege_without_a_policy_is_reported() {
@@ -97,6 +101,10 @@ mod tests {
         let role = world.role("authenticated").oid;
         assert_eq!(world.details(&RULE), [""; 0]);
         world.grant("public.judgments", role, Privileges::DELETE | Privileges::UPDATE);
+        assert_eq!(world.details(&RULE), [""; 0], "privileges that are not declared");
+        let table = world.contract.tables.iter_mut().find(|table| table.name == "judgments");
+        let granted = vec![TablePrivilege::Select, TablePrivilege::Update, TablePrivilege::Delete];
+        table.unwrap().grants.insert("authenticated".into(), granted);
         assert_eq!(
             world.details(&RULE),
             ["info: Role \"authenticated\" has UPDATE, DELETE on table public.judgments and no \

@@ -47,8 +47,12 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         for policy in policies.filter(|of| of.permissive && !of.roles.contains(&PUBLIC)) {
             let roles = policy.roles.iter().filter_map(|role| cx.snapshot.role(*role));
             let roles: Vec<&Role> = roles.collect();
-            let is_declared =
-                roles.iter().any(|role| policy.commands().iter().any(|c| is_declared(role, *c)));
+            // That row security does not apply to a worker may be what the contract declares.
+            let bypasses = |role: &&Role| {
+                cx.contract.role(&role.name).is_some_and(|of| of.bypass_rls == Some(true))
+            };
+            let is_declared = roles.iter().any(bypasses)
+                || roles.iter().any(|role| policy.commands().iter().any(|c| is_declared(role, *c)));
             let reasons: Option<Vec<String>> =
                 roles.iter().map(|role| reason(cx, policy, relation, role)).collect();
             let Some(reasons) = reasons.filter(|all| !all.is_empty() && !is_declared) else {

@@ -23,7 +23,26 @@ pub static RULE: Rule = Rule {
     fix: "Declare the function STABLE: ALTER FUNCTION ... STABLE.",
     exempt: "None: STABLE costs nothing here.",
     exempt_by_pattern: true,
-    example: Example { violating: "x", correct: "x" },
+    example: Example {
+        violating: "SELECT ops.declare('CREATE FUNCTION api.caller()', 'for policies');\n\
+                    CREATE FUNCTION api.caller() RETURNS text LANGUAGE sql IMMUTABLE\n\
+                      AS 'SELECT current_setting(''request.jwt.claims'', true)::json ->> \
+                    ''sub''';\n\
+                    REVOKE EXECUTE ON FUNCTION api.caller() FROM PUBLIC;\n\
+                    GRANT EXECUTE ON FUNCTION api.caller() TO anon, authenticated, \
+                    service_role;\n\
+                    ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = api.caller());",
+        correct: "SELECT ops.declare('CREATE FUNCTION api.caller()', 'for policies');\n\
+                  CREATE FUNCTION api.caller() RETURNS text LANGUAGE sql STABLE\n\
+                    AS 'SELECT current_setting(''request.jwt.claims'', true)::json ->> \
+                  ''sub''';\n\
+                  REVOKE EXECUTE ON FUNCTION api.caller() FROM PUBLIC;\n\
+                  GRANT EXECUTE ON FUNCTION api.caller() TO anon, authenticated, \
+                  service_role;\n\
+                  ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = api.caller());",
+    },
     references: &["CWE-863"],
 };
 

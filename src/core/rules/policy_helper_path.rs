@@ -25,7 +25,30 @@ pub static RULE: Rule = Rule {
     fix: "Qualify the names, or SET search_path = pg_catalog, pg_temp on the function.",
     exempt: "Clients that can neither create temporary tables nor send SQL.",
     exempt_by_pattern: true,
-    example: Example { violating: "x", correct: "x" },
+    example: Example {
+        violating: "SELECT ops.declare('CREATE FUNCTION api.is_known(text)', 'for \
+                    policies');\n\
+                    CREATE FUNCTION api.is_known(text) RETURNS bool LANGUAGE sql STABLE\n\
+                      AS 'SELECT EXISTS (SELECT FROM plaintiffs p WHERE p.status = $1 AND \
+                    p.name = current_setting(''request.jwt.claims'', true)::json ->> \
+                    ''sub'')';\n\
+                    REVOKE EXECUTE ON FUNCTION api.is_known(text) FROM PUBLIC;\n\
+                    GRANT EXECUTE ON FUNCTION api.is_known(text) TO anon, authenticated, \
+                    service_role;\n\
+                    ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (api.is_known(file_name));",
+        correct: "SELECT ops.declare('CREATE FUNCTION api.is_known(text)', 'for \
+                  policies');\n\
+                  CREATE FUNCTION api.is_known(text) RETURNS bool LANGUAGE sql STABLE\n\
+                    AS 'SELECT EXISTS (SELECT FROM public.plaintiffs p WHERE p.status = \
+                  $1 AND p.name = current_setting(''request.jwt.claims'', true)::json ->> \
+                  ''sub'')';\n\
+                  REVOKE EXECUTE ON FUNCTION api.is_known(text) FROM PUBLIC;\n\
+                  GRANT EXECUTE ON FUNCTION api.is_known(text) TO anon, authenticated, \
+                  service_role;\n\
+                  ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                  (api.is_known(file_name));",
+    },
     references: &["CWE-426"],
 };
 

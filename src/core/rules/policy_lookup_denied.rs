@@ -26,7 +26,16 @@ pub static RULE: Rule = Rule {
           in a SECURITY DEFINER function with a safe search_path.",
     exempt: "A policy for several roles that only some of them use.",
     exempt_by_pattern: true,
-    example: Example { violating: "x", correct: "x" },
+    example: Example {
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                    FROM enforcement.actions a WHERE a.kind = \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub' AND \
+                    a.outcome = judgments.case_number));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                  FROM public.plaintiffs p WHERE p.name = \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub' AND \
+                  p.status = judgments.case_number));",
+    },
     references: &["CWE-284"],
 };
 

@@ -71,6 +71,8 @@ pub struct Reader<'a> {
 pub struct Found {
     /// The relation that each row belongs to.
     pub rows: HashMap<Row, Oid>,
+    /// Whether it matters which role asks, by `current_user`.
+    pub asks_user: bool,
     /// The functions of operators that are not the server's, with the names of the operators.
     pub operators: HashMap<Oid, String>,
     /// The relations that the reader of a lookup has no privilege on.

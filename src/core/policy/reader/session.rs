@@ -216,6 +216,7 @@ impl Reader<'_> {
                     Some(Term::Identity(Identity::database_role()))
                 }
                 [.., user] => {
+                    self.found.asks_user = true;
                     let name = self.catalog.role_name(*user);
                     name.map(|name| Term::Constant(Constant::Text(name)))
                 }

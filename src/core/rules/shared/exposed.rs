@@ -347,15 +347,6 @@ fn can_update(cx: &Context<'_>, relation: &Relation, role: &Role, column: &str) 
         || of_column.into_iter().any(|(_, acl)| on_column(acl).contains(Privileges::UPDATE))
 }
 
-/// Returns the columns by which every way ties rows that a role reads to the caller.
-pub(crate) fn read_by(cx: &Context<'_>, of: &Exposed<'_>) -> BTreeSet<String> {
-    let policies = cx.snapshot.policies_of(of.relation.oid).iter().filter(|of| of.permissive);
-    let select = (Command::Select, Rows::Existing);
-    let exposures = policies.filter_map(|policy| of_role(cx, policy, of.role, select.0, select.1));
-    let ties = exposures.flat_map(|exposure| &exposure.ties);
-    ties.cloned().reduce(|all, columns| &all & &columns).unwrap_or_default()
-}
-
 /// Returns names as a sentence lists them.
 pub(crate) fn names(names: &BTreeSet<String>) -> String {
     listed(&names.iter().cloned().collect::<Vec<_>>())

@@ -1,7 +1,8 @@
 //! The rows that a policy lets a client reach, as the analysis of its condition found.
 
-use crate::catalog::{Command, Exposure, Policy, PolicyExposure, Role, Rows};
+use crate::catalog::{Command, Exposure, Opening, Policy, PolicyExposure, Relation, Role, Rows};
 use crate::rules::context::Context;
+use std::collections::BTreeSet;
 
 /// Returns what a policy lets roles reach; nothing where that has not been read.
 pub(crate) fn of_policy<'a>(
@@ -42,4 +43,32 @@ pub(crate) fn is_for_all_rows(
     }
     let is_stated = policy.is_for_all_rows(command);
     known.any(|exposure| exposure.is_always_true || (is_stated && !exposure.is_bound()))
+}
+
+/// Returns the columns by which every way ties the rows of a table that a role reads to the caller;
+/// `None` where no way ties any.
+pub(crate) fn tied_by(
+    cx: &Context<'_>,
+    relation: &Relation,
+    role: &Role,
+) -> Option<BTreeSet<String>> {
+    let ties = read(cx, relation, role).flat_map(|exposure| &exposure.ties);
+    ties.cloned().reduce(|all, columns| &all & &columns)
+}
+
+/// Returns the columns by whose values policies open rows of a table to a role that reads it.
+pub(crate) fn opened_by(cx: &Context<'_>, relation: &Relation, role: &Role) -> BTreeSet<String> {
+    let open = read(cx, relation, role).flat_map(Exposure::openings);
+    let is_of_row = |opening| matches!(opening, Opening::RowOpen | Opening::RowOpenByParent);
+    open.filter(|open| is_of_row(open.opening)).flat_map(|open| open.into_owned().columns).collect()
+}
+
+/// Returns what each permissive policy of a table lets a role read.
+fn read<'a>(
+    cx: &Context<'a>,
+    relation: &Relation,
+    role: &Role,
+) -> impl Iterator<Item = &'a Exposure> {
+    let policies = cx.snapshot.policies_of(relation.oid).iter().filter(|of| of.permissive);
+    policies.filter_map(|of| of_role(cx, of, role, Command::Select, Rows::Existing))
 }
