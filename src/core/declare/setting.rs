@@ -46,14 +46,7 @@ pub(super) fn set(
         // SQL has no empty list of values.
         (Field::Texts, [empty]) if empty.is_empty() => Some(Value::Array(vec![])),
         (Field::Texts, values) => Some(Value::from(values)),
-        (Field::Names, [value]) => match serde_json::from_str(value) {
-            Ok(names @ Value::Object(_)) => Some(names),
-            _ => {
-                let message = format!("invalid value for {}", shown(path));
-                let hint = format!("Use {}.\"...\", or all names as a JSON object.", shown(path));
-                return Err(Unfit::new(message, hint));
-            }
-        },
+        (Field::Names, [value]) => Some(names(path, value)?),
         (Field::Text | Field::OneOf(_), [value]) => Some(Value::from(value.as_str())),
         (Field::Boolean, [value]) => Some(boolean(path, value)?.into()),
         _ => {
@@ -72,6 +65,15 @@ pub(super) fn set(
         )
     })?;
     Ok(())
+}
+
+/// Reads an object of names.
+fn names(path: &[String], value: &str) -> Result<Value, Unfit> {
+    serde_json::from_str(value).ok().filter(Value::is_object).ok_or_else(|| {
+        let field = shown(path);
+        let hint = format!("Use {field}.\"...\", or all names as a JSON object.");
+        Unfit::new(format!("invalid value for {field}"), hint)
+    })
 }
 
 /// Returns a path with one step for a name in an object of `identity`: SQL has dots between the
