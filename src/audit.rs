@@ -2,7 +2,7 @@
 
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
-use crate::pg::report::{unknown_argument, unknown_schema};
+use crate::pg::report::{unknown_rule, unknown_schema};
 use crate::store::Installation;
 use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
@@ -219,7 +219,7 @@ impl Filter {
             Some(ids) => {
                 for id in &ids {
                     if rules::find(id).is_none() {
-                        unknown_argument("rule", id, &known());
+                        unknown_rule(id, &known());
                     }
                 }
                 RULES.iter().copied().filter(|r| ids.iter().any(|id| id == r.id)).collect()

@@ -7,7 +7,7 @@ use crate::catalog::{self, Freshness, Own};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::clock;
 use crate::pg::heap::{State, interrupts};
-use crate::pg::report::{Report, unknown_argument};
+use crate::pg::report::{Report, unknown_argument, unknown_rule};
 use crate::pg::text::timestamp;
 use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
@@ -165,7 +165,7 @@ impl Wanted {
             }
             (None, Some(rule), Some(object)) => {
                 let Some(known) = rules::find(&rule) else {
-                    unknown_argument("rule", &rule, &RULES.map(|r| r.id))
+                    unknown_rule(&rule, &RULES.map(|r| r.id))
                 };
                 if !known.exempt_by_pattern {
                     reject(

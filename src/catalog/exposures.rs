@@ -1,6 +1,6 @@
 //! What policies let roles reach.
 
-use super::expressions::{Mentioned, has_active_policies};
+use super::expressions::Mentioned;
 use super::stored_policies::{StoredPolicy, stored_policies};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::privileges;
@@ -23,19 +23,17 @@ pub fn add_exposures(state: &State, contract: &Contract, snapshot: &mut Snapshot
     }
     let access = Access::new(snapshot);
     let cx = Context::new(contract, snapshot, &access, &interrupts);
-    let clients: Vec<Oid> = cx.clients.iter().map(|client| client.oid).collect();
-    let has_policies = |relation| !snapshot.policies_of(relation).is_empty();
     let tables = cx.relations().map(|(relation, _)| relation).filter(|of| of.row_security);
-    let tables: Vec<Oid> = tables.map(|of| of.oid).filter(|of| has_policies(*of)).collect();
+    let read: Vec<(Oid, Vec<Oid>)> = tables
+        .filter(|table| !snapshot.policies_of(table.oid).is_empty())
+        .map(|table| (table.oid, cx.clients_limited_by_policies(table)))
+        .filter(|(_, clients)| !clients.is_empty())
+        .collect();
     let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
     let mut found = Vec::new();
-    for table in tables {
-        let limited = clients.iter().copied().filter(|role| has_active_policies(*role, table));
-        let limited: Vec<Oid> = limited.collect();
-        if !limited.is_empty() {
-            let policies = stored_policies(state, table);
-            found.extend(exposures(&catalog, &identities, table, &policies, None, &limited));
-        }
+    for (table, clients) in read {
+        let policies = stored_policies(state, table);
+        found.extend(exposures(&catalog, &identities, table, &policies, None, &clients));
     }
     found.sort_by_key(|found| found.policy);
     snapshot.exposures = Rc::new(found);

@@ -115,17 +115,28 @@ pub fn unknown_schema(given: &str, valid: &[&str]) -> ! {
 /// Raises the error for an argument with an unknown name. The HINT names the valid one that was
 /// probably meant, and lists them.
 pub fn unknown_argument(kind: &str, given: &str, valid: &[&str]) -> ! {
-    let meant = did_you_mean(given, valid.iter().copied());
-    let meant = meant.map(|question| format!("{} ", capitalized(&question))).unwrap_or_default();
-    let given = printable(given);
-    Report {
-        message: format!("unrecognized {kind} \"{given}\""),
-        detail: String::new(),
-        hint: if valid.is_empty() {
-            "There is none.".into()
-        } else {
-            format!("{meant}Valid: {}.", valid.join(", "))
-        },
+    if valid.is_empty() {
+        unrecognized(kind, given, "There is none.".into())
     }
-    .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    let meant = meant(given, valid);
+    unrecognized(kind, given, format!("{meant}Valid: {}.", valid.join(", ")))
+}
+
+/// Raises the error for an argument that is no rule. There are too many to list them.
+pub fn unknown_rule(given: &str, valid: &[&str]) -> ! {
+    let meant = meant(given, valid);
+    let hint = format!("{meant}SELECT rule, title FROM ops.security_rules() lists the rules.");
+    unrecognized("rule", given, hint)
+}
+
+/// Returns the question for the valid name that was probably meant, if there is one.
+fn meant(given: &str, valid: &[&str]) -> String {
+    let meant = did_you_mean(given, valid.iter().copied());
+    meant.map(|question| format!("{} ", capitalized(&question))).unwrap_or_default()
+}
+
+fn unrecognized(kind: &str, given: &str, hint: String) -> ! {
+    let message = format!("unrecognized {kind} \"{}\"", printable(given));
+    Report { message, detail: String::new(), hint }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }

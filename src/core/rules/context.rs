@@ -355,6 +355,18 @@ impl<'a> Context<'a> {
             || relation.columns.iter().any(|(_, acl)| on_column(acl).contains(privilege))
     }
 
+    /// Returns the clients with a privilege to access rows of a table whose policies limit them.
+    #[must_use]
+    pub fn clients_limited_by_policies(&self, table: &Relation) -> Vec<Oid> {
+        let has_privilege = |client: &&Role| {
+            let privileges = Command::ALL.map(Command::privilege).into_iter();
+            privileges.into_iter().any(|of| self.has_privilege_on_a_column(client, table, of))
+        };
+        let clients = self.clients.iter().copied().filter(has_privilege);
+        let is_limited = |client: &&Role| self.access.is_limited_by_policies(client.oid, table);
+        clients.filter(is_limited).map(|client| client.oid).collect()
+    }
+
     /// Returns the declared login roles: requests use them before they become another role.
     pub(crate) fn logins(&self) -> Vec<&'a Role> {
         let is_login = |role: &&Role| self.kind_of(role.oid) == Some(RoleKind::Login);
