@@ -92,7 +92,9 @@ pub(super) fn with_inferred<T>(
         };
         let mut with_roles = seed.clone();
         with_roles.roles = roles;
-        catalog::add_exposures(state, &with_roles, &mut snapshot);
+        let all = |_: Option<&_>| true;
+        let is_complete = catalog::add_exposures(state, &with_roles, &mut snapshot, &all, None);
+        debug_assert!(is_complete, "it may take as long as it takes");
     }
     let access = Access::new(&snapshot);
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);

@@ -5,8 +5,8 @@ use super::stored_policies::{StoredPolicy, stored_policies};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::privileges;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Command, Exposure, Oid, PolicyExposure, Rows, Snapshot};
-use dragonfly_core::contract::Contract;
+use dragonfly_core::catalog::{Command, Exposure, Oid, PolicyExposure, Relation, Rows, Snapshot};
+use dragonfly_core::contract::{Contract, SchemaDecl, TableDecl};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{Question, exposure};
 use dragonfly_core::rules::Context;
@@ -14,16 +14,31 @@ use dragonfly_core::stored::Expression;
 use pgrx::pg_sys;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-/// Adds to a snapshot of the whole catalog, as it is now, what the policies of governed tables let
-/// clients reach.
-pub fn add_exposures(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
+/// Adds to a snapshot what the policies of its governed tables let clients reach: of those tables
+/// that are wanted. Returns false, and adds nothing, where that takes longer than it may.
+///
+/// Conditions and privileges are those of the state. What they look up, and the texts of functions,
+/// are read as they are now: a state without the changes of a transaction has only the rows of
+/// catalogs.
+#[must_use]
+pub fn add_exposures(
+    state: &State,
+    contract: &Contract,
+    snapshot: &mut Snapshot,
+    is_wanted: &dyn Fn(Option<&TableDecl>) -> bool,
+    most: Option<Duration>,
+) -> bool {
     if snapshot.policies.is_empty() {
-        return;
+        return true;
     }
-    let access = Access::new(snapshot);
+    let (start, access) = (Instant::now(), Access::new(snapshot));
     let cx = Context::new(contract, snapshot, &access, &interrupts);
-    let tables = cx.relations().map(|(relation, _)| relation).filter(|of| of.row_security);
+    let wanted = |(table, schema): &(&Relation, &SchemaDecl)| {
+        table.row_security && is_wanted(contract.table(&schema.name, &table.name))
+    };
+    let tables = cx.relations().filter(wanted).map(|(table, _)| table);
     let read: Vec<(Oid, Vec<Oid>)> = tables
         .filter(|table| !snapshot.policies_of(table.oid).is_empty())
         .map(|table| (table.oid, cx.clients_limited_by_policies(table)))
@@ -32,11 +47,15 @@ pub fn add_exposures(state: &State, contract: &Contract, snapshot: &mut Snapshot
     let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
     let mut found = Vec::new();
     for (table, clients) in read {
+        if most.is_some_and(|most| start.elapsed() > most) {
+            return false;
+        }
         let policies = stored_policies(state, table);
         found.extend(exposures(&catalog, &identities, table, &policies, None, &clients));
     }
     found.sort_by_key(|found| found.policy);
     snapshot.exposures = Rc::new(found);
+    true
 }
 
 /// Returns what permissive policies of a table let roles reach with the commands that they have a

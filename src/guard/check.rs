@@ -878,7 +878,9 @@ impl Checked<'_, '_> {
         let own = Own::find(now);
         let contract = &self.states.contract;
         let read = |state| catalog::with_parts(state, catalog::objects_of(state, contract, &own));
-        [read(&then), read(now)]
+        let [mut before, mut after] = [read(&then), read(now)];
+        snapshots::add_policies([&mut before, &mut after], contract, [&then, now]);
+        [before, after]
     }
 }
 

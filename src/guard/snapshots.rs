@@ -6,6 +6,7 @@ use super::scope::{Parts, Scope};
 use super::transaction;
 use crate::catalog::{self, Concerning, Own, Place};
 use crate::pg::heap::{State, interrupts};
+use crate::pg::report::Report;
 use crate::settings;
 use crate::store::contract;
 use dragonfly_core::access::Access;
@@ -13,11 +14,13 @@ use dragonfly_core::catalog::extension::SCHEMA;
 use dragonfly_core::catalog::{
     ObjectKind, Oid, OidMap, PG_CATALOG, Privileges, Relation, Routine, Schema, Snapshot,
 };
-use dragonfly_core::contract::Contract;
+use dragonfly_core::contract::{Contract, TableDecl};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::{settings as path_settings, type_creators};
+use pgrx::PgSqlErrorCode;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Both states of the catalog.
 pub struct Snapshots {
@@ -88,7 +91,38 @@ pub fn read(
         }
         Plan::Changed => reader.changed(&aspects, parts, bases),
     }
-    .map(|states| Snapshots { base, ..states })
+    .map(|states| {
+        let mut states = Snapshots { base, ..states };
+        let contract = Rc::clone(&states.contract);
+        add_policies([&mut states.before, &mut states.after], &contract, [then, now]);
+        states
+    })
+}
+
+/// How long reading what policies let clients reach may take in each state.
+const MOST_FOR_POLICIES: Duration = Duration::from_millis(200);
+
+/// Adds to both states what the policies of tables let clients reach, where the contract says by
+/// which columns a row is its caller's. Without that, it is for the audit alone.
+pub fn add_policies(snapshots: [&mut Snapshot; 2], contract: &Contract, states: [&State; 2]) {
+    let has_keys = |table: Option<&TableDecl>| table.is_some_and(|of| !of.keys.is_empty());
+    if !contract.tables.iter().any(|table| has_keys(Some(table))) {
+        return;
+    }
+    let most = Some(MOST_FOR_POLICIES);
+    let [before, after] = snapshots;
+    let is_complete = catalog::add_exposures(states[0], contract, before, &has_keys, most)
+        && catalog::add_exposures(states[1], contract, after, &has_keys, most);
+    if !is_complete {
+        // One state alone cannot be compared.
+        (before.exposures, after.exposures) = Default::default();
+        Report {
+            message: "policies were not checked for the rows that they let clients reach".into(),
+            detail: "That would have taken too long.".into(),
+            hint: "SELECT * FROM ops.audit_policies() checks them.".into(),
+        }
+        .warning(PgSqlErrorCode::ERRCODE_WARNING);
+    }
 }
 
 /// Both states of roles, memberships, the database and schemas.

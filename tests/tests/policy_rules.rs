@@ -1,6 +1,6 @@
 //! The rules of area policies: which policies they report, and what a contract says is meant.
 
-use dragonfly_tests::{Cluster, SUPERUSER, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
 #[test]
@@ -229,4 +229,129 @@ fn floor_that_ties_every_row_makes_a_wide_policy_harmless() {
             "warning policy_ignores_row authenticated SELECT",
         ]
     );
+}
+
+/// Declares by which column documents are their callers', and switches the guard on.
+fn guarded(client: &mut Client) {
+    client
+        .batch_execute(&format!(
+            "{OWN} SELECT ops.declare('ALTER TABLE app.docs SET (contract.keys = owner)', 'test');
+             RESET dragonfly_guard.mode;"
+        ))
+        .unwrap();
+}
+
+const INVERTED: &str = "CREATE POLICY others ON app.docs FOR SELECT TO authenticated
+    USING (owner <> auth.uid());";
+const FLOOR: &str = "CREATE POLICY floor ON app.docs AS RESTRICTIVE TO authenticated
+    USING (owner = auth.uid());";
+
+#[test]
+fn guard_rejects_a_policy_that_opens_rows_of_others_where_keys_are_declared() {
+    let (_cluster, mut client) = application();
+    client.batch_execute(&format!("{OWN} RESET dragonfly_guard.mode;")).unwrap();
+    client.batch_execute(INVERTED).expect("without keys, it is for the audit");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             DROP POLICY others ON app.docs; DROP POLICY own ON app.docs",
+        )
+        .unwrap();
+    guarded(&mut client);
+    let error = attempt(&mut client, INVERTED).unwrap_err();
+    assert_eq!(error.code, "42P17");
+    assert_eq!(
+        error.message,
+        "CREATE POLICY violates the security contract: policy_identity_inverted on policy others \
+         on app.docs"
+    );
+    assert!(
+        error.detail.starts_with(
+            "Policy others on table app.docs lets role \"authenticated\" SELECT rows of others \
+             when owner <> the user."
+        ),
+        "{}",
+        error.detail
+    );
+    // What is exempt is allowed: the call of the HINT.
+    let call = "SELECT ops.exempt(rule => 'policy_identity_inverted',
+        object => 'others on app.docs', role_name => 'authenticated', reason => 'a test of hints',
+        expires_at => now() + interval '30 days')";
+    client.batch_execute(call).unwrap();
+    client.batch_execute(INVERTED).unwrap();
+}
+
+#[test]
+fn guard_checks_policies_at_commit() {
+    let (_cluster, mut client) = application();
+    guarded(&mut client);
+    client.batch_execute(&format!("BEGIN; {INVERTED} {FLOOR} COMMIT")).unwrap();
+    // Without the floor, the policy below it opens rows.
+    let error = attempt(&mut client, "DROP POLICY floor ON app.docs").unwrap_err();
+    assert!(error.message.contains("policy_identity_inverted"), "{}", error.message);
+    client.batch_execute("BEGIN; DROP POLICY floor ON app.docs").unwrap();
+    client.batch_execute(&format!("{FLOOR} COMMIT")).unwrap();
+    let error = attempt(
+        &mut client,
+        "BEGIN; DROP POLICY floor ON app.docs; CREATE POLICY floor ON app.docs AS RESTRICTIVE
+            TO authenticated USING (owner IS NOT NULL); COMMIT",
+    )
+    .unwrap_err();
+    assert!(error.message.contains("policy_identity_inverted"), "{}", error.message);
+}
+
+#[test]
+fn guard_leaves_what_a_policy_let_clients_reach_before() {
+    let (_cluster, mut client) = application();
+    client.batch_execute(INVERTED).unwrap();
+    guarded(&mut client);
+    for statement in [
+        "ALTER POLICY others ON app.docs RENAME TO all_others",
+        "COMMENT ON TABLE app.docs IS 'documents'",
+        "ALTER TABLE app.docs ADD COLUMN size int",
+        "CREATE INDEX ON app.docs (owner)",
+        "ALTER POLICY all_others ON app.docs USING (owner <> auth.uid() AND status = 'public')",
+        "DROP POLICY all_others ON app.docs",
+    ] {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+}
+
+#[test]
+fn guard_rejects_a_grant_that_makes_a_policy_effective() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "REVOKE DELETE ON app.docs FROM authenticated;
+             CREATE POLICY done ON app.docs FOR DELETE TO authenticated USING (status = 'done');",
+        )
+        .unwrap();
+    guarded(&mut client);
+    let error = attempt(&mut client, "GRANT DELETE ON app.docs TO authenticated").unwrap_err();
+    assert!(error.message.contains("policy_writes_others_rows"), "{}", error.message);
+}
+
+#[test]
+fn guard_follows_helper_functions_of_policies() {
+    let (_cluster, mut client) = application();
+    guarded(&mut client);
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             CREATE FUNCTION app.is_mine(uuid) RETURNS boolean LANGUAGE sql STABLE
+                 AS 'SELECT $1 = auth.uid()';
+             CREATE FUNCTION app.is_not_mine(uuid) RETURNS boolean LANGUAGE sql STABLE
+                 AS 'SELECT $1 <> auth.uid()';
+             RESET dragonfly_guard.mode;
+             CREATE POLICY mine ON app.docs FOR SELECT TO authenticated
+                 USING (app.is_mine(owner));",
+        )
+        .unwrap();
+    let error = attempt(
+        &mut client,
+        "CREATE POLICY others ON app.docs FOR SELECT TO authenticated
+            USING (app.is_not_mine(owner))",
+    )
+    .unwrap_err();
+    assert!(error.message.contains("policy_identity_inverted"), "{}", error.message);
 }

@@ -2,6 +2,7 @@
 //! by no other, each correct form by none, and the guard acts as the page says.
 
 use dragonfly_core::contract::GuardAction;
+use dragonfly_core::rule::Area;
 use dragonfly_core::rules::RULES;
 use dragonfly_tests::Cluster;
 use postgres::Client;
@@ -58,7 +59,10 @@ fn guard_acts_on_the_example_of_each_rule_as_documented() {
     for rule in RULES {
         let is_regression = !findings_after(&mut client, rule.example.violating).is_subset(&before);
         let outcomes = tried(&mut client, rule.example.violating);
-        if rule.guard == GuardAction::Block && is_regression {
+        // The rules of area policies reject for tables with keys alone, which the shipped contract
+        // does not declare: tests/tests/policy_rules.rs.
+        let can_reject = rule.area != Area::Policies;
+        if rule.guard == GuardAction::Block && is_regression && can_reject {
             let rejected =
                 ("rejected".to_owned(), rule.id.to_owned(), Some(rule.sqlstate.code().to_owned()));
             assert_eq!(outcomes, [rejected], "{}", rule.id);

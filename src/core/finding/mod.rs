@@ -28,11 +28,19 @@ pub struct Measure {
     pub is_missing: bool,
     /// The strongest action of the guard, whatever the contract says.
     pub at_most: GuardAction,
+    /// Whether a later statement of the transaction may still restrict what is in excess.
+    pub is_due_at_commit: bool,
 }
 
 impl Default for Measure {
     fn default() -> Self {
-        Self { kind: None, extent: vec![], is_missing: false, at_most: GuardAction::Block }
+        Self {
+            kind: None,
+            extent: vec![],
+            is_missing: false,
+            at_most: GuardAction::Block,
+            is_due_at_commit: false,
+        }
     }
 }
 
@@ -47,6 +55,13 @@ impl Measure {
     #[must_use]
     pub fn missing(kind: impl Into<String>, extent: Vec<&'static str>) -> Self {
         Self { is_missing: true, ..Self::excess(kind, extent) }
+    }
+
+    /// Says that a later statement of the transaction may still restrict what is in excess.
+    #[must_use]
+    pub fn due_at_commit(mut self) -> Self {
+        self.is_due_at_commit = true;
+        self
     }
 
     /// Sets the strongest action of the guard.

@@ -277,6 +277,7 @@ impl<'a> Change<'a> {
         let same_name =
             self.existed.get(&draft.object.id).is_some_and(|name| *name == draft.object.identity);
         !draft.measure.is_missing
+            && !draft.measure.is_due_at_commit
             && !self.renames_roles
             && (draft.object.id == ObjectId::Named || same_name)
             && self.is_same_column(draft)

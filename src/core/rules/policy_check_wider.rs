@@ -15,7 +15,7 @@ pub static RULE: Rule = Rule {
     title: "A policy ties rows to the caller by other columns than others do",
     area: Area::Policies,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

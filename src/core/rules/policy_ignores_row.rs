@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A policy asks the session and not the row",
     area: Area::Policies,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

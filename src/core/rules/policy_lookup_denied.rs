@@ -14,7 +14,7 @@ pub static RULE: Rule = Rule {
     title: "A policy reads what the client may not read",
     area: Area::Policies,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

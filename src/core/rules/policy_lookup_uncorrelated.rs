@@ -14,7 +14,7 @@ pub static RULE: Rule = Rule {
     title: "A policy looks the caller up without asking for the row",
     area: Area::Policies,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A column name in a policy's subquery means another table than it seems",
     area: Area::Policies,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Block,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A policy opens rows to sessions without a user",
     area: Area::Policies,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Block,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

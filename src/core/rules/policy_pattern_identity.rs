@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A policy matches the caller by a pattern",
     area: Area::Policies,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

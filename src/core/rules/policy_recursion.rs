@@ -12,7 +12,7 @@ pub static RULE: Rule = Rule {
     title: "A policy leads to itself",
     area: Area::Policies,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Block,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A policy trusts what users can change about themselves",
     area: Area::Policies,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Block,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A policy lets a client change or delete rows of others",
     area: Area::Policies,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Block,
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

@@ -295,7 +295,10 @@ fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> 
     let predicate = fault.sentence.predicate(&format!("{name} on table {table}"), &listed(&names));
     let is_strict = with.iter().any(|of| of.is_strict());
     let severity = if is_strict { rule.severity } else { rule.severity.min(Severity::Warning) };
-    let action = if is_strict { GuardAction::Block } else { GuardAction::Audit };
+    // The guard compares the tables of which the contract says by which columns a row is its
+    // caller's.
+    let has_keys = first.table.is_some_and(|table| !table.keys.is_empty());
+    let action = if has_keys { GuardAction::Block } else { GuardAction::Audit };
     let mut evidence = json!({"commands": commands});
     if !fault.witness.is_empty() {
         evidence["witness"] = json!(fault.witness);
@@ -308,7 +311,7 @@ fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> 
         .key(format!("{} {}", commands.join(", "), fault.kind))
         .evidence(evidence)
         .fix(Fix::Proposal(proposal))
-        .measure(Measure::excess(fault.kind, commands).limited_to(action))
+        .measure(Measure::excess(fault.kind, commands).limited_to(action).due_at_commit())
 }
 
 /// Whether no rule of its own reports what opens rows: rules about commands do.
