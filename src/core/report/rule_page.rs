@@ -1,7 +1,7 @@
 //! The documentation page of a rule, as Markdown, generated from its metadata.
 
-use crate::contract::shipped_rules;
-use crate::rule::{Example, Rule};
+use crate::contract::{GuardAction, shipped_rules};
+use crate::rule::{Area, Example, Rule};
 use crate::rules::RULES;
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub fn rule_page(rule: &Rule) -> String {
          | {area} | {severity} | {guard} | {code} `{condition}` | {section} |\n\n\
          Severity, guard action and section are those of the shipped contract; a contract can \
          set others. \
-         [Concepts](../concepts.md) explains the terms.\n\n\
+         [Concepts](../concepts.md) explains the terms.{keys}\n\n\
          ## What it checks\n\n{checks}\n\n\
          ## Why it matters\n\n{why}\n\n\
          ## Example\n\nThis is a violation:\n\n```sql\n{violating}\n```\n\n\
@@ -28,6 +28,7 @@ pub fn rule_page(rule: &Rule) -> String {
          ## When to exempt\n\n{exempt}\n",
         id = rule.id,
         title = rule.title,
+        keys = keys(rule),
         area = rule.area.as_str(),
         severity = rule.severity.as_str(),
         guard = rule.guard.as_str(),
@@ -55,6 +56,17 @@ pub fn rule_page(rule: &Rule) -> String {
     }
     page
 }
+
+/// Returns the sentences about the rules for which the keys of a table matter.
+fn keys(rule: &Rule) -> &'static str {
+    let is_about_keys = rule.area == Area::Policies && rule.guard > GuardAction::Audit;
+    if is_about_keys { KEYS } else { "" }
+}
+
+/// When the guard acts on what a policy lets clients reach.
+const KEYS: &str = " They are for tables of which the contract says by which columns a row is its \
+                    caller's (`keys`). For others, the guard does nothing, and a finding about a \
+                    declared policy is a warning at most.";
 
 /// Returns the list of all rules, `docs/rules/index.md`.
 #[must_use]
