@@ -42,7 +42,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             && is_named
             && !exposure.fails()
             && exposure.hidden.is_empty()
-            && cx.closing_policy(of.relation, of.role, of.command).is_none();
+            && cx.closing_policy(of.relation, of.role, of.command).is_none()
+            // Whatever the session is: a policy that the contract declares is then missing.
+            && !(of.is_declared() && of.policy.is_for_no_rows(of.command));
         let fault =
             || Fault::plain("", Sentence::Lets("no row: its condition is never true".into()));
         is_found.then(fault).into_iter().collect()

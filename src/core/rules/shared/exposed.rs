@@ -94,12 +94,18 @@ impl<'a> Exposed<'a> {
         openings.filter(|open| !self.is_meant(open)).collect()
     }
 
+    /// Whether the contract declares a policy for the client and the command.
+    pub fn is_declared(&self) -> bool {
+        let declared = self.table.map(|table| table.policy_commands(&self.role.name));
+        declared.is_some_and(|commands| commands.contains(&self.command))
+    }
+
     /// Whether `rls_policy_always_true` reports a condition that is always true.
     fn is_stated(&self) -> bool {
-        let role = self.role.name.as_str();
-        match self.table.filter(|of| of.policy_commands(role).contains(&self.command)) {
-            Some(declared) => declared.all_rows.is_some(),
-            None => self.policy.always_true,
+        if self.is_declared() {
+            self.table.is_some_and(|table| table.all_rows.is_some())
+        } else {
+            self.policy.always_true
         }
     }
 
@@ -142,10 +148,7 @@ impl<'a> Exposed<'a> {
     /// Whether the contract says by which columns a row is its caller's, or does not declare the
     /// policy: then the rules apply with full severity.
     fn is_strict(&self) -> bool {
-        self.table.is_none_or(|table| {
-            !table.keys.is_empty()
-                || !table.policy_commands(&self.role.name).contains(&self.command)
-        })
+        self.table.is_some_and(|table| !table.keys.is_empty()) || !self.is_declared()
     }
 }
 
