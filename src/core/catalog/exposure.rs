@@ -43,6 +43,8 @@ pub struct Exposure {
     pub caller: Option<Caller>,
     /// The columns that tie a row to the caller: those of each way in which it is tied.
     pub ties: BTreeSet<BTreeSet<String>>,
+    /// The columns of which each is a unique key of the table.
+    pub unique: BTreeSet<String>,
     /// Whether callers with a right reach rows that are not tied to them.
     pub has_privileged: bool,
     /// The ways in which other rows are reached, one of each kind.

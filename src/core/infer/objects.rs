@@ -14,7 +14,7 @@ use crate::contract::{
 };
 use crate::doctor::Target;
 use crate::rules::Context;
-use crate::rules::shared::reached::{is_for_all_rows, opened_by, tied_by};
+use crate::rules::shared::reached::{is_for_all_rows, opened_by, tied_by, ties_of_writes};
 use crate::search_path::Verdict;
 use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
@@ -263,11 +263,20 @@ impl Objects<'_, '_> {
         (!(relation.is_partition && is_empty)).then_some(table)
     }
 
-    /// Returns the columns by which every way ties rows that clients read to the caller.
+    /// Returns the columns by which every way ties rows that clients read to the caller, and those
+    /// by which a client changes or deletes rows.
     fn keys(&self, relation: &Relation) -> Vec<String> {
-        let clients = self.roles.clients();
-        let read = clients.filter_map(|client| tied_by(self.cx, relation, client));
-        let keys = read.reduce(|all, columns| &all & &columns).unwrap_or_default();
+        let clients = || self.roles.clients();
+        let read = clients().filter_map(|client| tied_by(self.cx, relation, client));
+        let mut keys = read.reduce(|all, columns| &all & &columns).unwrap_or_default();
+        if !keys.is_empty() {
+            let written = clients().flat_map(|client| ties_of_writes(self.cx, relation, client));
+            for columns in written {
+                if keys.is_disjoint(columns) {
+                    keys.extend(columns.iter().cloned());
+                }
+            }
+        }
         keys.into_iter().collect()
     }
 

@@ -31,6 +31,7 @@ pub fn exposure(question: &Question<'_>) -> Exposure {
         captured: found.captured.clone(),
         not_executable: found.not_executable.clone(),
         unknown: asked.unknown.clone(),
+        unique: unique(question),
         ..Exposure::default()
     };
     answer(question, &asked, common.clone()).unwrap_or_else(|TooLarge| {
@@ -92,10 +93,35 @@ fn add_ways(
             opening,
             columns: column_names(&of.columns),
             lookups: (!of.misses_row).then(|| relations.collect()),
-            witness: of.shortest.iter().filter_map(|literal| names.literal(*literal)).collect(),
+            witness: witness(&names, &of.shortest),
         });
     }
     Ok(())
+}
+
+/// Returns what holds in a way, without what follows from the rest.
+fn witness(names: &Names<'_>, literals: &[Literal]) -> Vec<[String; 3]> {
+    let mut all: Vec<[String; 3]> = Vec::new();
+    for part in literals.iter().filter_map(|literal| names.literal(*literal)) {
+        if !all.contains(&part) {
+            all.push(part);
+        }
+    }
+    let says_more = |[left, operator, _]: &[String; 3], of: &str| {
+        left == of && (operator == "=" || operator == "IS")
+    };
+    let follows = |[left, operator, right]: &[String; 3]| {
+        operator == "<>" && right == "''" && all.iter().any(|part| says_more(part, left))
+    };
+    all.iter().filter(|part| !follows(part)).cloned().collect()
+}
+
+/// Returns the columns of which each is a unique key of the table of a question.
+fn unique(question: &Question<'_>) -> BTreeSet<String> {
+    let Question { catalog, relation, .. } = *question;
+    let keys = catalog.unique_keys(relation);
+    let single = keys.iter().filter(|key| key.len() == 1).flatten();
+    single.filter_map(|number| catalog.column_name(relation, *number)).collect()
 }
 
 /// The ways that are one kind of opening.

@@ -5,7 +5,7 @@ use super::identity::{Identity, Kind};
 use super::literals::Literal;
 use super::parts::{Inspector, Parts};
 use super::reader::Found;
-use super::term::{Row, Term, TermId};
+use super::term::{Constant, Row, Term, TermId};
 use super::ties::Ties;
 use crate::catalog::{Oid, Opening};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -89,7 +89,9 @@ impl<'a> Way<'a> {
                 Literal::Member(by, .., Some(true)) => by.shape != Shape::Contained,
                 _ => false,
             };
-            is_asked && parts.iter().any(|parts| is_trusted(parts) || is_of_caller(parts))
+            is_asked
+                && !self.is_about_no_value(literal)
+                && parts.iter().any(|parts| is_trusted(parts) || is_of_caller(parts))
         })
     }
 
@@ -117,6 +119,13 @@ impl<'a> Way<'a> {
         let has_whole_key = keys.iter().any(|key| key.is_subset(&asked));
         let about = keys.iter().filter(|key| !key.is_disjoint(&asked));
         !has_whole_key && about.flatten().any(is_missing)
+    }
+
+    /// Whether a literal says that something is the empty text: a parameter that was set for an
+    /// earlier transaction of the session.
+    fn is_about_no_value(&self, literal: Literal) -> bool {
+        let is_empty = |term| matches!(self.inspector.terms.get(term), Term::Constant(Constant::Text(of)) if of.is_empty());
+        matches!(literal, Literal::Compare(Comparison::Equal, a, b) if is_empty(a) || is_empty(b))
     }
 
     fn is_trusted(&self, of: &Identity) -> bool {
@@ -345,7 +354,9 @@ impl<'a> Way<'a> {
             _ => false,
         };
         let is_without_identity = |(literal, parts): &(Literal, Vec<Parts>)| {
-            matches!(literal, Literal::Null(_)) && parts[0].identity().is_some()
+            let is_missing =
+                matches!(literal, Literal::Null(_)) || self.is_about_no_value(*literal);
+            is_missing && parts.iter().any(|parts| parts.identity().is_some())
         };
         if self.parts.iter().any(is_about_row) {
             Opening::RowOpen

@@ -71,11 +71,13 @@ impl<'a> Writers<'a> {
         };
         // A row with a key that another row refers to exists already: no other one has it.
         let is_keyed = joined.others.iter().any(is_key);
+        // What belongs to the caller's own row is the caller's, whatever that row contains.
+        let is_parent = joined.others.iter().any(|of| *of.0 == Row::CHECKED && is_key(of));
         let mut wanted = BTreeSet::new();
         if !is_keyed {
             wanted.extend(joined.others.values().flat_map(|(own, _)| own));
         }
-        if is_of_caller {
+        if is_of_caller && !is_parent {
             wanted.extend(&joined.constants);
         }
         let commands =
@@ -129,9 +131,17 @@ impl<'a> Writers<'a> {
                 if ties.columns.is_empty() && way.is_privileged(&ties) {
                     return ControlFlow::Continue(());
                 }
-                let constant = way.joined(Row::CHECKED).constants;
+                let mut held = way.joined(Row::CHECKED).constants;
+                // Who can write it has such a row already, for what it is tied to.
+                if !ties.columns.is_disjoint(wanted) {
+                    let own = way
+                        .lookups()
+                        .into_iter()
+                        .filter(|(row, relation)| *relation == table && ties.lookups.contains(row));
+                    held.extend(own.flat_map(|(row, _)| way.joined(row).constants));
+                }
                 free = columns.iter().copied().collect();
-                free.retain(|c| !ties.columns.contains(c) && !constant.contains(c));
+                free.retain(|c| !ties.columns.contains(c) && !held.contains(c));
                 if free.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             if !free.is_empty() {

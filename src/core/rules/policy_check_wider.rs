@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use super::shared::reached::tied_by;
-use crate::catalog::Rows;
+use crate::catalog::{Command, Rows};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
@@ -50,23 +50,28 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let faults = |of: &Exposed<'_>| -> Vec<Fault> {
         let declared = of.table.map(|table| &table.keys).filter(|keys| !keys.is_empty());
-        let keys: BTreeSet<String> = match declared {
-            Some(keys) => keys.iter().cloned().collect(),
-            None if of.rows == Rows::New => tied_by(cx, of.relation, of.role).unwrap_or_default(),
-            None => BTreeSet::new(),
+        let (keys, how): (BTreeSet<String>, _) = match declared {
+            Some(keys) => (keys.iter().cloned().collect(), "a row is its caller's by"),
+            None if of.rows == Rows::New => {
+                let read = tied_by(cx, of.relation, of.role);
+                (read.unwrap_or_default(), "rows are read by")
+            }
+            None => return Vec::new(),
         };
-        if keys.is_empty() || of.is_for_all() {
+        // A new row has another key than all rows of others.
+        let is_new = of.command == Command::Insert && !keys.is_disjoint(&of.exposure.unique);
+        if keys.is_empty() || is_new || of.is_for_all() {
             return Vec::new();
         }
         let others = of.exposure.ties.iter().filter(|columns| columns.is_disjoint(&keys));
-        others.map(|columns| fault(columns, &keys)).collect()
+        others.map(|columns| fault(columns, how, &keys)).collect()
     };
     exposed::report(cx, &RULE, faults, out);
 }
 
-fn fault(columns: &BTreeSet<String>, keys: &BTreeSet<String>) -> Fault {
+fn fault(columns: &BTreeSet<String>, how: &str, keys: &BTreeSet<String>) -> Fault {
     let (by, keys) = (exposed::names(columns), exposed::names(keys));
-    let what = format!("rows that are the caller's by {by}; a row is a caller's by {keys}");
+    let what = format!("rows that are the caller's by {by}; {how} {keys}");
     Fault::plain(by, Sentence::Lets(what))
 }
 
@@ -87,7 +92,7 @@ mod tests {
         assert_eq!(
             world.details(&RULE),
             ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
-             rows that are the caller's by assignee; a row is a caller's by owner."]
+             rows that are the caller's by assignee; a row is its caller's by owner."]
         );
     }
 }

@@ -183,10 +183,13 @@ fn comparison([left, operator, right]: &[String; 3]) -> String {
 
 /// Returns an operand of a witness as a sentence names it: a column of the policy's table without
 /// the row.
-fn operand(text: &str) -> &str {
+fn operand(text: &str) -> String {
     match text {
-        "user" => "the user",
-        _ => text.strip_prefix("R.").unwrap_or(text),
+        "user" => "the user".to_owned(),
+        _ => {
+            let text = text.strip_prefix("R.").unwrap_or(text);
+            text.replace("(R.", "(").replace(", R.", ", ")
+        }
     }
 }
 

@@ -56,6 +56,20 @@ pub(crate) fn tied_by(
     ties.cloned().reduce(|all, columns| &all & &columns)
 }
 
+/// Returns the columns by which ways tie existing rows that a role changes or deletes to the caller.
+pub(crate) fn ties_of_writes<'a>(
+    cx: &Context<'a>,
+    relation: &Relation,
+    role: &Role,
+) -> impl Iterator<Item = &'a BTreeSet<String>> {
+    let policies = cx.snapshot.policies_of(relation.oid).iter().filter(|of| of.permissive);
+    let written = policies.flat_map(move |policy| {
+        let commands = [Command::Update, Command::Delete].into_iter();
+        commands.filter_map(move |command| of_role(cx, policy, role, command, Rows::Existing))
+    });
+    written.flat_map(|exposure| &exposure.ties)
+}
+
 /// Returns the columns by whose values policies open rows of a table to a role that reads it.
 pub(crate) fn opened_by(cx: &Context<'_>, relation: &Relation, role: &Role) -> BTreeSet<String> {
     let open = read(cx, relation, role).flat_map(Exposure::openings);
