@@ -7,6 +7,7 @@ mod acl;
 mod body;
 mod build;
 mod caller_typed;
+mod definer;
 mod dependencies;
 mod exposure;
 pub mod extension;
@@ -17,6 +18,7 @@ mod server_object;
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
 pub use caller_typed::{CallerTyped, TypeChoice};
+pub use definer::{BodyAccess, BodyWay, DefinerBody, ExecutedText, SetParameter};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, TypeOwner, Use};
 pub use exposure::{Caller, Exposure, Forgeable, Open, Opening, PolicyExposure, Rows};
 pub use object::{Object, ObjectId};
@@ -693,6 +695,9 @@ pub struct Snapshot {
     /// What policies let clients reach, in the order of the policies' OIDs; only in a snapshot of
     /// the whole catalog as it is now.
     pub exposures: Rc<Vec<PolicyExposure>>,
+    /// What the bodies of the SECURITY DEFINER routines let their callers do that clients may
+    /// execute; only in a snapshot of the whole catalog as it is now.
+    pub definer_bodies: Rc<Vec<DefinerBody>>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
     /// The objects of the server with privileges beyond those that they were created with, or with

@@ -9,7 +9,7 @@ use super::parts::Inspector;
 use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
 use super::sessions::sessions;
-use super::term::Terms;
+use super::term::{Row, Terms};
 use crate::catalog::{Caller, Oid};
 use crate::stored::Expression;
 use std::collections::{BTreeSet, HashMap};
@@ -74,7 +74,7 @@ impl<'a> Asked<'a> {
     /// Returns what finds the parts of terms.
     pub fn inspector(&self) -> Inspector<'_> {
         let Question { catalog, identities, .. } = self.question;
-        Inspector { terms: &self.terms, catalog, identities }
+        Inspector { terms: &self.terms, catalog, identities, checked: Row::CHECKED }
     }
 
     /// Calls `each` with every way in which a row passes in a session of the role.
@@ -86,7 +86,7 @@ impl<'a> Asked<'a> {
         each: &mut dyn FnMut(&[Literal], &Way<'_>) -> ControlFlow<()>,
     ) -> Result<(), TooLarge> {
         let inspector = self.inspector();
-        let subqueries = self.subqueries(inspector);
+        let subqueries = subqueries(inspector, &self.conditions);
         let goals = self.all_true();
         for session in &self.sessions {
             let mut of_way = |literals: &[Literal]| {
@@ -97,31 +97,6 @@ impl<'a> Asked<'a> {
             ways(&self.terms, session, nulls, Budget::default(), &goals, &mut of_way)?;
         }
         Ok(())
-    }
-
-    /// Returns what the subqueries of the conditions are about, by number.
-    fn subqueries(&self, inspector: Inspector<'_>) -> HashMap<u32, Subquery> {
-        let mut found = HashMap::new();
-        let mut note = |exists: &Exists| {
-            let mut about = Subquery::default();
-            for (condition, _) in &exists.queries {
-                condition.visit(&mut |part| {
-                    for parts in part.terms().into_iter().map(|term| inspector.parts(term)) {
-                        about.has_identity |= !parts.identities.is_empty();
-                        about.is_of_checked |= parts.is_of_checked();
-                    }
-                });
-            }
-            found.insert(exists.number, about);
-        };
-        for condition in &self.conditions {
-            condition.visit(&mut |part| {
-                if let Formula::Exists(exists) = part {
-                    note(exists);
-                }
-            });
-        }
-        found
     }
 
     /// Whether a row can pass in a session.
@@ -144,6 +119,34 @@ impl<'a> Asked<'a> {
         }
         Ok(false)
     }
+}
+
+/// Returns what the subqueries of conditions are about, by number.
+pub fn subqueries(
+    inspector: Inspector<'_>,
+    conditions: &[Rc<Formula>],
+) -> HashMap<u32, Subquery> {
+    let mut found = HashMap::new();
+    let mut note = |exists: &Exists| {
+        let mut about = Subquery::default();
+        for (condition, _) in &exists.queries {
+            condition.visit(&mut |part| {
+                for parts in part.terms().into_iter().map(|term| inspector.parts(term)) {
+                    about.has_identity |= parts.asks_session();
+                    about.is_of_checked |= parts.is_of_checked();
+                }
+            });
+        }
+        found.insert(exists.number, about);
+    };
+    for condition in conditions {
+        condition.visit(&mut |part| {
+            if let Formula::Exists(exists) = part {
+                note(exists);
+            }
+        });
+    }
+    found
 }
 
 /// Returns the CHECK constraints of a table that are about no other columns than those that have

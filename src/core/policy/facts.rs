@@ -26,6 +26,14 @@ pub trait Catalog {
     fn writes(&self, _role: Oid, _relation: Oid, _command: Command) -> Option<Rc<Writable>> {
         None
     }
+    /// Whether row security is enabled on a table.
+    fn has_row_security(&self, _relation: Oid) -> bool {
+        false
+    }
+    /// Returns the defaults of the columns of a table.
+    fn defaults(&self, _relation: Oid) -> Rc<Vec<(i16, Expression)>> {
+        Rc::default()
+    }
     /// Returns the foreign keys of a table.
     fn references(&self, _relation: Oid) -> Rc<Vec<Reference>> {
         Rc::default()

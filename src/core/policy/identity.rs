@@ -24,6 +24,8 @@ pub enum Kind {
     Settable,
     /// What the token says about itself, or about many users alike.
     Token,
+    /// An argument of the routine whose body is read: the caller chooses it.
+    Argument,
 }
 
 /// How a value of a session is written.
@@ -223,6 +225,12 @@ impl Identity {
             Form::Text if of_user && to_uuid => Some(Self { form: Form::Value, ..self.clone() }),
             _ => None,
         }
+    }
+
+    /// Returns the value that an argument of a routine has.
+    #[must_use]
+    pub fn argument(name: &str) -> Self {
+        Self { kind: Kind::Argument, name: format!("argument {name}"), form: Form::Value }
     }
 
     /// Returns the value that a database role is, where each stands for one user or tenant.

@@ -6,6 +6,7 @@
 
 mod answer;
 mod asked;
+mod body;
 mod constants;
 mod exposure;
 pub mod facts;
@@ -26,6 +27,7 @@ mod writable;
 
 pub use answer::Answer;
 pub use asked::Question;
+pub use body::{CalledBody, body_accesses};
 pub use constants::types;
 pub use exposure::exposure;
 pub use formula::Comparison;

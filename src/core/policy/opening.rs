@@ -222,7 +222,7 @@ impl<'a> Way<'a> {
             matches!(literal, Literal::Compare(Comparison::Equal, ..))
                 && parts
                     .iter()
-                    .any(|parts| (parts.is_lossy || parts.is_part) && !parts.identities.is_empty())
+                    .any(|parts| (parts.is_lossy || parts.is_part) && parts.asks_session())
         });
         // Of the claims as a whole, it is not known what is asked for.
         let asks_claims = self.parts.iter().any(|(literal, parts)| {

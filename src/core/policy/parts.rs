@@ -2,7 +2,7 @@
 
 use super::constants::types;
 use super::facts::Catalog;
-use super::identity::{Identities, Identity};
+use super::identity::{Identities, Identity, Kind};
 use super::term::{Operation, Row, Term, TermId, Terms};
 use crate::catalog::Oid;
 use std::collections::BTreeSet;
@@ -77,6 +77,8 @@ pub struct Inspector<'a> {
     pub terms: &'a Terms,
     pub catalog: &'a dyn Catalog,
     pub identities: &'a Identities,
+    /// The row that is asked about, which [`Parts`] have as [`Row::CHECKED`].
+    pub checked: Row,
 }
 
 impl Inspector<'_> {
@@ -103,7 +105,8 @@ impl Inspector<'_> {
         match self.terms.get(term) {
             Term::Constant(_) | Term::Null => parts.has_constant = true,
             Term::Column { row, number, .. } => {
-                parts.columns.insert((*row, *number));
+                let row = if *row == self.checked { Row::CHECKED } else { *row };
+                parts.columns.insert((row, *number));
             }
             Term::Identity(identity) => {
                 parts.identities.insert(identity.clone());
@@ -178,6 +181,11 @@ impl Parts {
         let only = identities.next().filter(|_| identities.next().is_none())?;
         let is_alone = self.columns.is_empty() && self.opaque.is_empty() && !self.has_constant;
         (is_alone && !self.is_lossy && !self.is_part).then_some(only)
+    }
+
+    /// Whether there is a value of the session in the term, and not only arguments.
+    pub fn asks_session(&self) -> bool {
+        self.identities.iter().any(|identity| identity.kind != Kind::Argument)
     }
 
     /// Returns the row that the term is a column of, or stands for a column of; `None` where there

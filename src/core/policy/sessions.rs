@@ -36,7 +36,7 @@ pub fn sessions(
         }
         session
     };
-    let is_sent = |kind| matches!(kind, Kind::Request | Kind::Settable);
+    let is_sent = |kind| matches!(kind, Kind::Request | Kind::Settable | Kind::Argument);
     match caller {
         Some(Caller::With) => {
             let is_known = |kind| matches!(kind, Kind::User | Kind::Claims | Kind::Role);

@@ -71,7 +71,8 @@ impl<'a> Names<'a> {
             Term::Constant(constant) => literal(constant),
             Term::Null => "NULL".to_owned(),
             Term::Column { row, number, .. } => {
-                let (name, relation) = self.rows.get(row).cloned().unwrap_or_default();
+                let row = if *row == self.inspector.checked { Row::CHECKED } else { *row };
+                let (name, relation) = self.rows.get(&row).cloned().unwrap_or_default();
                 let catalog = self.inspector.catalog;
                 let column = relation.and_then(|relation| catalog.column_name(relation, *number));
                 format!("{name}.{}", column.unwrap_or_else(|| number.to_string()))

@@ -176,6 +176,24 @@ pub(super) fn tokens(text: &str, is_literal: bool) -> Vec<Token> {
     Lexer { rest: text, is_literal, has_names: true }.tokens()
 }
 
+/// Returns the statements of a text in SQL or PL/pgSQL, without comments before them.
+pub(super) fn statements(text: &str) -> Vec<&str> {
+    let mut lexer = Lexer { rest: text, is_literal: false, has_names: true };
+    let (mut found, mut start) = (Vec::new(), None);
+    while let Some(first) = lexer.rest.chars().next() {
+        let at = text.len() - lexer.rest.len();
+        match lexer.next(first) {
+            Some(Token::Punctuation(';')) => found.extend(start.take().map(|from| &text[from..at])),
+            Some(_) => {
+                start.get_or_insert(at);
+            }
+            None => {}
+        }
+    }
+    found.extend(start.map(|from| &text[from..]));
+    found
+}
+
 /// A token with its neighbours.
 #[derive(Clone, Copy)]
 struct Around<'t> {

@@ -3,14 +3,17 @@
 
 pub mod argument_use;
 pub mod body;
+pub mod chosen_text;
 pub mod constant_body;
 pub mod cursor_use;
 pub mod identifiers;
 mod keywords;
+mod plain;
 mod returned;
 pub mod secrets;
 pub mod similar;
 
+pub use plain::plain_statements;
 pub use returned::returned_expression;
 
 use identifiers::{quoted_end, unquote};

@@ -85,7 +85,9 @@ impl Reader<'_> {
                 None => Meaning::Value(Value::Null),
                 Some(bytes) => self.constant(constant(of.data_type, bytes)),
             },
-            Expression::Parameter { parameter, .. } => self.parameter(*parameter),
+            Expression::Parameter { parameter, data_type } => {
+                self.parameter(*parameter, *data_type == types::BOOL)
+            }
             Expression::Call { .. } => self.call(expression),
             Expression::Operator { operator, collation, arguments, .. } => {
                 self.operator(expression, *operator, *collation, arguments)
@@ -197,13 +199,16 @@ impl Reader<'_> {
         Meaning::Value(Value::Term(self.terms.constant(of)))
     }
 
-    fn parameter(&mut self, parameter: Parameter) -> Meaning {
+    fn parameter(&mut self, parameter: Parameter, is_boolean: bool) -> Meaning {
         let (known, number) = match parameter {
+            Parameter::Argument(number) if self.arguments.is_empty() => {
+                return self.own_argument(number, is_boolean);
+            }
             Parameter::Argument(number) => (self.arguments.last(), number),
             Parameter::OfSubquery(number) => (self.compared.last(), number),
         };
         let of = known.and_then(|known| known.get(number.checked_sub(1)?)).cloned();
-        of.unwrap_or_else(|| self.unknown("a parameter", false))
+        of.unwrap_or_else(|| self.unknown("a parameter", is_boolean))
     }
 
     /// Returns what a column of a range table entry is.

@@ -53,7 +53,10 @@ impl Reader<'_> {
         self.asked_session += 1;
         let Some(user) = self.reading_user() else { return Formula::TRUE };
         match self.catalog.reads(user, relation) {
-            Reads::All => Formula::TRUE,
+            Reads::All => {
+                self.note_access(row, relation);
+                Formula::TRUE
+            }
             Reads::Denied => {
                 self.found.denied.insert(relation);
                 Formula::FALSE

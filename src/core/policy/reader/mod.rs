@@ -3,11 +3,14 @@
 //! Nothing is executed and nothing fails: what is not known becomes a term of which nothing is
 //! known, and [`Reader::unknown`] has its name.
 
+mod body;
 mod call;
 mod expression;
 mod lookup;
 mod query;
 mod session;
+
+pub use body::Access;
 
 use super::facts::Catalog;
 use super::formula::Formula;
@@ -50,6 +53,14 @@ pub struct Reader<'a> {
     scopes: Vec<Scope>,
     /// The arguments of the functions whose bodies are read, the innermost last.
     arguments: Vec<Vec<Meaning>>,
+    /// The names of the arguments of the routine whose body is read as a whole.
+    own_arguments: &'a [String],
+    /// The rows that the body of a routine reaches, where it is read as a whole.
+    accesses: Vec<Access>,
+    /// Whether such rows are noted: the ones of a condition are not returned.
+    notes_accesses: bool,
+    /// Whether a subquery is only asked whether it has rows.
+    only_asks: bool,
     /// The columns of the subqueries that a value is compared with.
     compared: Vec<Vec<Meaning>>,
     /// The operands of the surrounding CASE expressions.
@@ -141,6 +152,10 @@ impl<'a> Reader<'a> {
             functions: 0,
             scopes: vec![Scope { entries: vec![checked], with: Rc::default() }],
             arguments: Vec::new(),
+            own_arguments: &[],
+            accesses: Vec::new(),
+            notes_accesses: false,
+            only_asks: false,
             compared: Vec::new(),
             operands: Vec::new(),
             counts: HashMap::new(),

@@ -39,8 +39,8 @@ impl Selected {
 
 /// What is known of a part of FROM: the condition of its rows, the rows of tables in it, and
 /// whether it reads any.
-struct Joined {
-    condition: Formula,
+pub(super) struct Joined {
+    pub condition: Formula,
     rows: Vec<Row>,
     reads: bool,
 }
@@ -55,12 +55,12 @@ impl Reader<'_> {
     ) -> Meaning {
         match link {
             Link::Exists => {
-                let selected = self.select(query);
+                let selected = self.asked_only(|reader| reader.select(query));
                 Meaning::Condition(Rc::new(self.exists(&selected, |_, _| Formula::TRUE)))
             }
             Link::Any | Link::All => {
                 let Some(test) = test else { return self.unknown("a subquery", true) };
-                let selected = self.select(query);
+                let selected = self.asked_only(|reader| reader.select(query));
                 Meaning::Condition(Rc::new(self.each(link, test, &selected)))
             }
             Link::Scalar => {
@@ -194,7 +194,7 @@ impl Reader<'_> {
 
     fn plain(&mut self, query: &Query) -> Selected {
         let mut joined = Joined { condition: Formula::TRUE, rows: Vec::new(), reads: false };
-        let mut conditions = Vec::new();
+        let (mut conditions, before) = (Vec::new(), self.accesses.len());
         for item in &query.from {
             let next = self.from(query, item, false);
             conditions.push(Rc::new(next.condition));
@@ -202,7 +202,7 @@ impl Reader<'_> {
         }
         self.group_columns(query);
         if let Some(condition) = &query.condition {
-            conditions.push(self.condition(condition));
+            conditions.push(self.unnoted(|of| of.condition(condition)));
         }
         let is_one = (query.has_aggregates || query.having.is_some()) && !query.group;
         let (mut condition, mut reads) = (all(conditions), joined.reads);
@@ -218,18 +218,24 @@ impl Reader<'_> {
             && let Some(mut selected) = self.rows_of_call(expression)
         {
             self.grouped.pop();
+            self.restrict_accesses(before, &Rc::new(condition.clone()));
             selected.restrict(&Rc::new(condition));
             selected.0.iter_mut().for_each(|rows| rows.reads = true);
             return selected;
         }
         let targets = query.targets.iter().filter(|target| !target.is_hidden);
         let columns = targets.map(|target| self.meaning(&target.expression)).collect();
+        self.restrict_accesses(before, &Rc::new(condition.clone()));
         if is_one {
             // One row, whatever there is.
             (condition, reads) = (Formula::TRUE, false);
         }
         if let Some(having) = &query.having {
-            condition = all(vec![Rc::new(condition), self.condition(having)]);
+            let having = self.unnoted(|of| of.condition(having));
+            if !is_one {
+                self.restrict_accesses(before, &having);
+            }
+            condition = all(vec![Rc::new(condition), having]);
         }
         self.grouped.pop();
         let may_be_cut = query.limit || query.offset || query.has_set_targets;
@@ -287,14 +293,14 @@ impl Reader<'_> {
 
     /// Returns what is known of a part of FROM, and notes what its columns are. With `nullable`, an
     /// outer join may leave it out.
-    fn from(&mut self, query: &Query, item: &FromItem, nullable: bool) -> Joined {
+    pub(super) fn from(&mut self, query: &Query, item: &FromItem, nullable: bool) -> Joined {
         match item {
             FromItem::Entry(number) => self.entry(query, *number, nullable),
             FromItem::List { items, condition } => {
                 let mut parts: Vec<_> =
                     items.iter().map(|item| self.from(query, item, nullable)).collect();
                 if let Some(condition) = condition {
-                    let condition = (*self.condition(condition)).clone();
+                    let condition = (*self.unnoted(|of| of.condition(condition))).clone();
                     parts.push(Joined { condition, rows: Vec::new(), reads: false });
                 }
                 together(parts)
@@ -305,7 +311,7 @@ impl Reader<'_> {
                 let left = self.from(query, left, is_left_nullable);
                 let right = self.from(query, right, is_right_nullable);
                 self.set_join(query, *entry);
-                let on = condition.as_ref().map(|condition| self.condition(condition));
+                let on = condition.as_ref().map(|on| self.unnoted(|of| of.condition(on)));
                 let on = on.unwrap_or_else(|| Rc::new(Formula::TRUE));
                 join(*kind, left, right, &on)
             }
@@ -405,7 +411,7 @@ impl Reader<'_> {
 }
 
 /// Whether a query writes, or one in its WITH does.
-fn writes(query: &Query) -> bool {
+pub(super) fn writes(query: &Query) -> bool {
     query.command != Command::Select
         || query.with.iter().any(|(_, with)| with.command != Command::Select)
 }
@@ -415,7 +421,7 @@ fn known_columns(columns: Vec<Meaning>) -> Entry {
 }
 
 /// Whether a term is what a value is, null included.
-fn equals(term: TermId, value: &Value) -> Formula {
+pub(super) fn equals(term: TermId, value: &Value) -> Formula {
     value.condition(&mut |of| match of {
         None => Formula::IsNull(term),
         Some(of) => not(Formula::Distinct(term, of)),

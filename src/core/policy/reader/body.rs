@@ -1,0 +1,200 @@
+//! The body of a routine as a whole: which rows it reaches, and under which conditions.
+
+use super::expression::all;
+use super::query::{equals, writes};
+use super::{Entry, Reader, Scope};
+use crate::catalog::{Command, Oid};
+use crate::policy::facts::Catalog;
+use crate::policy::formula::Formula;
+use crate::policy::identity::{Identities, Identity};
+use crate::policy::term::{Row, Term, Terms};
+use crate::policy::value::Meaning;
+use crate::stored::{self, Query};
+use std::rc::Rc;
+
+/// A row of a table with row security that the executing role is exempt from.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The row.
+    pub row: Row,
+    /// The table.
+    pub relation: Oid,
+    /// What is done with the row.
+    pub command: Command,
+    /// What is true of a row that is reached.
+    pub condition: Rc<Formula>,
+    /// Whether the caller is only told whether there is such a row.
+    pub is_asked_only: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// Returns a reader of the body of a routine that a client calls, and that its owner executes.
+    pub fn of_body(
+        catalog: &'a dyn Catalog,
+        terms: &'a mut Terms,
+        (client, owner): (Oid, Oid),
+        identities: &'a Identities,
+        arguments: &'a [String],
+    ) -> Self {
+        let mut reader = Self::new(catalog, terms, 0);
+        reader.found.rows.clear();
+        reader.scopes.clear();
+        reader.identities = Some(identities);
+        reader.users = vec![client, owner];
+        reader.functions = 1;
+        reader.own_arguments = arguments;
+        reader
+    }
+
+    /// Returns the rows that a statement of the body reaches.
+    pub fn statement(&mut self, query: &Query) -> Vec<Access> {
+        self.notes_accesses = true;
+        self.any_statement(query);
+        self.notes_accesses = false;
+        std::mem::take(&mut self.accesses)
+    }
+
+    fn any_statement(&mut self, query: &Query) {
+        for (_, part) in query.with.iter().filter(|(_, part)| writes(part)) {
+            self.any_statement(part);
+        }
+        match query.command {
+            stored::Command::Select => {
+                let before = self.accesses.len();
+                self.select(query);
+                let mut targets = query.targets.iter().filter(|target| !target.is_hidden);
+                if targets.all(|target| super::expression::is_boolean(&target.expression)) {
+                    self.accesses[before..].iter_mut().for_each(|of| of.is_asked_only = true);
+                }
+            }
+            stored::Command::Insert => self.written(query, Command::Insert),
+            stored::Command::Update => self.written(query, Command::Update),
+            stored::Command::Delete => self.written(query, Command::Delete),
+            stored::Command::Other => {
+                self.unknown.insert("a statement".to_owned());
+            }
+        }
+    }
+
+    /// Notes the rows that a statement writes.
+    fn written(&mut self, query: &Query, command: Command) {
+        self.scopes.push(Scope {
+            entries: vec![Entry::Unknown; query.entries.len()],
+            with: Rc::new(query.with.clone()),
+        });
+        let (before, mut conditions) = (self.accesses.len(), Vec::new());
+        self.notes_accesses = command != Command::Insert;
+        for item in &query.from {
+            let joined = self.from(query, item, false);
+            conditions.push(Rc::new(joined.condition));
+        }
+        self.notes_accesses = false;
+        if command == Command::Insert {
+            self.inserted(query, &mut conditions);
+        } else {
+            let target = query.written.checked_sub(1).and_then(|index| {
+                self.scopes.last()?.entries.get(index).cloned()
+            });
+            // Of what else the statement reads, nothing is returned; the rows of a view are those
+            // of its tables.
+            if let Some(Entry::Row { row, .. }) = target {
+                let mut index = 0;
+                self.accesses.retain(|of| {
+                    index += 1;
+                    index <= before || of.row == row
+                });
+            }
+        }
+        if let Some(condition) = &query.condition {
+            conditions.push(self.condition(condition));
+        }
+        self.scopes.pop();
+        self.notes_accesses = true;
+        let condition = Rc::new(all(conditions));
+        self.restrict_accesses(before, &condition);
+        for access in &mut self.accesses[before..] {
+            (access.command, access.is_asked_only) = (command, false);
+        }
+    }
+
+    /// Notes the row that INSERT writes: what its columns are equal to.
+    fn inserted(&mut self, query: &Query, conditions: &mut Vec<Rc<Formula>>) {
+        let written = query.written.checked_sub(1).and_then(|index| query.entries.get(index));
+        let Some(stored::Range::Relation { oid, .. }) = written.map(|entry| &entry.range) else {
+            self.unknown.insert("what is written".to_owned());
+            return;
+        };
+        let row = Row(self.terms.fresh());
+        self.notes_accesses = true;
+        let readable = self.read_rows(row, *oid, false);
+        self.notes_accesses = false;
+        if readable != Formula::TRUE {
+            return;
+        }
+        let given: Vec<i16> = query.targets.iter().map(|target| target.number).collect();
+        for target in &query.targets {
+            let value = self.meaning(&target.expression);
+            conditions.push(self.column_is(row, target.number, value));
+        }
+        for (number, default) in self.catalog.defaults(*oid).iter() {
+            if !given.contains(number) {
+                // What is not known of a default, such as the next number, is no guard.
+                let unknown = self.unknown.clone();
+                let value = self.meaning(default);
+                self.unknown = unknown;
+                conditions.push(self.column_is(row, *number, value));
+            }
+        }
+    }
+
+    fn column_is(&mut self, row: Row, number: i16, value: Meaning) -> Rc<Formula> {
+        let column = self.terms.add(Term::Column { row, number, nullable: true });
+        let value = self.as_value(value);
+        Rc::new(equals(column, &value))
+    }
+
+    /// Notes a row whose reader is exempt from row security.
+    pub(super) fn note_access(&mut self, row: Row, relation: Oid) {
+        if self.notes_accesses && self.catalog.has_row_security(relation) {
+            self.accesses.push(Access {
+                row,
+                relation,
+                command: Command::Select,
+                condition: Rc::new(Formula::TRUE),
+                is_asked_only: self.only_asks,
+            });
+        }
+    }
+
+    /// Adds a condition to those of the rows that have been noted since there were `before`.
+    pub(super) fn restrict_accesses(&mut self, before: usize, condition: &Rc<Formula>) {
+        for access in self.accesses.iter_mut().skip(before) {
+            access.condition =
+                Rc::new(all(vec![Rc::clone(&access.condition), Rc::clone(condition)]));
+        }
+    }
+
+    /// Reads a condition: the rows in it are not returned.
+    pub(super) fn unnoted<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let noted = std::mem::replace(&mut self.notes_accesses, false);
+        let found = read(self);
+        self.notes_accesses = noted;
+        found
+    }
+
+    /// Reads a subquery that is only asked whether it has rows.
+    pub(super) fn asked_only<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let asked = std::mem::replace(&mut self.only_asks, true);
+        let found = read(self);
+        self.only_asks = asked;
+        found
+    }
+
+    /// Returns the value of an argument of the routine: the caller chooses it.
+    pub(super) fn own_argument(&mut self, number: usize, is_boolean: bool) -> Meaning {
+        let name = number.checked_sub(1).and_then(|index| self.own_arguments.get(index));
+        let Some(name) = name else { return self.unknown("a parameter", is_boolean) };
+        let name = if name.is_empty() { format!("${number}") } else { name.clone() };
+        Self::of_term(self.terms.add(Term::Identity(Identity::argument(&name))), is_boolean)
+    }
+}
