@@ -245,7 +245,10 @@ pub fn language_of(state: &State, language: Oid) -> Language {
 
 /// Returns the names of the input arguments; empty for those without one, and none where no
 /// argument has one.
-fn argument_names(names: Option<pg_sys::Datum>, modes: Option<pg_sys::Datum>) -> Vec<String> {
+pub(super) fn argument_names(
+    names: Option<pg_sys::Datum>,
+    modes: Option<pg_sys::Datum>,
+) -> Vec<String> {
     let null = pg_sys::Datum::from(0);
     let mut found: *mut *mut c_char = std::ptr::null_mut();
     // SAFETY: the datums are proargnames and proargmodes of one row, or null; the function returns

@@ -52,6 +52,7 @@ pub struct Mentioned<'a> {
     writes: Known<(Oid, Oid, Command), Option<Rc<Writable>>>,
     references: Known<Oid, Rc<Vec<Reference>>>,
     unique_keys: Known<Oid, Rc<Vec<BTreeSet<i16>>>>,
+    column_defaults: Known<Oid, Rc<Vec<(i16, stored::Expression)>>>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -61,7 +62,7 @@ impl<'a> Mentioned<'a> {
     pub fn in_state(state: &'a State) -> Self {
         let (functions, views, columns, reads) = Default::default();
         let (names, column_names, checks, defaults, texts) = Default::default();
-        let (writes, references, unique_keys) = Default::default();
+        let (writes, references, unique_keys, column_defaults) = Default::default();
         Self {
             state,
             functions,
@@ -76,6 +77,7 @@ impl<'a> Mentioned<'a> {
             writes,
             references,
             unique_keys,
+            column_defaults,
         }
     }
 
@@ -283,6 +285,28 @@ impl<'a> Mentioned<'a> {
         // The value was computed when the row was written: by a function that may be another now.
         let found = found.filter(|text| !calls_code_of_an_application(text))?;
         stored::expression(&found).ok().map(Rc::new)
+    }
+
+    /// Returns the defaults of columns, with the expressions of generated ones.
+    fn read_defaults(&self, relation: Oid) -> Vec<(i16, stored::Expression)> {
+        let table = Table::open(oids::PG_ATTRDEF);
+        let column = |name| table.column(name);
+        let (of, expression) = (column("adnum"), column("adbin"));
+        let (mut found, keys) = (Vec::new(), [(column("adrelid"), relation)]);
+        table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
+            let text = row.text(expression).and_then(|text| stored::expression(&text).ok());
+            found.extend(text.map(|expression| (row.int(of) as i16, expression)));
+        });
+        // A generated column is computed of others.
+        found.retain(|(number, _)| {
+            self.column(relation, *number).is_some_and(|column| column.generated.is_none())
+        });
+        found
+    }
+
+    /// Returns the reader of the texts of functions, where they matter.
+    pub fn texts(&self) -> Option<&Texts<'a>> {
+        self.texts.as_ref()
     }
 
     fn is_foreign(&self, relation: Oid) -> bool {
@@ -509,6 +533,14 @@ impl Catalog for Mentioned<'_> {
     fn writes(&self, role: Oid, relation: Oid, command: Command) -> Option<Rc<Writable>> {
         let read = || self.read_writes(role, relation, command);
         once(&self.writes, (role, relation, command), read)
+    }
+
+    fn has_row_security(&self, relation: Oid) -> bool {
+        objects::has_row_security(self.state, relation)
+    }
+
+    fn defaults(&self, relation: Oid) -> Rc<Vec<(i16, stored::Expression)>> {
+        once(&self.column_defaults, relation, || Rc::new(self.read_defaults(relation)))
     }
 
     fn references(&self, relation: Oid) -> Rc<Vec<Reference>> {

@@ -6,6 +6,7 @@ mod caller;
 mod caller_typed;
 mod code;
 mod content_owners;
+mod definer_bodies;
 mod definition;
 pub mod deparse;
 mod dependencies;
@@ -40,6 +41,7 @@ pub use caller_typed::{
 };
 pub use code::ancestors;
 pub use content_owners::{Place, contents, place};
+pub use definer_bodies::add_definer_bodies;
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use exposures::{add_exposures, exposures};

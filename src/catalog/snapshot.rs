@@ -1,8 +1,8 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
 use super::{
-    Own, add_exposures, bodies, code, dependencies, guard, objects, policies, roles, routines,
-    server_objects,
+    Own, add_definer_bodies, add_exposures, bodies, code, dependencies, guard, objects, policies,
+    roles, routines, server_objects,
 };
 use crate::pg::VERSION;
 use crate::pg::heap::State;
@@ -14,11 +14,12 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 /// Reads everything that the rules check as it is now, with what the parts of objects use and what
-/// policies let clients reach.
+/// policies and the bodies of routines let clients reach.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = with_parts(state, objects_of(state, contract, own));
     let is_complete = add_exposures(state, contract, &mut snapshot, &|_| true, None);
     debug_assert!(is_complete, "it may take as long as it takes");
+    add_definer_bodies(state, contract, &mut snapshot);
     snapshot
 }
 

@@ -9,7 +9,7 @@ use crate::pg::{restricted, setting, subtransaction};
 use crate::settings;
 use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
 use dragonfly_core::sql::body::{Language, Mentions};
-use dragonfly_core::sql::{quote_ident, returned_expression};
+use dragonfly_core::sql::{plain_statements, quote_ident, returned_expression};
 use dragonfly_core::stored::oids_in;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::{Cell, OnceCell};
@@ -86,11 +86,31 @@ impl<'a> Texts<'a> {
             Language::PlPgSql => format!("SELECT {}", returned_expression(text.source)?),
             Language::Other => return None,
         };
+        let mut queries = self.analyzed(text, &[source], false)?;
+        let query = queries.pop().filter(|_| queries.is_empty())?;
+        Some(Analyzed { captured: captured(text, &query), query })
+    }
+
+    /// Returns the statements of a function as stored expressions; `None` where there are others
+    /// than queries and those that write rows, and as for [`Texts::query`].
+    pub fn statements(&self, text: &Text<'_>) -> Option<Vec<String>> {
+        let sources = match text.language {
+            Language::Sql => vec![text.source.to_owned()],
+            Language::PlPgSql => plain_statements(text.source)?,
+            Language::Other => return None,
+        };
+        self.analyzed(text, &sources, true)
+    }
+
+    fn analyzed(&self, text: &Text<'_>, sources: &[String], writes: bool) -> Option<Vec<String>> {
         let runs_code = || types::type_running_code(self.state).is_some();
         if self.is_locked.get() || *self.literals_run_code.get_or_init(runs_code) {
             return None;
         }
-        let source = CString::new(to_server(&source)).ok()?;
+        let sources: Vec<CString> = sources
+            .iter()
+            .map(|source| CString::new(to_server(source)).ok())
+            .collect::<Option<_>>()?;
         let path = text.path.clone().unwrap_or_else(|| self.default_path());
         // Temporary objects of this session are none of other sessions.
         let path = if path.is_empty() { "pg_temp".to_owned() } else { format!("{path}, pg_temp") };
@@ -105,21 +125,25 @@ impl<'a> Texts<'a> {
         ];
         let read = subtransaction::rolled_back(|| {
             restricted::as_role(text.owner, || {
-                setting::under(&settings, || analyzed(text.function, &source))
+                setting::under(&settings, || {
+                    let each = sources.iter().map(|source| analyzed(text.function, source, writes));
+                    each.collect::<Option<Vec<_>>>()
+                })
             })
         });
         // A text that the server cannot read raises an error when the function is called, too.
-        read.unwrap_or_else(|error| {
+        let queries = read.unwrap_or_else(|error| {
             let code = subtransaction::report(&error).sql_error_code();
             self.is_locked.set(code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);
             None
-        })
+        })?;
+        let queries = queries.concat();
         // Temporary objects of this session are none of other sessions.
-        .filter(|query| {
+        let is_permanent = |query: &String| {
             let mut relations = oids_in(query, ":relid ").flatten();
             relations.all(|oid| oid == 0 || objects::is_permanent(self.state, oid))
-        })
-        .map(|query| Analyzed { captured: captured(text, &query), query })
+        };
+        queries.iter().all(is_permanent).then_some(queries)
     }
 }
 
@@ -151,19 +175,25 @@ fn captured(text: &Text<'_>, query: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the only statement of a text, if it is a query, as the parser analyzes it.
-fn analyzed(function: Oid, source: &CStr) -> Option<String> {
+/// Returns the statements of a text as the parser analyzes them; `None` where one is no query, or
+/// with `writes` none that writes rows either.
+fn analyzed(function: Oid, source: &CStr, writes: bool) -> Option<Vec<String>> {
     // SAFETY: C strings and trees of the server, which are used before this function returns. The
     // row of the function is released after its last use. Errors pass through no frame of Rust:
     // `pg_guard_ffi_boundary` catches them.
     unsafe {
         let statements =
             pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        let mut statements = nodes(statements);
-        let statement = statements.next()?.cast::<pg_sys::RawStmt>();
-        if statements.next().is_some()
-            || (*(*statement).stmt).type_ != pg_sys::NodeTag::T_SelectStmt
-        {
+        let statements: Vec<*mut pg_sys::RawStmt> =
+            nodes(statements).map(|statement| statement.cast()).collect();
+        let is_read = |statement: &*mut pg_sys::RawStmt| match (*(**statement).stmt).type_ {
+            pg_sys::NodeTag::T_SelectStmt => true,
+            pg_sys::NodeTag::T_InsertStmt
+            | pg_sys::NodeTag::T_UpdateStmt
+            | pg_sys::NodeTag::T_DeleteStmt => writes,
+            _ => false,
+        };
+        if !statements.iter().all(is_read) || (!writes && statements.len() != 1) {
             return None;
         }
         let key = pg_sys::Datum::from(pg_sys::Oid::from(function));
@@ -176,15 +206,18 @@ fn analyzed(function: Oid, source: &CStr) -> Option<String> {
             prepare_sql_fn_parse_info(row, call, pg_sys::InvalidOid)
         });
         pg_sys::ReleaseSysCache(row);
-        let query = pg_sys::parse_analyze_withcb(
-            statement,
-            source.as_ptr(),
-            Some(set_up),
-            info,
-            std::ptr::null_mut(),
-        );
-        let text = pg_sys::nodeToString(query.cast());
-        Some(from_server(CStr::from_ptr(text).to_bytes()))
+        let read = statements.into_iter().map(|statement| {
+            let query = pg_sys::parse_analyze_withcb(
+                statement,
+                source.as_ptr(),
+                Some(set_up),
+                info,
+                std::ptr::null_mut(),
+            );
+            let text = pg_sys::nodeToString(query.cast());
+            from_server(CStr::from_ptr(text).to_bytes())
+        });
+        Some(read.collect())
     }
 }
 

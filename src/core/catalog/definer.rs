@@ -68,4 +68,6 @@ pub struct SetParameter {
     pub name: Option<String>,
     /// The argument that its value, or its name, is made of.
     pub argument: String,
+    /// Whether the body tests the argument first.
+    pub is_tested: bool,
 }

@@ -586,6 +586,9 @@ pub struct FunctionDecl {
     /// The roles with EXECUTE, in addition to those that the schema's declaration gives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub execute: Vec<String>,
+    /// Whether a SECURITY DEFINER routine is meant to reach rows that are not its caller's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_rows: bool,
 }
 
 /// The safe values of search_path that satisfy the contract.

@@ -422,6 +422,7 @@ mod tests {
                         arguments: arguments.clone(),
                         security_definer,
                         execute,
+                        all_rows: false,
                     },
                 )
             });

@@ -407,6 +407,7 @@ impl<'s> Objects<'s> {
                 arguments: function.arguments.clone(),
                 security_definer: None,
                 execute: vec![],
+                all_rows: false,
             });
             let place = self.contract.functions.len() - 1;
             self.functions.entry(function.name.clone()).or_default().push(place);

@@ -75,6 +75,7 @@ fn needed<'a>(
                 arguments: Some(argument_types(&types).join(", ")),
                 security_definer: Some(routine.security_definer),
                 execute,
+                all_rows: false,
             };
             found.push((declaration, routine));
         }

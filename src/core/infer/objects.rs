@@ -557,6 +557,7 @@ impl Objects<'_, '_> {
             ),
             security_definer: Some(routine.security_definer),
             execute,
+            all_rows: false,
         })
     }
 

@@ -122,10 +122,7 @@ impl<'a> Asked<'a> {
 }
 
 /// Returns what the subqueries of conditions are about, by number.
-pub fn subqueries(
-    inspector: Inspector<'_>,
-    conditions: &[Rc<Formula>],
-) -> HashMap<u32, Subquery> {
+pub fn subqueries(inspector: Inspector<'_>, conditions: &[Rc<Formula>]) -> HashMap<u32, Subquery> {
     let mut found = HashMap::new();
     let mut note = |exists: &Exists| {
         let mut about = Subquery::default();

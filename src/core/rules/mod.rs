@@ -16,6 +16,11 @@ pub(crate) mod testing;
 
 pub mod column_privileges;
 pub mod default_privileges;
+pub mod definer_body_argument_identity;
+pub mod definer_body_dynamic_sql;
+pub mod definer_body_unscoped;
+pub mod definer_name_captured;
+pub mod definer_sets_identity;
 pub mod direct_write;
 pub mod guard_tampered;
 pub mod materialized_view_readable;
@@ -88,7 +93,7 @@ type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
 /// roles, schemas, objects, routines, rows, and at the end the guard itself.
-const REGISTRY: [(&Rule, Check); 61] = [
+const REGISTRY: [(&Rule, Check); 66] = [
     (&role_missing::RULE, role_missing::check),
     (&role_attributes::RULE, role_attributes::check),
     (&role_membership::RULE, role_membership::check),
@@ -114,6 +119,11 @@ const REGISTRY: [(&Rule, Check); 61] = [
     (&security_definer_executable_by_clients::RULE, security_definer_executable_by_clients::check),
     (&routine_executable_by_public::RULE, routine_executable_by_public::check),
     (&routine_privileges::RULE, routine_privileges::check),
+    (&definer_body_unscoped::RULE, definer_body_unscoped::check),
+    (&definer_body_argument_identity::RULE, definer_body_argument_identity::check),
+    (&definer_name_captured::RULE, definer_name_captured::check),
+    (&definer_body_dynamic_sql::RULE, definer_body_dynamic_sql::check),
+    (&definer_sets_identity::RULE, definer_sets_identity::check),
     (&rls_disabled::RULE, rls_disabled::check),
     (&rls_not_forced::RULE, rls_not_forced::check),
     (&rls_policy_missing::RULE, rls_policy_missing::check),

@@ -1,12 +1,11 @@
 //! A policy looks the caller up without asking for the row.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault};
+use super::shared::exposed::{self, Exposed, Fault, is_of_privileged};
 use crate::catalog::{Open, Opening};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::quote_ident;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -42,23 +41,16 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let why = "; the lookup does not ask for the row";
     let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        let open =
-            of.of_kind(Opening::LookupUncorrelated).filter(|open| !is_of_privileged(cx, open));
+        let open = of.of_kind(Opening::LookupUncorrelated).filter(|open| !is_privileged(cx, open));
         open.map(|open| Fault::of(&open, "rows of others", why)).collect()
     };
     exposed::report(cx, &RULE, faults, out);
 }
 
-/// Whether a row is opened to those who are found in tables that the contract declares to list
+/// Whether a row is opened to those that are found in tables that the contract declares to list
 /// callers with a right.
-fn is_of_privileged(cx: &Context<'_>, open: &Open) -> bool {
-    let is_privileged = |name: &String| {
-        let declared = cx.contract.tables.iter().filter(|table| table.privileged);
-        declared.into_iter().any(|table| {
-            format!("{}.{}", quote_ident(&table.schema), quote_ident(&table.name)) == *name
-        })
-    };
-    open.lookups.as_ref().is_some_and(|of| !of.is_empty() && of.iter().all(is_privileged))
+fn is_privileged(cx: &Context<'_>, open: &Open) -> bool {
+    open.lookups.as_ref().is_some_and(|of| !of.is_empty() && is_of_privileged(cx, of))
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 use super::context::Context;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Command, Database, DefaultAcl, Exposure, Guard, GuardBody, GuardFunction,
-    GuardTrigger, Membership, Oid, PUBLIC, Policy, PolicyExposure, Privileges, Relation,
-    RelationKind, Role, Routine, Rows, Schema, Snapshot,
+    Acl, AclItem, BodyAccess, BodyWay, Command, Database, DefaultAcl, DefinerBody, Exposure, Guard,
+    GuardBody, GuardFunction, GuardTrigger, Membership, Oid, PUBLIC, Policy, PolicyExposure,
+    Privileges, Relation, RelationKind, Role, Routine, Rows, Schema, Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, RoleDecl, RoleKind, granted_to};
 use crate::finding::Finding;
 use crate::rule::Rule;
 use proptest::prelude::*;
+use std::rc::Rc;
 
 #[derive(Clone)]
 pub(crate) struct World {
@@ -287,6 +288,31 @@ impl World {
         let exposure =
             PolicyExposure { policy: oid, role, command, rows, exposure: exposure.into() };
         self.snapshot.exposures = vec![exposure].into();
+    }
+
+    /// Lets a client execute ops.complete_outbox_message(uuid), whose body reaches rows of
+    /// public.judgments in this way.
+    pub fn reach(&mut self, role: &str, command: Command, way: BodyWay) {
+        let (role, relation) = (self.role(role).oid, self.relation("public.judgments").oid);
+        self.snapshot.exposures = Rc::default();
+        let routine = self.routine("complete_outbox_message");
+        let (oid, grantor) = (routine.oid, routine.owner);
+        routine.acl = Some(vec![AclItem {
+            grantee: role,
+            grantor,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        }]);
+        self.grant_schema("ops", role, Privileges::USAGE);
+        let access = BodyAccess { relation, command, is_asked_only: false, ways: vec![way] };
+        let accesses = vec![(role, vec![access])];
+        let body = DefinerBody { routine: oid, accesses, ..DefinerBody::default() };
+        self.snapshot.definer_bodies = vec![body].into();
+    }
+
+    /// Returns the body that [`World::reach`] has described.
+    pub fn definer_body(&mut self) -> &mut DefinerBody {
+        &mut Rc::make_mut(&mut self.snapshot.definer_bodies)[0]
     }
 
     /// Returns severity and sentence of the findings of a rule.

@@ -261,7 +261,11 @@ impl<'t> Text<'t> {
                 if self.word(at).is_some_and(is_statement) {
                     return Vec::new();
                 }
-                first.zip(name(at)).map(|(first, name)| (name, first + 1, end)).into_iter().collect()
+                first
+                    .zip(name(at))
+                    .map(|(first, name)| (name, first + 1, end))
+                    .into_iter()
+                    .collect()
             }
         }
     }
@@ -289,7 +293,11 @@ impl<'t> Text<'t> {
         match &self.tokens[at] {
             Token::Parameter(number) => {
                 let argument = self.arguments.get(number.checked_sub(1)?).filter(is_wanted)?;
-                Some(if argument.name.is_empty() { format!("${number}") } else { argument.name.clone() })
+                Some(if argument.name.is_empty() {
+                    format!("${number}")
+                } else {
+                    argument.name.clone()
+                })
             }
             Token::Word { name, .. } if !name.is_empty() && !self.is(at + 1, '(') => {
                 if let Some(dot) = at.checked_sub(1).filter(|dot| self.is(*dot, '.')) {
@@ -314,7 +322,8 @@ impl<'t> Text<'t> {
     /// Whether a token is in the condition of a CASE.
     fn is_condition(&self, from: usize, at: usize) -> bool {
         let mut before = (from..at).rev().filter_map(|before| self.word(before));
-        before.find(|word| matches!(*word, "when" | "then" | "case" | "else" | "end")) == Some("when")
+        before.find(|word| matches!(*word, "when" | "then" | "case" | "else" | "end"))
+            == Some("when")
     }
 
     /// Whether a text is quoted, or only asked about, where it is used.
@@ -529,16 +538,24 @@ mod tests {
     fn test_of_the_argument_is_noted() {
         for (body, is_tested) in [
             ("begin execute q; end", false),
-            ("begin if q not in ('a', 'b') then raise exception 'no'; end if; execute q; end", true),
+            (
+                "begin if q not in ('a', 'b') then raise exception 'no'; end if; execute q; end",
+                true,
+            ),
             ("begin if q = 'a' then execute q; end if; end", true),
-            ("begin perform 1 from t where a = q; if not found then return; end if; execute q; end", {
-                true
-            }),
+            (
+                "begin perform 1 from t where a = q; if not found then return; end if; execute q; end",
+                { true },
+            ),
             ("begin if q is null then raise exception 'no'; end if; execute q; end", false),
             ("begin raise notice '%', q; execute q; end", false),
         ] {
             let executed = of(body).executed.unwrap();
-            assert_eq!((executed.argument.as_str(), executed.is_tested), ("q", is_tested), "{body}");
+            assert_eq!(
+                (executed.argument.as_str(), executed.is_tested),
+                ("q", is_tested),
+                "{body}"
+            );
         }
     }
 

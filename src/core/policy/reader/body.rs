@@ -92,9 +92,10 @@ impl<'a> Reader<'a> {
         if command == Command::Insert {
             self.inserted(query, &mut conditions);
         } else {
-            let target = query.written.checked_sub(1).and_then(|index| {
-                self.scopes.last()?.entries.get(index).cloned()
-            });
+            let target = query
+                .written
+                .checked_sub(1)
+                .and_then(|index| self.scopes.last()?.entries.get(index).cloned());
             // Of what else the statement reads, nothing is returned; the rows of a view are those
             // of its tables.
             if let Some(Entry::Row { row, .. }) = target {

@@ -11,7 +11,7 @@ use crate::finding::{Draft, Measure, Predicate, Verb};
 use crate::fix::Fix;
 use crate::rule::Rule;
 use crate::rules::context::Context;
-use crate::sql::{listed, safe_ident};
+use crate::sql::{listed, quote_ident, safe_ident};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -153,7 +153,7 @@ impl<'a> Exposed<'a> {
 }
 
 /// Returns ` when `, and what holds; nothing where nothing does.
-fn when(witness: &[[String; 3]]) -> String {
+pub(crate) fn when(witness: &[[String; 3]]) -> String {
     const MOST: usize = 4;
     let mut parts: Vec<String> = witness.iter().take(MOST).map(comparison).collect();
     if witness.len() > MOST {
@@ -359,4 +359,15 @@ fn can_update(cx: &Context<'_>, relation: &Relation, role: &Role, column: &str) 
 /// Returns names as a sentence lists them.
 pub(crate) fn names(names: &BTreeSet<String>) -> String {
     listed(&names.iter().cloned().collect::<Vec<_>>())
+}
+
+/// Whether the contract declares that each of some tables lists callers with a right.
+pub(crate) fn is_of_privileged(cx: &Context<'_>, tables: &BTreeSet<String>) -> bool {
+    let is_privileged = |name: &String| {
+        let declared = cx.contract.tables.iter().filter(|table| table.privileged);
+        declared.into_iter().any(|table| {
+            format!("{}.{}", quote_ident(&table.schema), quote_ident(&table.name)) == *name
+        })
+    };
+    tables.iter().all(is_privileged)
 }

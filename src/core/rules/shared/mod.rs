@@ -1,6 +1,7 @@
 //! Code that several rules, or rules and the guard, share.
 
 pub(crate) mod creators;
+pub mod definer_bodies;
 pub mod definer_path;
 pub(crate) mod exposed;
 pub mod guard_settings;
