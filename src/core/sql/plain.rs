@@ -8,12 +8,13 @@ use super::body::statements;
 pub fn plain_statements(text: &str) -> Option<Vec<String>> {
     let all = statements(text);
     let [first, rest @ .., last] = &all[..] else { return None };
-    let first = after_word(first, "begin")?;
+    // Comments may follow the word.
+    let first = statements(after_word(first, "begin")?);
     if !last.trim().eq_ignore_ascii_case("end") {
         return None;
     }
     let mut found = Vec::new();
-    for statement in [first].into_iter().chain(rest.iter().copied()) {
+    for statement in first.into_iter().chain(rest.iter().copied()) {
         let statement = statement.trim();
         let query = |expression: &str| Some(format!("SELECT {expression}"));
         let is_ignored = ["return", "null"].iter().any(|word| statement.eq_ignore_ascii_case(word));

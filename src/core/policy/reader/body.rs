@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
         let given: Vec<i16> = query.targets.iter().map(|target| target.number).collect();
         for target in &query.targets {
             let value = self.meaning(&target.expression);
-            conditions.push(self.column_is(row, target.number, value));
+            conditions.push(self.column_is((row, *oid), target.number, value));
         }
         for (number, default) in self.catalog.defaults(*oid).iter() {
             if !given.contains(number) {
@@ -143,13 +143,19 @@ impl<'a> Reader<'a> {
                 let unknown = self.unknown.clone();
                 let value = self.meaning(default);
                 self.unknown = unknown;
-                conditions.push(self.column_is(row, *number, value));
+                conditions.push(self.column_is((row, *oid), *number, value));
             }
         }
     }
 
-    fn column_is(&mut self, row: Row, number: i16, value: Meaning) -> Rc<Formula> {
-        let column = self.terms.add(Term::Column { row, number, nullable: true });
+    fn column_is(
+        &mut self,
+        (row, relation): (Row, Oid),
+        number: i16,
+        value: Meaning,
+    ) -> Rc<Formula> {
+        let nullable = self.catalog.column(relation, number).is_none_or(|column| column.nullable);
+        let column = self.terms.add(Term::Column { row, number, nullable });
         let value = self.as_value(value);
         Rc::new(equals(column, &value))
     }
