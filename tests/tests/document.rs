@@ -16,7 +16,7 @@ const ABOVE_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object, rol
     FROM ops.audit_security(min_severity => 'warning')";
 
 /// The violations of each rule that violations.sql creates.
-const VIOLATIONS: [&str; 34] = [
+const VIOLATIONS: [&str; 39] = [
     "role_missing | role | postgres | postgres",
     "role_attributes | role | anon | anon",
     "role_membership | role | helpers | authenticated",
@@ -42,6 +42,9 @@ const VIOLATIONS: [&str; 34] = [
     "security_definer_executable_by_clients | function | \
      ops.complete_outbox_message(pg_catalog.uuid) | authenticated",
     "routine_privileges | function | api.queue_job(pg_catalog.text,pg_catalog.jsonb) | anon",
+    "definer_name_captured | function | api.job(bigint)",
+    "definer_body_dynamic_sql | function | api.find(pg_catalog.text)",
+    "definer_sets_identity | function | api.act_as(pg_catalog.text)",
     "rls_disabled | table | intake.simplicity_raw",
     "rls_policy_missing | table | intake.simplicity_batches | authenticated",
     "rls_policy_undeclared | policy | mine on public.plaintiffs | authenticated",
@@ -51,6 +54,8 @@ const VIOLATIONS: [&str; 34] = [
     "ungoverned_schema_access | schema | reports | anon",
     "security_definer_settings | function | api.get_call_queue()",
     "routine_executable_by_public | function | enforcement.open_actions(bigint) | PUBLIC",
+    "definer_body_unscoped | function | api.all_jobs()",
+    "definer_body_argument_identity | function | api.batches(pg_catalog.text)",
     "policy_without_rls | table | public.plaintiff_tasks",
     // rls_not_forced reports every declared table without FORCE.
     "rls_not_forced | table | public.judgments | postgres_old",
@@ -97,7 +102,7 @@ fn exactly_the_violations_are_found() {
     let error = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
     assert_eq!(
         (error.code.as_str(), error.message.as_str()),
-        ("P0004", "database does not conform to its security contract: 28 findings")
+        ("P0004", "database does not conform to its security contract: 31 findings")
     );
     assert!(
         error.detail.contains("error role_attributes: Role \"anon\" has attribute BYPASSRLS"),
@@ -127,9 +132,14 @@ fn every_fix_is_executed_and_findings_without_fix_remain() {
             "required_object_missing | view | ops.v_event_log_recent",
             "object_ownership | table | ops.reaper_log | service_role",
             "untrusted_code | table | public.plaintiffs | service_role",
+            "definer_name_captured | function | api.job(bigint)",
+            "definer_body_dynamic_sql | function | api.find(pg_catalog.text)",
+            "definer_sets_identity | function | api.act_as(pg_catalog.text)",
             "rls_policy_missing | table | intake.simplicity_batches | authenticated",
             "undeclared_role_privileges | schema | public | reporter",
             "ungoverned_schema_access | schema | reports | anon",
+            "definer_body_unscoped | function | api.all_jobs()",
+            "definer_body_argument_identity | function | api.batches(pg_catalog.text)",
         ]
     );
 }

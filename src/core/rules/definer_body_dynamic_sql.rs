@@ -29,20 +29,18 @@ pub static RULE: Rule = Rule {
     exempt: "A routine for administrators that executes what they write.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "SELECT ops.declare('GRANT EXECUTE ON FUNCTION api.find(text) TO \
-             authenticated'); CREATE FUNCTION api.find(word text) RETURNS SETOF bigint \
-             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ \
-             BEGIN RETURN QUERY EXECUTE 'SELECT 1::bigint WHERE ''a'' = ''' || word || \
-             ''''; END $$; ALTER FUNCTION api.find(text) OWNER TO postgres; REVOKE EXECUTE \
-             ON FUNCTION api.find(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
-             api.find(text) TO authenticated;",
-        correct: "SELECT ops.declare('GRANT EXECUTE ON FUNCTION api.find(text) TO \
-             authenticated'); CREATE FUNCTION api.find(word text) RETURNS SETOF bigint \
-             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ \
-             BEGIN RETURN QUERY EXECUTE 'SELECT 1::bigint WHERE ''a'' = $1' USING word; END \
-             $$; ALTER FUNCTION api.find(text) OWNER TO postgres; REVOKE EXECUTE ON \
-             FUNCTION api.find(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.find(text) \
-             TO authenticated;",
+        violating: "CREATE FUNCTION api.find(word text) RETURNS SETOF bigint LANGUAGE plpgsql \
+                    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN \
+                    QUERY EXECUTE 'SELECT 1::bigint WHERE ''a'' = ''' || word || ''''; END $$; \
+                    ALTER FUNCTION api.find(text) OWNER TO postgres; REVOKE EXECUTE ON \
+                    FUNCTION api.find(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
+                    api.find(text) TO anon, authenticated, service_role;",
+        correct: "CREATE FUNCTION api.find(word text) RETURNS SETOF bigint LANGUAGE plpgsql \
+                    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN \
+                    QUERY EXECUTE 'SELECT 1::bigint WHERE ''a'' = $1' USING word; END $$; \
+                    ALTER FUNCTION api.find(text) OWNER TO postgres; REVOKE EXECUTE ON \
+                    FUNCTION api.find(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
+                    api.find(text) TO anon, authenticated, service_role;",
     },
     references: &["CWE-89", "OWASP A03:2021"],
 };

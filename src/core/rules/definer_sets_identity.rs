@@ -32,20 +32,18 @@ pub static RULE: Rule = Rule {
     exempt: "A routine that checks a secret that the caller passes.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "SELECT ops.declare('GRANT EXECUTE ON FUNCTION api.act_as(text) TO \
-             authenticated'); CREATE FUNCTION api.act_as(who text) RETURNS void LANGUAGE \
-             plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN \
-             PERFORM set_config('request.jwt.claims', json_build_object('sub', who)::text, \
-             true); END $$; ALTER FUNCTION api.act_as(text) OWNER TO postgres; REVOKE \
-             EXECUTE ON FUNCTION api.act_as(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
-             api.act_as(text) TO authenticated;",
-        correct: "SELECT ops.declare('GRANT EXECUTE ON FUNCTION api.act_as(text) TO \
-             authenticated'); CREATE FUNCTION api.act_as(who text) RETURNS void LANGUAGE \
-             plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN \
-             PERFORM set_config('app.request_id', who, true); END $$; ALTER FUNCTION \
-             api.act_as(text) OWNER TO postgres; REVOKE EXECUTE ON FUNCTION \
-             api.act_as(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.act_as(text) TO \
-             authenticated;",
+        violating: "CREATE FUNCTION api.act_as(who text) RETURNS void LANGUAGE plpgsql \
+                    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN PERFORM \
+                    set_config('request.jwt.claims', json_build_object('sub', who)::text, \
+                    true); END $$; ALTER FUNCTION api.act_as(text) OWNER TO postgres; REVOKE \
+                    EXECUTE ON FUNCTION api.act_as(text) FROM PUBLIC; GRANT EXECUTE ON \
+                    FUNCTION api.act_as(text) TO anon, authenticated, service_role;",
+        correct: "CREATE FUNCTION api.act_as(who text) RETURNS void LANGUAGE plpgsql \
+                    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN PERFORM \
+                    set_config('app.request_id', who, true); END $$; ALTER FUNCTION \
+                    api.act_as(text) OWNER TO postgres; REVOKE EXECUTE ON FUNCTION \
+                    api.act_as(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.act_as(text) \
+                    TO anon, authenticated, service_role;",
     },
     references: &["CWE-290", "CWE-863"],
 };
