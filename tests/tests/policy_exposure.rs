@@ -149,6 +149,7 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("owner = auth.uid() OR editor IS NULL", "null_row_open editor|tied owner"),
     ("owner <> auth.uid()", "identity_inverted owner"),
     ("owner >= auth.uid()", "identity_not_equal owner"),
+    ("path = current_user AND status = 'draft'", "role_name path,status"),
     (
         "NOT EXISTS (SELECT FROM app.members m WHERE m.tenant = docs.tenant \
       AND m.user_id = auth.uid())",

@@ -111,6 +111,8 @@ pub enum Opening {
     LookupUnbound,
     /// A lookup of the caller is not joined to the row.
     LookupUncorrelated,
+    /// A column is the name of the database role, which serves many callers.
+    RoleName,
     /// A column has a value.
     RowOpen,
     /// A column is null.
@@ -198,6 +200,7 @@ impl Opening {
             Self::RowOpenByParent => "row_open_by_parent",
             Self::LookupUnbound => "lookup_unbound",
             Self::LookupUncorrelated => "lookup_uncorrelated",
+            Self::RoleName => "role_name",
             Self::RowOpen => "row_open",
             Self::NullRowOpen => "null_row_open",
             Self::WithoutIdentity => "open_without_identity",

@@ -130,6 +130,7 @@ impl Exposure {
             Opening::LookupUncorrelated => {
                 format!("The lookup in {lookups} says nothing of the row.")
             }
+            Opening::RoleName => format!("{columns} is the name of the database role."),
             Opening::RowOpen => format!("{columns} has a value that opens the row."),
             Opening::NullRowOpen => format!("{columns} is null."),
             Opening::WithoutIdentity => "A value of the session is not set.".into(),

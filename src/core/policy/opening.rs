@@ -358,7 +358,15 @@ impl<'a> Way<'a> {
                 matches!(literal, Literal::Null(_)) || self.is_about_no_value(*literal);
             is_missing && parts.iter().any(|parts| parts.identity().is_some())
         };
-        if self.parts.iter().any(is_about_row) {
+        let is_role = |(literal, parts): &(Literal, Vec<Parts>)| {
+            matches!(literal, Literal::Compare(Comparison::Equal, ..))
+                && parts.iter().any(Parts::is_of_checked)
+                && parts.iter().any(|parts| parts.has_role_name)
+        };
+        let are_tenants = self.inspector.identities.roles_are_tenants;
+        if !are_tenants && self.parts.iter().any(is_role) {
+            Opening::RoleName
+        } else if self.parts.iter().any(is_about_row) {
             Opening::RowOpen
         } else if self.parts.iter().any(is_without_identity) {
             Opening::WithoutIdentity

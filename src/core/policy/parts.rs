@@ -5,6 +5,7 @@ use super::facts::Catalog;
 use super::identity::{Identities, Identity, Kind};
 use super::term::{Operation, Row, Term, TermId, Terms};
 use crate::catalog::Oid;
+use crate::stored::SqlValue;
 use std::collections::BTreeSet;
 
 /// What a term is made of.
@@ -22,6 +23,8 @@ pub struct Parts {
     pub is_lossy: bool,
     /// Whether it is a part of a value, such as an element.
     pub is_part: bool,
+    /// Whether the name of the database role is in it.
+    pub has_role_name: bool,
 }
 
 /// Built-in functions with one argument that keep the value, or the word that it is.
@@ -121,6 +124,9 @@ impl Inspector<'_> {
             Term::Unknown(_) => {
                 parts.opaque.insert(0);
             }
+            Term::Session(SqlValue::CurrentUser | SqlValue::SessionUser) => {
+                parts.has_role_name = true;
+            }
             Term::Count(_) | Term::Session(_) | Term::IsEmpty(_) => {}
         }
     }
@@ -172,6 +178,7 @@ impl Parts {
         self.has_constant |= of.has_constant;
         self.is_lossy |= of.is_lossy;
         self.is_part |= of.is_part;
+        self.has_role_name |= of.has_role_name;
     }
 
     /// Returns the value of the session that the term is, or stands for; `None` where there is

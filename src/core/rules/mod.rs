@@ -47,6 +47,7 @@ pub mod policy_pattern_identity;
 pub mod policy_read_missing;
 pub mod policy_recursion;
 pub mod policy_restrictive_inert;
+pub mod policy_role_name;
 pub mod policy_row_open;
 pub mod policy_trusts_email;
 pub mod policy_trusts_request;
@@ -93,7 +94,7 @@ type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
 /// roles, schemas, objects, routines, rows, and at the end the guard itself.
-const REGISTRY: [(&Rule, Check); 66] = [
+const REGISTRY: [(&Rule, Check); 67] = [
     (&role_missing::RULE, role_missing::check),
     (&role_attributes::RULE, role_attributes::check),
     (&role_membership::RULE, role_membership::check),
@@ -159,6 +160,7 @@ const REGISTRY: [(&Rule, Check); 66] = [
     (&policy_read_missing::RULE, policy_read_missing::check),
     (&policy_dead::RULE, policy_dead::check),
     (&policy_command_missing::RULE, policy_command_missing::check),
+    (&policy_role_name::RULE, policy_role_name::check),
     (&guard_tampered::RULE, guard_tampered::check),
 ];
 
