@@ -26,6 +26,10 @@ use std::rc::Rc;
 /// The access method btree (pg_am.dat).
 const BTREE: Oid = 403;
 
+/// The languages internal, C and sql (pg_language.dat): of the latter, functions can become a part
+/// of the query, and calls of the others cost no more than an operator.
+const NOT_CALLED: [Oid; 3] = [12, 13, 14];
+
 /// The families of operators that compare texts and rows byte by byte (pg_opfamily.dat): their
 /// order is another one than that of `<`.
 const BY_BYTES: [Oid; 3] = [2095, 2097, 3194];
@@ -53,6 +57,7 @@ pub struct Mentioned<'a> {
     references: Known<Oid, Rc<Vec<Reference>>>,
     unique_keys: Known<Oid, Rc<Vec<BTreeSet<i16>>>>,
     column_defaults: Known<Oid, Rc<Vec<(i16, stored::Expression)>>>,
+    indexed: Known<Oid, Option<Rc<HashSet<i16>>>>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -62,7 +67,7 @@ impl<'a> Mentioned<'a> {
     pub fn in_state(state: &'a State) -> Self {
         let (functions, views, columns, reads) = Default::default();
         let (names, column_names, checks, defaults, texts) = Default::default();
-        let (writes, references, unique_keys, column_defaults) = Default::default();
+        let (writes, references, unique_keys, column_defaults, indexed) = Default::default();
         Self {
             state,
             functions,
@@ -78,6 +83,7 @@ impl<'a> Mentioned<'a> {
             references,
             unique_keys,
             column_defaults,
+            indexed,
         }
     }
 
@@ -192,6 +198,9 @@ impl<'a> Mentioned<'a> {
                 is_strict: row.bool(column("proisstrict")),
                 is_volatile: row.char(column("provolatile")) == b'v',
                 is_immutable: row.char(column("provolatile")) == b'i',
+                is_called: is_definer
+                    || !row.is_null(column("proconfig"))
+                    || !NOT_CALLED.contains(&row.oid(column("prolang"))),
                 argument_count: row.int(column("pronargs")) as i16 as usize,
                 defaults: defaults
                     .and_then(|text| stored::expressions(&text).ok())
@@ -438,6 +447,26 @@ impl<'a> Mentioned<'a> {
         found
     }
 
+    /// Returns the columns that indexes of a table begin with; `None` for what is no table.
+    fn read_indexed(&self, relation: Oid) -> Option<Rc<HashSet<i16>>> {
+        let kind =
+            of_row(self.state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| row.char(kind));
+        if !matches!(kind, Some(b'r' | b'p')) {
+            return None;
+        }
+        let table = Table::open(oids::PG_INDEX);
+        let column = |name| table.column(name);
+        let (key, is_valid, predicate) =
+            (column("indkey"), column("indisvalid"), column("indpred"));
+        let (mut found, of_table) = (HashSet::new(), [(column("indrelid"), relation)]);
+        table.lookup(self.state, oids::PG_INDEX_RELID_INDEX, &of_table, |row| {
+            if row.bool(is_valid) && row.is_null(predicate) {
+                found.extend(row.numbers(key).first().copied());
+            }
+        });
+        Some(Rc::new(found))
+    }
+
     /// Returns the conditions of the policies for the rows that a role reads, or writes.
     fn policies(&self, role: Oid, relation: Oid, command: Command) -> Policies {
         let rows = match command {
@@ -549,6 +578,18 @@ impl Catalog for Mentioned<'_> {
 
     fn may_execute(&self, role: Oid, function: Oid) -> bool {
         privileges::on_routine(role, function)
+    }
+
+    fn may_call(&self, role: Oid, function: Oid) -> bool {
+        let schema =
+            of_row(self.state, oids::PROC_BY_OID, function, "pronamespace", |row, of| row.oid(of));
+        schema.is_some_and(|schema| privileges::on_schema(role, schema))
+            && self.may_execute(role, function)
+    }
+
+    fn begins_index(&self, relation: Oid, number: i16) -> bool {
+        let indexed = once(&self.indexed, relation, || self.read_indexed(relation));
+        indexed.is_none_or(|columns| columns.contains(&number))
     }
 
     fn has_parameter(&self, name: &str) -> bool {

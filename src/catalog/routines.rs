@@ -23,6 +23,7 @@ struct Columns {
     config: Column,
     acl: Column,
     arguments: Column,
+    leakproof: Column,
     result: Column,
     all_arguments: Column,
     language: Column,
@@ -41,6 +42,7 @@ impl Columns {
             config: table.column("proconfig"),
             acl: table.column("proacl"),
             arguments: table.column("proargtypes"),
+            leakproof: table.column("proleakproof"),
             result: table.column("prorettype"),
             all_arguments: table.column("proallargtypes"),
             language: table.column("prolang"),
@@ -63,6 +65,7 @@ impl Columns {
             config: with_quoted_path(row.texts(self.config)),
             acl: row.acl(self.acl),
             arguments: row.oids(self.arguments),
+            is_leakproof: row.bool(self.leakproof),
             is_trigger: TRIGGER_TYPES.contains(&row.oid(self.result)),
             converts_result: row.oid(self.result) == pg_sys::RECORDOID.to_u32()
                 && row.oid(self.language) == SQL

@@ -1,7 +1,7 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
 use super::{
-    Own, add_definer_bodies, add_exposures, bodies, code, dependencies, guard, objects, policies,
+    Own, add_definer_bodies, add_exposures, add_hidden_rows, bodies, code, dependencies, guard, objects, policies,
     roles, routines, server_objects,
 };
 use crate::pg::VERSION;
@@ -19,6 +19,7 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = with_parts(state, objects_of(state, contract, own));
     let is_complete = add_exposures(state, contract, &mut snapshot, &|_| true, None);
     debug_assert!(is_complete, "it may take as long as it takes");
+    add_hidden_rows(state, contract, &mut snapshot);
     add_definer_bodies(state, contract, &mut snapshot);
     snapshot
 }

@@ -64,3 +64,21 @@ pub fn on_routine(role: Oid, routine: Oid) -> bool {
         result == ALLOWED
     }
 }
+
+/// Whether a role has USAGE on a schema. False for a schema that does not exist.
+pub fn on_schema(role: Oid, schema: Oid) -> bool {
+    let (schema, mode) = (pg_sys::Oid::from(schema), pg_sys::ACL_USAGE as pg_sys::AclMode);
+    // SAFETY: lookups in the system cache; the check raises an error for a schema that does not
+    // exist.
+    unsafe {
+        if pg_sys::get_namespace_name(schema).is_null() {
+            return false;
+        }
+        #[cfg(feature = "pg15")]
+        let result = pg_sys::pg_namespace_aclcheck(schema, role.into(), mode);
+        #[cfg(not(feature = "pg15"))]
+        let result =
+            pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role.into(), mode);
+        result == ALLOWED
+    }
+}

@@ -68,6 +68,7 @@ impl Server {
                 is_strict: row.get(3),
                 is_volatile: row.get(4),
                 is_immutable: false,
+                is_called: false,
                 argument_count: row.get::<_, i32>(5) as usize,
                 defaults: defaults.map_or_else(Vec::new, |d| stored::expressions(&d).unwrap()),
                 body: query.map_or(Body::Opaque, |query| Body::Query(Box::new(query))),

@@ -1,6 +1,6 @@
 //! What a policy lets a role reach, as the analysis of its condition found.
 
-use super::{Command, Oid};
+use super::{Calls, Command, Oid, Unindexed};
 use crate::sql::listed;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,16 @@ pub struct PolicyExposure {
     pub rows: Rows,
     /// What is reached.
     pub exposure: Rc<Exposure>,
+    /// Another permissive policy that lets the role reach all of that, whatever this one is.
+    pub covered_by: Option<Oid>,
+}
+
+impl PolicyExposure {
+    /// Whether it is about the rows that UPDATE replaces.
+    #[must_use]
+    pub fn is_of_old(&self) -> bool {
+        self.rows == Rows::Existing
+    }
 }
 
 /// The rows that a command asks a policy about.
@@ -28,6 +38,17 @@ pub enum Rows {
     Existing,
     /// Those that are written: WITH CHECK, or USING where there is none.
     New,
+}
+
+/// A permissive policy of storage.objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoragePolicy {
+    /// Its OID.
+    pub oid: Oid,
+    /// Its name.
+    pub name: String,
+    /// What it lets clients reach.
+    pub exposures: Vec<PolicyExposure>,
 }
 
 /// What a policy lets a role reach.
@@ -67,6 +88,12 @@ pub struct Exposure {
     pub not_executable: BTreeSet<String>,
     /// The tables whose policies lead to themselves.
     pub recursive: BTreeSet<String>,
+    /// What the condition calls.
+    pub calls: Calls,
+    /// The columns that rows are found by without an index.
+    pub unindexed: BTreeSet<Unindexed>,
+    /// The columns that are equal to something in each way in which a row passes.
+    pub fixed: BTreeSet<String>,
 }
 
 /// A way in which a row that is not tied to the caller is reached.

@@ -7,23 +7,31 @@ mod acl;
 mod body;
 mod build;
 mod caller_typed;
+mod calls;
 mod definer;
 mod dependencies;
 mod exposure;
 pub mod extension;
 mod object;
 mod oids;
+mod publication;
 mod server_object;
+mod unique_key;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
 pub use caller_typed::{CallerTyped, TypeChoice};
+pub use calls::{Calls, Raise, Unindexed};
 pub use definer::{BodyAccess, BodyWay, DefinerBody, ExecutedText, SetParameter};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, TypeOwner, Use};
-pub use exposure::{Caller, Exposure, Forgeable, Open, Opening, PolicyExposure, Rows};
+pub use exposure::{
+    Caller, Exposure, Forgeable, Open, Opening, PolicyExposure, Rows, StoragePolicy,
+};
 pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};
+pub use publication::Publication;
 pub use server_object::ServerObject;
+pub use unique_key::UniqueKey;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -529,6 +537,8 @@ pub struct Routine {
     pub acl: Option<Acl>,
     /// The input argument types, `proargtypes`: keys of [`Snapshot::types`].
     pub arguments: Vec<Oid>,
+    /// Whether it is LEAKPROOF.
+    pub is_leakproof: bool,
     /// Whether it is a function that only triggers and event triggers can call.
     pub is_trigger: bool,
     /// Whether it is an SQL function that returns records without names and types for their
@@ -698,6 +708,12 @@ pub struct Snapshot {
     /// What the bodies of the SECURITY DEFINER routines let their callers do that clients may
     /// execute; only in a snapshot of the whole catalog as it is now.
     pub definer_bodies: Rc<Vec<DefinerBody>>,
+    /// The permissive policies of storage.objects, the files of Supabase; as the former.
+    pub storage_policies: Rc<Vec<StoragePolicy>>,
+    /// The unique keys of governed tables with row security; as the former.
+    pub unique_keys: Rc<Vec<UniqueKey>>,
+    /// The publications; as the former.
+    pub publications: Rc<Vec<Publication>>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
     /// The objects of the server with privileges beyond those that they were created with, or with

@@ -10,7 +10,7 @@ use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
 use super::sessions::sessions;
 use super::term::{Row, Terms};
-use crate::catalog::{Caller, Oid};
+use crate::catalog::{Caller, Calls, Oid};
 use crate::stored::Expression;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -46,6 +46,8 @@ pub struct Asked<'a> {
     pub caller: Option<Caller>,
     /// What was found where lookups are read.
     pub found: Found,
+    /// What the condition calls, without the restrictive policies.
+    pub calls: Calls,
     /// The names of what could not be read.
     pub unknown: BTreeSet<String>,
 }
@@ -61,6 +63,7 @@ impl<'a> Asked<'a> {
             Some(condition) => reader.condition(condition),
             None => Rc::new(Formula::FALSE),
         }];
+        let calls = std::mem::take(&mut reader.found.calls);
         let others = question.restrictive.iter();
         conditions.extend(others.map(|condition| reader.condition(condition)));
         let checks = checks(&mut reader, catalog, relation);
@@ -68,7 +71,7 @@ impl<'a> Asked<'a> {
         let name = catalog.role_name(role).unwrap_or_default();
         let caller = identities.sessions.get(&name).copied();
         let sessions = sessions(identities, &mut terms, caller, &name);
-        Self { question, terms, conditions, checks, sessions, caller, found, unknown }
+        Self { question, terms, conditions, checks, sessions, caller, found, calls, unknown }
     }
 
     /// Returns what finds the parts of terms.
@@ -144,6 +147,27 @@ pub fn subqueries(inspector: Inspector<'_>, conditions: &[Rc<Formula>]) -> HashM
         });
     }
     found
+}
+
+/// Whether a row that passes the condition of a question also passes another one, for the role.
+#[must_use]
+pub fn is_covered(question: &Question<'_>, other: &Expression) -> bool {
+    let Question { catalog, identities, relation, role, .. } = *question;
+    let Some(condition) = question.condition else { return true };
+    if condition == other {
+        return true;
+    }
+    let mut terms = Terms::default();
+    let mut reader =
+        Reader::new(catalog, &mut terms, relation).for_role(role, relation, identities);
+    let (one, other) = (reader.condition(condition), reader.condition(other));
+    let name = catalog.role_name(role).unwrap_or_default();
+    let caller = identities.sessions.get(&name).copied();
+    let sessions = sessions(identities, &mut terms, caller, &name);
+    let goals = [(&*one, Want::True), (&*other, Want::NotTrue)];
+    sessions
+        .iter()
+        .all(|session| is_possible(&terms, session, Nulls::Everywhere, &goals) == Ok(false))
 }
 
 /// Returns the CHECK constraints of a table that are about no other columns than those that have

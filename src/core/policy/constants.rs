@@ -32,6 +32,8 @@ pub mod types {
     /// Types that have no value whose text is empty.
     pub const WITHOUT_EMPTY: [Oid; 9] =
         [BOOL, INT2, INT4, INT8, UUID, JSON, JSONB, NUMERIC, TIMESTAMPTZ];
+    /// Types of numbers.
+    pub const NUMBERS: [Oid; 7] = [INT2, INT4, INT8, OID, 700, 701, NUMERIC];
     pub const NAME_ARRAY: Oid = 1003;
     pub const INT2_ARRAY: Oid = 1005;
     pub const INT4_ARRAY: Oid = 1007;

@@ -7,7 +7,7 @@ use super::search::TooLarge;
 use super::term::Row;
 use super::witness::Names;
 use super::writable::Writers;
-use crate::catalog::{Exposure, Oid, Open, Opening};
+use crate::catalog::{Exposure, Oid, Open, Opening, Unindexed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -30,6 +30,7 @@ pub fn exposure(question: &Question<'_>) -> Exposure {
         immutable: found.immutable.clone(),
         captured: found.captured.clone(),
         not_executable: found.not_executable.clone(),
+        calls: asked.calls.clone(),
         unknown: asked.unknown.clone(),
         unique: unique(question),
         ..Exposure::default()
@@ -71,7 +72,12 @@ fn add_ways(
     };
     let writers = Writers::new(*question);
     let mut open: BTreeMap<Opening, Opened> = BTreeMap::new();
+    let mut fixed: Option<BTreeSet<i16>> = None;
+    let mut unindexed = BTreeSet::new();
     asked.each_way(&mut |literals, way| {
+        let equal = way.equal_columns();
+        fixed = Some(fixed.take().map_or_else(|| equal.clone(), |all| &all & &equal));
+        unindexed.extend(way.unindexed());
         let ties = way.ties(&BTreeSet::new());
         let is_privileged = ties.columns.is_empty() && way.is_privileged(&ties);
         if !ties.columns.is_empty() {
@@ -86,6 +92,12 @@ fn add_ways(
         exposure.forgeable.extend(writers.forgeable(way, &ties));
         ControlFlow::Continue(())
     })?;
+    exposure.fixed = column_names(&fixed.unwrap_or_default());
+    exposure.unindexed.extend(unindexed.into_iter().filter_map(|(row, of, columns)| {
+        let names = columns.iter().filter_map(|number| catalog.column_name(of, *number));
+        let (table, columns) = (catalog.relation_name(of)?, names.collect());
+        Some(Unindexed { table, is_lookup: row != Row::CHECKED, columns })
+    }));
     for (opening, of) in open {
         let names = Names::of(asked.inspector(), &asked.found, &of.shortest);
         let relations = of.lookups.into_iter().filter_map(|oid| catalog.relation_name(oid));

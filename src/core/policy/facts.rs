@@ -46,6 +46,14 @@ pub trait Catalog {
     fn may_execute(&self, _role: Oid, _function: Oid) -> bool {
         true
     }
+    /// Whether a role may call a function by its name: it also has USAGE on the schema.
+    fn may_call(&self, role: Oid, function: Oid) -> bool {
+        self.may_execute(role, function)
+    }
+    /// Whether an index of a table begins with a column. True for what is no table.
+    fn begins_index(&self, _relation: Oid, _number: i16) -> bool {
+        true
+    }
     /// Whether there is a parameter of this name, or one can be made up.
     fn has_parameter(&self, _name: &str) -> bool {
         true
@@ -150,6 +158,9 @@ pub struct Function {
     pub is_strict: bool,
     pub is_volatile: bool,
     pub is_immutable: bool,
+    /// Whether the server executes it for each call and cannot make it a part of the query: it is
+    /// SECURITY DEFINER, has a SET clause, or is in a language other than SQL, C and internal.
+    pub is_called: bool,
     /// The role as which it is executed; `None` where that is its caller.
     pub owner: Option<Oid>,
     pub argument_count: usize,

@@ -26,7 +26,7 @@ mod witness;
 mod writable;
 
 pub use answer::Answer;
-pub use asked::Question;
+pub use asked::{Question, is_covered};
 pub use body::{CalledBody, body_accesses};
 pub use constants::types;
 pub use exposure::exposure;

@@ -361,7 +361,8 @@ impl<'a> Way<'a> {
         let is_role = |(literal, parts): &(Literal, Vec<Parts>)| {
             matches!(literal, Literal::Compare(Comparison::Equal, ..))
                 && parts.iter().any(Parts::is_of_checked)
-                && parts.iter().any(|parts| parts.has_role_name)
+                && (parts.iter().any(|parts| parts.has_role_name)
+                    || operands(*literal).into_iter().any(|term| self.is_role_name(term)))
         };
         let are_tenants = self.inspector.identities.roles_are_tenants;
         if !are_tenants && self.parts.iter().any(is_role) {
@@ -377,6 +378,18 @@ impl<'a> Way<'a> {
         } else {
             Opening::IgnoresRow
         }
+    }
+
+    /// Whether a term is the name of the current user, or a conversion of it.
+    fn is_role_name(&self, term: TermId) -> bool {
+        self.found.role_names.contains(&term)
+            || match self.inspector.terms.get(term) {
+                Term::Applied { arguments, .. } => match arguments[..] {
+                    [only] => self.is_role_name(only),
+                    _ => false,
+                },
+                _ => false,
+            }
     }
 
     fn can_be_null(&self, term: TermId) -> bool {
@@ -422,6 +435,55 @@ impl<'a> Way<'a> {
             }
         }
         joined
+    }
+
+    /// Returns the columns of the checked row that are equal to something, or elements of it.
+    pub fn equal_columns(&self) -> BTreeSet<i16> {
+        let is_equality = |(literal, _): &&(Literal, Vec<Parts>)| match literal {
+            Literal::Compare(Comparison::Equal, a, b) => a != b,
+            Literal::Member(by, .., Some(true)) => by.shape == Shape::Element,
+            _ => false,
+        };
+        let parts = self.parts.iter().filter(is_equality).flat_map(|(_, parts)| parts);
+        let columns = parts.flat_map(|parts| parts.columns_of(Row::CHECKED).collect::<Vec<_>>());
+        columns.collect()
+    }
+
+    /// Returns the rows that are found by columns of which no index begins with one, with their
+    /// tables and these columns. The checked row is found by what is equal to a value of the
+    /// session, the rows of lookups also by what is equal to other rows.
+    pub fn unindexed(&self) -> BTreeSet<(Row, Oid, BTreeSet<i16>)> {
+        let mut found: BTreeMap<Row, BTreeSet<i16>> = BTreeMap::new();
+        for literal in self.literals {
+            let pairs = match *literal {
+                Literal::Compare(Comparison::Equal, a, b) if a != b => vec![(a, b), (b, a)],
+                Literal::Member(by, a, b, Some(true)) if by.shape == Shape::Element => {
+                    vec![(a, b)]
+                }
+                _ => vec![],
+            };
+            for (column, other) in pairs {
+                let Term::Column { row, number, .. } = *self.inspector.terms.get(column) else {
+                    continue;
+                };
+                let other = self.inspector.parts(other);
+                let is_of_session = !other.identities.is_empty() && other.columns.is_empty();
+                let is_of_other = || {
+                    let mut rows = other.columns.iter().map(|(row, _)| row);
+                    !other.columns.is_empty() && rows.all(|of| *of != row)
+                };
+                if is_of_session || (row != Row::CHECKED && is_of_other()) {
+                    found.entry(row).or_default().insert(number);
+                }
+            }
+        }
+        let catalog = self.inspector.catalog;
+        let with_table = found.into_iter().filter_map(|(row, columns)| {
+            let table = self.relation_of(row)?;
+            let has_index = columns.iter().any(|number| catalog.begins_index(table, *number));
+            (!has_index).then_some((row, table, columns))
+        });
+        with_table.collect()
     }
 
     /// Returns the columns of the checked row that are asked for something, without those of

@@ -285,8 +285,14 @@ impl World {
         };
         self.snapshot.policies.push(policy);
         self.grant("public.judgments", role, command.privilege());
-        let exposure =
-            PolicyExposure { policy: oid, role, command, rows, exposure: exposure.into() };
+        let exposure = PolicyExposure {
+            policy: oid,
+            role,
+            command,
+            rows,
+            exposure: exposure.into(),
+            covered_by: None,
+        };
         self.snapshot.exposures = vec![exposure].into();
     }
 

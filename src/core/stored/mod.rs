@@ -6,6 +6,7 @@
 //! What is not known is [`Expression::Unknown`] with the name of its node; a text that is no tree
 //! at all is [`Unreadable`].
 
+mod parts;
 mod read;
 mod text;
 mod tree;

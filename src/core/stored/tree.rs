@@ -242,9 +242,10 @@ pub enum Link {
 }
 
 /// What a query does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Command {
+    #[default]
     Select,
     Insert,
     Update,
@@ -253,7 +254,7 @@ pub enum Command {
 }
 
 /// A query.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Query {
     pub command: Command,

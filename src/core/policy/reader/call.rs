@@ -31,7 +31,9 @@ impl Reader<'_> {
             return self.unknown(&format!("{}, which returns a set", function.name), is_boolean);
         }
         self.may_execute(*oid, &function);
-        let arguments = self.arguments(&function, arguments);
+        let given = arguments;
+        let arguments = self.arguments(&function, given);
+        self.note_call(*oid, &function, given, &arguments);
         if let Some(meaning) = self.of_session(&function, &arguments, is_boolean) {
             return meaning;
         }

@@ -167,7 +167,9 @@ impl Reader<'_> {
 
     /// Returns what an expression is as a value of another type, by way of its text.
     fn through_text(&mut self, argument: &Expression, result: Oid) -> Meaning {
+        let stored = argument;
         let argument = self.value(argument);
+        self.note_conversion(stored, &argument, result);
         if let Value::Term(term) = argument
             && let Some(Constant::Text(text)) = self.terms.as_constant(term)
             && let Some(constant) = parsed(result, text)
@@ -625,7 +627,10 @@ impl Reader<'_> {
                 let operation = Operation::Function(known.function, collation);
                 self.applied(operation, known.is_strict, &values, is_boolean(whole))
             }
-            _ => self.unknown("an operator", is_boolean(whole)),
+            known => {
+                self.note_operator_call(known.as_ref());
+                self.unknown("an operator", is_boolean(whole))
+            }
         }
     }
 
@@ -688,7 +693,7 @@ impl Reader<'_> {
             return self.unknown("an operator", true);
         };
         if let Expression::Subquery { link: Link::Array, query, .. } = array {
-            let (a, selected) = (self.value(first), self.select(query));
+            let (a, selected) = (self.value(first), self.select_inside(query));
             return condition(self.each_row(is_any, &selected, &mut |reader, columns| {
                 let column = columns.first().cloned();
                 let b = column.map_or(Value::Null, |column| reader.as_value(column));

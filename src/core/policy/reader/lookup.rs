@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 impl Reader<'_> {
     /// Returns the role that reads tables and views: the owner of a view, or the current user.
-    fn reading_user(&self) -> Option<Oid> {
+    pub(super) fn reading_user(&self) -> Option<Oid> {
         let user = self.users.last().copied()?;
         Some(self.reads_as.unwrap_or(user))
     }

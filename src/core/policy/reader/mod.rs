@@ -5,10 +5,12 @@
 
 mod body;
 mod call;
+mod calls;
 mod expression;
 mod lookup;
 mod query;
 mod session;
+mod several;
 
 pub use body::Access;
 
@@ -17,7 +19,7 @@ use super::formula::Formula;
 use super::identity::Identities;
 use super::term::{Constant, Row, Term, TermId, Terms};
 use super::value::{Meaning, Value, choice};
-use crate::catalog::Oid;
+use crate::catalog::{Calls, Oid};
 use crate::stored::{Expression, Query};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -50,6 +52,9 @@ pub struct Reader<'a> {
     policies_of: Vec<Oid>,
     /// How many bodies of functions are being read.
     functions: usize,
+    /// How many of the subqueries that are being read the server executes once: they are about no
+    /// row outside of them.
+    once: usize,
     scopes: Vec<Scope>,
     /// The arguments of the functions whose bodies are read, the innermost last.
     arguments: Vec<Vec<Meaning>>,
@@ -99,6 +104,10 @@ pub struct Found {
     pub hidden: BTreeSet<Oid>,
     /// The tables whose policies lead to themselves: the server raises an error.
     pub recursive: BTreeSet<Oid>,
+    /// What the condition calls.
+    pub calls: Calls,
+    /// The constants that the name of the current user is.
+    pub role_names: BTreeSet<TermId>,
 }
 
 /// What aggregates are about.
@@ -150,6 +159,7 @@ impl<'a> Reader<'a> {
             reads_as: None,
             policies_of: Vec::new(),
             functions: 0,
+            once: 0,
             scopes: vec![Scope { entries: vec![checked], with: Rc::default() }],
             arguments: Vec::new(),
             own_arguments: &[],

@@ -55,23 +55,33 @@ impl Reader<'_> {
     ) -> Meaning {
         match link {
             Link::Exists => {
-                let selected = self.asked_only(|reader| reader.select(query));
+                let selected = self.asked_only(|reader| reader.select_inside(query));
                 Meaning::Condition(Rc::new(self.exists(&selected, |_, _| Formula::TRUE)))
             }
             Link::Any | Link::All => {
                 let Some(test) = test else { return self.unknown("a subquery", true) };
-                let selected = self.asked_only(|reader| reader.select(query));
+                let selected = self.asked_only(|reader| reader.select_inside(query));
                 Meaning::Condition(Rc::new(self.each(link, test, &selected)))
             }
             Link::Scalar => {
                 let is_boolean =
                     query.targets.first().is_some_and(|target| is_boolean(&target.expression));
-                let selected = self.select(query);
+                self.note_several(query);
+                let selected = self.select_inside(query);
                 self.scalar(&selected, is_boolean)
             }
             Link::Array => self.unknown("an array of a subquery", false),
             Link::Row => self.unknown("a comparison of rows", true),
         }
+    }
+
+    /// Returns the rows of a subquery in an expression.
+    pub(super) fn select_inside(&mut self, query: &Query) -> Selected {
+        let is_once = usize::from(!query.is_correlated());
+        self.once += is_once;
+        let selected = self.select(query);
+        self.once -= is_once;
+        selected
     }
 
     /// Whether there is a row for which a further condition is true.

@@ -49,7 +49,8 @@ impl Reader<'_> {
                         return Some(Meaning::Value(Value::Null));
                     }
                     Constant::Text(name) => {
-                        let identity = identities.setting(name);
+                        let (name, identity) = (name.clone(), identities.setting(name));
+                        self.note_setting(&name, arguments);
                         return Some(self.setting(identity, is_boolean));
                     }
                     _ => return None,
@@ -215,10 +216,13 @@ impl Reader<'_> {
                 [_] if identities.roles_are_tenants => {
                     Some(Term::Identity(Identity::database_role()))
                 }
-                [.., user] => {
+                [others @ .., user] => {
                     self.found.asks_user = true;
-                    let name = self.catalog.role_name(*user);
-                    name.map(|name| Term::Constant(Constant::Text(name)))
+                    let is_caller = others.is_empty();
+                    let name = self.catalog.role_name(*user).map(Constant::Text);
+                    let name = name.map(|name| self.terms.constant(name));
+                    self.found.role_names.extend(name.filter(|_| is_caller));
+                    name.map(|name| self.terms.get(name).clone())
                 }
                 [] => None,
             },

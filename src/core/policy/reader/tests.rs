@@ -51,6 +51,7 @@ impl Catalog for Fake {
             is_strict: self.is_strict,
             is_volatile: oid == RANDOM,
             is_immutable: false,
+            is_called: false,
             owner: None,
             argument_count: 1,
             defaults: vec![boolean(Some(true))],
