@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(changes_after(|_| {}), [""; 0]);
         assert_eq!(
             changes_after(|j| j["rules"] = json!({})),
-            ["~ rules: the sections of 67 rules"],
+            ["~ rules: the sections of 79 rules"],
             "the severity and guard action of an omitted rule equal its defaults"
         );
         assert_eq!(

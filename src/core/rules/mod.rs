@@ -22,15 +22,21 @@ pub mod definer_body_unscoped;
 pub mod definer_name_captured;
 pub mod definer_sets_identity;
 pub mod direct_write;
+pub mod existence_oracle;
 pub mod guard_tampered;
+pub mod leakproof_function;
 pub mod materialized_view_readable;
 pub mod object_ownership;
+pub mod policy_bucket_unbound;
 pub mod policy_check_wider;
 pub mod policy_command_missing;
 pub mod policy_dead;
+pub mod policy_duplicate;
 pub mod policy_foreign_operator;
+pub mod policy_helper_argument;
 pub mod policy_helper_immutable;
 pub mod policy_helper_path;
+pub mod policy_helper_per_row;
 pub mod policy_identity_inverted;
 pub mod policy_identity_not_equal;
 pub mod policy_ignores_row;
@@ -38,12 +44,15 @@ pub mod policy_lookup_denied;
 pub mod policy_lookup_unbound;
 pub mod policy_lookup_uncorrelated;
 pub mod policy_lookup_writable;
+pub mod policy_multiple_permissive;
 pub mod policy_name_captured;
 pub mod policy_never_true;
 pub mod policy_null_row_open;
 pub mod policy_opaque;
 pub mod policy_open_without_identity;
 pub mod policy_pattern_identity;
+pub mod policy_per_row;
+pub mod policy_raises;
 pub mod policy_read_missing;
 pub mod policy_recursion;
 pub mod policy_restrictive_inert;
@@ -53,9 +62,12 @@ pub mod policy_trusts_email;
 pub mod policy_trusts_request;
 pub mod policy_trusts_settable_parameter;
 pub mod policy_trusts_user_claim;
+pub mod policy_unindexed;
+pub mod policy_volatile;
 pub mod policy_without_rls;
 pub mod policy_write_unchecked;
 pub mod policy_writes_others_rows;
+pub mod published_with_row_security;
 pub mod required_object_missing;
 pub mod rls_disabled;
 pub mod rls_not_forced;
@@ -94,7 +106,7 @@ type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
 /// roles, schemas, objects, routines, rows, and at the end the guard itself.
-const REGISTRY: [(&Rule, Check); 67] = [
+const REGISTRY: [(&Rule, Check); 79] = [
     (&role_missing::RULE, role_missing::check),
     (&role_attributes::RULE, role_attributes::check),
     (&role_membership::RULE, role_membership::check),
@@ -125,12 +137,15 @@ const REGISTRY: [(&Rule, Check); 67] = [
     (&definer_name_captured::RULE, definer_name_captured::check),
     (&definer_body_dynamic_sql::RULE, definer_body_dynamic_sql::check),
     (&definer_sets_identity::RULE, definer_sets_identity::check),
+    (&leakproof_function::RULE, leakproof_function::check),
     (&rls_disabled::RULE, rls_disabled::check),
     (&rls_not_forced::RULE, rls_not_forced::check),
     (&rls_policy_missing::RULE, rls_policy_missing::check),
     (&rls_policy_undeclared::RULE, rls_policy_undeclared::check),
     (&rls_policy_always_true::RULE, rls_policy_always_true::check),
     (&policy_without_rls::RULE, policy_without_rls::check),
+    (&published_with_row_security::RULE, published_with_row_security::check),
+    (&existence_oracle::RULE, existence_oracle::check),
     (&policy_open_without_identity::RULE, policy_open_without_identity::check),
     (&policy_identity_inverted::RULE, policy_identity_inverted::check),
     (&policy_name_captured::RULE, policy_name_captured::check),
@@ -161,6 +176,15 @@ const REGISTRY: [(&Rule, Check); 67] = [
     (&policy_dead::RULE, policy_dead::check),
     (&policy_command_missing::RULE, policy_command_missing::check),
     (&policy_role_name::RULE, policy_role_name::check),
+    (&policy_raises::RULE, policy_raises::check),
+    (&policy_per_row::RULE, policy_per_row::check),
+    (&policy_volatile::RULE, policy_volatile::check),
+    (&policy_helper_per_row::RULE, policy_helper_per_row::check),
+    (&policy_unindexed::RULE, policy_unindexed::check),
+    (&policy_duplicate::RULE, policy_duplicate::check),
+    (&policy_helper_argument::RULE, policy_helper_argument::check),
+    (&policy_bucket_unbound::RULE, policy_bucket_unbound::check),
+    (&policy_multiple_permissive::RULE, policy_multiple_permissive::check),
     (&guard_tampered::RULE, guard_tampered::check),
 ];
 

@@ -32,17 +32,16 @@ pub static RULE: Rule = Rule {
              keys of the table instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name = current_setting('request.jwt.claims', true)::json ->> \
-                    'sub');\n\
-                    ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
-                    (id::text = (current_setting('request.jwt.claims', true)::json ->> \
-                    'sub'));",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+              = (SELECT current_setting('request.jwt.claims', true)::json ->> 'sub'));\n\
+              ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
+              (id::text = (SELECT current_setting('request.jwt.claims', true)::json \
+              ->> 'sub'));",
         correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');\n\
-                  ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
-                  (file_name = current_setting('request.jwt.claims', true)::json ->> \
-                  'sub');",
+              = (SELECT current_setting('request.jwt.claims', true)::json ->> 'sub'));\n\
+              ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
+              (file_name = (SELECT current_setting('request.jwt.claims', true)::json \
+              ->> 'sub'));",
     },
     references: &["CWE-639", "CWE-863"],
 };

@@ -29,12 +29,12 @@ pub static RULE: Rule = Rule {
     exempt_by_pattern: true,
     example: Example {
         violating: "CREATE POLICY floor ON intake.simplicity_batches AS RESTRICTIVE FOR \
-                    SELECT TO authenticated\n\
-                      USING (true);",
+              SELECT TO authenticated\n\
+              USING (true);",
         correct: "CREATE POLICY floor ON intake.simplicity_batches AS RESTRICTIVE FOR \
-                  SELECT TO authenticated\n\
-                    USING (file_name = current_setting('request.jwt.claims', true)::json \
-                  ->> 'sub');",
+              SELECT TO authenticated\n\
+              USING (file_name = (SELECT current_setting('request.jwt.claims', \
+              true)::json ->> 'sub'));",
     },
     references: &["CWE-863"],
 };

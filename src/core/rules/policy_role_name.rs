@@ -65,7 +65,8 @@ mod tests {
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),
-            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT rows \
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+                 rows \
               of others when stage = current_user, which is the same for all callers with this \
               role."]
         );

@@ -30,14 +30,14 @@ pub static RULE: Rule = Rule {
     exempt_by_pattern: true,
     example: Example {
         violating: "SELECT ops.declare('ALTER TABLE intake.simplicity_batches RESET \
-                    (contract.append_only_by)',\n\
-                      'an upload is its user''s');",
+              (contract.append_only_by)',\n\
+              'an upload is its user''s');",
         correct: "SELECT ops.declare('ALTER TABLE intake.simplicity_batches RESET \
-                  (contract.append_only_by)',\n\
-                    'an upload is its user''s');\n\
-                  ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
-                  (file_name = current_setting('request.jwt.claims', true)::json ->> \
-                  'sub');",
+              (contract.append_only_by)',\n\
+              'an upload is its user''s');\n\
+              ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
+              (file_name = (SELECT current_setting('request.jwt.claims', true)::json \
+              ->> 'sub'));",
     },
     references: &["CWE-639", "CWE-863"],
 };

@@ -28,24 +28,24 @@ pub static RULE: Rule = Rule {
     exempt_by_pattern: true,
     example: Example {
         violating: "SELECT ops.declare('GRANT DELETE ON intake.simplicity_batches TO \
-                    authenticated;\n\
-                      CREATE POLICY batches_delete ON intake.simplicity_batches FOR \
-                    DELETE TO authenticated',\n\
-                      'uploads can be withdrawn');\n\
-                    GRANT DELETE ON intake.simplicity_batches TO authenticated;\n\
-                    CREATE POLICY batches_delete ON intake.simplicity_batches FOR DELETE \
-                    TO authenticated\n\
-                      USING (rows_total = 0);",
+              authenticated;\n\
+              CREATE POLICY batches_delete ON intake.simplicity_batches FOR DELETE TO \
+              authenticated',\n\
+              'uploads can be withdrawn');\n\
+              GRANT DELETE ON intake.simplicity_batches TO authenticated;\n\
+              CREATE POLICY batches_delete ON intake.simplicity_batches FOR DELETE TO \
+              authenticated\n\
+              USING (rows_total = 0);",
         correct: "SELECT ops.declare('GRANT DELETE ON intake.simplicity_batches TO \
-                  authenticated;\n\
-                    CREATE POLICY batches_delete ON intake.simplicity_batches FOR DELETE \
-                  TO authenticated',\n\
-                    'uploads can be withdrawn');\n\
-                  GRANT DELETE ON intake.simplicity_batches TO authenticated;\n\
-                  CREATE POLICY batches_delete ON intake.simplicity_batches FOR DELETE TO \
-                  authenticated\n\
-                    USING (file_name = current_setting('request.jwt.claims', true)::json \
-                  ->> 'sub');",
+              authenticated;\n\
+              CREATE POLICY batches_delete ON intake.simplicity_batches FOR DELETE TO \
+              authenticated',\n\
+              'uploads can be withdrawn');\n\
+              GRANT DELETE ON intake.simplicity_batches TO authenticated;\n\
+              CREATE POLICY batches_delete ON intake.simplicity_batches FOR DELETE TO \
+              authenticated\n\
+              USING (file_name = (SELECT current_setting('request.jwt.claims', \
+              true)::json ->> 'sub'));",
     },
     references: &["CWE-639", "CWE-863"],
 };

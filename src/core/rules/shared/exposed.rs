@@ -3,8 +3,7 @@
 use super::policies::policy_object;
 use super::reached::{of_policy, of_role};
 use crate::catalog::{
-    Command, Exposure, ObjectKind, Open, Opening, Policy, PolicyExposure, Privileges, Relation,
-    Role, Rows,
+    Command, Exposure, ObjectKind, Open, Opening, Policy, PolicyExposure, Relation, Role, Rows,
 };
 use crate::contract::{GuardAction, SchemaDecl, Severity, TableDecl};
 use crate::finding::{Draft, Measure, Predicate, Verb};
@@ -31,6 +30,8 @@ pub(crate) struct Exposed<'a> {
     pub rows: Rows,
     /// What is reached.
     pub exposure: &'a Exposure,
+    /// Whether another policy lets all of that through.
+    pub is_covered: bool,
 }
 
 /// What a rule says about a policy, a client and a command.
@@ -41,6 +42,8 @@ pub(crate) struct Fault {
     pub sentence: Sentence,
     /// What holds for the rows: left operands, operators and right operands.
     pub witness: Vec<[String; 3]>,
+    /// What is to be done, where that is more than the fix of the rule.
+    pub proposal: Option<String>,
 }
 
 /// A sentence about a policy, a client and commands.
@@ -50,6 +53,8 @@ pub(crate) enum Sentence {
     Lets(String),
     /// The policy raises an error for the client on SELECT, because of this.
     Fails(String),
+    /// The policy can raise an error for the client on SELECT, because of this.
+    MayFail(String),
     /// The policy asks this of the client on SELECT.
     Asks(String),
 }
@@ -59,6 +64,7 @@ impl Sentence {
         let (verb, rest) = match self {
             Self::Lets(what) => ("lets", format!("{commands} {what}.")),
             Self::Fails(why) => ("raises an error for", format!("on {commands}: {why}.")),
+            Self::MayFail(why) => ("can raise an error for", format!("on {commands}: {why}.")),
             Self::Asks(what) => ("decides for", format!("on {commands} {what}.")),
         };
         Predicate { verb: Verb::Of(format!("Policy {policy} {verb}")), rest }
@@ -73,16 +79,22 @@ impl Fault {
             kind: open.opening.as_str().to_owned(),
             sentence: Sentence::Lets(format!("{what}{when}{why}")),
             witness: open.witness.clone(),
+            proposal: None,
         }
     }
 
     /// Returns what is said without an example of a row.
     pub fn plain(kind: impl Into<String>, sentence: Sentence) -> Self {
-        Self { kind: kind.into(), sentence, witness: Vec::new() }
+        Self { kind: kind.into(), sentence, witness: Vec::new(), proposal: None }
+    }
+
+    /// Returns the fault with what is to be done.
+    pub fn with_proposal(self, proposal: String) -> Self {
+        Self { proposal: Some(proposal), ..self }
     }
 }
 
-impl<'a> Exposed<'a> {
+impl Exposed<'_> {
     /// Returns the ways in which rows pass that are not tied to the caller, and that the contract
     /// does not say are meant.
     pub fn openings(&self) -> Vec<Open> {
@@ -247,7 +259,7 @@ pub(crate) fn report_read(
 }
 
 /// Calls `work` with what each permissive policy lets each client reach.
-pub(crate) fn each(cx: &Context<'_>, mut work: impl FnMut(&[Exposed<'_>])) {
+pub(crate) fn each<'a>(cx: &Context<'a>, mut work: impl FnMut(&[Exposed<'a>])) {
     if cx.snapshot.exposures.is_empty() {
         return;
     }
@@ -257,7 +269,7 @@ pub(crate) fn each(cx: &Context<'_>, mut work: impl FnMut(&[Exposed<'_>])) {
             let of_policy: Vec<&PolicyExposure> = of_policy(cx, policy).collect();
             for role in &cx.clients {
                 let of_role = of_policy.iter().filter(|of| of.role == role.oid);
-                let exposed: Vec<Exposed<'_>> = of_role
+                let exposed: Vec<Exposed<'a>> = of_role
                     .filter_map(|of| exposed(cx, of, policy, (relation, schema), role))
                     .collect();
                 if !exposed.is_empty() {
@@ -289,6 +301,7 @@ fn exposed<'a>(
         command,
         rows,
         exposure: &found.exposure,
+        is_covered: found.covered_by.is_some(),
     })
 }
 
@@ -310,7 +323,13 @@ fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> 
         evidence["witness"] = json!(fault.witness);
     }
     let clause = if with.iter().all(|of| of.rows == Rows::New) { "WITH CHECK" } else { "USING" };
-    let proposal = format!("{}\nALTER POLICY {name} ON {table} {clause} (...);", rule.fix);
+    let proposal = match &fault.proposal {
+        Some(sql) if sql.ends_with(';') => format!("{}\n{sql}", rule.fix),
+        of => {
+            let text = of.as_deref().unwrap_or(rule.fix);
+            format!("{text}\nALTER POLICY {name} ON {table} {clause} (...);")
+        }
+    };
     let grantee = (first.role.oid, first.role.name.as_str());
     let object = policy_object(cx, first.policy, first.relation);
     Draft::of_grantee(object, severity, grantee, predicate)
@@ -344,16 +363,23 @@ pub(crate) fn keeps_ties(cx: &Context<'_>, of: &Exposed<'_>) -> bool {
         existing.openings().is_empty()
             && !existing.has_privileged
             && !existing.ties.is_empty()
-            && !columns.any(|column| can_update(cx, of.relation, of.role, column))
+            && !columns.any(|column| can_write(cx, of.relation, of.role, of.command, column))
     })
 }
 
-fn can_update(cx: &Context<'_>, relation: &Relation, role: &Role, column: &str) -> bool {
+/// Whether a role has the privilege for a command on a column.
+pub(crate) fn can_write(
+    cx: &Context<'_>,
+    relation: &Relation,
+    role: &Role,
+    command: Command,
+    column: &str,
+) -> bool {
     let of_column = relation.columns.iter().filter(|(name, _)| name == column);
     let on_column =
         |acl| cx.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column);
-    cx.access.relation_privileges(role.oid, relation).contains(Privileges::UPDATE)
-        || of_column.into_iter().any(|(_, acl)| on_column(acl).contains(Privileges::UPDATE))
+    cx.access.relation_privileges(role.oid, relation).contains(command.privilege())
+        || of_column.into_iter().any(|(_, acl)| on_column(acl).contains(command.privilege()))
 }
 
 /// Returns names as a sentence lists them.
