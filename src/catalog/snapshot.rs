@@ -1,8 +1,8 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
 use super::{
-    Own, add_definer_bodies, add_exposures, add_hidden_rows, bodies, code, dependencies, guard, objects, policies,
-    roles, routines, server_objects,
+    Own, add_definer_bodies, add_exposures, add_hidden_rows, bodies, code, dependencies, guard,
+    objects, policies, roles, routines, server_objects,
 };
 use crate::pg::VERSION;
 use crate::pg::heap::State;

@@ -16,7 +16,7 @@ const ABOVE_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object, rol
     FROM ops.audit_security(min_severity => 'warning')";
 
 /// The violations of each rule that violations.sql creates.
-const VIOLATIONS: [&str; 39] = [
+const VIOLATIONS: [&str; 46] = [
     "role_missing | role | postgres | postgres",
     "role_attributes | role | anon | anon",
     "role_membership | role | helpers | authenticated",
@@ -47,6 +47,7 @@ const VIOLATIONS: [&str; 39] = [
     "definer_sets_identity | function | api.act_as(pg_catalog.text)",
     "rls_disabled | table | intake.simplicity_raw",
     "rls_policy_missing | table | intake.simplicity_batches | authenticated",
+    "rls_policy_undeclared | policy | judgments_change on public.judgments | authenticated",
     "rls_policy_undeclared | policy | mine on public.plaintiffs | authenticated",
     "rls_policy_always_true | policy | anybody on public.job_queue | anon",
     "guard_tampered | event trigger | zz_dragonfly_guard_end",
@@ -56,7 +57,13 @@ const VIOLATIONS: [&str; 39] = [
     "routine_executable_by_public | function | enforcement.open_actions(bigint) | PUBLIC",
     "definer_body_unscoped | function | api.all_jobs()",
     "definer_body_argument_identity | function | api.batches(pg_catalog.text)",
+    "leakproof_function | function | enforcement.open_actions(bigint)",
     "policy_without_rls | table | public.plaintiff_tasks",
+    "published_with_row_security | table | public.judgments",
+    "existence_oracle | table | public.judgments | authenticated",
+    "policy_role_name | policy | judgments_read on public.judgments | authenticated",
+    "policy_raises | policy | judgments_read on public.judgments | authenticated",
+    "policy_bucket_unbound | policy | own_files on storage.objects | authenticated",
     // rls_not_forced reports every declared table without FORCE.
     "rls_not_forced | table | public.judgments | postgres_old",
 ];
@@ -102,7 +109,7 @@ fn exactly_the_violations_are_found() {
     let error = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
     assert_eq!(
         (error.code.as_str(), error.message.as_str()),
-        ("P0004", "database does not conform to its security contract: 31 findings")
+        ("P0004", "database does not conform to its security contract: 32 findings")
     );
     assert!(
         error.detail.contains("error role_attributes: Role \"anon\" has attribute BYPASSRLS"),
@@ -119,7 +126,7 @@ fn every_fix_is_executed_and_findings_without_fix_remain() {
     client.batch_execute("ALTER ROLE postgres_old RENAME TO postgres").unwrap();
     let fixes =
         "SELECT fix FROM ops.audit_security(min_severity => 'warning') WHERE fix IS NOT NULL";
-    assert_eq!(column(&mut client, fixes).len(), 25);
+    assert_eq!(column(&mut client, fixes).len(), 26);
     // The worker that lost the ownership of a table is granted its privileges in the second round.
     for _round in 0..2 {
         for fix in column(&mut client, fixes) {
@@ -140,6 +147,11 @@ fn every_fix_is_executed_and_findings_without_fix_remain() {
             "ungoverned_schema_access | schema | reports | anon",
             "definer_body_unscoped | function | api.all_jobs()",
             "definer_body_argument_identity | function | api.batches(pg_catalog.text)",
+            "leakproof_function | function | enforcement.open_actions(bigint)",
+            "published_with_row_security | table | public.judgments",
+            "policy_role_name | policy | judgments_read on public.judgments | authenticated",
+            "policy_raises | policy | judgments_read on public.judgments | authenticated",
+            "policy_bucket_unbound | policy | own_files on storage.objects | authenticated",
         ]
     );
 }
