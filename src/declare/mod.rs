@@ -36,7 +36,9 @@ pub fn read(sql: &str) -> Vec<Statement> {
 
 /// Whether a statement that declares this sets fields of the contract that no object has.
 fn is_about_contract_alone(declared: &[Declaration]) -> bool {
-    use Declaration::{AllRows, AllRowsOf, AnyArguments, Kind, ResetAll, Rows, Set};
+    use Declaration::{
+        AllRows, AllRowsOf, AllRowsOfRoutine, AnyArguments, Kind, ResetAll, Rows, Set,
+    };
     let is_field = |declaration: &Declaration| {
         matches!(
             declaration,
@@ -47,6 +49,7 @@ fn is_about_contract_alone(declared: &[Declaration]) -> bool {
                 | AllRowsOf(..)
                 | Rows(..)
                 | AnyArguments(_)
+                | AllRowsOfRoutine(..)
         )
     };
     declared.iter().any(is_field)

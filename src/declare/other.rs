@@ -164,16 +164,23 @@ fn all_rows(table: &Name, option: Tree<pg_sys::DefElem>) -> Result<Declaration, 
     }
 }
 
-/// ALTER FUNCTION ... SECURITY, and `SET contract.arguments = any`.
+/// ALTER FUNCTION ... SECURITY, and `SET contract.arguments = any` and `SET contract.all_rows`.
 pub fn alter_function(
     statement: Tree<pg_sys::AlterFunctionStmt>,
 ) -> Result<Vec<Declaration>, Unfit> {
     let actions = statement.list(|statement| statement.actions);
     let Some(named) = statement.below(|statement| statement.func) else { return Ok(vec![]) };
     if let [action] = actions.as_slice()
-        && let Some(setting) = arguments_setting(*action)
+        && let Some((field, setting)) = contract_setting(*action)
     {
-        return any_arguments(named, setting);
+        return match field.as_str() {
+            "arguments" => any_arguments(named, setting),
+            "all_rows" => all_rows_of_routine(named, setting),
+            _ => Err(Unfit::new(
+                format!("unrecognized setting \"contract.{}\"", printable(&field)),
+                "Use contract.arguments or contract.all_rows.",
+            )),
+        };
     }
     match (security(&actions)?, actions.len()) {
         (Some(is_definer), 1) => {
@@ -186,12 +193,31 @@ pub fn alter_function(
     }
 }
 
-/// Returns the setting in `ALTER FUNCTION ... SET contract.arguments = ...`.
-fn arguments_setting(action: Tree) -> Option<Tree<pg_sys::VariableSetStmt>> {
+/// Returns field and setting of `ALTER FUNCTION ... SET contract.<field> = ...`.
+fn contract_setting(action: Tree) -> Option<(String, Tree<pg_sys::VariableSetStmt>)> {
     let action = action.cast::<pg_sys::DefElem>()?;
     let setting = action.below(|action| action.arg)?.cast::<pg_sys::VariableSetStmt>()?;
     let name = setting.text(|setting| setting.name)?;
-    (name == "contract.arguments").then_some(setting)
+    Some((name.strip_prefix(PREFIX)?.to_owned(), setting))
+}
+
+fn all_rows_of_routine(
+    named: Tree<pg_sys::ObjectWithArgs>,
+    setting: Tree<pg_sys::VariableSetStmt>,
+) -> Result<Vec<Declaration>, Unfit> {
+    let function = function(named)?;
+    let is_meant = match values(setting)?.as_slice() {
+        [] => Some(false),
+        [value] => value.parse().ok(),
+        _ => None,
+    };
+    let is_meant = is_meant.ok_or_else(|| {
+        Unfit::new(
+            "invalid value for contract.all_rows",
+            format!("Use ALTER ROUTINE {function} SET contract.all_rows = true."),
+        )
+    })?;
+    Ok(vec![Declaration::AllRowsOfRoutine(function, is_meant)])
 }
 
 fn any_arguments(

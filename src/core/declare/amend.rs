@@ -97,6 +97,10 @@ impl Amendment<'_> {
                 self.require_schema(&function.name.schema)?;
                 self.objects.known_function(function)?.security_definer = Some(*is_definer);
             }
+            Declaration::AllRowsOfRoutine(function, is_meant) => {
+                self.require_schema(&function.name.schema)?;
+                self.objects.known_function(function)?.all_rows = *is_meant;
+            }
             Declaration::Grant(grant) => self.grant(grant)?,
             Declaration::Membership { role, member, is_revoke } => {
                 self.membership(role, member, *is_revoke)?;

@@ -257,6 +257,9 @@ pub enum Declaration {
     SecurityInvoker(Name, bool),
     /// ALTER FUNCTION ... SECURITY DEFINER (true) or INVOKER (false).
     SecurityDefiner(FunctionName, bool),
+    /// `ALTER ROUTINE ... SET contract.all_rows = ...`: whether a SECURITY DEFINER routine is meant
+    /// to reach rows that are not its caller's.
+    AllRowsOfRoutine(FunctionName, bool),
     /// GRANT or REVOKE on objects.
     Grant(Grant),
     /// GRANT or REVOKE of a role: contracts do not contain memberships.

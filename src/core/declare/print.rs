@@ -207,6 +207,9 @@ impl Display for Declaration {
             Self::SecurityInvoker(view, on) => {
                 write!(f, "ALTER VIEW {view} SET (security_invoker = {on})")
             }
+            Self::AllRowsOfRoutine(function, is_meant) => {
+                write!(f, "ALTER ROUTINE {function} SET contract.all_rows = {is_meant}")
+            }
             Self::SecurityDefiner(function, is_definer) => {
                 write!(f, "ALTER FUNCTION {function}{}", security(Some(*is_definer)))
             }

@@ -322,6 +322,9 @@ fn of_function(declared: &FunctionDecl) -> Vec<Declaration> {
         let security = declared.security_definer;
         found.extend(security.map(|on| Declaration::SecurityDefiner(function.clone(), on)));
     }
+    if declared.all_rows {
+        found.push(Declaration::AllRowsOfRoutine(function.clone(), true));
+    }
     found.extend(comment(Target::Function(function.clone()), &declared.purpose));
     found.extend(grant(vec![whole(Privileges::EXECUTE)], on(), &declared.execute));
     found

@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(
             world.details(&RULE),
             ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
-             rows of others when textlike(R.owner, user) IS TRUE."]
+             rows of others when textlike(owner, user) IS TRUE."]
         );
     }
 }
