@@ -27,23 +27,24 @@ pub static RULE: Rule = Rule {
     exempt: "A routine that looks up what anyone may know about anyone.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub'); CREATE \
-                    FUNCTION api.batches(owner text) RETURNS SETOF intake.simplicity_batches \
-                    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ \
-                    SELECT * FROM intake.simplicity_batches WHERE file_name = owner $$; ALTER \
-                    FUNCTION api.batches(text) OWNER TO postgres; REVOKE EXECUTE ON FUNCTION \
-                    api.batches(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.batches(text) \
-                    TO anon, authenticated, service_role;",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub'); CREATE \
-                    FUNCTION api.batches() RETURNS SETOF intake.simplicity_batches LANGUAGE \
-                    sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT * \
-                    FROM intake.simplicity_batches WHERE file_name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub' $$; ALTER \
-                    FUNCTION api.batches() OWNER TO postgres; REVOKE EXECUTE ON FUNCTION \
-                    api.batches() FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.batches() TO \
-                    anon, authenticated, service_role;",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub')); CREATE FUNCTION api.batches(owner text) \
+                    RETURNS SETOF intake.simplicity_batches LANGUAGE sql SECURITY DEFINER \
+                    SET search_path = pg_catalog, pg_temp AS $$ SELECT * FROM \
+                    intake.simplicity_batches WHERE file_name = owner $$; ALTER FUNCTION \
+                    api.batches(text) OWNER TO postgres; REVOKE EXECUTE ON FUNCTION \
+                    api.batches(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
+                    api.batches(text) TO anon, authenticated, service_role;",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub')); CREATE FUNCTION api.batches() RETURNS SETOF \
+                  intake.simplicity_batches LANGUAGE sql SECURITY DEFINER SET search_path \
+                  = pg_catalog, pg_temp AS $$ SELECT * FROM intake.simplicity_batches \
+                  WHERE file_name = (SELECT current_setting('request.jwt.claims', \
+                  true)::json ->> 'sub') $$; ALTER FUNCTION api.batches() OWNER TO \
+                  postgres; REVOKE EXECUTE ON FUNCTION api.batches() FROM PUBLIC; GRANT \
+                  EXECUTE ON FUNCTION api.batches() TO anon, authenticated, service_role;",
     },
     references: &["CWE-639", "OWASP API1:2023"],
 };

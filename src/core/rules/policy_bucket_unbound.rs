@@ -30,21 +30,22 @@ pub static RULE: Rule = Rule {
     exempt_by_pattern: true,
     example: Example {
         violating: "CREATE SCHEMA storage;\n\
-              CREATE TABLE storage.objects (id uuid PRIMARY KEY, bucket_id text, owner \
-              uuid);\n\
-              ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;\n\
-              GRANT SELECT ON storage.objects TO authenticated;\n\
-              CREATE POLICY own_files ON storage.objects FOR SELECT TO authenticated\n\
-              USING (owner = (SELECT (current_setting('request.jwt.claims', \
-              true)::json ->> 'sub')::uuid));",
+                    CREATE TABLE storage.objects (id uuid PRIMARY KEY, bucket_id text, \
+                    owner uuid);\n\
+                    ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;\n\
+                    GRANT SELECT ON storage.objects TO authenticated;\n\
+                    CREATE POLICY own_files ON storage.objects FOR SELECT TO \
+                    authenticated\n\
+                    USING (owner = (SELECT (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub')::uuid));",
         correct: "CREATE SCHEMA storage;\n\
-              CREATE TABLE storage.objects (id uuid PRIMARY KEY, bucket_id text, owner \
-              uuid);\n\
-              ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;\n\
-              GRANT SELECT ON storage.objects TO authenticated;\n\
-              CREATE POLICY own_files ON storage.objects FOR SELECT TO authenticated\n\
-              USING (owner = (SELECT (current_setting('request.jwt.claims', \
-              true)::json ->> 'sub')::uuid) AND bucket_id = 'avatars');",
+                  CREATE TABLE storage.objects (id uuid PRIMARY KEY, bucket_id text, \
+                  owner uuid);\n\
+                  ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;\n\
+                  GRANT SELECT ON storage.objects TO authenticated;\n\
+                  CREATE POLICY own_files ON storage.objects FOR SELECT TO authenticated\n\
+                  USING (owner = (SELECT (SELECT current_setting('request.jwt.claims', \
+                  true)::json ->> 'sub')::uuid) AND bucket_id = 'avatars');",
     },
     references: &["CWE-863"],
 };

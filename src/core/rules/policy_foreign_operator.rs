@@ -30,10 +30,11 @@ pub static RULE: Rule = Rule {
         violating: "CREATE OPERATOR public.=== (FUNCTION = pg_catalog.texteq, LEFTARG = \
                     text, RIGHTARG = text);\n\
                     ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name OPERATOR(public.===) \
-                    (current_setting('request.jwt.claims', true)::json ->> 'sub'));",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+                    (file_name OPERATOR(public.===) (SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub'));",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-426", "CWE-697"],
 };

@@ -29,9 +29,9 @@ pub static RULE: Rule = Rule {
         violating: "SELECT ops.declare('CREATE FUNCTION api.is_known(text)', 'for \
                     policies');\n\
                     CREATE FUNCTION api.is_known(text) RETURNS bool LANGUAGE sql STABLE\n\
-                      AS 'SELECT EXISTS (SELECT FROM plaintiffs p WHERE p.status = $1 AND \
-                    p.name = current_setting(''request.jwt.claims'', true)::json ->> \
-                    ''sub'')';\n\
+                    AS 'SELECT EXISTS (SELECT FROM plaintiffs p WHERE p.status = $1 AND \
+                    p.name = (SELECT current_setting(''request.jwt.claims'', true)::json \
+                    ->> ''sub''))';\n\
                     REVOKE EXECUTE ON FUNCTION api.is_known(text) FROM PUBLIC;\n\
                     GRANT EXECUTE ON FUNCTION api.is_known(text) TO anon, authenticated, \
                     service_role;\n\
@@ -40,9 +40,9 @@ pub static RULE: Rule = Rule {
         correct: "SELECT ops.declare('CREATE FUNCTION api.is_known(text)', 'for \
                   policies');\n\
                   CREATE FUNCTION api.is_known(text) RETURNS bool LANGUAGE sql STABLE\n\
-                    AS 'SELECT EXISTS (SELECT FROM public.plaintiffs p WHERE p.status = \
-                  $1 AND p.name = current_setting(''request.jwt.claims'', true)::json ->> \
-                  ''sub'')';\n\
+                  AS 'SELECT EXISTS (SELECT FROM public.plaintiffs p WHERE p.status = $1 \
+                  AND p.name = (SELECT current_setting(''request.jwt.claims'', \
+                  true)::json ->> ''sub''))';\n\
                   REVOKE EXECUTE ON FUNCTION api.is_known(text) FROM PUBLIC;\n\
                   GRANT EXECUTE ON FUNCTION api.is_known(text) TO anon, authenticated, \
                   service_role;\n\

@@ -28,10 +28,12 @@ pub static RULE: Rule = Rule {
              command in all_rows instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name <> \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub');",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name <> (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub'));",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-697", "CWE-863"],
 };

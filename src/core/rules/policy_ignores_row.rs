@@ -29,10 +29,12 @@ pub static RULE: Rule = Rule {
              instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    ((current_setting('request.jwt.claims', true)::json ->> 'sub') IS NOT NULL);",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING ((SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub') IS NOT \
+                    NULL);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["splinter 0024_permissive_rls_policy", "CWE-863"],
 };

@@ -28,12 +28,12 @@ pub static RULE: Rule = Rule {
     exempt_by_pattern: true,
     example: Example {
         violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                    FROM enforcement.actions a WHERE a.kind = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub' AND \
+                    FROM enforcement.actions a WHERE a.kind = (SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub') AND \
                     a.outcome = judgments.case_number));",
         correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
-                  FROM public.plaintiffs p WHERE p.name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub' AND \
+                  FROM public.plaintiffs p WHERE p.name = (SELECT \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub') AND \
                   p.status = judgments.case_number));",
     },
     references: &["CWE-284"],

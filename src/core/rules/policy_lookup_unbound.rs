@@ -26,11 +26,11 @@ pub static RULE: Rule = Rule {
     exempt: "Rows that are open because of their parent. Declare the columns in open_rows instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                    public.plaintiffs p WHERE p.tier = judgments.tier));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                  public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub'));",
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                    FROM public.plaintiffs p WHERE p.tier = judgments.tier));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                  FROM public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
+                  (SELECT current_setting('request.jwt.claims', true)::json ->> 'sub')));",
     },
     references: &["CWE-863", "OWASP API1:2023"],
 };

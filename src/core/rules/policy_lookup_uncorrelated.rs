@@ -28,12 +28,12 @@ pub static RULE: Rule = Rule {
     exempt: "A table of administrators that is not declared. Declare privileged for it instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                    public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
-                    true)::json ->> 'sub'));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                  public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub'));",
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                    FROM public.plaintiffs p WHERE p.name = (SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub')));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                  FROM public.plaintiffs p WHERE p.tier = judgments.tier AND p.name = \
+                  (SELECT current_setting('request.jwt.claims', true)::json ->> 'sub')));",
     },
     references: &["CWE-863", "OWASP API1:2023"],
 };

@@ -28,13 +28,14 @@ pub static RULE: Rule = Rule {
     exempt: "A table in which callers may enlist themselves, and that opens nothing confidential.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                    intake.simplicity_batches b WHERE b.id::text = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub' AND b.file_name = \
-                    judgments.case_number));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                  public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
-                  true)::json ->> 'sub' AND p.status = judgments.case_number));",
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                    FROM intake.simplicity_batches b WHERE b.id::text = (SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub') AND \
+                    b.file_name = judgments.case_number));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                  FROM public.plaintiffs p WHERE p.name = (SELECT \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub') AND \
+                  p.status = judgments.case_number));",
     },
     references: &["CWE-269", "CWE-863"],
 };

@@ -28,12 +28,14 @@ pub static RULE: Rule = Rule {
     exempt: "None: the comparison has no purpose.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                    public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
-                    true)::json ->> 'sub' AND p.tier = tier));",
-        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT FROM \
-                  public.plaintiffs p WHERE p.name = current_setting('request.jwt.claims', \
-                  true)::json ->> 'sub' AND p.tier = judgments.tier));",
+        violating: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                    FROM public.plaintiffs p WHERE p.name = (SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub') AND \
+                    p.tier = tier));",
+        correct: "ALTER POLICY judgments_read ON public.judgments USING (EXISTS (SELECT \
+                  FROM public.plaintiffs p WHERE p.name = (SELECT \
+                  current_setting('request.jwt.claims', true)::json ->> 'sub') AND p.tier \
+                  = judgments.tier));",
     },
     references: &["CWE-697", "CWE-863"],
 };

@@ -25,11 +25,12 @@ pub static RULE: Rule = Rule {
     exempt: "A table that is closed on purpose. Revoke the privilege instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    ((current_setting('request.jwt.claims', true)::json ->> 'role') = \
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING ((SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'role') = \
                     'authenticatd');",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-284"],
 };

@@ -28,11 +28,14 @@ pub static RULE: Rule = Rule {
              instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub' OR \
-                    (current_setting('request.jwt.claims', true)::json ->> 'tenant') IS NULL);",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub') OR (SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'tenant') IS \
+                    NULL);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-863", "OWASP API1:2023"],
 };

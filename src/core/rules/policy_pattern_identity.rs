@@ -27,10 +27,12 @@ pub static RULE: Rule = Rule {
     exempt: "Patterns that only the application writes.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name LIKE \
-                    '%' || (current_setting('request.jwt.claims', true)::json ->> 'sub'));",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name LIKE '%' || (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub'));",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-697", "CWE-625"],
 };

@@ -31,14 +31,15 @@ pub static RULE: Rule = Rule {
     example: Example {
         violating: "SELECT ops.declare('DROP POLICY batches_read ON \
                     intake.simplicity_batches;\n\
-                      ALTER TABLE intake.simplicity_batches RESET \
+                    ALTER TABLE intake.simplicity_batches RESET \
                     (contract.append_only_by)', 'uploads are not read');\n\
                     DROP POLICY batches_read ON intake.simplicity_batches;\n\
                     ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
-                    (file_name = current_setting('request.jwt.claims', true)::json ->> \
-                    'sub');",
-        correct: "ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK (file_name \
-                  = current_setting('request.jwt.claims', true)::json ->> 'sub');",
+                    (file_name = (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub'));",
+        correct: "ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
+                  (file_name = (SELECT current_setting('request.jwt.claims', true)::json \
+                  ->> 'sub'));",
     },
     references: &["CWE-284"],
 };

@@ -25,11 +25,12 @@ pub static RULE: Rule = Rule {
     exempt: "None: nothing can be read.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (EXISTS (SELECT \
-                    FROM intake.simplicity_batches b WHERE b.file_name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub'));",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (EXISTS \
+                    (SELECT FROM intake.simplicity_batches b WHERE b.file_name = (SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub')));",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-674"],
 };

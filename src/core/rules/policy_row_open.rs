@@ -27,11 +27,12 @@ pub static RULE: Rule = Rule {
     exempt: "None: it is information. Declare the columns in open_rows of the table instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                    (current_setting('request.jwt.claims', true)::json ->> 'sub') OR rows_total = \
-                    0);",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub') OR rows_total = 0);",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-863"],
 };

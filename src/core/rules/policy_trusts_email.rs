@@ -28,10 +28,12 @@ pub static RULE: Rule = Rule {
     exempt: "None: verified addresses are declared in identity of the contract.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                    current_setting('request.jwt.claims', true)::json ->> 'email');",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = (SELECT current_setting('request.jwt.claims', \
+                    true)::json ->> 'email'));",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-807", "CWE-863"],
 };

@@ -29,10 +29,12 @@ pub static RULE: Rule = Rule {
              contract.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                    current_setting('request.jwt.claims', true)::json #>> '{user_metadata,name}');",
-        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name = \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub');",
+        violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
+                    (file_name = (SELECT current_setting('request.jwt.claims', \
+                    true)::json #>> '{user_metadata,name}'));",
+        correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT current_setting('request.jwt.claims', true)::json ->> \
+                  'sub'));",
     },
     references: &["CWE-807", "CWE-863"],
 };
