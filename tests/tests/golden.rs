@@ -82,15 +82,15 @@ fn plan_can_be_tried_executed_and_reverted() {
     let mut run = |dry_run: bool| -> Vec<String> {
         client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(run(true), ["proposed 7", "tried 25"]);
+    assert_eq!(run(true), ["proposed 12", "tried 25"]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     assert_eq!(column(&mut other, WORSE_THAN_INFO), before, "nothing was changed");
     let undo = column(
         &mut other,
         "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
     );
-    assert_eq!(run(false), ["done 25", "proposed 7"]);
-    assert_eq!(run(false), ["proposed 7"], "applying it again does nothing");
+    assert_eq!(run(false), ["done 25", "proposed 12"]);
+    assert_eq!(run(false), ["proposed 12"], "applying it again does nothing");
     assert_eq!(
         column(&mut client, "SELECT statement FROM ops.golden_sql() ORDER BY step"),
         [
@@ -106,12 +106,22 @@ fn plan_can_be_tried_executed_and_reverted() {
             "-- Read its body first: role \"service_role\" can have written it.\n\
              -- ALTER ROUTINE lab.stamp() OWNER TO postgres;\n\
              -- Or drop what executes it.",
+            "-- Function api.job(bigint):\n-- Qualify the argument with the name of the function, or \
+             give it another name.",
+            "-- Function api.find(text):\n-- Pass values with USING, and quote names with format() \
+             and %I.",
+            "-- Function api.act_as(text):\n-- Set the parameter to what the database knows of the \
+             caller, or revoke EXECUTE from clients.",
             "-- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
              authenticated WITH CHECK (...);",
             "-- Declare role \"reporter\" if these privileges are intended. Otherwise:\n-- REVOKE \
              SELECT ON TABLE public.plaintiffs FROM reporter;",
             "-- Add schema reports to the contract if it is intended. Otherwise:\n-- REVOKE USAGE \
              ON SCHEMA reports FROM anon;",
+            "-- Function api.all_jobs():\n-- Compare a column with the caller, or make the routine \
+             SECURITY INVOKER. Where every row is meant, declare all_rows for the routine.",
+            "-- Function api.batches(text):\n-- Compare the column with the caller and not with the \
+             argument, or compare the argument with the caller first.",
         ]
     );
     // All except the repair of the guard's own trigger, which has no undo.

@@ -35,8 +35,8 @@ pub struct CalledBody<'a> {
     pub statements: &'a [Query],
 }
 
-/// Returns the accesses of a body to tables whose row security does not apply to its owner, with the
-/// ways in which they reach rows that are not tied to the caller.
+/// Returns the accesses of a body to tables whose row security does not apply to its owner, with
+/// the ways in which they reach rows that are not tied to the caller.
 #[must_use]
 pub fn body_accesses(body: &CalledBody<'_>) -> Vec<BodyAccess> {
     let CalledBody { catalog, identities, client, owner, arguments, statements } = *body;

@@ -78,9 +78,9 @@ mod tests {
         tables.for_each(|table| table.keys = vec!["case_number".into()]);
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Function ops.complete_outbox_message(uuid) lets role \"anon\" read rows of table public.judgments that only an argument ties when case_number = argument u."
-            ]
+            ["warning: Function ops.complete_outbox_message(uuid) lets role \"anon\" read rows \
+                 of table public.judgments that only an argument ties when case_number = argument \
+                 u."]
         );
     }
 }

@@ -79,9 +79,9 @@ mod tests {
         };
         assert_eq!(
             execute(false),
-            [
-                "error: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" choose a part of the SQL text that it executes: argument q is in it without quotes."
-            ]
+            ["error: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" \
+                 choose a part of the SQL text that it executes: argument q is in it without \
+                 quotes."]
         );
         assert!(execute(true)[0].starts_with("info: "));
     }

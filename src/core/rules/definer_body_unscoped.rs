@@ -64,9 +64,8 @@ mod tests {
         world.reach("authenticated", Command::Update, BodyWay::default());
         assert_eq!(
             world.details(&RULE),
-            [
-                "warning: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" update rows of table public.judgments that are not tied to the caller."
-            ]
+            ["warning: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" \
+                 update rows of table public.judgments that are not tied to the caller."]
         );
     }
 

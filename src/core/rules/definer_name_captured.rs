@@ -67,9 +67,9 @@ mod tests {
         world.reach("authenticated", Command::Delete, way);
         assert_eq!(
             world.details(&RULE),
-            [
-                "error: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" delete rows of table public.judgments that are not tied to the caller: id = id compares a column with itself."
-            ]
+            ["error: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" \
+                 delete rows of table public.judgments that are not tied to the caller: id = id \
+                 compares a column with itself."]
         );
         assert_eq!(world.details(&super::super::definer_body_unscoped::RULE), [""; 0]);
     }

@@ -105,9 +105,9 @@ mod tests {
         };
         assert_eq!(
             set(Some("request.jwt.claims")),
-            [
-                "error: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" choose the value of parameter request.jwt.claims: it is set to what is made of argument u."
-            ]
+            ["error: Function ops.complete_outbox_message(uuid) lets role \"authenticated\" \
+                 choose the value of parameter request.jwt.claims: it is set to what is made of \
+                 argument u."]
         );
         assert_eq!(set(None).len(), 1);
         assert_eq!(set(Some("app.request_id")), [""; 0]);

@@ -272,9 +272,11 @@ impl<'t> Text<'t> {
 
     /// Whether a list of names after INTO has ended.
     fn ends_list(&self, at: usize) -> bool {
-        !matches!(self.tokens[at], Token::Punctuation(',' | '.'))
-            && !(matches!(self.tokens[at], Token::Word { .. })
-                && !self.word(at).is_some_and(|word| word == "from" || word == "using"))
+        match &self.tokens[at] {
+            Token::Punctuation(',' | '.') => false,
+            Token::Word { .. } => matches!(self.word(at), Some("from" | "using")),
+            _ => true,
+        }
     }
 
     /// Returns the argument that an expression contains a text, or a value, of.
@@ -544,7 +546,8 @@ mod tests {
             ),
             ("begin if q = 'a' then execute q; end if; end", true),
             (
-                "begin perform 1 from t where a = q; if not found then return; end if; execute q; end",
+                "begin perform 1 from t where a = q; \
+                 if not found then return; end if; execute q; end",
                 { true },
             ),
             ("begin if q is null then raise exception 'no'; end if; execute q; end", false),

@@ -86,7 +86,7 @@ pub(crate) fn draft(
     Draft::of_grantee(object, severity, grantee, predicate)
         .key(kind)
         .evidence(evidence)
-        .fix(Fix::Proposal(rule.fix.to_owned()))
+        .fix(Fix::Proposal(format!("{word} {name}:\n{}", rule.fix)))
         .measure(Measure::excess(kind, vec![]))
 }
 
@@ -120,8 +120,7 @@ pub(crate) fn report(
                 let worst = faults.max_by_key(|(fault, severity, way)| {
                     (*severity, *fault, std::cmp::Reverse(way.witness.len()))
                 });
-                let Some((found, severity, way)) = worst.filter(|(found, ..)| *found == fault)
-                else {
+                let Some((_, severity, way)) = worst.filter(|(found, ..)| *found == fault) else {
                     continue;
                 };
                 let is_asked_only = of_only_asked(&accesses, relation.oid, command);
@@ -141,7 +140,6 @@ pub(crate) fn report(
                 });
                 let kind = format!("{} {name}", command.as_str());
                 let severity = severity.min(rule.severity);
-                debug_assert_eq!(found, fault);
                 out.push(draft(cx, rule, (routine, role), severity, (&kind, &what), evidence));
             }
         }
@@ -260,8 +258,7 @@ impl<'a> Table<'a> {
     }
 
     fn is_meant(&self, way: &BodyWay) -> bool {
-        let may_append =
-            |table: &TableDecl| table.append_only_by.iter().any(|name| *name == self.role.name);
+        let may_append = |table: &TableDecl| table.append_only_by.contains(&self.role.name);
         self.command == Command::Insert
             && way.captured.is_none()
             && self.declared.is_some_and(may_append)
@@ -273,9 +270,8 @@ impl<'a> Table<'a> {
         let is_open = way.opening == Opening::RowOpen && !way.has_argument;
         let is_read = self.command == Command::Select;
         match way.captured {
-            Some(_) => Severity::Error,
             None if access.is_asked_only || (is_read && is_open) => Severity::Info,
-            None => Severity::Error,
+            _ => Severity::Error,
         }
     }
 }
