@@ -106,8 +106,8 @@ fn plan_can_be_tried_executed_and_reverted() {
             "-- Read its body first: role \"service_role\" can have written it.\n\
              -- ALTER ROUTINE lab.stamp() OWNER TO postgres;\n\
              -- Or drop what executes it.",
-            "-- Function api.job(bigint):\n-- Qualify the argument with the name of the function, or \
-             give it another name.",
+            "-- Function api.job(bigint):\n-- Qualify the argument with the name of the function, \
+             or give it another name.",
             "-- Function api.find(text):\n-- Pass values with USING, and quote names with format() \
              and %I.",
             "-- Function api.act_as(text):\n-- Set the parameter to what the database knows of the \
@@ -120,8 +120,8 @@ fn plan_can_be_tried_executed_and_reverted() {
              ON SCHEMA reports FROM anon;",
             "-- Function api.all_jobs():\n-- Compare a column with the caller, or make the routine \
              SECURITY INVOKER. Where every row is meant, declare all_rows for the routine.",
-            "-- Function api.batches(text):\n-- Compare the column with the caller and not with the \
-             argument, or compare the argument with the caller first.",
+            "-- Function api.batches(text):\n-- Compare the column with the caller and not with \
+             the argument, or compare the argument with the caller first.",
         ]
     );
     // All except the repair of the guard's own trigger, which has no undo.
