@@ -83,19 +83,15 @@ pub(super) fn with_inferred<T>(
         declared::outcomes(cx, state, accesses, &LockTimeout::default())
     };
     let mut snapshot = catalog::with_parts(state, catalog::objects_of(state, &seed, own));
-    if snapshot.policies.iter().any(|policy| policy.permissive) {
-        // Which roles are clients is inferred first: policies are read for these.
-        let roles = {
-            let access = Access::new(&snapshot);
-            let cx = Context::new(&seed, &snapshot, &access, &interrupts);
-            infer(&cx, &version, mode, &|_, _| Vec::new()).contract.roles
-        };
-        let mut with_roles = seed.clone();
-        with_roles.roles = roles;
-        let all = |_: Option<&_>| true;
-        let is_complete = catalog::add_exposures(state, &with_roles, &mut snapshot, &all, None);
-        debug_assert!(is_complete, "it may take as long as it takes");
-    }
+    // Which roles are clients is inferred first: what these reach is read.
+    let roles = {
+        let access = Access::new(&snapshot);
+        let cx = Context::new(&seed, &snapshot, &access, &interrupts);
+        infer(&cx, &version, mode, &|_, _| Vec::new()).contract.roles
+    };
+    let mut with_roles = seed.clone();
+    with_roles.roles = roles;
+    catalog::add_reach(state, &with_roles, &mut snapshot);
     let access = Access::new(&snapshot);
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let inferred = infer(&cx, &version, mode, &ask);

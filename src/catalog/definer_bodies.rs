@@ -94,14 +94,13 @@ impl Reader<'_> {
             .map(|(name, of)| Argument { name: name.clone(), is_text: self.is_text(*of) })
             .collect();
         let uses = uses(&source, language, &routine.name, &arguments);
-        let statements = match row.text(column("prosqlbody")) {
-            Some(parsed) => stored::queries(&parsed).ok(),
-            None => {
-                let path = settings(&routine.config).last().map(|path| (*path).to_owned());
-                let (function, owner) = (routine.oid, routine.owner);
-                let is_definer = true;
-                self.of_text(&Text { function, language, source: &source, path, owner, is_definer })
-            }
+        let statements = if let Some(parsed) = row.text(column("prosqlbody")) {
+            stored::queries(&parsed).ok()
+        } else {
+            let path = settings(&routine.config).last().map(|path| (*path).to_owned());
+            let (function, owner) = (routine.oid, routine.owner);
+            let is_definer = true;
+            self.of_text(&Text { function, language, source: &source, path, owner, is_definer })
         };
         // It can set the role, or what says who the caller is.
         let statements = statements.filter(|_| routine.config.iter().all(|item| is_harmless(item)));

@@ -154,9 +154,10 @@ pub fn exposures(
                 let exposure = known.entry(asked).or_insert_with(|| exposure(&question).into());
                 let exposure = Rc::clone(exposure);
                 let is_alone = asked_for.is_some() || exposure.is_never_true;
-                let covered_by = match is_alone {
-                    true => None,
-                    false => covering(&question, policies, policy, (command, rows)),
+                let covered_by = if is_alone {
+                    None
+                } else {
+                    covering(&question, policies, policy, (command, rows))
                 };
                 found.push(PolicyExposure {
                     policy: policy.oid,

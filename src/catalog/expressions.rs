@@ -433,10 +433,13 @@ impl<'a> Mentioned<'a> {
         let table = Table::open(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
         let (kind, target) = (column("contype"), column("confrelid"));
+        let (is_valid, enforced) = (column("convalidated"), table.find("conenforced"));
         let (own, theirs) = (column("conkey"), column("confkey"));
         let (mut found, keys) = (Vec::new(), [(column("conrelid"), relation)]);
         table.lookup(self.state, oids::PG_CONSTRAINT_RELID_INDEX, &keys, |row| {
-            if row.char(kind) == b'f' {
+            // Another one may have rows that refer to nothing.
+            let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
+            if row.char(kind) == b'f' && row.bool(is_valid) && is_enforced {
                 found.push(Reference {
                     columns: row.numbers(own).into_iter().collect(),
                     target: row.oid(target),

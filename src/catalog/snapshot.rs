@@ -17,11 +17,17 @@ use std::rc::Rc;
 /// policies and the bodies of routines let clients reach.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = with_parts(state, objects_of(state, contract, own));
-    let is_complete = add_exposures(state, contract, &mut snapshot, &|_| true, None);
-    debug_assert!(is_complete, "it may take as long as it takes");
-    add_hidden_rows(state, contract, &mut snapshot);
-    add_definer_bodies(state, contract, &mut snapshot);
+    add_reach(state, contract, &mut snapshot);
     snapshot
+}
+
+/// Adds to a snapshot of the whole catalog, as it is now, what policies and the bodies of routines
+/// let clients reach.
+pub fn add_reach(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
+    let is_complete = add_exposures(state, contract, snapshot, &|_| true, None);
+    debug_assert!(is_complete, "it may take as long as it takes");
+    add_hidden_rows(state, contract, snapshot);
+    add_definer_bodies(state, contract, snapshot);
 }
 
 /// Adds to a snapshot what the parts of all its objects use.

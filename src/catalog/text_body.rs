@@ -185,7 +185,7 @@ fn analyzed(function: Oid, source: &CStr, writes: bool) -> Option<Vec<String>> {
         let statements =
             pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statements: Vec<*mut pg_sys::RawStmt> =
-            nodes(statements).map(|statement| statement.cast()).collect();
+            nodes(statements).map(<*mut pg_sys::Node>::cast).collect();
         let is_read = |statement: &*mut pg_sys::RawStmt| match (*(**statement).stmt).type_ {
             pg_sys::NodeTag::T_SelectStmt => true,
             pg_sys::NodeTag::T_InsertStmt

@@ -192,7 +192,7 @@ fn unknown_argument_is_an_error_with_the_valid_values() {
         (
             "rules => '{no_such}'",
             "unrecognized rule \"no_such\"",
-            "Valid: role_missing, role_attributes",
+            "SELECT rule, title FROM ops.security_rules() lists the rules.",
         ),
         (
             "schemas => '{nowhere}'",
@@ -204,7 +204,7 @@ fn unknown_argument_is_an_error_with_the_valid_values() {
             "unrecognized severity \"fatal\"",
             "Valid: error, warning, info.",
         ),
-        ("rules => ARRAY[E'a\\n\\x1b']", "unrecognized rule \"a\\u000A\\u001B\"", "Valid: "),
+        ("rules => ARRAY[E'a\\n\\x1b']", "unrecognized rule \"a\\u000A\\u001B\"", "SELECT rule, "),
     ] {
         let error =
             attempt(&mut client, &format!("SELECT * FROM ops.audit_security({call})")).unwrap_err();

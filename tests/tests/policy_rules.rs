@@ -216,7 +216,10 @@ fn floor_that_ties_every_row_makes_a_wide_policy_harmless() {
             .batch_execute(&format!("BEGIN; SELECT ops.declare($${none}$$, 'x'); {policies}"))
             .unwrap();
         assert_eq!(column(&mut client, rls), expected, "{policies}");
-        assert_eq!(column(&mut client, "SELECT rule FROM ops.audit_policies() WHERE severity <> 'info'"), [""; 0]);
+        assert_eq!(
+            column(&mut client, "SELECT rule FROM ops.audit_policies() WHERE severity <> 'info'"),
+            [""; 0]
+        );
         client.batch_execute("ROLLBACK").unwrap();
     }
     // One that only asks for a user ties nothing.

@@ -103,6 +103,8 @@ pub struct Open {
     pub opening: Opening,
     /// The columns of the row that are asked for something.
     pub columns: BTreeSet<String>,
+    /// Whether all that is asked is that these columns have certain values.
+    pub is_flag: bool,
     /// The tables and views in which a row is found; `None` where it also matters that none is.
     pub lookups: Option<BTreeSet<String>>,
     /// What holds in this way: a left operand, an operator and a right operand.
@@ -161,8 +163,7 @@ impl Exposure {
         }
         if self.ignores_row {
             let opening = self.opening(Opening::IgnoresRow);
-            let (columns, lookups, witness) = Default::default();
-            return vec![Cow::Owned(Open { opening, columns, lookups, witness })];
+            return vec![Cow::Owned(Open { opening, ..Open::default() })];
         }
         let mut ways: Vec<Cow<'_, Open>> = Vec::new();
         for open in &self.open {

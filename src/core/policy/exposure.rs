@@ -85,7 +85,7 @@ fn add_ways(
         } else if is_privileged {
             exposure.has_privileged = true;
         } else {
-            let new = || Opened { shortest: literals.to_vec(), ..Opened::default() };
+            let new = || Opened { shortest: literals.to_vec(), is_flag: true, ..Opened::default() };
             open.entry(way.opening()).or_insert_with(new).add(way, literals);
             return ControlFlow::Continue(());
         }
@@ -104,6 +104,7 @@ fn add_ways(
         exposure.open.push(Open {
             opening,
             columns: column_names(&of.columns),
+            is_flag: of.is_flag,
             lookups: (!of.misses_row).then(|| relations.collect()),
             witness: witness(&names, &of.shortest),
         });
@@ -143,6 +144,7 @@ struct Opened {
     columns: BTreeSet<i16>,
     lookups: BTreeSet<Oid>,
     misses_row: bool,
+    is_flag: bool,
 }
 
 impl Opened {
@@ -150,6 +152,7 @@ impl Opened {
         self.columns.extend(way.conditions_on_row());
         self.lookups.extend(way.lookups().into_iter().map(|(_, relation)| relation));
         self.misses_row |= way.misses_row();
+        self.is_flag &= way.is_by_flags();
         if literals.len() < self.shortest.len() {
             self.shortest = literals.to_vec();
         }

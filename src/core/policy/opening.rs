@@ -74,8 +74,15 @@ impl<'a> Way<'a> {
     /// row of the caller's in a lookup has one.
     pub fn is_privileged(&self, ties: &Ties) -> bool {
         self.with_constants().any(|(literal, parts)| {
-            let is_trusted = |parts: &Parts| {
-                parts.identity().is_some_and(|of| of.kind != Kind::User && self.is_trusted(of))
+            let is_right = |of: &Identity| of.kind != Kind::User && self.is_trusted(of);
+            let is_trusted = |parts: &Parts| match literal {
+                // A part of what the application says, as a boolean or in a list.
+                Literal::Holds(_, true) | Literal::Member(..) => {
+                    let of = &parts.identities;
+                    let is_alone = parts.columns.is_empty() && parts.opaque.is_empty();
+                    is_alone && !of.is_empty() && of.iter().all(is_right)
+                }
+                _ => parts.identity().is_some_and(is_right),
             };
             let is_of_caller = |parts: &Parts| {
                 self.untrusted_column(parts).is_none()
@@ -124,7 +131,10 @@ impl<'a> Way<'a> {
     /// Whether a literal says that something is the empty text: a parameter that was set for an
     /// earlier transaction of the session.
     fn is_about_no_value(&self, literal: Literal) -> bool {
-        let is_empty = |term| matches!(self.inspector.terms.get(term), Term::Constant(Constant::Text(of)) if of.is_empty());
+        let is_empty = |term| match self.inspector.terms.get(term) {
+            Term::Constant(Constant::Text(text)) => text.is_empty(),
+            _ => false,
+        };
         matches!(literal, Literal::Compare(Comparison::Equal, a, b) if is_empty(a) || is_empty(b))
     }
 
@@ -247,7 +257,11 @@ impl<'a> Way<'a> {
                     found.insert(Opening::Pattern);
                 }
                 Literal::Compare(comparison, ..) if is_of_checked => {
-                    let is_other = |parts: &Parts| !parts.is_of_checked() && !parts.is_constant();
+                    // The time is the same for all callers.
+                    let is_other = |parts: &Parts| {
+                        let is_of_lookup = parts.is_of_lookup() || !parts.opaque.is_empty();
+                        is_of_lookup && !parts.is_of_checked()
+                    };
                     match comparison {
                         Comparison::NotEqual if has_identity => {
                             found.insert(Opening::Inverted);
@@ -299,6 +313,14 @@ impl<'a> Way<'a> {
             }
             _ => None,
         })
+    }
+
+    /// Whether columns of the checked row have certain values, and nothing else is asked.
+    pub fn is_by_flags(&self) -> bool {
+        let constants = self.joined(Row::CHECKED).constants;
+        let mut all = self.parts.iter().flat_map(|(_, parts)| parts);
+        self.conditions_on_row().is_subset(&constants)
+            && all.all(|of| of.identities.is_empty() && of.opaque.is_empty() && !of.is_of_lookup())
     }
 
     /// Whether it matters that a subquery finds no row.

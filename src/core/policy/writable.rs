@@ -43,7 +43,7 @@ impl<'a> Writers<'a> {
         for (row, relation) in way.lookups() {
             let without = way.ties(&BTreeSet::from([row]));
             let is_needed = without.columns.is_empty() && !way.is_privileged(&without);
-            if is_needed && relation != self.question.relation {
+            if is_needed {
                 let is_of_caller = ties.lookups.contains(&row);
                 found.extend(self.of_lookup(way, (row, relation), is_of_caller));
             }

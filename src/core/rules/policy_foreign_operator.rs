@@ -56,6 +56,7 @@ mod tests {
         let open = Open {
             opening: Opening::ForeignOperator,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![],
         };

@@ -55,6 +55,7 @@ mod tests {
         let open = Open {
             opening: Opening::Inverted,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.owner", "<>", "user"]]
                 .into_iter()

@@ -54,6 +54,7 @@ mod tests {
         let open = Open {
             opening: Opening::NotEqual,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.owner", ">=", "user"]]
                 .into_iter()

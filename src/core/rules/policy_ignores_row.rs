@@ -61,6 +61,7 @@ mod tests {
         let open = Open {
             opening: Opening::IgnoresRow,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![],
         };

@@ -52,6 +52,7 @@ mod tests {
         let open = Open {
             opening: Opening::LookupUnbound,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["public.plaintiffs.tier", "=", "R.tier"]]
                 .into_iter()

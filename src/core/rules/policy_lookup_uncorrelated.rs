@@ -65,6 +65,7 @@ mod tests {
         let open = Open {
             opening: Opening::LookupUncorrelated,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["public.plaintiffs.name", "=", "user"]]
                 .into_iter()

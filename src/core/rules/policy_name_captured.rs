@@ -58,6 +58,7 @@ mod tests {
         let open = Open {
             opening: Opening::NameCaptured,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["public.plaintiffs.tier", "IS NOT", "NULL"]]
                 .into_iter()

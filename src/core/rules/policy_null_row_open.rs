@@ -54,6 +54,7 @@ mod tests {
         let open = Open {
             opening: Opening::NullRowOpen,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.owner", "IS", "NULL"]]
                 .into_iter()

@@ -46,9 +46,13 @@ fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let exposure = of.exposure;
     let is_undecided = of.of_kind(Opening::Opaque).next().is_some()
         || (exposure.is_undecided() && !of.is_for_all());
-    let what = || match exposure.unknown.is_empty() {
-        true => "by what is not understood".to_owned(),
-        false => format!("by what is not understood: {}", exposed::names(&exposure.unknown)),
+    let what = || {
+        let names = exposed::names(&exposure.unknown);
+        if names.is_empty() {
+            "by what is not understood".to_owned()
+        } else {
+            format!("by what is not understood: {names}")
+        }
     };
     is_undecided.then(|| Fault::plain("", Sentence::Asks(what())))
 }

@@ -54,6 +54,7 @@ mod tests {
         let open = Open {
             opening: Opening::Pattern,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["textlike(R.owner, user)", "IS", "TRUE"]]
                 .into_iter()

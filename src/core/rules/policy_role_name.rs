@@ -58,6 +58,7 @@ mod tests {
         let open = Open {
             opening: Opening::RoleName,
             columns: ["stage".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.stage", "=", "current_user"].map(str::to_owned)],
         };

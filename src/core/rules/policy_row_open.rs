@@ -59,6 +59,7 @@ mod tests {
         let open = Open {
             opening: Opening::RowOpen,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.stage", "=", "'public'"]]
                 .into_iter()

@@ -55,6 +55,7 @@ mod tests {
         let open = Open {
             opening: Opening::Email,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.email", "=", "claims.email"]]
                 .into_iter()

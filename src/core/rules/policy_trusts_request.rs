@@ -55,6 +55,7 @@ mod tests {
         let open = Open {
             opening: Opening::Request,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.owner", "=", "request.headers.x-user"]]
                 .into_iter()

@@ -54,6 +54,7 @@ mod tests {
         let open = Open {
             opening: Opening::SettableParameter,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.owner", "=", "app.user_id"]]
                 .into_iter()

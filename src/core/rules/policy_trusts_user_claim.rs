@@ -56,6 +56,7 @@ mod tests {
         let open = Open {
             opening: Opening::UserClaim,
             columns: ["amount".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.tenant", "=", "claims.user_metadata.tenant"]]
                 .into_iter()

@@ -47,7 +47,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if of.rows != Rows::New || exposed::keeps_ties(cx, of) {
             return Vec::new();
         }
-        let open = of.openings().into_iter().filter(|open| exposed::is_of_no_other_rule(open));
+        let open = of.openings().into_iter().filter(exposed::is_of_no_other_rule);
         open.map(|open| Fault::of(&open, "rows that are not tied to the caller", "")).collect()
     };
     exposed::report(cx, &RULE, faults, out);
@@ -65,6 +65,7 @@ mod tests {
         let open = Open {
             opening: Opening::RowOpen,
             columns: ["stage".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.stage", "=", "'new'"]]
                 .into_iter()

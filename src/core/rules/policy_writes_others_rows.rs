@@ -55,7 +55,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if of.rows != Rows::Existing || of.reads() {
             return Vec::new();
         }
-        let open = of.openings().into_iter().filter(|open| exposed::is_of_no_other_rule(open));
+        let open = of.openings().into_iter().filter(exposed::is_of_no_other_rule);
         open.map(|open| Fault::of(&open, "rows of others", "")).collect()
     };
     exposed::report(cx, &RULE, faults, out);
@@ -73,6 +73,7 @@ mod tests {
         let open = Open {
             opening: Opening::RowOpen,
             columns: ["stage".to_owned()].into(),
+            is_flag: false,
             lookups: Some([].into()),
             witness: vec![["R.stage", "=", "'new'"]]
                 .into_iter()

@@ -196,13 +196,11 @@ fn comparison([left, operator, right]: &[String; 3]) -> String {
 /// Returns an operand of a witness as a sentence names it: a column of the policy's table without
 /// the row.
 fn operand(text: &str) -> String {
-    match text {
-        "user" => "the user".to_owned(),
-        _ => {
-            let text = text.strip_prefix("R.").unwrap_or(text);
-            text.replace("(R.", "(").replace(", R.", ", ")
-        }
+    if text == "user" {
+        return "the user".to_owned();
     }
+    let text = text.strip_prefix("R.").unwrap_or(text);
+    text.replace("(R.", "(").replace(", R.", ", ")
 }
 
 /// Adds what `faults` returns about each permissive policy, client and command: one finding for

@@ -56,7 +56,8 @@ pub(crate) fn tied_by(
     ties.cloned().reduce(|all, columns| &all & &columns)
 }
 
-/// Returns the columns by which ways tie existing rows that a role changes or deletes to the caller.
+/// Returns the columns by which ways tie existing rows that a role changes or deletes to the
+/// caller.
 pub(crate) fn ties_of_writes<'a>(
     cx: &Context<'a>,
     relation: &Relation,
@@ -70,11 +71,13 @@ pub(crate) fn ties_of_writes<'a>(
     written.flat_map(|exposure| &exposure.ties)
 }
 
-/// Returns the columns by whose values policies open rows of a table to a role that reads it.
+/// Returns the columns by whose values policies open rows of a table to a role that reads it: where
+/// nothing else is asked.
 pub(crate) fn opened_by(cx: &Context<'_>, relation: &Relation, role: &Role) -> BTreeSet<String> {
     let open = read(cx, relation, role).flat_map(Exposure::openings);
-    let is_of_row = |opening| matches!(opening, Opening::RowOpen | Opening::RowOpenByParent);
-    open.filter(|open| is_of_row(open.opening)).flat_map(|open| open.into_owned().columns).collect()
+    open.filter(|open| open.opening == Opening::RowOpen && open.is_flag)
+        .flat_map(|open| open.into_owned().columns)
+        .collect()
 }
 
 /// Returns what each permissive policy of a table lets a role read.
