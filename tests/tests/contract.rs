@@ -720,8 +720,7 @@ fn audit_under_inferred_contract_finds_omitted_privileges() {
     let errors = column(&mut client, errors);
     for omitted in [
         "security_definer_search_path api.get_ceo_metrics()",
-        // Two roles in one finding.
-        "table_privileges public.plaintiff_contacts",
+        "table_privileges public.plaintiff_contacts anon",
         "schema_create intake service_role",
         "default_privileges for role postgres in schema public on tables anon",
         "guard_tampered zz_dragonfly_guard_end",

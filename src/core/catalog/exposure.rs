@@ -56,6 +56,8 @@ pub struct StoragePolicy {
 pub struct Exposure {
     /// Every row, whatever the session is.
     pub is_always_true: bool,
+    /// Whether it matters which role asks.
+    pub asks_role: bool,
     /// No row.
     pub is_never_true: bool,
     /// Every row, in each session of the role.
@@ -158,10 +160,10 @@ impl Exposure {
     /// row meets, or all do whatever the session is, there are none.
     #[must_use]
     pub fn openings(&self) -> Vec<Cow<'_, Open>> {
-        if self.is_always_true || self.is_never_true {
+        if self.is_never_true || (self.is_always_true && !self.asks_role) {
             return Vec::new();
         }
-        if self.ignores_row {
+        if self.ignores_row || self.is_always_true {
             let opening = self.opening(Opening::IgnoresRow);
             return vec![Cow::Owned(Open { opening, ..Open::default() })];
         }

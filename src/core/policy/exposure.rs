@@ -47,8 +47,8 @@ fn answer(
     asked: &Asked<'_>,
     mut exposure: Exposure,
 ) -> Result<Exposure, TooLarge> {
-    // The role that asks is a part of the session.
-    exposure.is_always_true = !asked.found.asks_user && !asked.can_fail(&Session::default())?;
+    exposure.is_always_true = !asked.can_fail(&Session::default())?;
+    exposure.asks_role = asked.found.asks_user;
     let (mut can_pass, mut can_fail) = (false, false);
     for session in &asked.sessions {
         can_pass |= asked.can_pass(session)?;

@@ -32,7 +32,7 @@ pub static RULE: Rule = Rule {
                     GRANT EXECUTE ON FUNCTION api.caller() TO anon, authenticated, \
                     service_role;\n\
                     ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name = api.caller());",
+                    (file_name = (SELECT api.caller()));",
         correct: "SELECT ops.declare('CREATE FUNCTION api.caller()', 'for policies');\n\
                   CREATE FUNCTION api.caller() RETURNS text LANGUAGE sql STABLE\n\
                     AS 'SELECT current_setting(''request.jwt.claims'', true)::json ->> \
@@ -41,7 +41,7 @@ pub static RULE: Rule = Rule {
                   GRANT EXECUTE ON FUNCTION api.caller() TO anon, authenticated, \
                   service_role;\n\
                   ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = api.caller());",
+                  = (SELECT api.caller()));",
     },
     references: &["CWE-863"],
 };

@@ -44,7 +44,13 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let faults = |of: &Exposed<'_>| -> Vec<Fault> {
         let raises = &of.exposure.calls.raises;
-        raises.iter().filter_map(|raise| fault(raise, raises)).collect()
+        // A session has the parameters that the contract says who the caller is by.
+        let is_declared = |raise: &&Raise| {
+            let (Raise::Missing(name) | Raise::Empty(name)) = raise else { return false };
+            cx.contract.identity.settings.contains_key(name)
+        };
+        let raises_unsaid = raises.iter().filter(|raise| !is_declared(raise));
+        raises_unsaid.filter_map(|raise| fault(raise, raises)).collect()
     };
     exposed::report(cx, &RULE, faults, out);
 }

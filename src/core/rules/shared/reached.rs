@@ -42,7 +42,10 @@ pub(crate) fn is_for_all_rows(
         return policy.is_for_all_rows(command);
     }
     let is_stated = policy.is_for_all_rows(command);
-    known.any(|exposure| exposure.is_always_true || (is_stated && !exposure.is_bound()))
+    known.any(|exposure| {
+        let is_always_true = exposure.is_always_true && !exposure.asks_role;
+        is_always_true || (is_stated && !exposure.is_bound())
+    })
 }
 
 /// Returns the columns by which every way ties the rows of a table that a role reads to the caller;
