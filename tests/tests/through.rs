@@ -264,3 +264,26 @@ fn undeclared_view_that_shows_another_table_than_before_is_a_warning() {
     let messages = warnings(&mut client, again);
     assert_eq!(messages, ["COMMIT shows rows of table app.c to role \"n_user\""]);
 }
+
+#[test]
+fn declared_view_that_shows_a_table_of_a_schema_that_is_not_governed_is_rejected() {
+    let (_cluster, mut client) = application(HARDENED);
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE SCHEMA auth AUTHORIZATION n_owner;
+             CREATE TABLE auth.users (id int, email text); ALTER TABLE auth.users OWNER TO n_owner;
+             RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+    let replace = "CREATE OR REPLACE VIEW api.of_owner AS
+                   SELECT c.id FROM app.c JOIN auth.users USING (id)";
+    let rejected = attempt(&mut client, replace).expect_err("it shows addresses");
+    assert_eq!(rejected.code, "42P17", "{rejected:?}");
+    let shows = "CREATE VIEW shows rows of table auth.users to role \"n_user\"";
+    assert_eq!(rejected.message, shows);
+    let exempt = "If this is intended, exempt it first: SELECT ops.exempt(";
+    assert!(rejected.hint.starts_with(exempt), "{}", rejected.hint);
+    let call = rejected.hint.split_once("first: ").unwrap().1.split_once(';').unwrap().0;
+    client.batch_execute(call).unwrap();
+    assert_eq!(warnings(&mut client, replace), [""; 0]);
+}

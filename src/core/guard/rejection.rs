@@ -386,8 +386,10 @@ impl Rejection {
         let clients = listed(&names);
         let why = if shown.is_declared {
             "which the contract does not permit"
-        } else {
+        } else if shown.is_governed {
             "and the contract does not declare that table"
+        } else {
+            "which cannot read it themselves, and the contract does not govern its schema"
         };
         let problem = format!(
             "View {view} did not read table {table} before: it now shows its rows to {noun} \
@@ -395,6 +397,11 @@ impl Rejection {
         );
         let declare = if shown.is_declared || shown.at_most() != GuardAction::Block {
             String::new()
+        } else if !shown.is_governed {
+            // Declaring the table would make the contract govern everything in its schema.
+            exempt_calls(&shown.finding(cx)).map_or(String::new(), |calls| {
+                format!("If this is intended, exempt it first: {} ", calls.join("\n"))
+            })
         } else {
             let name =
                 Name::new(cx.snapshot.schema_name(shown.relation.schema), &shown.relation.name);

@@ -40,6 +40,8 @@ pub struct Shown<'a> {
     pub clients: Vec<&'a Role>,
     /// Whether the contract declares the relation.
     pub is_declared: bool,
+    /// Whether the contract governs the schema of the relation.
+    pub is_governed: bool,
     /// Whether the contract declares the view.
     pub is_view_declared: bool,
     pub how: Reading,
@@ -71,19 +73,31 @@ pub fn shown<'a>(before: &Context<'_>, cx: &Context<'a>, views: &[Widened]) -> V
             |r: &&Relation| r.kind.is_table() && (how == Reading::Inheritance || !r.is_partition);
         let relations = widened.reads.iter().filter_map(|oid| cx.snapshot.relation(*oid));
         for relation in relations.filter(is_table) {
-            let Some(schema) = cx.governed(relation.schema) else { continue };
+            let schema = cx.governed(relation.schema);
+            let may_read = |client: &Role| match schema {
+                Some(schema) => {
+                    let declared = cx.declared_on_some_column(relation, schema, client);
+                    declared.contains(Privileges::SELECT)
+                }
+                // The contract says nothing about it: it shows nothing new to those that can read
+                // it themselves.
+                None => {
+                    cx.reaches(client, relation)
+                        && cx.has_privilege_on_a_column(client, relation, Privileges::SELECT)
+                }
+            };
             let mut clients = readers.clone();
-            clients.retain(|client| {
-                let declared = cx.declared_on_some_column(relation, schema, client);
-                !declared.contains(Privileges::SELECT)
-            });
+            clients.retain(|client| !may_read(client));
             if !clients.is_empty() {
-                let is_declared = cx.contract.declares_relation(&schema.name, &relation.name);
+                let is_declared = schema.is_some_and(|schema| {
+                    cx.contract.declares_relation(&schema.name, &relation.name)
+                });
                 found.push(Shown {
                     view,
                     relation,
                     clients,
                     is_declared,
+                    is_governed: schema.is_some(),
                     is_view_declared,
                     how,
                     existed,
@@ -176,6 +190,27 @@ mod tests {
         world.relation("public.v_judgment_pipeline").security_invoker = false;
         world.contract.views.retain(|view| view.name != "v_judgment_pipeline");
         assert_eq!(found(&world, "job_queue"), [(GuardAction::Warn, both)], "read before as well");
+    }
+
+    #[test]
+    fn table_of_a_schema_that_is_not_governed_is_shown_to_those_that_cannot_read_it() {
+        let mut world = World::conforming();
+        let mut schema = world.schema("api").clone();
+        (schema.oid, schema.name, schema.acl) = (900, "auth".into(), Some(vec![]));
+        world.snapshot.schemas.push(schema);
+        let mut table = world.relation("public.judgments").clone();
+        (table.oid, table.name, table.schema, table.acl) = (901, "users".into(), 900, Some(vec![]));
+        world.add_relation(table);
+        let both = ["anon", "authenticated"].map(String::from).to_vec();
+        assert_eq!(found(&world, "users"), [(GuardAction::Block, both.clone())]);
+        let attached = found_by(Reading::Inheritance, &world, "users");
+        assert_eq!(attached, [(GuardAction::Warn, both.clone())]);
+        let anon = world.role("anon").oid;
+        world.grant("auth.users", anon, Privileges::SELECT);
+        assert_eq!(found(&world, "users"), [(GuardAction::Block, both)], "without USAGE");
+        world.grant_schema("auth", anon, Privileges::USAGE);
+        let left = vec!["authenticated".to_owned()];
+        assert_eq!(found(&world, "users"), [(GuardAction::Block, left)], "anon reads it anyway");
     }
 
     #[test]
