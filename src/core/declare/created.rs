@@ -2,7 +2,7 @@
 //! what the role may do already, or what is granted in the schema, is no finding.
 
 use super::candidates::{add, candidates};
-use super::{Declaration, Grant, Target};
+use super::{Declaration, Grant, RowSecurity, Target};
 use crate::finding::Finding;
 use crate::rules::Context;
 use std::collections::HashSet;
@@ -50,6 +50,7 @@ pub(crate) fn for_created<'f>(
                 (!policy.roles.is_empty()).then_some(Declaration::CreatePolicy(policy))
             }
             Declaration::Create(_)
+            | Declaration::RowSecurity(_, RowSecurity::Enable | RowSecurity::Force)
             | Declaration::CreateView { .. }
             | Declaration::CreateFunction { .. } => Some(one),
             _ => None,
@@ -114,5 +115,26 @@ mod tests {
             "CREATE SCHEMA more; GRANT USAGE ON SCHEMA more TO anon; CREATE VIEW more.v AS SELECT; \
              GRANT SELECT ON TABLE more.v TO anon"
         );
+    }
+
+    #[test]
+    fn table_of_a_new_schema_is_declared_with_its_row_security() {
+        let mut world = World::conforming();
+        let anon = world.role("anon").oid;
+        let mut schema = world.schema("api").clone();
+        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![]));
+        world.snapshot.schemas.push(schema);
+        let mut table = world.relation("public.judgments").clone();
+        (table.oid, table.name, table.schema, table.acl) = (901, "t".into(), 900, Some(vec![]));
+        (table.row_security, table.force_row_security) = (true, true);
+        world.add_relation(table);
+        world.grant_schema("more", anon, Privileges::USAGE);
+        world.grant("more.t", anon, Privileges::SELECT);
+        let findings = world.findings(&ungoverned_schema_access::RULE);
+        let accepted = accepted(&world, &findings);
+        let expected = "CREATE TABLE more.t (); ALTER TABLE more.t ENABLE ROW LEVEL SECURITY; \
+                        ALTER TABLE more.t FORCE ROW LEVEL SECURITY; GRANT SELECT ON TABLE more.t \
+                        TO anon";
+        assert!(accepted.contains(expected), "{accepted}");
     }
 }

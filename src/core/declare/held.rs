@@ -75,9 +75,10 @@ pub(super) fn as_it_is(relation: &Relation, name: &Name) -> Vec<Declaration> {
             let mut declared = vec![Declaration::Create(Target::Table(name.clone()))];
             if relation.row_security {
                 declared.push(Declaration::RowSecurity(name.clone(), RowSecurity::Enable));
-            }
-            if relation.force_row_security {
-                declared.push(Declaration::RowSecurity(name.clone(), RowSecurity::Force));
+                // Without row security, it has no effect.
+                if relation.force_row_security {
+                    declared.push(Declaration::RowSecurity(name.clone(), RowSecurity::Force));
+                }
             }
             declared
         }
