@@ -1,7 +1,7 @@
 //! Declared views and routines access tables as their owner: what the owner can no longer read,
 //! or reads without row security from now on, changes what clients see. The guard warns.
 
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, with_reason};
 use postgres::Client;
 
 /// An application whose clients read a table only through views of an owner.
@@ -284,6 +284,6 @@ fn declared_view_that_shows_a_table_of_a_schema_that_is_not_governed_is_rejected
     let exempt = "If this is intended, exempt it first: SELECT ops.exempt(";
     assert!(rejected.hint.starts_with(exempt), "{}", rejected.hint);
     let call = rejected.hint.split_once("first: ").unwrap().1.split_once(';').unwrap().0;
-    client.batch_execute(call).unwrap();
+    client.batch_execute(&with_reason(&format!("{call};"))).unwrap();
     assert_eq!(warnings(&mut client, replace), [""; 0]);
 }

@@ -400,13 +400,13 @@ impl Rejection {
         } else if !shown.is_governed {
             // Declaring the table would make the contract govern everything in its schema.
             exempt_calls(&shown.finding(cx)).map_or(String::new(), |calls| {
-                format!("If this is intended, exempt it first: {} ", calls.join("\n"))
+                format!("If this is intended, exempt it first: {}\n", calls.join("\n"))
             })
         } else {
             let name =
                 Name::new(cx.snapshot.schema_name(shown.relation.schema), &shown.relation.name);
             format!(
-                "If this is intended, declare the table first: {}{} ",
+                "If this is intended, declare the table first: {}{}\n",
                 declare_call(&[Declaration::Create(Target::Table(name))]),
                 or_exempt(&shown.finding(cx))
             )
@@ -426,9 +426,9 @@ impl Rejection {
             // have.
             hint: match shown.how {
                 Reading::Query => format!(
-                    "{declare}{} replace the query of view {view} by one that does not read table \
-                     {table}.",
-                    if declare.is_empty() { "If this is not intended," } else { "Otherwise" }
+                    "{declare}{}, replace the query of view {view} by one that does not read \
+                     table {table}.",
+                    if declare.is_empty() { "If this is not intended" } else { "Otherwise" }
                 ),
                 Reading::Inheritance => format!(
                     "If this is not intended, run ALTER TABLE ... NO INHERIT or DETACH PARTITION \
