@@ -415,6 +415,22 @@ pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
         .collect()
 }
 
+/// Returns the query that renews exemptions of one finding each, with their reasons and expiry
+/// times: the number of each, with the fingerprint of the finding that it is to be about.
+#[must_use]
+pub fn renewal_of_all(renewed: &[(i32, String)]) -> String {
+    // Several may have had a part of one finding.
+    let by_finding: BTreeMap<&str, i32> = renewed.iter().map(|(id, now)| (&**now, *id)).collect();
+    let by_id: BTreeSet<(i32, &str)> = by_finding.into_iter().map(|(now, id)| (id, now)).collect();
+    let row = |(id, now): (i32, &str)| format!("({id}, {})", quote_literal(now));
+    let rows: Vec<String> = by_id.into_iter().map(row).collect();
+    format!(
+        "SELECT ops.exempt(now.fingerprint, e.reason, e.expires_at) FROM ops.v_exemptions e JOIN \
+         (VALUES {}) AS now (id, fingerprint) USING (id);",
+        rows.join(", ")
+    )
+}
+
 /// An object of an exemption of which there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {

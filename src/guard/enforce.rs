@@ -6,6 +6,7 @@ use crate::log::{self, About, Event};
 use crate::pg::report::Report;
 use crate::settings::{self, Mode, mode};
 use dragonfly_core::contract::{Contract, Enforcement, GuardAction};
+use dragonfly_core::exemptions::renewal_of_all;
 use dragonfly_core::guard::{Completion, RUN_ANYWAY, RUNBOOK, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::rules::guard_tampered;
@@ -126,9 +127,13 @@ fn collapsed(mut rejections: Vec<Rejection>) -> Report {
     let count = rejections.len();
     let mut problems: Vec<&str> = rejections.iter().skip(1).map(|r| &*r.problem).collect();
     problems.insert(0, &rejections[0].detail);
-    let mut hints: Vec<&str> = Vec::new();
+    let renewed: Vec<_> = rejections.iter().filter_map(|r| r.renews.clone()).collect();
+    let renewal = (renewed.len() > 1)
+        .then(|| format!("If they are still acceptable, run: {}", renewal_of_all(&renewed)));
+    let mut hints: Vec<&str> = renewal.as_deref().into_iter().collect();
     for rejection in &rejections {
-        if !rejection.hint.is_empty() && !hints.contains(&&*rejection.hint) {
+        let is_among = renewal.is_some() && rejection.renews.is_some();
+        if !is_among && !rejection.hint.is_empty() && !hints.contains(&&*rejection.hint) {
             hints.push(&rejection.hint);
         }
     }

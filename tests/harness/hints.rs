@@ -44,7 +44,7 @@ impl Hint {
         {
             rest = &rest[at..];
             // The last one ends the renewal of an exemption.
-            let end = [" note => '...');", "interval '30 days');", "+00');"]
+            let end = [" note => '...');", "interval '30 days');", "+00');", "USING (id);"]
                 .iter()
                 .filter_map(|end| rest.find(end).map(|at| at + end.len()))
                 .min()

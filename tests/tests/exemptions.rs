@@ -992,6 +992,34 @@ fn what_remains_of_an_exempt_finding_is_exempt_by_the_call_of_the_hint() {
 }
 
 #[test]
+fn what_remains_of_many_exempt_findings_is_exempt_by_one_statement_of_the_hint() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("many");
+    attempt(
+        &mut client,
+        "SET dragonfly_guard.mode = off; GRANT TRUNCATE, UPDATE ON ALL TABLES IN SCHEMA public, \
+         intake, enforcement TO anon; RESET dragonfly_guard.mode",
+    )
+    .unwrap();
+    let accept = "SELECT ops.exempt(fingerprint, 'Accepted', now() + interval '1 day') FROM \
+                  ops.audit_security(min_severity => 'warning')";
+    attempt(&mut client, accept).unwrap();
+    let revoke = "REVOKE TRUNCATE ON ALL TABLES IN SCHEMA public, intake, enforcement FROM anon";
+    let output = cluster.client_program("psql", &["-X", "-q", "-d", "many", "-c", revoke]);
+    let warned = String::from_utf8_lossy(&output.stderr);
+    assert!(warned.matches("WARNING:  REVOKE ends exemption").count() == 1, "{warned}");
+    let (_, call) = warned.split_once("If they are still acceptable, run: ").expect(&warned);
+    let call = call.lines().next().unwrap();
+    assert!(call.matches(", '").count() > 5, "{warned}");
+    attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
+    attempt(&mut client, call).unwrap();
+    attempt(&mut client, "SELECT ops.assert_security()").unwrap();
+    let kept = "SELECT reason FROM ops.v_exemptions WHERE status = 'active' AND expires_at < now() \
+                + interval '2 days' GROUP BY reason";
+    assert_eq!(column(&mut client, kept), ["Accepted"]);
+}
+
+#[test]
 fn exemption_of_several_tables_with_one_cause_excuses_no_table_that_is_added() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("cause");

@@ -57,6 +57,9 @@ pub struct Rejection {
     pub executed: Option<String>,
     /// The regression, where the rejection is about one.
     pub regression: Option<Regression>,
+    /// Where the rejection is about an exemption of one finding that ends: its number, and the
+    /// fingerprint of the finding that is left.
+    pub renews: Option<(i32, String)>,
 }
 
 /// How many routines a message names.
@@ -118,6 +121,7 @@ impl Rejection {
             remedy: None,
             executed: executed_path_hint(cx, routine, assessment),
             regression: None,
+            renews: None,
         }
     }
 
@@ -158,6 +162,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -190,6 +195,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -218,6 +224,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -250,6 +257,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -289,6 +297,7 @@ impl Rejection {
             remedy: None,
             executed: cause_in_schema(&first.assessment),
             regression: None,
+            renews: None,
         })
     }
 
@@ -336,6 +345,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -370,6 +380,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -438,6 +449,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -473,6 +485,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -532,6 +545,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -570,6 +584,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -612,6 +627,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: None,
         }
     }
 
@@ -643,6 +659,7 @@ impl Rejection {
             remedy,
             executed: None,
             regression: Some(regression.clone()),
+            renews: None,
         }
     }
 
@@ -681,6 +698,7 @@ impl Rejection {
             remedy: None,
             executed: None,
             regression: None,
+            renews: exemption.fingerprint.as_ref().map(|_| (exemption.id, is.fingerprint.clone())),
         }
     }
 
