@@ -23,8 +23,8 @@ use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
     Change, Completion, Declared, Exposed, Loosened, Opened, Opening, Redirected, Regression,
     RejectedAt, Rejection, Remaining, Replaced, Shown, States, Through, Widened, Written, causes,
-    exposed, intended, is_by_default, is_excused, loosened, opened, path_at_most, redirected,
-    renames_roles, replaced, shown, through,
+    exposed, intended, is_by_default, is_excused, is_role_missing, loosened, opened, path_at_most,
+    redirected, renames_roles, replaced, shown, through,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -841,7 +841,10 @@ impl Checked<'_, '_> {
         intended.retain(|regression| {
             !READING_ALL.contains(&regression.finding.rule) || is_first(&regression.finding)
         });
-        if intended.is_empty() {
+        // A role that is missing may have another name now.
+        let missing = warned.into_iter().filter(|regression| is_role_missing(regression));
+        let all: Vec<&Regression> = intended.iter().copied().chain(missing).collect();
+        if all.is_empty() {
             return Completion::default();
         }
         let needs = self.needs.get().and_then(Option::as_ref);
@@ -857,8 +860,8 @@ impl Checked<'_, '_> {
         };
         // SAFETY: reads a variable of the backend.
         let runner = unsafe { pg_sys::GetUserId() }.to_u32();
-        let causes = causes(self.old, &after, runner, &intended);
-        let renamed = Declared::of_renamed(states, &causes, &intended);
+        let causes = causes(self.old, &after, runner, &all);
+        let renamed = Declared::of_renamed(states, &causes, &all);
         let declared = match renamed.or_else(|| Declared::of(states, &intended)) {
             Some(all) => vec![all],
             None if intended.len() == 1 => vec![],

@@ -39,7 +39,7 @@ pub use names::renames_roles;
 pub use opened::{Opened, Opening, opened};
 pub use redirected::{Redirected, Written, redirected};
 pub use regression::path_at_most;
-pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection};
+pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, is_role_missing};
 pub use replaced::{Replaced, replaced};
 pub use through::{Changed, Through, Way, concerned, owners_differ, through};
 pub use widened::{Reading, Shown, Widened, shown};

@@ -25,7 +25,7 @@ use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::rules::shared::definer_path::cause_in_schema;
 use crate::rules::{
-    Context, guard_tampered, policy_without_rls, required_object_missing,
+    Context, guard_tampered, policy_without_rls, required_object_missing, role_missing,
     security_definer_search_path, security_definer_settings, table_privileges,
     undeclared_view_readable, view_privileges,
 };
@@ -736,6 +736,13 @@ impl Rejection {
         declared: Allowing<'_>,
         causes: &[Cause],
     ) -> String {
+        if let Allowing::Known(known) = declared
+            && is_role_missing(regression)
+            && known.iter().any(|one| one.covers(&[regression]))
+        {
+            // The role is there under another name: creating it again would be another role.
+            return accept_hint(&[regression], Read::Executed, declared);
+        }
         let mut parts: Vec<String> = self.remedy.iter().cloned().collect();
         let choices = parts.len();
         let intended = intended(std::iter::once(regression), &[]);
@@ -842,6 +849,12 @@ fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
             printable(&role.name)
         ),
     }
+}
+
+/// Whether a regression is that a declared role does not exist.
+#[must_use]
+pub fn is_role_missing(regression: &Regression) -> bool {
+    *regression.finding.rule == role_missing::RULE
 }
 
 /// Whether a regression is that a view no longer has the option security_invoker.

@@ -3,10 +3,10 @@
 //! object, or give it back, so that only the commit shows what is wrong.
 
 use super::change::Regression;
-use crate::catalog::{Acl, ObjectId, Relation, RelationKind, Routine, Schema};
+use crate::catalog::{Acl, ObjectId, Relation, RelationKind, Role, Routine, Schema};
 use crate::contract::FunctionDecl;
 use crate::declare::{Declaration, FunctionName, Name, Renamed as Rename, Target};
-use crate::rules::{Context, required_object_missing};
+use crate::rules::{Context, required_object_missing, role_missing};
 use crate::sql::{printable, quote_ident, safe_ident};
 use std::collections::HashSet;
 
@@ -24,7 +24,8 @@ pub(super) fn renamed(
                 .or_else(|| missing_relation(before, after, regression))
                 .or_else(|| missing_routine(before, after, regression))
         } else {
-            role(before, after, regression)
+            missing_role(before, after, regression)
+                .or_else(|| role(before, after, regression))
                 .or_else(|| relation(before, after, regression))
                 .or_else(|| routine(before, after, regression))
                 .or_else(|| column(before, after, regression))
@@ -97,7 +98,23 @@ fn role(before: &Context<'_>, after: &Context<'_>, regression: &Regression) -> O
     let finding = &regression.finding;
     let name = finding.role().or_else(|| finding.evidence["owner"].as_str())?;
     let old = before.snapshot.role(after.snapshot.role_named(name)?.oid)?;
-    if old.name == name || after.contract.kind_of(&old.name).is_none() {
+    renamed_role(after, old)
+}
+
+/// Returns the declared role that is missing under its earlier name.
+fn missing_role(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    regression: &Regression,
+) -> Option<Renamed> {
+    let finding = Some(&regression.finding).filter(|f| *f.rule == role_missing::RULE)?;
+    renamed_role(after, before.snapshot.role_named(finding.role()?)?)
+}
+
+/// Returns a role of the earlier state, if the contract declares it and it has another name now.
+fn renamed_role(after: &Context<'_>, old: &Role) -> Option<Renamed> {
+    let name = &after.snapshot.role(old.oid)?.name;
+    if old.name == *name || after.contract.kind_of(&old.name).is_none() {
         return None;
     }
     let was = format!("role \"{}\"", printable(&old.name));
@@ -325,7 +342,8 @@ mod tests {
     use crate::guard::{Change, causes};
     use crate::rules::testing::World;
     use crate::rules::{
-        column_privileges, object_ownership, required_object_missing, table_privileges,
+        column_privileges, object_ownership, required_object_missing, role_missing,
+        table_privileges,
     };
 
     /// Returns the world in which the contract declares UPDATE on column "name" of a table, and the
@@ -394,6 +412,14 @@ mod tests {
             ),
             "{causes:?}"
         );
+        let missing: Vec<Declaration> = before.compared_with(&after, |old, new| {
+            let found = Change::new(old, new).regressions(&role_missing::RULE);
+            let all: Vec<&Regression> = found.iter().collect();
+            let causes = super::super::completion::causes(old, new, 1, &all).into_iter();
+            causes.flat_map(|cause| cause.declares).collect()
+        });
+        let missing: Vec<String> = missing.iter().map(Declaration::to_string).collect();
+        assert_eq!(missing, ["ALTER ROLE authenticated RENAME TO web_user"]);
         let mut after = before.clone();
         after.role("postgres").name = "other".into();
         let (settled, causes) = check(&before, &after, &object_ownership::RULE);
