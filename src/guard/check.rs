@@ -743,6 +743,18 @@ impl Checked<'_, '_> {
         (!objects.is_empty()).then(|| catalog::with_users(self.exempt.now, after, &objects))
     }
 
+    /// Returns the earlier state with what something declared needed of the objects of violations:
+    /// what is permitted because of that is no finding there either.
+    fn read_earlier_needs(&self, found: &[Found]) -> Snapshot {
+        let regressions = found.iter().filter_map(|f| f.violation.rejection.regression.as_ref());
+        let objects: Vec<ObjectId> = regressions
+            .map(|regression| regression.finding.object.id)
+            .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
+            .collect();
+        let then = transaction::before(self.exempt.now);
+        catalog::with_users(&then, &self.states.before, &objects)
+    }
+
     fn worse_in(&self, new: &Context<'_>) -> Vec<Regression> {
         let change =
             Change::new(self.old, new).with_grants_to_public(self.granted_to_public.clone());
@@ -799,9 +811,12 @@ impl Checked<'_, '_> {
         let regressions = rejections.filter_map(|rejection| rejection.regression.as_ref());
         let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
         let needs = self.needs.get().and_then(Option::as_ref);
-        let after = needs.unwrap_or(&self.states.after);
-        let access = Access::new(after);
-        let after = Context::new(&self.states.contract, after, &access, &interrupts);
+        let earlier = needs.map(|_| self.read_earlier_needs(found));
+        let [before, after] =
+            [earlier.as_ref().unwrap_or(&self.states.before), needs.unwrap_or(&self.states.after)];
+        let (was, is) = (Access::new(before), Access::new(after));
+        let before = Context::new(&self.states.contract, before, &was, &interrupts);
+        let after = Context::new(&self.states.contract, after, &is, &interrupts);
         let (mut rejected, mut warned): (Vec<&Regression>, Vec<&Regression>) = (vec![], vec![]);
         for found in found {
             let Some(regression) = found.violation.rejection.regression.as_ref() else { continue };
@@ -812,7 +827,7 @@ impl Checked<'_, '_> {
             }
         }
         Completer {
-            before: self.old,
+            before: &before,
             after: &after,
             rules: &self.rules(),
             granted_to_public: &self.granted_to_public,
@@ -848,11 +863,14 @@ impl Checked<'_, '_> {
             return Completion::default();
         }
         let needs = self.needs.get().and_then(Option::as_ref);
-        let after = needs.unwrap_or(&self.states.after);
-        let access = Access::new(after);
-        let after = Context::new(&self.states.contract, after, &access, &interrupts);
+        let earlier = needs.map(|_| self.read_earlier_needs(found));
+        let [before, after] =
+            [earlier.as_ref().unwrap_or(&self.states.before), needs.unwrap_or(&self.states.after)];
+        let (was, is) = (Access::new(before), Access::new(after));
+        let before = Context::new(&self.states.contract, before, &was, &interrupts);
+        let after = Context::new(&self.states.contract, after, &is, &interrupts);
         let states = States {
-            before: self.old,
+            before: &before,
             after: &after,
             granted_to_public: &self.granted_to_public,
             whole: &|| Some(self.whole()),
@@ -860,7 +878,7 @@ impl Checked<'_, '_> {
         };
         // SAFETY: reads a variable of the backend.
         let runner = unsafe { pg_sys::GetUserId() }.to_u32();
-        let causes = causes(self.old, &after, runner, &all);
+        let causes = causes(&before, &after, runner, &all);
         let renamed = Declared::of_renamed(states, &causes, &all);
         let declared = match renamed.or_else(|| Declared::of(states, &intended)) {
             Some(all) => vec![all],

@@ -131,6 +131,58 @@ fn calls_that_belong_together_leave_no_finding_in_an_adopted_database() {
 }
 
 #[test]
+fn calls_that_exempt_what_remains_are_about_what_the_statement_causes() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let setup = "SET dragonfly_guard.mode = off;
+        CREATE POLICY \"Members see their bookings.\" ON public.bookings FOR SELECT TO authenticated
+            USING (member = auth.uid());
+        CREATE VIEW public.booked WITH (security_invoker = true) AS
+            SELECT b.id, p.label FROM public.bookings b JOIN public.plots p ON p.id = b.plot;
+        GRANT ALL ON public.booked TO anon, authenticated, service_role;
+        RESET dragonfly_guard.mode;
+        SELECT FROM ops.declare('CREATE VIEW public.booked WITH (security_invoker) AS SELECT;
+            GRANT ALL ON public.booked TO anon, authenticated, service_role', 'test');
+        SELECT ops.exempt(fingerprint, 'test') FROM ops.audit_security(min_severity => 'warning')";
+    for (before, sql) in [
+        (NURSE, "GRANT SELECT ON public.bookings TO nurse"),
+        ("", "DROP POLICY \"Members manage their bookings.\" ON public.bookings"),
+    ] {
+        let mut client = copy(&cluster);
+        for sql in [setup, before] {
+            attempt(&mut client, sql).unwrap();
+        }
+        let messages = rejected(&cluster, sql);
+        assert!(!messages.contains("exempt what remains"), "{messages}");
+        follow(&cluster, &mut client, sql, &Hint::read(&messages));
+    }
+}
+
+#[test]
+fn grant_that_no_declaration_permits_has_the_calls_that_exempt_it_once() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let mut client = copy(&cluster);
+    let setup = "SELECT FROM ops.declare('CREATE FUNCTION jobs.login() SECURITY DEFINER;
+            GRANT EXECUTE ON FUNCTION jobs.login() TO anon, authenticated, service_role', 'test');
+        SET dragonfly_guard.mode = off;
+        CREATE FUNCTION jobs.login() RETURNS int LANGUAGE sql SECURITY DEFINER
+            SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+        REVOKE EXECUTE ON FUNCTION jobs.login() FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION jobs.login() TO anon, authenticated, service_role;
+        RESET dragonfly_guard.mode";
+    attempt(&mut client, setup).unwrap();
+    let grant = "GRANT EXECUTE ON FUNCTION jobs.login() TO PUBLIC";
+    let (_, messages) = send(&cluster, grant);
+    let calls = messages.matches("SELECT ops.exempt(").count();
+    assert!(calls == 1 && !messages.contains("ops.declare('"), "{messages}");
+    let call = &messages[messages.find("SELECT ops.exempt(").unwrap()..];
+    attempt(&mut client, &with_reason(call.lines().next().unwrap())).unwrap();
+    assert!(send(&cluster, grant).0, "{messages}");
+    assert_clean(&mut client, grant, &messages);
+}
+
+#[test]
 fn calls_that_exempt_leave_no_finding_and_cover_the_role_only() {
     let cluster = Cluster::start();
     adopted(&cluster);

@@ -106,11 +106,7 @@ impl Amendment<'_> {
                 self.membership(role, member, *is_revoke)?;
             }
             Declaration::CreatePolicy(policy) => self.create_policy(policy)?,
-            Declaration::DropPolicy(policy) => {
-                for role in &policy.roles {
-                    self.remove_policy(&policy.table, role, &policy.commands)?;
-                }
-            }
+            Declaration::DropPolicy(policy) => self.drop_described_policy(policy)?,
             Declaration::DropPolicyNamed { table, name, if_exists } => {
                 self.drop_policy(table, name, *if_exists)?;
             }
@@ -317,8 +313,25 @@ impl Amendment<'_> {
                 None => return Err(self.unknown_policy(table, name)),
             }
         };
-        for role in &roles {
-            let mut lost = commands.clone();
+        self.remove_what_no_policy_says(table, &roles, &commands)
+    }
+
+    /// Does the same for a policy that need not be there any longer.
+    fn drop_described_policy(&mut self, policy: &PolicyHeader) -> Result<(), Unfit> {
+        let existing = self.objects.existing_policies(&policy.table).iter();
+        let of_name = existing.filter(|one| one.name == policy.name).map(|one| one.oid);
+        self.dropped.extend(of_name.collect::<Vec<_>>());
+        self.remove_what_no_policy_says(&policy.table, &policy.roles, &policy.commands)
+    }
+
+    fn remove_what_no_policy_says(
+        &mut self,
+        table: &Name,
+        roles: &[String],
+        commands: &[Command],
+    ) -> Result<(), Unfit> {
+        for role in roles {
+            let mut lost = commands.to_vec();
             lost.retain(|command| !self.is_said_by_a_policy(table, role, *command));
             self.remove_policy(table, role, &lost)?;
         }

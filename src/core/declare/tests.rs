@@ -585,6 +585,18 @@ fn dropped_policies_lose_what_no_other_policy_says() {
     };
     assert_eq!(left(&[drop("one")]), [Command::Select]);
     assert_eq!(left(&[drop("one"), drop("other")]), []);
+    // The catalog need not have the policy any longer: one for all commands leaves what others say.
+    let described = |name: &str| {
+        Declaration::DropPolicy(PolicyHeader {
+            name: name.to_owned(),
+            table: judgments(),
+            commands: Command::ALL.to_vec(),
+            roles: vec!["authenticated".to_owned()],
+            all_rows: vec![],
+        })
+    };
+    assert_eq!(left(&[described("gone")]), [Command::Select]);
+    assert_eq!(left(&[described("one"), described("other")]), []);
     assert_eq!(left(&[create(), drop("one"), drop("other")]), [Command::Select]);
     assert_eq!(left(&[create(), drop("one"), drop("other"), drop("new")]), []);
     let twice = amend(&world.contract, &[drop("one"), drop("one")], Some(&snapshot), &|| {});

@@ -85,6 +85,17 @@ impl Declared {
         };
         let left = Left::of(old, known, regressions, states.is_exempt);
         let Found { declarations, contract, left } = Found::of(new, declarations, &left)?;
+        // Some findings are less severe where the contract declares what they are about.
+        let is_left = |regression: &&Regression| {
+            let Regression { finding, audited, .. } = regression;
+            left.iter().map(|left| &left.finding).any(|left| {
+                left.severity >= audited.severity
+                    && [finding, audited].iter().any(|one| one.fingerprint == left.fingerprint)
+            })
+        };
+        if contract == *before.contract || regressions.iter().all(|r| is_left(&r)) {
+            return None;
+        }
         let old = Context::new(&contract, before.snapshot, before.access, before.interrupts);
         let new = Context::new(&contract, after.snapshot, after.access, after.interrupts);
         let change =
