@@ -233,12 +233,19 @@ fn accept(call: Call) -> pg_sys::Datum {
         match attempt.filter(is_allowed) {
             Some(attempt) if attempt.left.is_empty() => attempt.accepted.contract,
             Some(attempt) => reject_partial(&attempt),
-            None => Report {
-                message: "no contract can allow this finding".into(),
-                detail: finding.detail.clone(),
-                hint: accept_instead(finding),
+            None => {
+                let meant = declare::meant(cx, finding);
+                let message = match meant {
+                    Some(_) => "a person has to say that what this finding is about is meant",
+                    None => "no contract can allow this finding",
+                };
+                Report {
+                    message: message.into(),
+                    detail: finding.detail.clone(),
+                    hint: accept_instead(finding, meant.as_deref()),
+                }
+                .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
             }
-            .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
         }
     });
     let contract = Installation::now().contract;

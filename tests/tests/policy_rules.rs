@@ -1,6 +1,6 @@
 //! The rules of area policies: which policies they report, and what a contract says is meant.
 
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, with_reason};
 use postgres::Client;
 
 #[test]
@@ -359,4 +359,40 @@ fn guard_follows_helper_functions_of_policies() {
     )
     .unwrap_err();
     assert!(error.message.contains("policy_identity_inverted"), "{}", error.message);
+}
+
+#[test]
+fn finding_about_a_policy_that_is_meant_has_the_call_that_says_so() {
+    let (_cluster, mut client) = application();
+    for (policy, rule, option) in [
+        (
+            "FOR INSERT TO anon WITH CHECK (status = 'new')",
+            "policy_write_unchecked",
+            "app.docs SET (contract.append_only_by = ",
+        ),
+        (
+            "FOR SELECT TO authenticated USING (EXISTS (SELECT FROM app.admins WHERE user_id = \
+             auth.uid()))",
+            "policy_lookup_uncorrelated",
+            "app.admins SET (contract.privileged = ",
+        ),
+        (
+            "FOR SELECT TO authenticated USING (auth.uid() IS NOT NULL)",
+            "policy_ignores_row",
+            "app.docs SET (contract.all_rows = ",
+        ),
+    ] {
+        client.batch_execute(&format!("CREATE POLICY p ON app.docs {policy}")).unwrap();
+        let of_rule = format!("SELECT fingerprint FROM ops.audit_policies() WHERE rule = '{rule}'");
+        let found = column(&mut client, &of_rule).remove(0);
+        let accept = format!("SELECT FROM ops.accept('{found}', 'reviewed')");
+        let error = attempt(&mut client, &accept).unwrap_err();
+        assert!(error.message.starts_with("a person has to say"), "{error:?}");
+        let (_, call) = error.hint.split_once("\nIf it is meant, run: ").expect(rule);
+        assert!(call.contains(option), "{call}");
+        let call = with_reason(call.lines().next().unwrap());
+        client.batch_execute(&call).unwrap();
+        assert_eq!(column(&mut client, &of_rule), [""; 0], "{call}");
+        client.batch_execute("DROP POLICY p ON app.docs").unwrap();
+    }
 }

@@ -46,6 +46,16 @@ pub fn attempt(cx: &Context<'_>, findings: &[&Finding]) -> Option<Attempt> {
         }
         candidates.into_iter().for_each(|one| add(&mut declarations, one));
     }
+    attempt_with(cx, findings, declarations)
+}
+
+/// Returns what is left of `findings` with some declarations; `None` where the contract would not
+/// be valid.
+pub(super) fn attempt_with(
+    cx: &Context<'_>,
+    findings: &[&Finding],
+    mut declarations: Vec<Declaration>,
+) -> Option<Attempt> {
     let tried = |declarations: &[Declaration]| {
         let contract = amended(cx, declarations)?;
         let declared = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);

@@ -12,6 +12,7 @@ mod candidates;
 mod created;
 mod grants;
 mod held;
+mod meant;
 mod objects;
 mod print;
 mod rename;
@@ -27,6 +28,7 @@ pub(crate) use accept::{amended, reported};
 pub use amend::amend;
 pub(crate) use candidates::{add, candidates};
 pub(crate) use created::for_created;
+pub use meant::meant;
 pub use print::headed;
 pub use statements::{Section, statements};
 

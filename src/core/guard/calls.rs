@@ -2,7 +2,7 @@
 
 use super::change::Regression;
 use crate::catalog::ObjectId;
-use crate::declare::{Attempt, declare_call};
+use crate::declare::{Attempt, Declaration, declare_call};
 use crate::finding::Finding;
 use crate::fix::Fix;
 use crate::sql::{is_unprintable, quote_literal};
@@ -81,15 +81,19 @@ pub fn accept_with_left(attempt: &Attempt) -> String {
     lines.join("\n")
 }
 
-/// Returns the HINT about a finding that no contract can allow: how to fix or exempt it.
+/// Returns the HINT about a finding that no contract can allow as a matter of course: how to fix
+/// or exempt it, and with which declarations it would be `meant`.
 #[must_use]
-pub fn accept_instead(finding: &Finding) -> String {
+pub fn accept_instead(finding: &Finding, meant: Option<&[Declaration]>) -> String {
     let fix = match &finding.fix {
         Fix::Proposal(text) => text.clone(),
         fix => fix.sql().map_or(finding.rule.fix.to_owned(), |sql| format!("Fix it: {sql}")),
     };
+    let declare = meant.map_or(String::new(), |declarations| {
+        format!("\nIf it is meant, run: {}", declare_call(declarations))
+    });
     format!(
-        "{fix}\nOr exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => now() + \
+        "{fix}{declare}\nOr exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => now() + \
          interval '30 days');",
         finding.fingerprint
     )
@@ -136,7 +140,7 @@ mod tests {
         world.relation("public.judgments").row_security = false;
         let finding = world.findings(&rls_disabled::RULE).remove(0);
         assert_eq!(
-            accept_instead(&finding),
+            accept_instead(&finding, None),
             format!(
                 "Fix it: ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;\n\
                  Or exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => now() + \
