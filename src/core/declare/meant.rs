@@ -153,6 +153,7 @@ mod tests {
         world.relation("public.judgments").column_names = ["id".into(), "stage".into()].into();
         let witness = ["R.stage", "=", "'new'"].map(str::to_owned);
         let open = Open {
+            is_flag: false,
             opening,
             columns: ["stage".to_owned()].into(),
             lookups: Some([].into()),

@@ -93,7 +93,7 @@ impl Declared {
                     && [finding, audited].iter().any(|one| one.fingerprint == left.fingerprint)
             })
         };
-        if contract == *before.contract || regressions.iter().all(|r| is_left(&r)) {
+        if contract == *before.contract || regressions.iter().all(is_left) {
             return None;
         }
         let old = Context::new(&contract, before.snapshot, before.access, before.interrupts);

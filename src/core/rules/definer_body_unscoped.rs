@@ -30,18 +30,17 @@ pub static RULE: Rule = Rule {
     exempt: "A routine with aggregates for everyone. Declare all_rows for it instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "CREATE FUNCTION api.jobs() RETURNS SETOF public.job_queue LANGUAGE \
-                    sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ \
-                    SELECT * FROM public.job_queue $$; ALTER FUNCTION api.jobs() OWNER TO \
-                    postgres; REVOKE EXECUTE ON FUNCTION api.jobs() FROM PUBLIC; GRANT \
-                    EXECUTE ON FUNCTION api.jobs() TO anon, authenticated, service_role;",
+        violating: "CREATE FUNCTION api.jobs() RETURNS SETOF public.job_queue LANGUAGE sql \
+                    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT * FROM \
+                    public.job_queue $$; ALTER FUNCTION api.jobs() OWNER TO postgres; REVOKE \
+                    EXECUTE ON FUNCTION api.jobs() FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
+                    api.jobs() TO anon, authenticated, service_role;",
         correct: "CREATE FUNCTION api.jobs() RETURNS SETOF public.job_queue LANGUAGE sql \
-                  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT * \
-                  FROM public.job_queue WHERE kind = (SELECT \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub') $$; ALTER \
-                  FUNCTION api.jobs() OWNER TO postgres; REVOKE EXECUTE ON FUNCTION \
-                  api.jobs() FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.jobs() TO anon, \
-                  authenticated, service_role;",
+                    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT * FROM \
+                    public.job_queue WHERE kind = current_setting('request.jwt.claims', \
+                    true)::json ->> 'sub' $$; ALTER FUNCTION api.jobs() OWNER TO postgres; \
+                    REVOKE EXECUTE ON FUNCTION api.jobs() FROM PUBLIC; GRANT EXECUTE ON \
+                    FUNCTION api.jobs() TO anon, authenticated, service_role;",
     },
     references: &["CWE-863", "OWASP API1:2023"],
 };

@@ -27,19 +27,19 @@ pub static RULE: Rule = Rule {
     exempt: "None is known.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "CREATE FUNCTION api.job(kind text) RETURNS SETOF public.job_queue \
-                    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
-                    AS $$ SELECT * FROM public.job_queue WHERE job_queue.kind = kind $$; \
-                    ALTER FUNCTION api.job(text) OWNER TO postgres; REVOKE EXECUTE ON \
-                    FUNCTION api.job(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
-                    api.job(text) TO anon, authenticated, service_role;",
-        correct: "CREATE FUNCTION api.job(kind text) RETURNS SETOF public.job_queue \
-                  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS \
-                  $$ SELECT * FROM public.job_queue WHERE job_queue.kind = job.kind AND \
-                  job.kind = (SELECT current_setting('request.jwt.claims', true)::json \
-                  ->> 'sub') $$; ALTER FUNCTION api.job(text) OWNER TO postgres; REVOKE \
-                  EXECUTE ON FUNCTION api.job(text) FROM PUBLIC; GRANT EXECUTE ON \
-                  FUNCTION api.job(text) TO anon, authenticated, service_role;",
+        violating: "CREATE FUNCTION api.job(kind text) RETURNS SETOF public.job_queue LANGUAGE \
+                    sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT * \
+                    FROM public.job_queue WHERE job_queue.kind = kind $$; ALTER FUNCTION \
+                    api.job(text) OWNER TO postgres; REVOKE EXECUTE ON FUNCTION api.job(text) \
+                    FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.job(text) TO anon, \
+                    authenticated, service_role;",
+        correct: "CREATE FUNCTION api.job(kind text) RETURNS SETOF public.job_queue LANGUAGE \
+                    sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT * \
+                    FROM public.job_queue WHERE job_queue.kind = job.kind AND job.kind = \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub' $$; ALTER \
+                    FUNCTION api.job(text) OWNER TO postgres; REVOKE EXECUTE ON FUNCTION \
+                    api.job(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION api.job(text) TO \
+                    anon, authenticated, service_role;",
     },
     references: &["CWE-863"],
 };

@@ -27,22 +27,22 @@ pub static RULE: Rule = Rule {
     exempt_by_pattern: true,
     example: Example {
         violating: "SET LOCAL ROLE postgres;\n\
-                    CREATE FUNCTION api.name_of_caller(caller text) RETURNS text LANGUAGE \
-                    sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS \
-                    $$ SELECT caller $$;\n\
-                    REVOKE EXECUTE ON FUNCTION api.name_of_caller(text) FROM PUBLIC;\n\
-                    ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (file_name = (SELECT api.name_of_caller(SELECT \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub')));\n\
-                    RESET ROLE;",
+              CREATE FUNCTION api.name_of_caller(caller text) RETURNS text LANGUAGE \
+              sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ \
+              SELECT caller $$;\n\
+              REVOKE EXECUTE ON FUNCTION api.name_of_caller(text) FROM PUBLIC;\n\
+              ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+              = (SELECT api.name_of_caller(current_setting('request.jwt.claims', \
+              true)::json ->> 'sub')));\n\
+              RESET ROLE;",
         correct: "SET LOCAL ROLE postgres;\n\
-                  CREATE FUNCTION api.name_of_caller() RETURNS text LANGUAGE sql STABLE \
-                  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT \
-                  current_setting('request.jwt.claims', true)::json ->> 'sub' $$;\n\
-                  REVOKE EXECUTE ON FUNCTION api.name_of_caller() FROM PUBLIC;\n\
-                  ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
-                  = (SELECT api.name_of_caller()));\n\
-                  RESET ROLE;",
+              CREATE FUNCTION api.name_of_caller() RETURNS text LANGUAGE sql STABLE \
+              SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT \
+              current_setting('request.jwt.claims', true)::json ->> 'sub' $$;\n\
+              REVOKE EXECUTE ON FUNCTION api.name_of_caller() FROM PUBLIC;\n\
+              ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+              = (SELECT api.name_of_caller()));\n\
+              RESET ROLE;",
     },
     references: &["CWE-203"],
 };

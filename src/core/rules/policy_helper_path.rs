@@ -26,28 +26,28 @@ pub static RULE: Rule = Rule {
     exempt: "Clients that can neither create temporary tables nor send SQL.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "SELECT ops.declare('CREATE FUNCTION api.is_known(text)', 'for \
+        violating: "SELECT ops.declare('CREATE FUNCTION api.status_of_caller()', 'for \
                     policies');\n\
-                    CREATE FUNCTION api.is_known(text) RETURNS bool LANGUAGE sql STABLE\n\
-                    AS 'SELECT EXISTS (SELECT FROM plaintiffs p WHERE p.status = $1 AND \
-                    p.name = (SELECT current_setting(''request.jwt.claims'', true)::json \
-                    ->> ''sub''))';\n\
-                    REVOKE EXECUTE ON FUNCTION api.is_known(text) FROM PUBLIC;\n\
-                    GRANT EXECUTE ON FUNCTION api.is_known(text) TO anon, authenticated, \
-                    service_role;\n\
+                    CREATE FUNCTION api.status_of_caller() RETURNS text LANGUAGE sql \
+                    STABLE\n\
+                      AS 'SELECT max(p.status) FROM plaintiffs p WHERE p.name = (SELECT \
+                    current_setting(''request.jwt.claims'', true)::json ->> ''sub'')';\n\
+                    REVOKE EXECUTE ON FUNCTION api.status_of_caller() FROM PUBLIC;\n\
+                    GRANT EXECUTE ON FUNCTION api.status_of_caller() TO anon, \
+                    authenticated, service_role;\n\
                     ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (api.is_known(file_name));",
-        correct: "SELECT ops.declare('CREATE FUNCTION api.is_known(text)', 'for \
+                    (file_name = (SELECT api.status_of_caller()));",
+        correct: "SELECT ops.declare('CREATE FUNCTION api.status_of_caller()', 'for \
                   policies');\n\
-                  CREATE FUNCTION api.is_known(text) RETURNS bool LANGUAGE sql STABLE\n\
-                  AS 'SELECT EXISTS (SELECT FROM public.plaintiffs p WHERE p.status = $1 \
-                  AND p.name = (SELECT current_setting(''request.jwt.claims'', \
-                  true)::json ->> ''sub''))';\n\
-                  REVOKE EXECUTE ON FUNCTION api.is_known(text) FROM PUBLIC;\n\
-                  GRANT EXECUTE ON FUNCTION api.is_known(text) TO anon, authenticated, \
-                  service_role;\n\
-                  ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                  (api.is_known(file_name));",
+                  CREATE FUNCTION api.status_of_caller() RETURNS text LANGUAGE sql STABLE\n\
+                    AS 'SELECT max(p.status) FROM public.plaintiffs p WHERE p.name = \
+                  (SELECT current_setting(''request.jwt.claims'', true)::json ->> \
+                  ''sub'')';\n\
+                  REVOKE EXECUTE ON FUNCTION api.status_of_caller() FROM PUBLIC;\n\
+                  GRANT EXECUTE ON FUNCTION api.status_of_caller() TO anon, \
+                  authenticated, service_role;\n\
+                  ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
+                  = (SELECT api.status_of_caller()));",
     },
     references: &["CWE-426"],
 };

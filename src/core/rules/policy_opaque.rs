@@ -29,8 +29,8 @@ pub static RULE: Rule = Rule {
     exempt_by_pattern: true,
     example: Example {
         violating: "ALTER POLICY batches_read ON intake.simplicity_batches USING \
-                    (hashtext(file_name) = hashtext(SELECT \
-                    current_setting('request.jwt.claims', true)::json ->> 'sub'));",
+                    (hashtext(file_name) = hashtext((SELECT \
+                    current_setting('request.jwt.claims', true)::json ->> 'sub')));",
         correct: "ALTER POLICY batches_read ON intake.simplicity_batches USING (file_name \
                   = (SELECT current_setting('request.jwt.claims', true)::json ->> \
                   'sub'));",
