@@ -178,11 +178,13 @@ mod tests {
         );
         assert_eq!(
             statements(&policy_row_open::RULE, select, Opening::RowOpen),
-            r#"ALTER TABLE public.judgments SET (contract.open_rows = '{"authenticated":["stage"]}')"#
+            "ALTER TABLE public.judgments SET (contract.open_rows = \
+             '{\"authenticated\":[\"stage\"]}')"
         );
         assert_eq!(
             statements(&policy_open_without_identity::RULE, select, Opening::WithoutIdentity),
-            r#"ALTER TABLE public.judgments SET (contract.all_rows = '{"authenticated":["SELECT"]}')"#
+            "ALTER TABLE public.judgments SET (contract.all_rows = \
+             '{\"authenticated\":[\"SELECT\"]}')"
         );
     }
 }

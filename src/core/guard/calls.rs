@@ -93,8 +93,8 @@ pub fn accept_instead(finding: &Finding, meant: Option<&[Declaration]>) -> Strin
         format!("\nIf it is meant, run: {}", declare_call(declarations))
     });
     format!(
-        "{fix}{declare}\nOr exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => now() + \
-         interval '30 days');",
+        "{fix}{declare}\nOr exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => \
+         now() + interval '30 days');",
         finding.fingerprint
     )
 }
