@@ -82,15 +82,15 @@ fn plan_can_be_tried_executed_and_reverted() {
     let mut run = |dry_run: bool| -> Vec<String> {
         client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(run(true), ["proposed 12", "tried 25"]);
+    assert_eq!(run(true), ["proposed 17", "tried 26"]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     assert_eq!(column(&mut other, WORSE_THAN_INFO), before, "nothing was changed");
     let undo = column(
         &mut other,
         "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
     );
-    assert_eq!(run(false), ["done 25", "proposed 12"]);
-    assert_eq!(run(false), ["proposed 12"], "applying it again does nothing");
+    assert_eq!(run(false), ["done 26", "proposed 17"]);
+    assert_eq!(run(false), ["proposed 17"], "applying it again does nothing");
     assert_eq!(
         column(&mut client, "SELECT statement FROM ops.golden_sql() ORDER BY step"),
         [
@@ -122,6 +122,17 @@ fn plan_can_be_tried_executed_and_reverted() {
              SECURITY INVOKER. Where every row is meant, declare all_rows for the routine.",
             "-- Function api.batches(text):\n-- Compare the column with the caller and not with \
              the argument, or compare the argument with the caller first.",
+            "-- Declare it NOT LEAKPROOF, which is the default.\n-- ALTER FUNCTION \
+             enforcement.open_actions(bigint) NOT LEAKPROOF;",
+            "-- Drop the table from the publication, or restrict the rows by WHERE.\n-- ALTER \
+             PUBLICATION changes DROP TABLE public.judgments;",
+            "-- Compare a column with a value of the session that is the user's. Where each \
+             database role is one user or tenant, set database_roles_are_tenants in identity.\n\
+             -- ALTER POLICY judgments_read ON public.judgments USING (...);",
+            "-- Write NULLIF(current_setting('request.jwt.claims', true), '') in the place of the \
+             parameter.\n-- ALTER POLICY judgments_read ON public.judgments USING (...);",
+            "-- Add bucket_id = '...' to the condition.\n-- ALTER POLICY own_files ON \
+             storage.objects USING (...);",
         ]
     );
     // All except the repair of the guard's own trigger, which has no undo.

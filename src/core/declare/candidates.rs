@@ -180,7 +180,9 @@ impl Candidates<'_, '_> {
         }
         if !self.commands().is_empty() {
             // The contract declares policies that do not exist.
-            return vec![Declaration::DropPolicy(self.header(name))];
+            let header = self.header(name);
+            let name = self.policy_of(relation, &header).unwrap_or(header.name);
+            return vec![Declaration::DropPolicy(PolicyHeader { name, ..header })];
         }
         // The other findings of the rule are about roles.
         if *rule == view_privileges::RULE && self.finding.roles.is_empty() {
@@ -195,6 +197,21 @@ impl Candidates<'_, '_> {
             Privileges::NONE if is_view => self.grant(Privileges::SELECT, on),
             privileges => self.grant(privileges, on),
         }
+    }
+
+    /// Returns the name of a policy that is for what a header says, although it allows no row.
+    fn policy_of(&self, relation: &Relation, header: &PolicyHeader) -> Option<String> {
+        let is_for_role = |policy: &Policy| {
+            let mut names = policy.roles.iter().map(|role| self.cx.snapshot.role_name(*role));
+            names.any(|name| header.roles.contains(&name))
+        };
+        let mut policies = self.cx.snapshot.policies_of(relation.oid).iter();
+        let found = policies.find(|policy| {
+            policy.permissive
+                && is_for_role(policy)
+                && header.commands.iter().all(|command| policy.covers(*command))
+        });
+        found.map(|policy| policy.name.clone())
     }
 
     fn header(&self, table: Name) -> PolicyHeader {
