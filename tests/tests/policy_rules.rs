@@ -396,3 +396,106 @@ fn finding_about_a_policy_that_is_meant_has_the_call_that_says_so() {
         client.batch_execute("DROP POLICY p ON app.docs").unwrap();
     }
 }
+
+#[test]
+fn row_of_the_own_table_that_a_client_can_write_proves_nothing() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.has_document_in(of text) RETURNS boolean LANGUAGE sql STABLE
+                 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+                 AS 'SELECT EXISTS (SELECT FROM app.docs d
+                     WHERE d.owner = auth.uid() AND d.tenant = of)'",
+        )
+        .unwrap();
+    let policies = "CREATE POLICY team ON app.docs FOR SELECT TO authenticated
+            USING (owner = auth.uid() OR app.has_document_in(tenant));
+        CREATE POLICY add ON app.docs FOR INSERT TO authenticated
+            WITH CHECK (owner = auth.uid());";
+    let found = found(&mut client, policies);
+    assert!(
+        found.contains(&"warning policy_lookup_writable authenticated SELECT".to_owned()),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn foreign_key_that_is_not_validated_proves_nothing() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE TABLE app.tenants (name text PRIMARY KEY, owner uuid NOT NULL);
+             ALTER TABLE app.tenants ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT, INSERT ON app.tenants TO authenticated;
+             CREATE POLICY own ON app.tenants TO authenticated USING (owner = auth.uid());",
+        )
+        .unwrap();
+    let policy = "CREATE POLICY tenant ON app.docs FOR SELECT TO authenticated USING (EXISTS (
+        SELECT FROM app.tenants t WHERE t.name = docs.tenant AND t.owner = auth.uid()));";
+    let writable = "warning policy_lookup_writable authenticated SELECT".to_owned();
+    for (key, is_found) in [("NOT VALID", true), ("", false)] {
+        let key =
+            format!("ALTER TABLE app.docs ADD FOREIGN KEY (tenant) REFERENCES app.tenants {key};");
+        let found = found(&mut client, &format!("{key} {policy}"));
+        assert_eq!(found.contains(&writable), is_found, "{key}: {found:?}");
+    }
+}
+
+#[test]
+fn empty_value_of_the_session_is_no_right() {
+    let (_cluster, mut client) = application();
+    let declared = "SELECT ops.declare('SET contract.identity.settings.app.tenant = tenant', 'x');";
+    let empty = "CREATE POLICY none ON app.docs FOR SELECT TO authenticated
+        USING (current_setting('app.tenant', true) = '');";
+    assert_eq!(
+        found(&mut client, &format!("{declared} {empty}")),
+        ["warning policy_open_without_identity authenticated SELECT"]
+    );
+}
+
+#[test]
+fn condition_about_the_time_or_a_right_is_not_taken_for_another_one() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "ALTER TABLE app.docs ADD published_at timestamptz;
+             CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
+                 AS $$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$",
+        )
+        .unwrap();
+    for (condition, expected) in [
+        ("published_at <= now()", Some("info policy_row_open")),
+        ("(auth.jwt() -> 'app_metadata' ->> 'is_admin')::boolean", None),
+        ("auth.jwt() -> 'app_metadata' -> 'roles' ?| array['admin', 'editor']", None),
+        ("auth.jwt() ->> 'email_verified' = 'true'", Some("warning policy_ignores_row")),
+    ] {
+        let policy =
+            format!("CREATE POLICY p ON app.docs FOR SELECT TO authenticated USING ({condition});");
+        let expected = expected.map(|rule| format!("{rule} authenticated SELECT"));
+        assert_eq!(found(&mut client, &policy), expected.as_slice(), "{condition}");
+    }
+}
+
+#[test]
+fn inferred_contract_takes_as_open_what_has_a_constant_value() {
+    let (_cluster, mut client) = application();
+    let open = "SELECT coalesce(t -> 'open_rows' ->> 'authenticated', '')
+        FROM jsonb_array_elements(ops.infer_contract('{app}', 'as_is') -> 'tables') AS t
+        WHERE t ->> 'name' = 'docs'";
+    for (condition, expected) in [
+        ("status = 'public'", "[\"status\"]"),
+        ("status IN ('public', 'shared')", "[\"status\"]"),
+        ("owner IS NOT NULL", ""),
+        ("id > 0", ""),
+        ("status <> 'secret'", ""),
+        ("length(tenant) > 0", ""),
+    ] {
+        client
+            .batch_execute(&format!(
+                "BEGIN; CREATE POLICY p ON app.docs FOR SELECT TO authenticated USING ({condition})"
+            ))
+            .unwrap();
+        assert_eq!(column(&mut client, open), [expected], "{condition}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
