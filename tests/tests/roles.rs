@@ -14,9 +14,10 @@ const APPLICATION: &str = "
     GRANT visitor, member, backend TO authenticator;
     CREATE SCHEMA shop AUTHORIZATION deployer;
     SET ROLE deployer;
-    CREATE TABLE shop.goods (id int PRIMARY KEY, owner name DEFAULT current_user);
+    CREATE TABLE shop.goods (id int PRIMARY KEY, owner text DEFAULT current_user);
     ALTER TABLE shop.goods ENABLE ROW LEVEL SECURITY;
-    CREATE POLICY mine ON shop.goods TO member USING (owner = current_user);
+    CREATE POLICY mine ON shop.goods TO member
+        USING (owner = (SELECT current_setting('request.jwt.claims', true)::json ->> 'sub'));
     CREATE POLICY offered ON shop.goods FOR SELECT TO visitor USING (id > 0);
     CREATE FUNCTION shop.pre_request() RETURNS void LANGUAGE sql AS 'SELECT';
     REVOKE EXECUTE ON FUNCTION shop.pre_request() FROM PUBLIC;
