@@ -251,8 +251,8 @@ fn inferred_contract_says_what_calls_a_helper() {
     );
 }
 
-/// Checks that the database conforms to the contract, apart from what the conditions of the policies
-/// let clients reach: these are made for what they need.
+/// Checks that the database conforms to the contract, apart from what the conditions of the
+/// policies let clients reach: these are made for what they need.
 fn assert_conforms(client: &mut Client) {
     let found = "SELECT rule || ': ' || detail FROM ops.audit_security(min_severity => 'warning')
         WHERE rule NOT IN (SELECT rule FROM ops.security_rules() WHERE area = 'policies')";
