@@ -1,7 +1,7 @@
 //! What a policy lets a role reach, as the analysis of its condition found.
 
 use super::{Calls, Command, Oid, Unindexed};
-use crate::sql::listed;
+use crate::sql::listed_set;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -265,7 +265,7 @@ impl Forgeable {
     /// Returns the sentence about it.
     #[must_use]
     pub fn describe(&self) -> String {
-        let columns = listed(&self.columns.iter().cloned().collect::<Vec<_>>());
+        let columns = listed_set(&self.columns);
         let why = if self.is_unrestricted {
             "row security is not enabled on it"
         } else {

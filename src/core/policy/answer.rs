@@ -1,8 +1,7 @@
 //! What a policy lets a role reach, in words.
 
 use crate::catalog::{Caller, Exposure, Open, Opening};
-use crate::sql::listed;
-use std::collections::BTreeSet;
+use crate::sql::listed_set;
 
 /// One thing to say about a policy and a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,25 +27,27 @@ impl Exposure {
                 "recursion",
                 format!(
                     "Reading fails: the policies of {} lead to themselves.",
-                    names(&self.recursive)
+                    listed_set(&self.recursive)
                 ),
             );
         }
         if !self.denied.is_empty() {
             say(
                 "lookup_denied",
-                format!("Reading fails: no privilege on {}.", names(&self.denied)),
+                format!("Reading fails: no privilege on {}.", listed_set(&self.denied)),
             );
         }
         if !self.not_executable.is_empty() {
-            let detail = format!("Reading fails: no privilege on {}.", names(&self.not_executable));
+            let detail =
+                format!("Reading fails: no privilege on {}.", listed_set(&self.not_executable));
             say("lookup_denied", detail);
         }
         let fails = !(self.recursive.is_empty() && self.denied.is_empty());
         if self.is_never_true && fails {
             // Said above.
         } else if self.is_never_true && !self.hidden.is_empty() {
-            let detail = format!("No row passes: no policy shows rows of {}.", names(&self.hidden));
+            let detail =
+                format!("No row passes: no policy shows rows of {}.", listed_set(&self.hidden));
             say("lookup_denied", detail);
         } else if self.is_never_true {
             say("never_true", "No row passes.".to_owned());
@@ -67,7 +68,7 @@ impl Exposure {
             let detail = format!(
                 "Its caller decides what {} means in {function}: by the search_path, or by \
                  temporary tables.",
-                names(objects)
+                listed_set(objects)
             );
             answers.push(Answer { word: "helper_path", detail, witness: Vec::new() });
         }
@@ -79,7 +80,7 @@ impl Exposure {
             answers.push(Answer { word: "helper_immutable", detail, witness: Vec::new() });
         }
         if !self.unknown.is_empty() {
-            let detail = format!("Not decided: {}.", names(&self.unknown));
+            let detail = format!("Not decided: {}.", listed_set(&self.unknown));
             answers.push(Answer { word: "unknown", detail, witness: Vec::new() });
         }
         answers
@@ -100,7 +101,7 @@ impl Exposure {
             say("lookup_writable", forgeable.describe());
         }
         for columns in &self.ties {
-            say("tied", format!("A row passes if it is the caller's by {}.", names(columns)));
+            say("tied", format!("A row passes if it is the caller's by {}.", listed_set(columns)));
         }
         if self.has_privileged {
             say("privileged", "Callers with a right reach rows of others.".to_owned());
@@ -108,8 +109,8 @@ impl Exposure {
     }
 
     fn detail(&self, open: &Open) -> String {
-        let columns = names(&open.columns);
-        let lookups = names(&self.lookups);
+        let columns = listed_set(&open.columns);
+        let lookups = listed_set(&self.lookups);
         match open.opening {
             Opening::UserClaim => "It depends on what users can change about themselves.".into(),
             Opening::Request => "It depends on what the request contains.".into(),
@@ -137,8 +138,4 @@ impl Exposure {
             Opening::IgnoresRow => "Nothing is asked of the row.".into(),
         }
     }
-}
-
-fn names(names: &BTreeSet<String>) -> String {
-    listed(&names.iter().cloned().collect::<Vec<_>>())
 }

@@ -150,7 +150,7 @@ impl AskedAccess<'_> {
             let way = Way::new(self.inspector, self.found, &subqueries, &literals);
             let relations = way.lookups().into_iter();
             let lookups = relations.filter_map(|(_, oid)| catalog.relation_name(oid)).collect();
-            let witness = Names::of(self.inspector, self.found, &literals);
+            let names_of_rows = Names::of(self.inspector, self.found, &literals);
             BodyWay {
                 opening,
                 columns: names(way.conditions_on_row()),
@@ -158,7 +158,7 @@ impl AskedAccess<'_> {
                 by_argument: names(by_argument),
                 has_argument,
                 captured,
-                witness: literals.iter().filter_map(|literal| witness.literal(*literal)).collect(),
+                witness: names_of_rows.witness(&literals),
             }
         };
         open.into_iter().map(of_one).collect()

@@ -106,27 +106,10 @@ fn add_ways(
             columns: column_names(&of.columns),
             is_flag: of.is_flag,
             lookups: (!of.misses_row).then(|| relations.collect()),
-            witness: witness(&names, &of.shortest),
+            witness: names.witness(&of.shortest),
         });
     }
     Ok(())
-}
-
-/// Returns what holds in a way, without what follows from the rest.
-fn witness(names: &Names<'_>, literals: &[Literal]) -> Vec<[String; 3]> {
-    let mut all: Vec<[String; 3]> = Vec::new();
-    for part in literals.iter().filter_map(|literal| names.literal(*literal)) {
-        if !all.contains(&part) {
-            all.push(part);
-        }
-    }
-    let says_more = |[left, operator, _]: &[String; 3], of: &str| {
-        left == of && (operator == "=" || operator == "IS")
-    };
-    let follows = |[left, operator, right]: &[String; 3]| {
-        operator == "<>" && right == "''" && all.iter().any(|part| says_more(part, left))
-    };
-    all.iter().filter(|part| !follows(part)).cloned().collect()
 }
 
 /// Returns the columns of which each is a unique key of the table of a question.

@@ -42,9 +42,26 @@ impl<'a> Names<'a> {
         Self { inspector, rows }
     }
 
+    /// Returns what holds in a way, without what follows from the rest.
+    pub fn witness(&self, literals: &[Literal]) -> Vec<[String; 3]> {
+        let mut all: Vec<[String; 3]> = Vec::new();
+        for part in literals.iter().filter_map(|literal| self.literal(*literal)) {
+            if !all.contains(&part) {
+                all.push(part);
+            }
+        }
+        let says_more = |[left, operator, _]: &[String; 3], of: &str| {
+            left == of && (operator == "=" || operator == "IS")
+        };
+        let follows = |[left, operator, right]: &[String; 3]| {
+            operator == "<>" && right == "''" && all.iter().any(|part| says_more(part, left))
+        };
+        all.iter().filter(|part| !follows(part)).cloned().collect()
+    }
+
     /// Returns a literal as a left operand, an operator and a right operand; `None` where there is
     /// nothing to say.
-    pub fn literal(&self, literal: Literal) -> Option<[String; 3]> {
+    fn literal(&self, literal: Literal) -> Option<[String; 3]> {
         let three =
             |left: String, operator: &str, right: String| Some([left, operator.to_owned(), right]);
         match literal {

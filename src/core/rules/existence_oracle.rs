@@ -1,14 +1,14 @@
 //! A unique key tells clients of rows that policies hide.
 
 use super::context::Context;
-use super::shared::exposed::{can_write, names};
+use super::shared::exposed::can_write;
 use super::shared::reached::is_for_all_rows;
 use crate::catalog::{Command, Oid, PolicyExposure, Relation, Role, UniqueKey};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Predicate, Verb};
 use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::listed;
+use crate::sql::{listed, listed_set};
 use serde_json::json;
 use std::collections::HashSet;
 
@@ -113,11 +113,10 @@ fn draft(
     commands: &[&str],
 ) -> Draft {
     let table = cx.snapshot.relation_sql(relation);
-    let words: Vec<String> = commands.iter().map(|command| (*command).to_owned()).collect();
     let columns = key.columns.iter().cloned().collect();
     let predicate = Predicate {
-        verb: Verb::Of(format!("The unique key ({}) of table {table} tells", names(&columns))),
-        rest: format!("on {} which values hidden rows have.", listed(&words)),
+        verb: Verb::Of(format!("The unique key ({}) of table {table} tells", listed_set(&columns))),
+        rest: format!("on {} which values hidden rows have.", listed(commands)),
     };
     let grantee = (client.oid, client.name.as_str());
     Draft::of_grantee(cx.relation_object(relation), RULE.severity, grantee, predicate)

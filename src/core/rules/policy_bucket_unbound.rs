@@ -76,11 +76,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 fn draft(policy: &StoragePolicy, grantee: (u32, &str), commands: &[Command]) -> Draft {
     let words: Vec<&str> = commands.iter().map(|command| command.as_str()).collect();
-    let names: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let name = safe_ident(&policy.name);
     let predicate = Predicate {
         verb: Verb::Of(format!("Policy {name} on table storage.objects lets")),
-        rest: format!("{} files of every bucket.", listed(&names)),
+        rest: format!("{} files of every bucket.", listed(&words)),
     };
     let object = Object {
         object_type: "policy",

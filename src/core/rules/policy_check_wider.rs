@@ -7,6 +7,7 @@ use crate::catalog::{Command, Rows};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 use std::collections::BTreeSet;
 
 /// The rule.
@@ -69,7 +70,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 fn fault(columns: &BTreeSet<String>, how: &str, keys: &BTreeSet<String>) -> Fault {
-    let (by, keys) = (exposed::names(columns), exposed::names(keys));
+    let (by, keys) = (listed_set(columns), listed_set(keys));
     let what = format!("rows that are the caller's by {by}; {how} {keys}");
     Fault::plain(by, Sentence::Lets(what))
 }

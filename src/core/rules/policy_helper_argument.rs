@@ -1,10 +1,11 @@
 //! A function of a policy is told who the caller is.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault, Sentence, names};
+use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -55,7 +56,7 @@ fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let functions = &of.exposure.calls.told;
     let what = format!(
         "with {}, which takes the caller as an argument: clients can ask it about anybody",
-        names(functions)
+        listed_set(functions)
     );
     (!functions.is_empty()).then(|| Fault::plain("told", Sentence::Asks(what)))
 }

@@ -5,6 +5,7 @@ use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 use std::collections::BTreeSet;
 
 /// The rule.
@@ -63,7 +64,7 @@ fn fault(function: &str, names: &BTreeSet<String>) -> Fault {
     let what = format!(
         "by {function}, in which the caller decides what {} means: by search_path, or by temporary \
          tables",
-        exposed::names(names)
+        listed_set(names)
     );
     Fault::plain(function, Sentence::Asks(what))
 }

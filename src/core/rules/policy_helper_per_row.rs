@@ -1,10 +1,11 @@
 //! A policy calls a function of the application for each row.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault, Sentence, names};
+use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -50,7 +51,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let functions = &of.exposure.calls.helpers;
     let which = if functions.len() == 1 { "is" } else { "are" };
-    let what = format!("with {}, which {which} executed for each row", names(functions));
+    let what = format!("with {}, which {which} executed for each row", listed_set(functions));
     (!functions.is_empty()).then(|| Fault::plain("helper", Sentence::Asks(what)))
 }
 

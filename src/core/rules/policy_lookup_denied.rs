@@ -6,6 +6,7 @@ use crate::catalog::Exposure;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 use std::collections::BTreeSet;
 
 /// The rule.
@@ -45,14 +46,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 fn fault(exposure: &Exposure) -> Option<Fault> {
     let denied: BTreeSet<String> = &exposure.denied | &exposure.not_executable;
-    let names = exposed::names;
     if !denied.is_empty() {
-        let why = format!("the role has no privilege on {}", names(&denied));
+        let why = format!("the role has no privilege on {}", listed_set(&denied));
         return Some(Fault::plain("denied", Sentence::Fails(why)));
     }
     let is_hidden = exposure.is_never_true && !exposure.fails() && !exposure.hidden.is_empty();
-    let why =
-        || format!("no row, because no policy lets it read rows of {}", names(&exposure.hidden));
+    let why = || {
+        format!("no row, because no policy lets it read rows of {}", listed_set(&exposure.hidden))
+    };
     is_hidden.then(|| Fault::plain("hidden", Sentence::Lets(why())))
 }
 

@@ -6,6 +6,7 @@ use crate::catalog::Forgeable;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -55,7 +56,7 @@ fn fault(of: &Forgeable) -> Fault {
     } else {
         "the policies there allow any value"
     };
-    let columns = exposed::names(&of.columns);
+    let columns = listed_set(&of.columns);
     let what = format!("rows of others after {command} of {columns} on {table}: {why}");
     Fault::plain(format!("{command} {table}"), Sentence::Lets(what))
 }

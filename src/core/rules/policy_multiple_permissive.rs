@@ -81,13 +81,12 @@ fn drafts(cx: &Context<'_>, several: Several<'_>) -> Vec<Draft> {
         by_policies.entry(names).or_default().push(command.as_str());
     }
     let draft = |(names, commands): (Vec<String>, Vec<&str>)| {
-        let words: Vec<String> = commands.iter().map(|command| (*command).to_owned()).collect();
         let table = cx.snapshot.relation_sql(relation);
         let predicate = Predicate {
             verb: Verb::Of(format!("Table {table} lets")),
             rest: format!(
                 "{} by {} permissive policies: {}.",
-                listed(&words),
+                listed(&commands),
                 names.len(),
                 listed(&names)
             ),

@@ -6,6 +6,7 @@ use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -47,7 +48,7 @@ fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let is_undecided = of.of_kind(Opening::Opaque).next().is_some()
         || (exposure.is_undecided() && !of.is_for_all());
     let what = || {
-        let names = exposed::names(&exposure.unknown);
+        let names = listed_set(&exposure.unknown);
         if names.is_empty() {
             "by what is not understood".to_owned()
         } else {

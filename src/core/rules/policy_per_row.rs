@@ -1,10 +1,11 @@
 //! A policy asks for the caller once for each row.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault, Sentence, names};
+use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -41,7 +42,7 @@ fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let calls = &of.exposure.calls.per_row;
     let is_one = calls.len() == 1;
     let rest = if is_one { "which is called" } else { "which are called" };
-    let what = format!("with {}, {rest} for each row", names(calls));
+    let what = format!("with {}, {rest} for each row", listed_set(calls));
     let wrapped: Vec<String> = calls.iter().map(|call| format!("(SELECT {call})")).collect();
     let list = calls.iter().cloned().collect::<Vec<_>>().join(", ");
     let proposal = format!("Write {} in the place of {list}.", wrapped.join(", "));

@@ -5,6 +5,7 @@ use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -38,7 +39,7 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let faults = |of: &Exposed<'_>| -> Vec<Fault> {
         let tables = &of.exposure.recursive;
-        let why = || format!("the policies of {} lead to themselves", exposed::names(tables));
+        let why = || format!("the policies of {} lead to themselves", listed_set(tables));
         let found = (!tables.is_empty()).then(|| Fault::plain("", Sentence::Fails(why())));
         found.into_iter().collect()
     };

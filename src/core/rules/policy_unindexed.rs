@@ -1,12 +1,12 @@
 //! No index begins with the column that a policy compares with the caller.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault, Sentence, names};
+use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use crate::catalog::{Rows, Unindexed};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::safe_ident;
+use crate::sql::{listed_set, safe_ident};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -50,7 +50,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 fn fault(of: &Unindexed) -> Fault {
     let Unindexed { table, is_lookup, columns } = of;
     let of_table = if *is_lookup { format!(" of {table}") } else { String::new() };
-    let what = format!("by {}{of_table}, which no index begins with", names(columns));
+    let what = format!("by {}{of_table}, which no index begins with", listed_set(columns));
     let list: Vec<String> = columns.iter().map(|column| safe_ident(column).into_owned()).collect();
     let proposal = format!("CREATE INDEX ON {table} ({});", list.join(", "));
     Fault::plain(format!("unindexed {table}"), Sentence::Asks(what)).with_proposal(proposal)

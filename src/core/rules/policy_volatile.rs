@@ -1,10 +1,11 @@
 //! A policy calls a VOLATILE function.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault, Sentence, names};
+use super::shared::exposed::{self, Exposed, Fault, Sentence};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -43,7 +44,7 @@ fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let functions = &of.exposure.calls.volatile;
     let what = format!(
         "with {}, which {} VOLATILE: the server calls it for each row and uses no index for it",
-        names(functions),
+        listed_set(functions),
         if functions.len() == 1 { "is" } else { "are" }
     );
     (!functions.is_empty()).then(|| Fault::plain("volatile", Sentence::Asks(what)))

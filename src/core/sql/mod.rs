@@ -18,6 +18,7 @@ pub use returned::returned_expression;
 
 use identifiers::{quoted_end, unquote};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Returns `name` as an identifier, quoted only if required, exactly as the server's
@@ -329,6 +330,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     joined(names, "and")
+}
+
+/// Returns the names of a set as a list in a sentence, as [`listed`] does.
+#[must_use]
+pub fn listed_set(names: &BTreeSet<String>) -> String {
+    listed(&names.iter().collect::<Vec<_>>())
 }
 
 /// Returns `names` as alternatives in a sentence: `a`, `a or b`, `a, b or c`.

@@ -3,7 +3,7 @@
 use super::policies::policy_object;
 use super::reached::{of_policy, of_role};
 use crate::catalog::{
-    Command, Exposure, ObjectKind, Open, Opening, Policy, PolicyExposure, Relation, Role, Rows,
+    Command, Exposure, Open, Opening, Policy, PolicyExposure, Relation, Role, Rows,
 };
 use crate::contract::{GuardAction, SchemaDecl, Severity, TableDecl};
 use crate::finding::{Draft, Measure, Predicate, Verb};
@@ -144,8 +144,6 @@ impl Exposed<'_> {
             open.opening,
             Opening::RowOpen | Opening::RowOpenByParent | Opening::NullRowOpen
         );
-        let is_free =
-            is_of_row || matches!(open.opening, Opening::WithoutIdentity | Opening::IgnoresRow);
         let opens_row = || {
             let declared = table.open_rows.get(role);
             declared.is_some_and(|declared| open.columns.iter().all(|c| declared.contains(c)))
@@ -153,7 +151,7 @@ impl Exposed<'_> {
         self.is_for_all()
             || (self.reads() && is_of_row && opens_row())
             || (self.command == Command::Insert
-                && is_free
+                && is_of_no_other_rule(open)
                 && table.append_only_by.iter().any(|name| name == role))
     }
 
@@ -308,8 +306,8 @@ fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> 
     let mut commands: Vec<&str> = with.iter().map(|of| of.command.as_str()).collect();
     commands.dedup();
     let (name, table) = (safe_ident(&first.policy.name), cx.snapshot.relation_sql(first.relation));
-    let names: Vec<String> = commands.iter().map(|command| (*command).to_owned()).collect();
-    let predicate = fault.sentence.predicate(&format!("{name} on table {table}"), &listed(&names));
+    let of = format!("{name} on table {table}");
+    let predicate = fault.sentence.predicate(&of, &listed(&commands));
     let is_strict = with.iter().any(|of| of.is_strict());
     let severity = if is_strict { rule.severity } else { rule.severity.min(Severity::Warning) };
     // The guard compares the tables of which the contract says by which columns a row is its
@@ -373,16 +371,7 @@ pub(crate) fn can_write(
     command: Command,
     column: &str,
 ) -> bool {
-    let of_column = relation.columns.iter().filter(|(name, _)| name == column);
-    let on_column =
-        |acl| cx.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column);
-    cx.access.relation_privileges(role.oid, relation).contains(command.privilege())
-        || of_column.into_iter().any(|(_, acl)| on_column(acl).contains(command.privilege()))
-}
-
-/// Returns names as a sentence lists them.
-pub(crate) fn names(names: &BTreeSet<String>) -> String {
-    listed(&names.iter().cloned().collect::<Vec<_>>())
+    cx.access.column_privileges(role.oid, relation, column).contains(command.privilege())
 }
 
 /// Whether the contract declares that each of some tables lists callers with a right.
