@@ -5,11 +5,9 @@ use super::expressions::Mentioned;
 use super::oids;
 use super::text_body::Text;
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
-use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{
-    DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Routine, SetParameter, Snapshot,
+    DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Routine, SetParameter,
 };
-use dragonfly_core::contract::Contract;
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{CalledBody, body_accesses};
 use dragonfly_core::rules::Context;
@@ -42,33 +40,31 @@ const TEXTS: [Oid; 18] = [
     pg_sys::RECORDOID.to_u32(),
 ];
 
-/// Adds to a snapshot of the whole catalog, as it is now, what the bodies of SECURITY DEFINER
-/// routines of governed schemas let the clients do that may execute them.
-pub fn add_definer_bodies(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
-    if !snapshot.routines.iter().any(|routine| routine.security_definer) {
-        return;
-    }
-    let access = Access::new(snapshot);
-    let cx = Context::new(contract, snapshot, &access, &interrupts);
-    let reader =
-        Reader { state, catalog: Mentioned::with_texts(state), identities: contract.identities() };
+/// Returns what the bodies of SECURITY DEFINER routines of governed schemas let the clients do that
+/// may execute them, in the order of the routines' OIDs.
+pub fn definer_bodies(
+    state: &State,
+    cx: &Context<'_>,
+    (catalog, identities): (&Mentioned<'_>, &Identities),
+) -> Rc<Vec<DefinerBody>> {
+    let reader = Reader { state, catalog, identities };
     let mut found = Vec::new();
     for (routine, _) in cx.routines() {
-        let clients: Vec<Oid> = callers(&cx, routine).iter().map(|role| role.oid).collect();
+        let clients: Vec<Oid> = callers(cx, routine).iter().map(|role| role.oid).collect();
         if !clients.is_empty() {
             interrupts();
             found.extend(reader.read(routine, &clients));
         }
     }
     found.sort_by_key(|body| body.routine);
-    snapshot.definer_bodies = Rc::new(found);
+    Rc::new(found)
 }
 
 /// Reads the bodies of routines.
 struct Reader<'a> {
     state: &'a State,
-    catalog: Mentioned<'a>,
-    identities: Identities,
+    catalog: &'a Mentioned<'a>,
+    identities: &'a Identities,
 }
 
 impl Reader<'_> {
@@ -106,8 +102,8 @@ impl Reader<'_> {
         let statements = statements.filter(|_| routine.config.iter().all(|item| is_harmless(item)));
         let accesses = |client: &Oid| {
             let body = CalledBody {
-                catalog: &self.catalog,
-                identities: &self.identities,
+                catalog: self.catalog,
+                identities: self.identities,
                 client: *client,
                 owner: routine.owner,
                 arguments: &names,

@@ -2,16 +2,14 @@
 
 use super::expressions::{Mentioned, has_active_policies};
 use super::objects::{relation_named, schema_named};
-use super::publications::publications;
 use super::stored_policies::{StoredPolicy, stored_policies};
 use super::unique_keys::unique_keys;
 use crate::pg::heap::{State, interrupts};
 use crate::pg::privileges;
-use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{
-    Command, Exposure, Oid, PolicyExposure, Relation, Rows, Snapshot, StoragePolicy,
+    Command, Exposure, Oid, PolicyExposure, Relation, Rows, StoragePolicy, UniqueKey,
 };
-use dragonfly_core::contract::{Contract, SchemaDecl, TableDecl};
+use dragonfly_core::contract::{SchemaDecl, TableDecl};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{Question, exposure, is_covered};
 use dragonfly_core::rules::Context;
@@ -21,84 +19,62 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Adds to a snapshot what the policies of its governed tables let clients reach: of those tables
-/// that are wanted. Returns false, and adds nothing, where that takes longer than it may.
+/// Returns what the policies of governed tables let clients reach: of those tables that are wanted.
+/// `None` where that takes longer than it may.
 ///
 /// Conditions and privileges are those of the state. What they look up, and the texts of functions,
 /// are read as they are now: a state without the changes of a transaction has only the rows of
 /// catalogs.
-#[must_use]
-pub fn add_exposures(
+pub fn exposures_of_clients(
     state: &State,
-    contract: &Contract,
-    snapshot: &mut Snapshot,
+    cx: &Context<'_>,
+    (catalog, identities): (&Mentioned<'_>, &Identities),
     is_wanted: &dyn Fn(Option<&TableDecl>) -> bool,
     most: Option<Duration>,
-) -> bool {
-    if snapshot.policies.is_empty() {
-        return true;
-    }
-    let (start, access) = (Instant::now(), Access::new(snapshot));
-    let cx = Context::new(contract, snapshot, &access, &interrupts);
+) -> Option<Rc<Vec<PolicyExposure>>> {
+    let start = Instant::now();
     let wanted = |(table, schema): &(&Relation, &SchemaDecl)| {
-        table.row_security && is_wanted(contract.table(&schema.name, &table.name))
+        table.row_security && is_wanted(cx.contract.table(&schema.name, &table.name))
     };
     let tables = cx.relations().filter(wanted).map(|(table, _)| table);
-    let read: Vec<(Oid, Vec<Oid>)> = tables
-        .filter(|table| !snapshot.policies_of(table.oid).is_empty())
+    let read = tables
+        .filter(|table| !cx.snapshot.policies_of(table.oid).is_empty())
         .map(|table| (table.oid, cx.clients_limited_by_policies(table)))
-        .filter(|(_, clients)| !clients.is_empty())
-        .collect();
-    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
+        .filter(|(_, clients)| !clients.is_empty());
     let mut found = Vec::new();
     for (table, clients) in read {
         if most.is_some_and(|most| start.elapsed() > most) {
-            return false;
+            return None;
         }
         let policies = stored_policies(state, table);
-        found.extend(exposures(&catalog, &identities, table, &policies, None, &clients));
+        found.extend(exposures(catalog, identities, table, &policies, None, &clients));
     }
     found.sort_by_key(|found| found.policy);
-    snapshot.exposures = Rc::new(found);
-    true
+    Some(Rc::new(found))
 }
 
-/// Adds to a snapshot of the whole catalog, as it is now, what tells of rows that policies hide:
-/// unique keys and publications; and what the policies of storage.objects let clients reach.
-pub fn add_hidden_rows(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
-    snapshot.publications = Rc::new(publications(state));
-    let access = Access::new(snapshot);
-    let cx = Context::new(contract, snapshot, &access, &interrupts);
-    let clients: Vec<Oid> = cx.clients.iter().map(|client| client.oid).collect();
-    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
-    let files = files_of_storage(state, &catalog, &identities, &clients);
+/// Returns the unique keys of the tables of which policies hide rows from clients.
+pub fn keys_of_hidden_rows(state: &State, cx: &Context<'_>) -> Rc<Vec<UniqueKey>> {
     let tables = cx.relations().map(|(table, _)| table).filter(|table| table.row_security);
     let limited = tables.filter(|table| !cx.clients_limited_by_policies(table).is_empty());
-    let keys = limited.flat_map(|table| unique_keys(state, table.oid)).collect();
-    snapshot.unique_keys = Rc::new(keys);
-    snapshot.storage_policies = Rc::new(files);
-}
-
-/// Returns the roles that policies limit on a table.
-fn limited(roles: &[Oid], table: Oid) -> Vec<Oid> {
-    roles.iter().copied().filter(|role| has_active_policies(*role, table)).collect()
+    Rc::new(limited.flat_map(|table| unique_keys(state, table.oid)).collect())
 }
 
 /// Returns the permissive policies of storage.objects, if there is such a table, with what they let
 /// clients reach. The platform manages the table, and the application its policies.
-fn files_of_storage(
+pub fn files_of_storage(
     state: &State,
-    catalog: &Mentioned<'_>,
-    identities: &Identities,
-    clients: &[Oid],
-) -> Vec<StoragePolicy> {
+    cx: &Context<'_>,
+    (catalog, identities): (&Mentioned<'_>, &Identities),
+) -> Rc<Vec<StoragePolicy>> {
     let schema = schema_named(c"storage");
     let Some(table) = schema.and_then(|schema| relation_named(schema, "objects")) else {
-        return Vec::new();
+        return Rc::default();
     };
-    let limited = limited(clients, table);
+    let clients = cx.clients.iter().map(|client| client.oid);
+    let limited: Vec<Oid> = clients.filter(|role| has_active_policies(*role, table)).collect();
     if limited.is_empty() {
-        return Vec::new();
+        return Rc::default();
     }
     let policies = stored_policies(state, table);
     let mut found = exposures(catalog, identities, table, &policies, None, &limited);
@@ -108,7 +84,7 @@ fn files_of_storage(
         exposures: found.extract_if(.., |of| of.policy == policy.oid).collect(),
         name: policy.name,
     });
-    with_exposures.collect()
+    Rc::new(with_exposures.collect())
 }
 
 /// Returns what permissive policies of a table let roles reach with the commands that they have a

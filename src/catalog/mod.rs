@@ -43,11 +43,9 @@ pub use caller_typed::{
 };
 pub use code::ancestors;
 pub use content_owners::{Place, contents, place};
-use definer_bodies::add_definer_bodies;
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
-use exposures::add_hidden_rows;
-pub use exposures::{add_exposures, exposures};
+pub use exposures::exposures;
 pub use expressions::{Mentioned, has_active_policies};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
@@ -73,8 +71,8 @@ pub use server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use snapshot::{
-    Concerning, add_reach, around, base, concerning, current_base, for_paths, forget_base, full,
-    objects_of, part, routine, with_parts, with_users,
+    Concerning, add_exposures, add_reach, around, base, concerning, current_base, for_paths,
+    forget_base, full, objects_of, part, routine, with_parts, with_users,
 };
 pub use stored_policies::stored_policies;
 pub use texts::{code, named as objects_named, of as texts_of};

@@ -1,17 +1,23 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
+use super::definer_bodies::definer_bodies;
+use super::exposures::{exposures_of_clients, files_of_storage, keys_of_hidden_rows};
+use super::expressions::Mentioned;
+use super::publications::publications;
 use super::{
-    Own, add_definer_bodies, add_exposures, add_hidden_rows, bodies, code, dependencies, guard,
-    objects, policies, roles, routines, server_objects,
+    Own, bodies, code, dependencies, guard, objects, policies, roles, routines, server_objects,
 };
 use crate::pg::VERSION;
-use crate::pg::heap::State;
+use crate::pg::heap::{State, interrupts};
+use dragonfly_core::access::Access;
 use dragonfly_core::catalog::extension::SCHEMA;
 use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Routine, Schema, Snapshot};
-use dragonfly_core::contract::Contract;
+use dragonfly_core::contract::{Contract, TableDecl};
+use dragonfly_core::rules::Context;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Reads everything that the rules check as it is now, with what the parts of objects use and what
 /// policies and the bodies of routines let clients reach.
@@ -22,12 +28,44 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
 }
 
 /// Adds to a snapshot of the whole catalog, as it is now, what policies and the bodies of routines
-/// let clients reach.
+/// let clients reach, and what tells of rows that policies hide.
 pub fn add_reach(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
-    let is_complete = add_exposures(state, contract, snapshot, &|_| true, None);
-    debug_assert!(is_complete, "it may take as long as it takes");
-    add_hidden_rows(state, contract, snapshot);
-    add_definer_bodies(state, contract, snapshot);
+    let access = Access::new(snapshot);
+    let cx = Context::new(contract, snapshot, &access, &interrupts);
+    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
+    let of = (&catalog, &identities);
+    let exposures = exposures_of_clients(state, &cx, of, &|_| true, None).unwrap_or_default();
+    let storage_policies = files_of_storage(state, &cx, of);
+    let unique_keys = keys_of_hidden_rows(state, &cx);
+    let definer_bodies = definer_bodies(state, &cx, of);
+    snapshot.exposures = exposures;
+    snapshot.storage_policies = storage_policies;
+    snapshot.unique_keys = unique_keys;
+    snapshot.definer_bodies = definer_bodies;
+    snapshot.publications = Rc::new(publications(state));
+}
+
+/// Adds to a snapshot of a part of the catalog what the policies of some governed tables let
+/// clients reach. Returns false, and adds nothing, where that takes longer than it may.
+#[must_use]
+pub fn add_exposures(
+    state: &State,
+    contract: &Contract,
+    snapshot: &mut Snapshot,
+    is_wanted: &dyn Fn(Option<&TableDecl>) -> bool,
+    most: Duration,
+) -> bool {
+    if snapshot.policies.is_empty() {
+        return true;
+    }
+    let access = Access::new(snapshot);
+    let cx = Context::new(contract, snapshot, &access, &interrupts);
+    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
+    let of = (&catalog, &identities);
+    let found = exposures_of_clients(state, &cx, of, is_wanted, Some(most));
+    let is_complete = found.is_some();
+    snapshot.exposures = found.unwrap_or_default();
+    is_complete
 }
 
 /// Adds to a snapshot what the parts of all its objects use.

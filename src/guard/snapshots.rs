@@ -109,7 +109,7 @@ pub fn add_policies(snapshots: [&mut Snapshot; 2], contract: &Contract, states: 
     if !contract.tables.iter().any(|table| has_keys(Some(table))) {
         return;
     }
-    let most = Some(MOST_FOR_POLICIES);
+    let most = MOST_FOR_POLICIES;
     let [before, after] = snapshots;
     let is_complete = catalog::add_exposures(states[0], contract, before, &has_keys, most)
         && catalog::add_exposures(states[1], contract, after, &has_keys, most);
