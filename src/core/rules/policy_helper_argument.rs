@@ -63,24 +63,18 @@ fn fault(of: &Exposed<'_>) -> Option<Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::World;
+    use super::super::testing::details_with;
     use super::RULE;
-    use crate::catalog::{Calls, Command, Exposure, Rows};
-
-    fn found(exposure: Exposure) -> Vec<String> {
-        let mut world = World::conforming();
-        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
-        world.details(&RULE)
-    }
+    use crate::catalog::{Calls, Exposure};
 
     #[test]
     fn policy_is_reported_for_the_client() {
-        assert_eq!(found(Exposure::default()), [""; 0]);
+        assert_eq!(details_with(&RULE, Exposure::default()), [""; 0]);
         let told = ["is_member(uuid, integer)".to_owned()].into();
         let calls = Calls { told, ..Calls::default() };
         let exposure = Exposure { calls, ..Exposure::default() };
         assert_eq!(
-            found(exposure),
+            details_with(&RULE, exposure),
             ["info: Policy p on table public.judgments decides for role \"authenticated\" on \
                  SELECT with is_member(uuid, integer), which takes the caller as an argument: \
                  clients can ask it about anybody."]

@@ -87,19 +87,13 @@ fn fault(raise: &Raise, all: &BTreeSet<Raise>) -> Option<Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::World;
+    use super::super::testing::details_with;
     use super::RULE;
-    use crate::catalog::{Calls, Command, Exposure, Raise, Rows};
-
-    fn found(exposure: Exposure) -> Vec<String> {
-        let mut world = World::conforming();
-        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
-        world.details(&RULE)
-    }
+    use crate::catalog::{Calls, Exposure, Raise};
 
     #[test]
     fn policy_is_reported_for_the_client() {
-        assert_eq!(found(Exposure::default()), [""; 0]);
+        assert_eq!(details_with(&RULE, Exposure::default()), [""; 0]);
         let raises = [
             Raise::Missing("app.tenant".to_owned()),
             Raise::Empty("app.tenant".to_owned()),
@@ -109,7 +103,7 @@ mod tests {
         let calls = Calls { raises: raises.into(), ..Calls::default() };
         let exposure = Exposure { calls, ..Exposure::default() };
         assert_eq!(
-            found(exposure),
+            details_with(&RULE, exposure),
             [
                 "warning: Policy p on table public.judgments can raise an error for role \
                  \"authenticated\" on SELECT: a session may not have the parameter app.tenant.",

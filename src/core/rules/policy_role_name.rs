@@ -48,21 +48,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::World;
+    use super::super::testing::{World, opened};
     use super::RULE;
-    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
+    use crate::catalog::{Command, Opening, Rows};
 
     #[test]
     fn policy_role_name_is_reported_for_the_client() {
         let mut world = World::conforming();
-        let open = Open {
-            opening: Opening::RoleName,
-            columns: ["stage".to_owned()].into(),
-            is_flag: false,
-            lookups: Some([].into()),
-            witness: vec![["R.stage", "=", "current_user"].map(str::to_owned)],
-        };
-        let exposure = Exposure { open: vec![open], ..Exposure::default() };
+        let exposure = opened(Opening::RoleName, "stage", &[["R.stage", "=", "current_user"]]);
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),

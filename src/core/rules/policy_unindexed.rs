@@ -58,19 +58,13 @@ fn fault(of: &Unindexed) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::World;
+    use super::super::testing::details_with;
     use super::RULE;
-    use crate::catalog::{Command, Exposure, Rows, Unindexed};
-
-    fn found(exposure: Exposure) -> Vec<String> {
-        let mut world = World::conforming();
-        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
-        world.details(&RULE)
-    }
+    use crate::catalog::{Exposure, Unindexed};
 
     #[test]
     fn policy_is_reported_for_the_client() {
-        assert_eq!(found(Exposure::default()), [""; 0]);
+        assert_eq!(details_with(&RULE, Exposure::default()), [""; 0]);
         let unindexed = |is_lookup| Unindexed {
             table: "public.shares".to_owned(),
             is_lookup,
@@ -79,7 +73,7 @@ mod tests {
         let all = [unindexed(false), unindexed(true)];
         let exposure = Exposure { unindexed: all.into(), ..Exposure::default() };
         assert_eq!(
-            found(exposure),
+            details_with(&RULE, exposure),
             [
                 "info: Policy p on table public.judgments decides for role \"authenticated\" on \
                  SELECT by doc and user_id, which no index begins with.",

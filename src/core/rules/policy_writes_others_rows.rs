@@ -63,24 +63,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::World;
+    use super::super::testing::{World, opened};
     use super::RULE;
-    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
+    use crate::catalog::{Command, Opening, Rows};
 
     #[test]
     fn policy_writes_others_rows_is_reported_for_the_client() {
         let mut world = World::conforming();
-        let open = Open {
-            opening: Opening::RowOpen,
-            columns: ["stage".to_owned()].into(),
-            is_flag: false,
-            lookups: Some([].into()),
-            witness: vec![["R.stage", "=", "'new'"]]
-                .into_iter()
-                .map(|of: [&str; 3]| of.map(str::to_owned))
-                .collect(),
-        };
-        let exposure = Exposure { open: vec![open], ..Exposure::default() };
+        let exposure = opened(Opening::RowOpen, "stage", &[["R.stage", "=", "'new'"]]);
         world.expose("authenticated", Command::Delete, Rows::Existing, exposure);
         assert_eq!(
             world.details(&RULE),

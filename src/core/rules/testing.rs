@@ -4,14 +4,34 @@ use super::context::Context;
 use crate::access::Access;
 use crate::catalog::{
     Acl, AclItem, BodyAccess, BodyWay, Command, Database, DefaultAcl, DefinerBody, Exposure, Guard,
-    GuardBody, GuardFunction, GuardTrigger, Membership, Oid, PUBLIC, Policy, PolicyExposure,
-    Privileges, Relation, RelationKind, Role, Routine, Rows, Schema, Snapshot,
+    GuardBody, GuardFunction, GuardTrigger, Membership, Oid, Open, Opening, PUBLIC, Policy,
+    PolicyExposure, Privileges, Relation, RelationKind, Role, Routine, Rows, Schema, Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, RoleDecl, RoleKind, granted_to};
 use crate::finding::Finding;
 use crate::rule::Rule;
 use proptest::prelude::*;
 use std::rc::Rc;
+
+/// What a policy lets a role reach that opens rows in one way, by a column and what holds for it.
+pub(crate) fn opened(opening: Opening, column: &str, witness: &[[&str; 3]]) -> Exposure {
+    let open = Open {
+        opening,
+        columns: [column.to_owned()].into(),
+        lookups: Some([].into()),
+        witness: witness.iter().map(|part| part.map(str::to_owned)).collect(),
+        ..Open::default()
+    };
+    Exposure { open: vec![open], ..Exposure::default() }
+}
+
+/// Returns severity and sentence of the findings of a rule in a world where a declared policy lets
+/// a client read this.
+pub(crate) fn details_with(rule: &'static Rule, exposure: Exposure) -> Vec<String> {
+    let mut world = World::conforming();
+    world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+    world.details(rule)
+}
 
 #[derive(Clone)]
 pub(crate) struct World {
