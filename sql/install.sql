@@ -573,6 +573,35 @@ COMMENT ON FUNCTION ops.explain_access(pg_catalog.name, pg_catalog.text, pg_cata
   'USAGE or EXECUTE. On a relation it stands for SELECT *, INSERT of defaults, UPDATE of every '
   'column, DELETE of every row.';
 
+CREATE FUNCTION ops.prove_policy("table" pg_catalog.regclass, policy pg_catalog.name DEFAULT NULL,
+  role pg_catalog.name DEFAULT NULL, without_where boolean DEFAULT false)
+  RETURNS TABLE (policy_name pg_catalog.name, command pg_catalog.text, as_who pg_catalog.text,
+    of_whom pg_catalog.text, expected pg_catalog.text, observed pg_catalog.text,
+    verdict pg_catalog.text, why pg_catalog.text, witness pg_catalog.jsonb)
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_prove_policy';
+COMMENT ON FUNCTION ops.prove_policy(pg_catalog.regclass, pg_catalog.name, pg_catalog.name, boolean)
+  IS
+  'Has the server try what ops.explain_policy() says of the policies of a table, for all client '
+  'roles if role is NULL: puts rows into the tables, tries to reach one as the client, with '
+  'claims, and rolls all of it back. The verdict is confirmed, refuted (the server does something '
+  'else), isolated here (another caller did not reach this row: a sample), or not tried. '
+  'Triggers, defaults and functions of the application run; sequences keep their values. UPDATE '
+  'and DELETE without WHERE, which no policy of SELECT limits, are executed where the table has '
+  'no rows, or if without_where is true: they lock its rows until they are rolled back. Requires '
+  'that the caller can become the client roles and the owners of the tables.';
+CREATE FUNCTION ops.prove_isolation("table" pg_catalog.regclass, a pg_catalog.jsonb,
+  b pg_catalog.jsonb, role pg_catalog.name DEFAULT NULL,
+  commands pg_catalog.text[] DEFAULT NULL)
+  RETURNS TABLE (policy_name pg_catalog.name, command pg_catalog.text, as_who pg_catalog.text,
+    of_whom pg_catalog.text, expected pg_catalog.text, observed pg_catalog.text,
+    verdict pg_catalog.text, why pg_catalog.text, witness pg_catalog.jsonb)
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_prove_isolation';
+COMMENT ON FUNCTION ops.prove_isolation(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.jsonb,
+  pg_catalog.name, pg_catalog.text[]) IS
+  'Has the server try whether the caller with claims a reaches rows of the caller with claims b: '
+  'rows that the policies of the table say are the second one''s, and the rows that are there. '
+  'Everything is rolled back; see ops.prove_policy(). Commands are SELECT, INSERT, UPDATE and '
+  'DELETE, all of them if NULL.';
 CREATE FUNCTION ops.explain_policy("table" pg_catalog.regclass, policy pg_catalog.name DEFAULT NULL,
   role pg_catalog.name DEFAULT NULL)
   RETURNS TABLE (policy_name pg_catalog.name, role_name pg_catalog.name, command pg_catalog.text,
@@ -883,6 +912,7 @@ DECLARE
   authors CONSTANT pg_catalog.name[] := ARRAY[
     'validate_contract', 'contract_schema', 'contract_preset', 'audit_contract',
     'infer_contract', 'infer_exemptions', 'adopt', 'try_migration',
+    'prove_policy', 'prove_isolation',
     'apply_golden_sql', 'load_contract', 'rollback_contract', 'declare', 'accept', 'exempt',
     'unexempt', 'freeze_schema', 'unfreeze_schema'];
 BEGIN

@@ -25,6 +25,8 @@ mod access;
 
 mod declare;
 
+mod prove;
+
 mod log;
 
 mod guard;

@@ -18,6 +18,7 @@ mod permission;
 mod plan;
 mod policies;
 mod postgrest;
+mod prove;
 mod readers;
 mod search_path;
 mod try_migration;

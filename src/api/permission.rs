@@ -18,7 +18,7 @@ use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The functions that CREATE EXTENSION grants to deployers only (`authors` in sql/install.sql).
-pub(super) const FOR_AUTHORS: [&str; 17] = [
+pub(super) const FOR_AUTHORS: [&str; 19] = [
     "validate_contract",
     "contract_schema",
     "contract_preset",
@@ -27,6 +27,8 @@ pub(super) const FOR_AUTHORS: [&str; 17] = [
     "infer_exemptions",
     "adopt",
     "try_migration",
+    "prove_policy",
+    "prove_isolation",
     "apply_golden_sql",
     "load_contract",
     "rollback_contract",

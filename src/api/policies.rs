@@ -3,7 +3,7 @@
 use super::argument;
 use crate::catalog::{self, Mentioned};
 use crate::pg::call::{Call, Value, sql_function};
-use crate::pg::heap::interrupts;
+use crate::pg::heap::{State, interrupts};
 use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_argument};
 use crate::store::Installation;
@@ -63,14 +63,7 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
         unknown_argument("policy", name, &known)
     }
     if !catalog::has_row_security(&state, relation) {
-        let table = catalog::identity(&state, ObjectId::Relation(relation));
-        let table = table.unwrap_or_else(|| relation.to_string());
-        Report {
-            message: format!("row security is not enabled on {table}"),
-            detail: "Its policies, if it has any, are not asked.".into(),
-            hint: format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;"),
-        }
-        .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+        without_row_security(&state, relation)
     }
     let identities = contract.identities();
     let is_limited = |role: &Oid| catalog::has_active_policies(*role, relation);
@@ -106,4 +99,16 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
         }
     }
     rows
+}
+
+/// Raises the error about a table whose policies are not asked.
+pub(super) fn without_row_security(state: &State, relation: Oid) -> ! {
+    let table = catalog::identity(state, ObjectId::Relation(relation));
+    let table = table.unwrap_or_else(|| relation.to_string());
+    Report {
+        message: format!("row security is not enabled on {table}"),
+        detail: "Its policies, if it has any, are not asked.".into(),
+        hint: format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;"),
+    }
+    .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }

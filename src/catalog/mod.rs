@@ -24,6 +24,7 @@ mod publications;
 pub mod renamed;
 mod roles;
 mod routines;
+mod scenarios;
 mod server_objects;
 mod snapshot;
 mod stored_policies;
@@ -67,6 +68,7 @@ pub use routines::{
     quoted_path, validator, with_argument as routines_with_argument,
     with_argument_in as routines_with_argument_in,
 };
+pub use scenarios::scenarios;
 pub use server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
@@ -74,7 +76,7 @@ pub use snapshot::{
     Concerning, add_exposures, add_reach, around, base, concerning, current_base, for_paths,
     forget_base, full, objects_of, part, routine, with_parts, with_users,
 };
-pub use stored_policies::stored_policies;
+pub use stored_policies::{StoredPolicy, stored_policies};
 pub use texts::{code, named as objects_named, of as texts_of};
 pub use toast::is_granted_toast;
 pub use type_name::{current as current_type_name, is_renamed as type_is_renamed};

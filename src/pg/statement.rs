@@ -1,7 +1,7 @@
 //! Executing SQL as the caller.
 
 use super::list::nodes;
-use super::text::to_server;
+use super::text::{from_server, to_server};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -70,5 +70,51 @@ pub fn run(sql: &str) -> Result<(), NotExecuted> {
             code if code < 0 => Err(NotExecuted::Other(code)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Executes one statement and returns how many rows it returns or changes. Must be called in a
+/// subtransaction, whose end cleans up after an error.
+pub fn count(sql: &str) -> u64 {
+    each_row(sql, &mut |_| {})
+}
+
+/// Executes one query and returns its rows, each value as a text. Must be called as [`count`].
+pub fn rows(sql: &str) -> Vec<Vec<Option<String>>> {
+    let mut found = Vec::new();
+    each_row(sql, &mut |row| found.push(row));
+    found
+}
+
+fn each_row(sql: &str, each: &mut dyn FnMut(Vec<Option<String>>)) -> u64 {
+    let Ok(text) = CString::new(to_server(sql)) else { return 0 };
+    // SAFETY: a C string; the rows are read before SPI frees them; after an error, the end of the
+    // subtransaction disconnects from SPI.
+    unsafe {
+        pg_sys::SPI_connect();
+        let code = pg_sys::SPI_execute(text.as_ptr(), false, 0);
+        if code < 0 {
+            let code = NotExecuted::Other(code).code();
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                format!("could not execute a statement: {code}")
+            );
+        }
+        let (count, table) = (pg_sys::SPI_processed, pg_sys::SPI_tuptable);
+        if !table.is_null() {
+            let descriptor = (*table).tupdesc;
+            for at in 0..usize::try_from(count).unwrap_or_default() {
+                let tuple = *(*table).vals.add(at);
+                let value = |column: i32| {
+                    let value = pg_sys::SPI_getvalue(tuple, descriptor, column);
+                    (!value.is_null()).then(|| from_server(CStr::from_ptr(value).to_bytes()))
+                };
+                each((1..=(*descriptor).natts).map(value).collect());
+            }
+        }
+        pg_sys::SPI_finish();
+        pg_sys::CommandCounterIncrement();
+        count
     }
 }

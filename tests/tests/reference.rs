@@ -244,7 +244,17 @@ const TASKS: [(&str, &[&str]); 9] = [
     ("Overviews", &["role_matrix", "rls_coverage", "rls_policies", "security_definer_functions"]),
     ("SECURITY DEFINER", &["judge_search_path"]),
     ("Fix", &["golden_sql", "apply_golden_sql", "try_migration"]),
-    ("Explain", &["explain_access", "explain_policy", "doctor", "fix_schema_cache"]),
+    (
+        "Explain",
+        &[
+            "explain_access",
+            "explain_policy",
+            "prove_policy",
+            "prove_isolation",
+            "doctor",
+            "fix_schema_cache",
+        ],
+    ),
     (
         "Contract",
         &[

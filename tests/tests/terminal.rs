@@ -100,6 +100,11 @@ const FITS_WRAPPED: &[(&str, &str)] = &[
     ("guard_status", "SELECT * FROM ops.guard_status()"),
     ("infer_exemptions", "SELECT * FROM ops.infer_exemptions()"),
     ("judge_search_path", "SELECT * FROM ops.judge_search_path('public')"),
+    (
+        "prove_isolation",
+        "SELECT * FROM ops.prove_isolation('public.judgments', '{\"sub\": \"a\"}', '{}')",
+    ),
+    ("prove_policy", "SELECT * FROM ops.prove_policy('public.judgments')"),
     ("rls_coverage", "SELECT * FROM ops.rls_coverage()"),
     ("rls_policies", "SELECT * FROM ops.rls_policies()"),
     ("role_matrix", "SELECT * FROM ops.role_matrix()"),

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 65] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 67] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -157,6 +157,20 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 65] = [
         "load_contract",
         "pg_catalog.text,pg_catalog.text",
         Some("ops_load_contract_text"),
+        false,
+    ),
+    (
+        "ops",
+        "prove_isolation",
+        "pg_catalog.regclass,pg_catalog.jsonb,pg_catalog.jsonb,pg_catalog.name,pg_catalog.text[]",
+        Some("ops_prove_isolation"),
+        false,
+    ),
+    (
+        "ops",
+        "prove_policy",
+        "pg_catalog.regclass,pg_catalog.name,pg_catalog.name,boolean",
+        Some("ops_prove_policy"),
         false,
     ),
     ("ops", "rls_coverage", "", Some("ops_rls_coverage"), false),

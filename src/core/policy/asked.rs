@@ -88,18 +88,31 @@ impl<'a> Asked<'a> {
         &self,
         each: &mut dyn FnMut(&[Literal], &Way<'_>) -> ControlFlow<()>,
     ) -> Result<(), TooLarge> {
+        self.sessions.iter().try_for_each(|session| self.each_way_in(session, false, each))
+    }
+
+    /// Calls `each` with every way in which a row passes in one session: with what CHECK
+    /// constraints ask of the row as well, or without.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where there are too many.
+    pub fn each_way_in(
+        &self,
+        session: &Session,
+        with_checks: bool,
+        each: &mut dyn FnMut(&[Literal], &Way<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TooLarge> {
         let inspector = self.inspector();
         let subqueries = subqueries(inspector, &self.conditions);
-        let goals = self.all_true();
-        for session in &self.sessions {
-            let mut of_way = |literals: &[Literal]| {
-                self.question.catalog.interrupts();
-                each(literals, &Way::new(inspector, &self.found, &subqueries, literals))
-            };
-            let nulls = Nulls::Everywhere;
-            ways(&self.terms, session, nulls, Budget::default(), &goals, &mut of_way)?;
+        let mut goals = self.all_true();
+        if with_checks {
+            goals.extend(self.checks.iter().map(|check| (&**check, Want::NotFalse)));
         }
-        Ok(())
+        let mut of_way = |literals: &[Literal]| {
+            self.question.catalog.interrupts();
+            each(literals, &Way::new(inspector, &self.found, &subqueries, literals))
+        };
+        ways(&self.terms, session, Nulls::Everywhere, Budget::default(), &goals, &mut of_way)
     }
 
     /// Whether a row can pass in a session.

@@ -178,13 +178,13 @@ fn are_unambiguous(literals: &[Literal]) -> bool {
 
 /// Terms that are equal to each other.
 #[derive(Default)]
-struct Classes {
+pub struct Classes {
     parents: HashMap<TermId, TermId>,
 }
 
 impl Classes {
     /// Returns the term that stands for all those that are equal to `term`.
-    fn of(&mut self, term: TermId) -> TermId {
+    pub fn of(&mut self, term: TermId) -> TermId {
         let mut root = term;
         while let Some(parent) = self.parents.get(&root) {
             root = *parent;
@@ -195,11 +195,17 @@ impl Classes {
         root
     }
 
-    fn join(&mut self, a: TermId, b: TermId) {
+    /// Notes that two terms are equal.
+    pub fn join(&mut self, a: TermId, b: TermId) {
         let (a, b) = (self.of(a), self.of(b));
         if a != b {
             self.parents.insert(a, b);
         }
+    }
+
+    /// Whether a term is equal to another one.
+    pub fn is_joined(&self, term: TermId) -> bool {
+        self.parents.contains_key(&term) || self.parents.values().any(|of| *of == term)
     }
 }
 

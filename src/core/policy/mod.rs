@@ -17,6 +17,7 @@ mod literals;
 mod opening;
 mod parts;
 mod reader;
+mod scenario;
 mod search;
 mod sessions;
 mod term;
@@ -32,6 +33,9 @@ pub use constants::types;
 pub use exposure::exposure;
 pub use formula::Comparison;
 pub use reader::DEEPEST;
+pub use scenario::{Cell, Claims, NUMBERS, Planned, Reached, Scenario, completed, scenarios};
+pub use search::TooLarge;
+pub use term::Constant;
 
 use crate::catalog::Oid;
 use crate::stored::Expression;

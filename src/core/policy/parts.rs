@@ -28,7 +28,7 @@ pub struct Parts {
 }
 
 /// Built-in functions with one argument that keep the value, or the word that it is.
-const KEEPING: [&str; 2] = ["lower", "upper"];
+pub const KEEPING: [&str; 2] = ["lower", "upper"];
 
 /// Built-in conversions to a wider type of number, and to text (pg_proc.dat).
 const WIDENING: [Oid; 8] = [313, 481, 754, 1740, 1781, 1782, 401, 406];

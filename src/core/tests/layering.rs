@@ -36,8 +36,8 @@ const CORE: &[&str] = &[
 
 /// The modules of the edge, each importing only from those before it. Nothing imports `api`.
 const EDGE: &[&str] = &[
-    "pg", "settings", "catalog", "store", "audit", "query", "access", "declare", "log", "guard",
-    "api",
+    "pg", "settings", "catalog", "store", "audit", "query", "access", "declare", "prove", "log",
+    "guard", "api",
 ];
 
 #[test]

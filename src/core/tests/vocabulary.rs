@@ -37,6 +37,9 @@ const INSTEAD: &[(&str, &str)] = &[
     ("judged", "checked"),
 ];
 
+/// Names of columns of results that contain such a word: they cannot be changed.
+const NAMES: &[&str] = &["of_whom"];
+
 /// The longest line, in characters.
 const LONGEST: usize = 100;
 
@@ -93,7 +96,8 @@ fn deny_listed_words_do_not_occur() {
     let mut problems = Vec::new();
     for (name, text) in files() {
         for (number, line) in text.lines().enumerate() {
-            for (word, instead) in INSTEAD.iter().filter(|(word, _)| has_word(line, word)) {
+            let line = NAMES.iter().fold(line.to_owned(), |line, name| line.replace(name, ""));
+            for (word, instead) in INSTEAD.iter().filter(|(word, _)| has_word(&line, word)) {
                 problems.push(format!("{name}:{}: \"{word}\": write {instead}", number + 1));
             }
         }

@@ -1,0 +1,743 @@
+//! Rows and a session with which a row passes a policy: what an experiment puts into tables.
+//!
+//! A way to meet a condition says what its terms are to each other. Here, columns and values of the
+//! session get values of which all that is true, as far as such values can be found.
+
+use super::asked::{Asked, Question};
+use super::facts::Catalog;
+use super::formula::{Comparison, Formula, Shape};
+use super::literals::{Classes, Literal, Session};
+use super::opening::{Way, operands};
+use super::parts::{Inspector, KEEPING};
+use super::reader::{Found, Reader};
+use super::search::{Budget, Nulls, TooLarge, Want, ways};
+use super::term::{Constant, Operation, Row, Term, TermId, Terms};
+use super::ties::Ties;
+use super::witness::Names;
+use super::writable::Writers;
+use crate::catalog::{Caller, Command, Forgeable, Oid, Opening};
+use crate::stored::SqlValue;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+/// A session and rows with which a row passes a policy in one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// Why the row passes.
+    pub reached: Reached,
+    /// What holds in this way: a left operand, an operator and a right operand.
+    pub witness: Vec<[String; 3]>,
+    /// What the claims of the session contain.
+    pub claims: Claims,
+    /// Values of the session, by their names, such as `user` or `claims.app_metadata.tenant`.
+    pub session: BTreeMap<String, Cell>,
+    /// The rows that must be there, the one that is checked first.
+    pub rows: Vec<Planned>,
+    /// What is asked for without being known how to bring it about.
+    pub unmet: BTreeSet<String>,
+    /// The columns of a lookup that the caller writes first.
+    pub forged: Option<Forgeable>,
+}
+
+/// Why a row passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reached {
+    /// It is tied to the caller.
+    Tied,
+    /// The caller has a right.
+    Privileged,
+    /// It is open in this way.
+    Open(Opening),
+    /// The caller makes it its own, by a row that the caller writes with this command.
+    Forged(Command),
+    /// It does not: no row passes.
+    Never,
+}
+
+/// What the claims of a session contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claims {
+    /// There are none.
+    Missing,
+    /// The role.
+    Role,
+    /// The role and a user.
+    User,
+}
+
+/// A row of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The table.
+    pub relation: Oid,
+    /// The columns that have certain values.
+    pub columns: BTreeMap<i16, Cell>,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// Null.
+    Null,
+    /// A constant.
+    Constant(Constant),
+    /// Any value: the same for the same number, and another one for each other number.
+    Any(u32),
+    /// The name of the role that asks.
+    Role,
+    /// The time of the transaction.
+    Now,
+    /// A value that is greater than another one, or less.
+    Beside {
+        /// The other one.
+        of: Box<Self>,
+        /// Whether it is greater.
+        is_above: bool,
+    },
+    /// A list with one element; where the type is none of lists, the element.
+    List(Box<Self>),
+    /// A JSON object.
+    Object(BTreeMap<String, Self>),
+    /// A text with a separator, of which one part has a value.
+    Part {
+        /// The value.
+        of: Box<Self>,
+        /// Which part it is, from 1.
+        position: usize,
+        /// What is between the parts.
+        separator: String,
+    },
+}
+
+/// The numbers of [`Cell::Any`] of one scenario are less than this.
+pub const NUMBERS: u32 = 100_000;
+
+impl Scenario {
+    /// Returns this scenario and another one in one session: what both ask of a value of the
+    /// session has one value. `None` where that is impossible.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Option<(Self, Self)> {
+        let (mut one, mut other) = (self.clone(), other.renumbered(&|n| Cell::Any(n + NUMBERS)));
+        for name in self.session.keys() {
+            let (Some(a), Some(b)) = (one.session.get(name), other.session.get(name)) else {
+                continue;
+            };
+            match (a.clone(), b.clone()) {
+                (a, b) if a == b => {}
+                (a, Cell::Any(number)) => other = other.substituted(number, &a),
+                (Cell::Any(number), b) => one = one.substituted(number, &b),
+                _ => return None,
+            }
+        }
+        let session: BTreeMap<_, _> = one.session.iter().chain(&other.session).collect();
+        let session: BTreeMap<_, _> =
+            session.into_iter().map(|(name, cell)| (name.clone(), cell.clone())).collect();
+        one.session.clone_from(&session);
+        other.session = session;
+        Some((one, other))
+    }
+
+    fn substituted(&self, number: u32, by: &Cell) -> Self {
+        self.renumbered(&|n| if n == number { by.clone() } else { Cell::Any(n) })
+    }
+
+    fn renumbered(&self, new: &dyn Fn(u32) -> Cell) -> Self {
+        let mut changed = self.clone();
+        for cell in changed.session.values_mut() {
+            *cell = cell.renumbered(new);
+        }
+        for cell in changed.rows.iter_mut().flat_map(|row| row.columns.values_mut()) {
+            *cell = cell.renumbered(new);
+        }
+        changed
+    }
+}
+
+impl Cell {
+    fn renumbered(&self, new: &dyn Fn(u32) -> Self) -> Self {
+        let inner = |of: &Self| Box::new(of.renumbered(new));
+        match self {
+            Self::Any(number) => new(*number),
+            Self::Beside { of, is_above } => Self::Beside { of: inner(of), is_above: *is_above },
+            Self::List(of) => Self::List(inner(of)),
+            Self::Object(keys) => {
+                let keys = keys.iter().map(|(key, of)| (key.clone(), of.renumbered(new)));
+                Self::Object(keys.collect())
+            }
+            Self::Part { of, position, separator } => {
+                Self::Part { of: inner(of), position: *position, separator: separator.clone() }
+            }
+            other => other.clone(),
+        }
+    }
+}
+
+/// Returns a scenario for each reason why rows pass: the one that asks for least. Where none does,
+/// returns one with any row, which is not reached.
+///
+/// # Errors
+/// The condition is too large.
+pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
+    let asked = Asked::read(*question);
+    let writers = Writers::new(*question);
+    let mut shortest: BTreeMap<Reached, Shortest> = BTreeMap::new();
+    for (number, session) in asked.sessions.iter().enumerate() {
+        asked.each_way_in(session, false, &mut |literals, way| {
+            let ties = way.ties(&BTreeSet::new());
+            let reached = reached(way, &ties);
+            let mut ways = vec![(reached, None)];
+            if matches!(reached, Reached::Tied | Reached::Privileged) {
+                let forgeable = writers.forgeable(way, &ties).into_iter();
+                ways.extend(forgeable.map(|of| (Reached::Forged(of.command), Some(of))));
+            }
+            for (reached, forged) in ways {
+                let new = || (number, literals.to_vec(), forged.clone());
+                let known = shortest.entry(reached).or_insert_with(new);
+                if literals.len() < known.1.len() {
+                    *known = new();
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    let found = &asked.found;
+    let fails = [&found.denied, &found.recursive].into_iter().any(|of| !of.is_empty())
+        || !found.not_executable.is_empty();
+    if shortest.is_empty() || fails {
+        shortest.clear();
+        let last = asked.sessions.len().saturating_sub(1);
+        shortest.insert(Reached::Never, (last, Vec::new(), None));
+    }
+    let found = shortest.into_iter();
+    Ok(found.map(|(reached, shortest)| scenario(&asked, reached, shortest)).collect())
+}
+
+/// The number of a session, what holds in it, and what the caller writes first.
+type Shortest = (usize, Vec<Literal>, Option<Forgeable>);
+
+fn reached(way: &Way<'_>, ties: &Ties) -> Reached {
+    if !ties.columns.is_empty() {
+        Reached::Tied
+    } else if way.is_privileged(ties) {
+        Reached::Privileged
+    } else {
+        Reached::Open(way.opening())
+    }
+}
+
+fn scenario(asked: &Asked<'_>, reached: Reached, (number, literals, forged): Shortest) -> Scenario {
+    let literals = &literals[..];
+    let (inspector, found) = (asked.inspector(), &asked.found);
+    let constrained = with_checks(asked, &asked.sessions[number], literals);
+    let solved = solve(inspector, &asked.sessions[number], &constrained);
+    let mut wanted: BTreeMap<Row, BTreeMap<i16, Cell>> =
+        unconditional(inspector.terms, found).map(|row| (row, BTreeMap::new())).collect();
+    wanted.insert(Row::CHECKED, BTreeMap::new());
+    for ((row, column), cell) in solved.columns {
+        wanted.entry(row).or_default().insert(column, cell);
+    }
+    for literal in literals {
+        if let Literal::NullRow(row) = literal {
+            wanted.remove(row);
+        }
+    }
+    let rows = wanted
+        .into_iter()
+        .filter_map(|(row, columns)| Some(Planned { relation: *found.rows.get(&row)?, columns }));
+    let claims = match asked.caller {
+        Some(Caller::Without) if number == 0 => Claims::Missing,
+        Some(Caller::Without) => Claims::Role,
+        Some(Caller::With) | None => Claims::User,
+    };
+    Scenario {
+        reached,
+        witness: Names::of(inspector, found, literals).witness(literals),
+        claims,
+        session: solved.session,
+        rows: rows.collect(),
+        unmet: solved.unmet,
+        forged,
+    }
+}
+
+/// Returns a way that also meets the CHECK constraints of the table, where there is such a one.
+fn with_checks(asked: &Asked<'_>, session: &Session, literals: &[Literal]) -> Vec<Literal> {
+    let mut found = None;
+    // Where there are too many ways, the constraints are left to the experiment.
+    let _ = asked.each_way_in(session, true, &mut |way, _| {
+        if literals.iter().all(|literal| way.contains(literal)) {
+            found = Some(way.to_vec());
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    found.unwrap_or_else(|| literals.to_vec())
+}
+
+/// Returns the rows of lookups of which no condition says anything.
+fn unconditional(terms: &Terms, found: &Found) -> impl Iterator<Item = Row> {
+    let mentioned: BTreeSet<Row> = terms
+        .all()
+        .filter_map(|(_, term)| match term {
+            Term::Column { row, .. } => Some(*row),
+            _ => None,
+        })
+        .collect();
+    found.rows.keys().copied().filter(move |row| !mentioned.contains(row))
+}
+
+/// Returns values of the other columns of a row that its CHECK constraints allow, as far as these
+/// can be read.
+pub fn completed(
+    catalog: &dyn Catalog,
+    relation: Oid,
+    known: &BTreeMap<i16, Cell>,
+) -> BTreeMap<i16, Cell> {
+    let mut terms = Terms::default();
+    let mut conditions: Vec<_> = {
+        let mut reader = Reader::new(catalog, &mut terms, relation);
+        catalog.checks(relation).iter().map(|check| reader.condition(check)).collect()
+    };
+    if conditions.is_empty() {
+        return BTreeMap::new();
+    }
+    let checks = conditions.len();
+    for (number, cell) in known {
+        let Some(column) = catalog.column(relation, *number) else { continue };
+        let (row, nullable) = (Row::CHECKED, column.nullable);
+        let column = terms.add(Term::Column { row, number: *number, nullable });
+        conditions.push(
+            match cell {
+                Cell::Null => Formula::IsNull(column),
+                Cell::Constant(constant) => {
+                    let constant = terms.constant(constant.clone());
+                    Formula::Compare(Comparison::Equal, column, constant)
+                }
+                _ => Formula::Not(Formula::IsNull(column).into()),
+            }
+            .into(),
+        );
+    }
+    let want = |at| if at < checks { Want::NotFalse } else { Want::True };
+    let goals: Vec<_> = conditions.iter().enumerate().map(|(at, of)| (&**of, want(at))).collect();
+    let (session, mut columns) = (Session::default(), BTreeMap::new());
+    let identities = super::identity::Identities::default();
+    let inspector =
+        Inspector { terms: &terms, catalog, identities: &identities, checked: Row::CHECKED };
+    let mut each = |literals: &[Literal]| {
+        let solved = solve(inspector, &session, literals);
+        columns = solved.columns.into_iter().map(|((_, number), cell)| (number, cell)).collect();
+        if solved.unmet.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let budget = Budget { ways: 100, ..Budget::default() };
+    // Where there are too many ways, the values of the last one may do.
+    let _ = ways(&terms, &session, Nulls::WhereTested, budget, &goals, &mut each);
+    columns.retain(|number, cell| !known.contains_key(number) && !matches!(cell, Cell::Any(_)));
+    columns
+}
+
+/// Values that make literals true.
+struct Solved {
+    columns: BTreeMap<(Row, i16), Cell>,
+    session: BTreeMap<String, Cell>,
+    unmet: BTreeSet<String>,
+}
+
+fn solve(inspector: Inspector<'_>, session: &Session, literals: &[Literal]) -> Solved {
+    let mut solver = Solver {
+        inspector,
+        classes: Classes::default(),
+        values: HashMap::new(),
+        numbers: HashMap::new(),
+        nulls: BTreeSet::new(),
+        unmet: BTreeSet::new(),
+    };
+    for (term, constant) in &session.constants {
+        solver.join(*term, *constant);
+    }
+    for (term, is_null) in &session.nulls {
+        if *is_null {
+            solver.nulls.insert(*term);
+        }
+    }
+    let mut mentioned = BTreeSet::new();
+    for term in literals.iter().flat_map(|literal| operands(*literal)) {
+        solver.mention(term, &mut mentioned);
+    }
+    solver.join_equal(literals);
+    for term in &mentioned {
+        solver.note_constant(*term);
+    }
+    solver.join_ordered(literals);
+    for literal in literals {
+        solver.satisfy(*literal);
+    }
+    for term in &mentioned {
+        solver.invert(*term);
+    }
+    for literal in literals {
+        solver.fill(*literal);
+    }
+    let (mut columns, mut of_session) = (BTreeMap::new(), BTreeMap::new());
+    for term in mentioned {
+        match inspector.terms.get(term) {
+            Term::Column { row, number, .. } if *number > 0 => {
+                columns.insert((*row, *number), solver.cell(term));
+            }
+            Term::Identity(identity) => {
+                of_session.insert(identity.name.clone(), solver.cell(term));
+            }
+            Term::IsEmpty(identity) if solver.values.contains_key(&term) => {
+                let empty = Cell::Constant(Constant::Text(String::new()));
+                of_session.entry(identity.name.clone()).or_insert(empty);
+            }
+            _ => {}
+        }
+    }
+    Solved { columns, session: of_session, unmet: solver.unmet }
+}
+
+struct Solver<'a> {
+    inspector: Inspector<'a>,
+    classes: Classes,
+    /// The values of classes.
+    values: HashMap<TermId, Cell>,
+    /// The numbers of classes with any value.
+    numbers: HashMap<TermId, u32>,
+    nulls: BTreeSet<TermId>,
+    unmet: BTreeSet<String>,
+}
+
+impl Solver<'_> {
+    /// Notes a term and those in it.
+    fn mention(&self, term: TermId, mentioned: &mut BTreeSet<TermId>) {
+        if !mentioned.insert(term) {
+            return;
+        }
+        match self.inspector.terms.get(term) {
+            Term::Applied { arguments: parts, .. } | Term::Array(parts) => {
+                for part in parts {
+                    self.mention(*part, mentioned);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the term of which a term is only another spelling.
+    fn base(&self, term: TermId) -> TermId {
+        let Term::Applied { operation, arguments, .. } = self.inspector.terms.get(term) else {
+            return term;
+        };
+        let keeps = match operation {
+            Operation::Conversion(_) => true,
+            Operation::Function(oid, _) => {
+                let function = self.inspector.catalog.function(*oid);
+                function.is_some_and(|of| of.is_built_in && KEEPING.contains(&of.name.as_str()))
+            }
+            _ => false,
+        };
+        match arguments[..] {
+            [only] if keeps => self.base(only),
+            _ => term,
+        }
+    }
+
+    fn class(&mut self, term: TermId) -> TermId {
+        let base = self.base(term);
+        self.classes.of(base)
+    }
+
+    fn join(&mut self, a: TermId, b: TermId) {
+        let (a, b) = (self.base(a), self.base(b));
+        self.classes.join(a, b);
+    }
+
+    fn join_equal(&mut self, literals: &[Literal]) {
+        for literal in literals {
+            match *literal {
+                Literal::Compare(Comparison::Equal, a, b) => self.join(a, b),
+                Literal::Member(by, a, b, Some(true)) => match self.inspector.terms.get(b) {
+                    Term::Array(elements) if by.shape == Shape::Element => {
+                        let elements = elements.clone();
+                        if let Some(first) = elements.first() {
+                            self.join(a, *first);
+                        }
+                    }
+                    _ if by.operator == 0 => self.join(a, b),
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+    }
+
+    /// Makes terms equal that only must not be less or greater.
+    fn join_ordered(&mut self, literals: &[Literal]) {
+        for literal in literals {
+            if let Literal::Compare(Comparison::LessOrEqual | Comparison::GreaterOrEqual, a, b) =
+                *literal
+            {
+                let (one, other) = (self.class(a), self.class(b));
+                let value = match (self.values.get(&one), self.values.get(&other)) {
+                    (Some(_), Some(_)) => continue,
+                    (Some(value), None) | (None, Some(value)) => Some(value.clone()),
+                    (None, None) => None,
+                };
+                self.join(a, b);
+                let class = self.class(a);
+                self.values.extend(value.map(|value| (class, value)));
+            }
+        }
+    }
+
+    fn note_constant(&mut self, term: TermId) {
+        let value = match self.inspector.terms.get(term) {
+            Term::Constant(constant) => Cell::Constant(constant.clone()),
+            Term::Session(SqlValue::CurrentUser | SqlValue::SessionUser) => Cell::Role,
+            Term::Session(SqlValue::Time { .. }) => Cell::Now,
+            _ => return,
+        };
+        let class = self.class(term);
+        self.values.insert(class, value);
+    }
+
+    /// Returns the value of a term; a new one where it has none.
+    fn cell(&mut self, term: TermId) -> Cell {
+        if self.nulls.contains(&term) {
+            return Cell::Null;
+        }
+        let class = self.class(term);
+        if let Some(value) = self.values.get(&class) {
+            return value.clone();
+        }
+        let next = self.numbers.len() as u32;
+        Cell::Any(*self.numbers.entry(class).or_insert(next))
+    }
+
+    /// Gives a term a value; false where it has another one.
+    fn set(&mut self, term: TermId, value: Cell) -> bool {
+        let class = self.class(term);
+        let known = self.values.entry(class).or_insert_with(|| value.clone());
+        if let (Cell::Object(known), Cell::Object(more)) = (&mut *known, &value) {
+            known.extend(more.clone());
+            return true;
+        }
+        *known == value
+    }
+
+    /// Whether a term can be given a value.
+    fn is_free(&self, term: TermId) -> bool {
+        let base = self.base(term);
+        matches!(self.inspector.terms.get(base), Term::Column { .. } | Term::Identity(_))
+    }
+
+    fn satisfy(&mut self, literal: Literal) {
+        match literal {
+            Literal::Null(term) => {
+                let base = self.base(term);
+                self.nulls.insert(base);
+                if !self.is_free(term) {
+                    self.note_unmet(term);
+                }
+            }
+            Literal::Holds(term, value) => {
+                let base = self.base(term);
+                let is_met = match self.inspector.terms.get(base) {
+                    Term::IsEmpty(_) if !value => true,
+                    Term::Column { .. } | Term::Identity(_) | Term::IsEmpty(_) => {
+                        self.set(base, Cell::Constant(Constant::Boolean(value)))
+                    }
+                    Term::Applied { operation: Operation::Function(oid, _), arguments, .. } => {
+                        value && self.matches(*oid, &arguments.clone())
+                    }
+                    _ => false,
+                };
+                if !is_met {
+                    self.note_unmet(base);
+                }
+            }
+            Literal::Compare(comparison, a, b) => self.order(comparison, a, b),
+            _ => {}
+        }
+    }
+
+    /// Makes a text match a pattern; false where that is not known.
+    fn matches(&mut self, function: Oid, arguments: &[TermId]) -> bool {
+        let of = self.inspector.catalog.function(function);
+        let name = of.filter(|of| of.is_built_in).map(|of| of.name.clone());
+        let patterns = ["textlike", "texticlike", "bpcharlike", "bpchariclike", "starts_with"];
+        let ([text, pattern], true) =
+            (arguments, name.is_some_and(|name| patterns.contains(&name.as_str())))
+        else {
+            return false;
+        };
+        let constant = match self.inspector.terms.as_constant(*pattern) {
+            Some(Constant::Text(pattern)) => Some(pattern.replace(['%', '_'], "x")),
+            _ => None,
+        };
+        if self.has_value(*text) || !self.is_free(*text) {
+            return false;
+        }
+        let value = match constant {
+            Some(constant) => Cell::Constant(Constant::Text(constant)),
+            // What is no pattern matches itself.
+            None => self.cell(*pattern),
+        };
+        self.set(*text, value)
+    }
+
+    fn order(&mut self, comparison: Comparison, a: TermId, b: TermId) {
+        if comparison == Comparison::Equal {
+            return;
+        }
+        let (free, fixed, comparison) = match (self.is_free(a), self.is_free(b)) {
+            (true, _) if !self.has_value(a) => (a, b, comparison),
+            (_, true) if !self.has_value(b) => (b, a, comparison.swapped()),
+            (false, false) => {
+                self.note_unmet(a);
+                return self.note_unmet(b);
+            }
+            _ => return,
+        };
+        let value = self.cell(fixed);
+        match (comparison, value) {
+            (Comparison::NotEqual, Cell::Constant(Constant::Boolean(value))) => {
+                self.set(free, Cell::Constant(Constant::Boolean(!value)));
+            }
+            (Comparison::Less | Comparison::Greater, value) => {
+                let is_above = comparison == Comparison::Greater;
+                self.set(free, Cell::Beside { of: value.into(), is_above });
+            }
+            _ => {}
+        }
+    }
+
+    fn has_value(&mut self, term: TermId) -> bool {
+        let class = self.class(term);
+        self.values.contains_key(&class)
+    }
+
+    /// Gives what an operation is applied to a value of which it makes the one that is wanted.
+    fn invert(&mut self, term: TermId) {
+        let (inspector, base) = (self.inspector, self.base(term));
+        let Term::Applied { operation, arguments, .. } = inspector.terms.get(base) else { return };
+        let is_asked = self.has_value(base) || self.classes.is_joined(base);
+        if base != term || !is_asked {
+            return;
+        }
+        let value = self.cell(base);
+        let text = |term: TermId| match inspector.terms.as_constant(term) {
+            Some(Constant::Text(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let number = |term: TermId| match inspector.terms.as_constant(term) {
+            Some(Constant::Integer(number)) => usize::try_from(*number).ok(),
+            _ => None,
+        };
+        let name_of = |oid: Oid| {
+            let function = inspector.catalog.function(oid);
+            function.map(|of| if of.is_built_in { of.name.clone() } else { of.signature.clone() })
+        };
+        let part = |position: usize, separator: String| {
+            let of = Box::new(value.clone());
+            (position > 0).then_some(Cell::Part { of, position, separator })
+        };
+        let of = match (operation, &arguments[..]) {
+            (Operation::Function(oid, _), [of, rest @ ..]) => {
+                match (name_of(*oid).as_deref(), rest) {
+                    (
+                        Some(
+                            "jsonb_object_field"
+                            | "jsonb_object_field_text"
+                            | "json_object_field"
+                            | "json_object_field_text",
+                        ),
+                        [key],
+                    ) => text(*key).map(|key| (*of, Cell::Object([(key, value.clone())].into()))),
+                    (Some("split_part"), [separator, position]) => {
+                        let at = text(*separator).zip(number(*position));
+                        at.and_then(|(separator, at)| Some((*of, part(at, separator)?)))
+                    }
+                    _ => None,
+                }
+            }
+            (Operation::Subscript(false), [list, position]) => {
+                let folders = match inspector.terms.get(*list) {
+                    Term::Applied { operation: Operation::Function(oid, _), arguments, .. } => {
+                        match (name_of(*oid).as_deref(), &arguments[..]) {
+                            (Some("storage.foldername(text)"), [of]) => Some((*of, "/".to_owned())),
+                            (Some("string_to_array"), [of, separator]) => {
+                                text(*separator).map(|separator| (*of, separator))
+                            }
+                            _ => None,
+                        }
+                    }
+                    _ => None,
+                };
+                folders
+                    .zip(number(*position))
+                    .and_then(|((of, separator), at)| Some((of, part(at, separator)?)))
+            }
+            _ => None,
+        };
+        let is_set = of.is_some_and(|(of, cell)| self.is_free(of) && self.set(of, cell));
+        if !is_set {
+            self.note_unmet(base);
+        }
+    }
+
+    /// Gives a list the element that it must have.
+    fn fill(&mut self, literal: Literal) {
+        let Literal::Member(by, a, b, Some(true)) = literal else { return };
+        let (list, element) = match by.shape {
+            Shape::Element if by.operator == 0 => return,
+            Shape::Element | Shape::Contained => (b, a),
+            Shape::Contains | Shape::Key | Shape::Overlap => (a, b),
+        };
+        // An element that an array of terms has was made equal to it.
+        let is_array = |term| matches!(self.inspector.terms.get(term), Term::Array(_));
+        if by.shape == Shape::Element && is_array(list) {
+            return;
+        }
+        let value = self.as_element(element);
+        if self.is_free(list) {
+            if self.set(list, value.clone()) {
+                return;
+            }
+        } else if self.is_free(element) {
+            // A constant list: the element is its own list.
+            let list = self.as_element(list);
+            if self.set(element, list) {
+                return;
+            }
+        }
+        self.note_unmet(list);
+    }
+
+    /// Returns a list with a term as its element; the term, where it is a list already.
+    fn as_element(&mut self, term: TermId) -> Cell {
+        let base = self.base(term);
+        match self.inspector.terms.get(base) {
+            Term::Array(elements) => match elements.first().copied() {
+                Some(first) => Cell::List(self.cell(first).into()),
+                None => Cell::Null,
+            },
+            Term::Constant(constant @ Constant::Other(..)) => Cell::Constant(constant.clone()),
+            _ => Cell::List(self.cell(term).into()),
+        }
+    }
+
+    fn note_unmet(&mut self, term: TermId) {
+        let what = match self.inspector.terms.get(self.base(term)) {
+            Term::Applied { operation: Operation::Function(oid, _), .. } => {
+                let function = self.inspector.catalog.function(*oid);
+                function.map(|of| format!("the result of {}()", of.name))
+            }
+            Term::Column { .. } | Term::Constant(_) | Term::Identity(_) => return,
+            Term::Count(_) => Some("a number of rows".to_owned()),
+            _ => None,
+        };
+        self.unmet.insert(what.unwrap_or_else(|| "a part of the condition".to_owned()));
+    }
+}

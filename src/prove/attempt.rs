@@ -1,0 +1,208 @@
+//! What a client reaches of a row, as the client.
+
+use super::seed::{Seeded, Seeder, Values, condition, literal};
+use super::session::Session;
+use super::table::Table;
+use crate::pg::{privileges, restricted, statement, subtransaction};
+use dragonfly_core::catalog::Oid;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// What was observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// The statement reached the row.
+    Reached,
+    /// It did not.
+    NotReached,
+    /// The policies reject the new row.
+    Rejected(String),
+    /// It raised another error.
+    Failed(String),
+    /// A trigger wrote something else.
+    Changed,
+    /// It was not executed, with the reason.
+    NotTried(String),
+}
+
+impl Observed {
+    /// Returns what was observed in words.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Reached => "reached".to_owned(),
+            Self::NotReached => "not reached".to_owned(),
+            Self::Changed => "another row is written".to_owned(),
+            Self::Rejected(message) | Self::Failed(message) => format!("error: {message}"),
+            Self::NotTried(_) => "nothing".to_owned(),
+        }
+    }
+}
+
+/// A client that tries to reach a row.
+pub struct Client<'a> {
+    /// The role.
+    pub role: Oid,
+    /// The session.
+    pub session: &'a Session,
+    /// Whether the table had no row before.
+    pub is_alone: bool,
+    /// Whether what it writes is kept until the end of the experiment.
+    pub keeps: bool,
+}
+
+impl Client<'_> {
+    /// Reads a row.
+    pub fn select(&self, seeder: &Seeder<'_>, table: &Table, row: &Seeded) -> Observed {
+        match self.finds(table, row) {
+            Some(found) => {
+                let sql = format!("SELECT FROM {} WHERE {found}", table.name);
+                self.execute(seeder, table, &sql, None)
+            }
+            None => Observed::NotTried(
+                "The role has SELECT on no unique key, and not on the whole table.".to_owned(),
+            ),
+        }
+    }
+
+    /// Inserts a row, whose values with their defaults are `all`, and of which `asked` matter.
+    pub fn insert(
+        &self,
+        seeder: &Seeder<'_>,
+        table: &Table,
+        all: &Values,
+        asked: &Values,
+    ) -> Observed {
+        let may = |number: &i16| self.may(table, *number, pg_sys::ACL_INSERT);
+        let (numbers, values): (Vec<_>, Vec<_>) = all.iter().filter(|(n, _)| may(n)).unzip();
+        let names: Vec<&str> = numbers.iter().map(|n| table.columns[*n].name.as_str()).collect();
+        let values: Vec<String> =
+            values.into_iter().map(|value| literal(value.as_deref())).collect();
+        let sql = if names.is_empty() {
+            format!("INSERT INTO {} DEFAULT VALUES", table.name)
+        } else {
+            format!(
+                "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
+                table.name,
+                names.join(", "),
+                values.join(", ")
+            )
+        };
+        self.execute(seeder, table, &sql, Some(asked))
+    }
+
+    /// Updates a row to new values, of which `asked` matter: first by a condition that finds it,
+    /// and then, where no other row is there, by none.
+    pub fn update(
+        &self,
+        seeder: &Seeder<'_>,
+        table: &Table,
+        row: &Seeded,
+        new: &Values,
+        asked: Option<&Values>,
+    ) -> Observed {
+        let may = |number: &i16| self.may(table, *number, pg_sys::ACL_UPDATE);
+        let differs = |(number, value): &(&i16, &Option<String>)| {
+            row.values.get(number) != Some(value) && may(number)
+        };
+        let mut sets: Vec<(&i16, &Option<String>)> = new.iter().filter(differs).collect();
+        if sets.is_empty() {
+            let in_key = |number: &i16| table.keys.iter().flatten().any(|of| of == number);
+            let own = || row.values.iter().filter(|(number, _)| may(number));
+            sets.extend(own().find(|(number, _)| !in_key(number)).or_else(|| own().next()));
+        }
+        if sets.is_empty() {
+            return Observed::NotTried("The role has UPDATE on no column with a value.".to_owned());
+        }
+        let set = |(number, value): &(&i16, &Option<String>)| {
+            format!("{} = {}", table.columns[*number].name, literal(value.as_deref()))
+        };
+        let sets: Vec<String> = sets.iter().map(set).collect();
+        let sql = format!("UPDATE {} SET {}", table.name, sets.join(", "));
+        self.change(seeder, table, row, &sql, asked)
+    }
+
+    /// Deletes a row, as [`Client::update`] finds it.
+    pub fn delete(&self, seeder: &Seeder<'_>, table: &Table, row: &Seeded) -> Observed {
+        self.change(seeder, table, row, &format!("DELETE FROM {}", table.name), None)
+    }
+
+    fn change(
+        &self,
+        seeder: &Seeder<'_>,
+        table: &Table,
+        row: &Seeded,
+        sql: &str,
+        asked: Option<&Values>,
+    ) -> Observed {
+        let found = match self.finds(table, row) {
+            Some(found) => {
+                let sql = format!("{sql} WHERE {found}");
+                self.execute(seeder, table, &sql, asked)
+            }
+            None => Observed::NotReached,
+        };
+        // Without a condition, no policy of SELECT is asked, of the row before and after.
+        match found {
+            Observed::NotReached | Observed::Rejected(_) if self.is_alone => {
+                self.execute(seeder, table, sql, asked)
+            }
+            found => found,
+        }
+    }
+
+    /// Returns the condition by which the role finds a row; `None` where it has no privilege for
+    /// one.
+    fn finds(&self, table: &Table, row: &Seeded) -> Option<String> {
+        let known = |key: &&Vec<i16>| {
+            key.iter().all(|number| {
+                let is_comparable =
+                    table.columns.get(number).is_some_and(|of| of.data_type.is_comparable());
+                is_comparable
+                    && matches!(row.values.get(number), Some(Some(_)))
+                    && self.may(table, *number, pg_sys::ACL_SELECT)
+            })
+        };
+        if let Some(key) = table.keys.iter().find(known) {
+            let of_key = |number: &i16| Some((*number, row.values.get(number)?.clone()));
+            return Some(condition(table, &key.iter().filter_map(of_key).collect()));
+        }
+        let may = privileges::on_relation(self.role, table.oid, pg_sys::ACL_SELECT);
+        may.then(|| row.place.clone())
+    }
+
+    fn may(&self, table: &Table, number: i16, privilege: u32) -> bool {
+        privileges::on_relation(self.role, table.oid, privilege)
+            || privileges::on_column(self.role, table.oid, number, privilege)
+    }
+
+    /// Executes a statement as the client, and rolls it back unless it is to be kept.
+    fn execute(
+        &self,
+        seeder: &Seeder<'_>,
+        table: &Table,
+        sql: &str,
+        asked: Option<&Values>,
+    ) -> Observed {
+        let run = || {
+            self.session.set();
+            if restricted::as_role(self.role, || statement::count(sql)) == 0 {
+                return Observed::NotReached;
+            }
+            match asked.map(|values| seeder.exists(table, values)) {
+                Some(Err(why)) => Observed::NotTried(why),
+                Some(Ok(false)) => Observed::Changed,
+                Some(Ok(true)) | None => Observed::Reached,
+            }
+        };
+        let is_kept = |observed: &Observed| self.keeps && *observed == Observed::Reached;
+        let done = subtransaction::kept_if(run, is_kept);
+        done.unwrap_or_else(|error| {
+            let report = subtransaction::report(&error);
+            let message = report.message().to_owned();
+            if report.sql_error_code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE {
+                Observed::Rejected(message)
+            } else {
+                Observed::Failed(message)
+            }
+        })
+    }
+}

@@ -1,0 +1,688 @@
+//! What one experiment does, and what it says of the analysis.
+
+use super::attempt::{Client, Observed};
+use super::forge::{Forger, forged};
+use super::seed::{Caller, Seeded, Seeder, Values, note_types, note_user};
+use super::session::Session;
+use super::table::Table;
+use super::value::Chosen;
+use crate::catalog::{self, Mentioned, StoredPolicy};
+use crate::pg::heap::interrupts;
+use crate::pg::{privileges, statement, subtransaction};
+use dragonfly_core::catalog::{Command, Oid, Opening, Rows};
+use dragonfly_core::policy::identity::Identities;
+use dragonfly_core::policy::{
+    Cell, Claims, Constant, NUMBERS, Planned, Reached, Scenario, TooLarge,
+};
+use dragonfly_core::sql::{capitalized, listed};
+use pgrx::pg_sys;
+use serde_json::{Map, Value as Json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// What an experiment is about.
+pub struct Subject<'a> {
+    /// What conditions mention.
+    pub catalog: &'a Mentioned<'a>,
+    /// Where the values of sessions are.
+    pub identities: &'a Identities,
+    /// The table.
+    pub relation: Oid,
+    /// Its policies.
+    pub policies: &'a [StoredPolicy],
+    /// The columns by which a row belongs to a caller.
+    pub keys: &'a BTreeSet<i16>,
+    /// Whether the code of a role may run with the privileges of the caller.
+    pub is_trusted: &'a dyn Fn(Oid) -> bool,
+    /// The caller.
+    pub caller: Caller,
+    /// The client role.
+    pub role: Oid,
+    /// Its name.
+    pub role_name: &'a str,
+    /// Whether UPDATE and DELETE are executed without WHERE where other rows are there.
+    pub without_where: bool,
+}
+
+/// The result of an experiment.
+#[derive(Debug)]
+pub struct Proof {
+    /// The policy.
+    pub policy: String,
+    /// The command.
+    pub command: Command,
+    /// Who tries to reach a row.
+    pub as_who: String,
+    /// Whose row it is.
+    pub of_whom: String,
+    /// What the analysis says.
+    pub expected: Expected,
+    /// What was observed.
+    pub observed: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, in a sentence.
+    pub why: String,
+    /// What holds in the way that was tried.
+    pub witness: Vec<[String; 3]>,
+}
+
+/// What the analysis says of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// The client reaches it.
+    Reached,
+    /// The client does not reach it.
+    NotReached,
+    /// It is not known.
+    Unknown,
+}
+
+/// What an experiment says of the analysis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The client reaches what the analysis says.
+    Confirmed,
+    /// The server does something else.
+    Refuted,
+    /// The client does not reach this row, as expected.
+    IsolatedHere,
+    /// There was no experiment.
+    NotTried,
+}
+
+impl Expected {
+    /// Returns the words for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reached => "reached",
+            Self::NotReached => "not reached",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Verdict {
+    /// Returns the words for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Refuted => "refuted",
+            Self::IsolatedHere => "isolated here",
+            Self::NotTried => "not tried",
+        }
+    }
+}
+
+/// The claims of two callers: whether the first one reaches rows of the second one.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the fields are named like the arguments of the function")]
+pub struct Pair {
+    pub a: Map<String, Json>,
+    pub b: Map<String, Json>,
+}
+
+/// What policies are asked.
+pub const QUESTIONS: [(Command, Rows); 5] = [
+    (Command::Select, Rows::Existing),
+    (Command::Insert, Rows::New),
+    (Command::Update, Rows::Existing),
+    (Command::Update, Rows::New),
+    (Command::Delete, Rows::Existing),
+];
+
+/// Tries to reach rows that a policy lets the role reach, in each way that the analysis has found,
+/// and rows that it says belong to another caller.
+pub fn policy(subject: &Subject<'_>, policy: &StoredPolicy) -> Vec<Proof> {
+    let mut proofs = Vec::new();
+    for (command, rows) in QUESTIONS {
+        interrupts();
+        if !policy.is_for(command, subject.role) || !subject.has_privilege(command) {
+            continue;
+        }
+        match subject.scenarios(policy, command, rows) {
+            Err(TooLarge) => {
+                let why = "The condition is too large.".to_owned();
+                proofs.push(subject.not_tried(policy, command, why));
+            }
+            Ok(scenarios) => {
+                let tried = scenarios
+                    .iter()
+                    .filter_map(|scenario| subject.experiment(policy, (command, rows), scenario));
+                proofs.extend(tried);
+            }
+        }
+    }
+    proofs
+}
+
+/// An experiment before anything is put into tables.
+pub struct Plan<'s> {
+    pub command: Command,
+    pub rows: Rows,
+    pub reached: Reached,
+    /// The row that must be there, with the ones that it needs.
+    pub old: Option<&'s Scenario>,
+    /// The row that is written, with the ones that it needs.
+    pub new: Option<&'s Scenario>,
+    /// The scenario that the experiment is about.
+    pub main: &'s Scenario,
+}
+
+impl Subject<'_> {
+    pub fn has_privilege(&self, command: Command) -> bool {
+        let privilege = match command {
+            Command::Select => pg_sys::ACL_SELECT,
+            Command::Insert => pg_sys::ACL_INSERT,
+            Command::Update => pg_sys::ACL_UPDATE,
+            Command::Delete => pg_sys::ACL_DELETE,
+        };
+        privileges::on_part(self.role, self.relation, privilege)
+    }
+
+    pub fn scenarios(
+        &self,
+        policy: &StoredPolicy,
+        command: Command,
+        rows: Rows,
+    ) -> Result<Vec<Scenario>, TooLarge> {
+        catalog::scenarios(
+            (self.catalog, self.identities),
+            self.relation,
+            (policy, self.policies),
+            self.role,
+            (command, rows),
+        )
+    }
+
+    fn not_tried(&self, policy: &StoredPolicy, command: Command, why: String) -> Proof {
+        Proof {
+            policy: policy.name.clone(),
+            command,
+            as_who: self.role_name.to_owned(),
+            of_whom: String::new(),
+            expected: Expected::Unknown,
+            observed: "nothing".to_owned(),
+            verdict: Verdict::NotTried,
+            why,
+            witness: Vec::new(),
+        }
+    }
+
+    /// Executes the experiment for a scenario; `None` where another one says the same.
+    fn experiment(
+        &self,
+        policy: &StoredPolicy,
+        (command, rows): (Command, Rows),
+        scenario: &Scenario,
+    ) -> Option<Proof> {
+        let is_open = matches!(scenario.reached, Reached::Open(_));
+        let is_update = command == Command::Update;
+        // Whether a row can be given to another caller is asked where the analysis says so.
+        let is_forged = matches!(scenario.reached, Reached::Forged(_));
+        if (is_update && rows == Rows::New && !is_open) || (is_forged && command != Command::Select)
+        {
+            return None;
+        }
+        let beside = match (command, rows) {
+            (Command::Update, Rows::Existing) => Some(Rows::New),
+            (Command::Update, Rows::New) => Some(Rows::Existing),
+            _ => None,
+        };
+        // The row before an update, or after it, is one of the caller's where there is such a one.
+        let other = beside.and_then(|of| {
+            let found = self.scenarios(policy, command, of).unwrap_or_default();
+            found.into_iter().find_map(|other| scenario.joined(&other))
+        });
+        let (main, other) = match &other {
+            Some((main, other)) => (main, Some(other)),
+            None => (scenario, None),
+        };
+        let (old, new) = match (command, rows) {
+            (Command::Insert, _) => (None, Some(main)),
+            (Command::Update, Rows::New) => (other, Some(main)),
+            (Command::Update, Rows::Existing) => (Some(main), other),
+            _ => (Some(main), None),
+        };
+        let plan = Plan { command, rows, reached: scenario.reached, old, new, main };
+        let result = subtransaction::rolled_back(|| self.run(&plan));
+        let (expected, outcome) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                let message = subtransaction::report(&error).message().to_owned();
+                let why = format!("The experiment failed: {message}.");
+                (plan.expected(), Outcome::not_tried(why))
+            }
+        };
+        let (as_who, of_whom) = self.parties(&plan);
+        let proof = Proof {
+            policy: policy.name.clone(),
+            command,
+            as_who,
+            of_whom,
+            expected,
+            observed: outcome.observed,
+            verdict: outcome.verdict,
+            why: outcome.why,
+            witness: scenario.witness.clone(),
+        };
+        Some(if is_open { proof } else { self.explained(proof, rows) })
+    }
+
+    /// Returns the result for a row of another caller that was reached: as expected, where a policy
+    /// opens rows.
+    pub fn explained(&self, proof: Proof, rows: Rows) -> Proof {
+        if proof.verdict != Verdict::Refuted {
+            return proof;
+        }
+        match self.open(proof.command, rows) {
+            Some((policy, why)) => Proof {
+                expected: Expected::Reached,
+                verdict: Verdict::Confirmed,
+                why: format!("Policy {policy} opens rows. {why}"),
+                ..proof
+            },
+            None => proof,
+        }
+    }
+
+    /// Returns a policy by which rows pass that are not the caller's, and how.
+    fn open(&self, command: Command, rows: Rows) -> Option<(String, String)> {
+        let policies = self.policies.iter();
+        let permissive = policies.filter(|of| of.is_permissive && of.is_for(command, self.role));
+        permissive
+            .flat_map(|policy| {
+                let scenarios = self.scenarios(policy, command, rows).unwrap_or_default();
+                scenarios.into_iter().map(move |scenario| (policy, scenario))
+            })
+            .find(|(_, scenario)| {
+                let unknown = [Opening::Opaque, Opening::ForeignOperator];
+                matches!(scenario.reached, Reached::Open(of) if !unknown.contains(&of))
+            })
+            .map(|(policy, scenario)| (policy.name.clone(), when(&scenario.witness)))
+    }
+
+    /// Returns who tries to reach a row, and whose it is.
+    fn parties(&self, plan: &Plan<'_>) -> (String, String) {
+        let is_open = matches!(plan.reached, Reached::Open(_) | Reached::Forged(_));
+        let as_who = match plan.main.claims {
+            Claims::Missing => format!("{} without claims", self.role_name),
+            Claims::Role => format!("{} without a user", self.role_name),
+            Claims::User => format!("{}, user a", self.role_name),
+        };
+        let of_whom = match (is_open, plan.rows) {
+            (false, _) if plan.reached == Reached::Never => "anyone",
+            (false, _) => "user b",
+            (true, Rows::Existing) => "another caller",
+            (true, Rows::New) => "a new row of another caller",
+        };
+        (as_who, of_whom.to_owned())
+    }
+
+    /// Puts the rows of a plan into tables and tries to reach one.
+    fn run(&self, plan: &Plan<'_>) -> (Expected, Outcome) {
+        let expected = plan.expected();
+        let outcome = self.tried(plan, expected, None).unwrap_or_else(Outcome::not_tried);
+        (expected, outcome)
+    }
+
+    /// Executes a plan; the callers are a pair whose claims are given, or have made up ones.
+    pub fn tried(
+        &self,
+        plan: &Plan<'_>,
+        expected: Expected,
+        pair: Option<&Pair>,
+    ) -> Result<Outcome, String> {
+        let mut seeder = Seeder::new(self.catalog, self.is_trusted, self.caller);
+        let table = seeder.table(self.relation)?;
+        if let Some(trigger) = table.foreign_trigger.as_ref().filter(|_| plan.writes()) {
+            return Err(format!(
+                "Trigger {trigger} is in a language other than SQL and PL/pgSQL: what it does may \
+                 outlast a rollback."
+            ));
+        }
+        let mut chosen = Chosen::default();
+        for scenario in plan.old.iter().chain(&plan.new) {
+            note_all(&mut seeder, scenario, &mut chosen)?;
+        }
+        let of = (self.identities, self.role_name);
+        let (own, unset) = match pair {
+            Some(pair) => {
+                let session = Session::of_claims(pair.b.clone(), self.identities);
+                session.choose(plan.main, &mut chosen)?;
+                (session, Vec::new())
+            }
+            None => Session::of_values(plan.main.claims, &plan.main.session, of, &mut chosen),
+        };
+        let is_alone = self.begin(&seeder, &table)?;
+        let is_alone = is_alone || self.without_where;
+        let is_open = matches!(plan.reached, Reached::Open(_));
+        let (forged, others) = forged(self.catalog, plan.main);
+        let row = match plan.old {
+            Some(scenario) => {
+                let is_of_other = is_open && plan.rows == Rows::Existing;
+                let mut rows = self.with_keys(&scenario.rows, is_of_other);
+                if !forged.is_empty() {
+                    rows.truncate(1);
+                    rows.extend(others);
+                }
+                Some(self.seed(&mut seeder, &rows, &mut chosen)?)
+            }
+            None => None,
+        };
+        let mut written = None;
+        if let Some(scenario) = plan.new {
+            let row = self.with_keys(&scenario.rows, is_open && plan.rows == Rows::New);
+            written = Some(self.planned(&mut seeder, &table, &row, &mut chosen)?);
+        }
+        self.end_seeding();
+        if let Some(of) = &plan.main.forged {
+            let client = Client { role: self.role, session: &own, is_alone: false, keeps: true };
+            let forger = Forger { catalog: self.catalog, role: self.role_name, forged: of };
+            forger.write(&mut seeder, &forged, &client, &mut chosen)?;
+        }
+        let attempt = Attempt {
+            seeder: &seeder,
+            table: &table,
+            row: row.as_ref(),
+            written: written.as_ref(),
+            asks_new: plan.rows == Rows::New,
+        };
+        let by = |session: &Session| {
+            attempt.by(plan.command, &Client { role: self.role, session, is_alone, keeps: false })
+        };
+        if plan.reached == Reached::Never {
+            return Ok(outcome_of_tied(by(&own), true, &table));
+        }
+        if is_open || plan.main.forged.is_some() {
+            let observed = by(&own);
+            return Ok(outcome_of_open(plan, expected, observed, (&unset, is_alone, &table)));
+        }
+        // The row is its owner's, if the owner reaches it.
+        match by(&own) {
+            Observed::Reached => {}
+            control => {
+                return Err(format!(
+                    "The caller whose row it is does not reach it either: {}.{}",
+                    control.text(),
+                    unmet(&plan.main.unmet, &unset)
+                ));
+            }
+        }
+        let other = if let Some(pair) = pair {
+            Session::of_claims(pair.a.clone(), self.identities)
+        } else {
+            let others = another(&plan.main.session, &mut chosen);
+            Session::of_values(plan.main.claims, &others, of, &mut chosen).0
+        };
+        Ok(outcome_of_tied(by(&other), false, &table))
+    }
+
+    /// Prepares the subtransaction, and returns whether the table has no row.
+    fn begin(&self, seeder: &Seeder<'_>, table: &Table) -> Result<bool, String> {
+        statement::count(
+            "SELECT pg_catalog.set_config('lock_timeout', '1s', true)
+              WHERE pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.=) '0'",
+        );
+        statement::count("SELECT pg_catalog.set_config('row_security', 'on', true)");
+        if self.caller.is_superuser {
+            set_replication_role("replica");
+        }
+        Ok(!seeder.exists(table, &Values::new())?)
+    }
+
+    fn end_seeding(&self) {
+        if self.caller.is_superuser {
+            set_replication_role("origin");
+        }
+    }
+
+    /// Returns rows of which the first one belongs to another caller, where it is not said whose it
+    /// is.
+    fn with_keys(&self, rows: &[Planned], is_of_other: bool) -> Vec<Planned> {
+        let mut rows = rows.to_vec();
+        if let Some(checked) = rows.first_mut().filter(|_| is_of_other) {
+            for (at, key) in self.keys.iter().enumerate() {
+                let other = Cell::Any(2 * NUMBERS + at as u32);
+                checked.columns.entry(*key).or_insert(other);
+            }
+        }
+        rows
+    }
+
+    /// Puts rows into tables, the first one last, and returns it.
+    fn seed(
+        &self,
+        seeder: &mut Seeder<'_>,
+        rows: &[Planned],
+        chosen: &mut Chosen,
+    ) -> Result<Seeded, String> {
+        let Some((checked, lookups)) = rows.split_first() else {
+            return Err("There is no row.".to_owned());
+        };
+        self.seed_lookups(seeder, lookups, chosen)?;
+        note_types(&*seeder.table(checked.relation)?, &checked.columns, chosen);
+        seeder.row(checked.relation, &checked.columns, self.role_name, chosen)
+    }
+
+    fn seed_lookups(
+        &self,
+        seeder: &mut Seeder<'_>,
+        lookups: &[Planned],
+        chosen: &mut Chosen,
+    ) -> Result<(), String> {
+        for lookup in lookups {
+            interrupts();
+            seeder.lookup(lookup.relation, &lookup.columns, self.role_name, chosen)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the rows that a new row needs into tables, and returns its values: all of them, and
+    /// those that matter.
+    fn planned(
+        &self,
+        seeder: &mut Seeder<'_>,
+        table: &Table,
+        rows: &[Planned],
+        chosen: &mut Chosen,
+    ) -> Result<(Values, Values), String> {
+        let Some((checked, lookups)) = rows.split_first() else {
+            return Err("There is no row.".to_owned());
+        };
+        self.seed_lookups(seeder, lookups, chosen)?;
+        note_types(table, &checked.columns, chosen);
+        seeder.planned(table, &checked.columns, self.role_name, chosen)
+    }
+}
+
+impl Plan<'_> {
+    /// Returns what the analysis says.
+    fn expected(&self) -> Expected {
+        match self.reached {
+            Reached::Open(Opening::Opaque | Opening::ForeignOperator) => Expected::Unknown,
+            Reached::Open(_) | Reached::Forged(_) => Expected::Reached,
+            Reached::Tied | Reached::Privileged | Reached::Never => Expected::NotReached,
+        }
+    }
+
+    fn writes(&self) -> bool {
+        self.command != Command::Select
+    }
+}
+
+/// What is tried, once the rows are there.
+struct Attempt<'a> {
+    seeder: &'a Seeder<'a>,
+    table: &'a Rc<Table>,
+    row: Option<&'a Seeded>,
+    /// The values of the new row: all of them, and those that matter.
+    written: Option<&'a (Values, Values)>,
+    /// Whether the new row matters.
+    asks_new: bool,
+}
+
+impl Attempt<'_> {
+    fn by(&self, command: Command, client: &Client<'_>) -> Observed {
+        let (seeder, table) = (self.seeder, &**self.table);
+        let nothing = (Values::new(), Values::new());
+        let (all, asked) = self.written.unwrap_or(&nothing);
+        match (command, self.row) {
+            (Command::Insert, _) => client.insert(seeder, table, all, asked),
+            (Command::Select, Some(row)) => client.select(seeder, table, row),
+            (Command::Delete, Some(row)) => client.delete(seeder, table, row),
+            (Command::Update, Some(row)) => {
+                client.update(seeder, table, row, asked, self.asks_new.then_some(asked))
+            }
+            (_, None) => Observed::NotTried("No row of the caller's passes before.".to_owned()),
+        }
+    }
+}
+
+/// What came out of an experiment.
+pub struct Outcome {
+    pub observed: String,
+    pub verdict: Verdict,
+    pub why: String,
+}
+
+impl Outcome {
+    /// Returns the outcome of an experiment that was not executed.
+    pub fn not_tried(why: String) -> Self {
+        Self { observed: "nothing".to_owned(), verdict: Verdict::NotTried, why }
+    }
+}
+
+/// Returns the outcome where the analysis says that the row is not the caller's, and passes.
+fn outcome_of_open(
+    plan: &Plan<'_>,
+    expected: Expected,
+    observed: Observed,
+    (unset, is_alone, table): (&[String], bool, &Table),
+) -> Outcome {
+    let text = observed.text();
+    let (verdict, why) = match observed {
+        Observed::Reached => match &plan.main.forged {
+            Some(forged) => (Verdict::Confirmed, forged.describe()),
+            None => (Verdict::Confirmed, when(&plan.main.witness)),
+        },
+        Observed::Changed => (Verdict::Refuted, changed(table)),
+        Observed::NotTried(why) => (Verdict::NotTried, why),
+        Observed::Failed(why) => (Verdict::NotTried, format!("{}.", capitalized(&why))),
+        _ if expected == Expected::Unknown => (
+            Verdict::IsolatedHere,
+            "The analysis does not know, and the server does not let this row through.".to_owned(),
+        ),
+        _ if !(plan.main.unmet.is_empty() && unset.is_empty()) => {
+            (Verdict::NotTried, unmet(&plan.main.unmet, unset).trim_start().to_owned())
+        }
+        Observed::NotReached if plan.writes() && !is_alone => (
+            Verdict::NotTried,
+            "A statement with WHERE reaches only what SELECT shows, and one without it would \
+             reach the other rows of the table."
+                .to_owned(),
+        ),
+        Observed::NotReached | Observed::Rejected(_) => {
+            (Verdict::Refuted, "The server decides: it does not let this row through.".to_owned())
+        }
+    };
+    Outcome { observed: text, verdict, why }
+}
+
+/// Returns the outcome where the row is another caller's.
+fn outcome_of_tied(observed: Observed, is_never: bool, table: &Table) -> Outcome {
+    let text = observed.text();
+    let (verdict, why) = match observed {
+        Observed::NotReached | Observed::Rejected(_) | Observed::Failed(_) if is_never => (
+            Verdict::IsolatedHere,
+            "No row passes, says the analysis, and this one does not: a sample, and no proof."
+                .to_owned(),
+        ),
+        Observed::Reached => (
+            Verdict::Refuted,
+            "The server lets another caller reach the row: another policy, or something that the \
+             analysis does not see."
+                .to_owned(),
+        ),
+        Observed::Changed => (Verdict::IsolatedHere, changed(table)),
+        Observed::NotReached | Observed::Rejected(_) => (
+            Verdict::IsolatedHere,
+            "The caller whose row it is reaches it, and another one does not: a sample, and no \
+             proof."
+                .to_owned(),
+        ),
+        Observed::Failed(why) => (Verdict::NotTried, format!("{}.", capitalized(&why))),
+        Observed::NotTried(why) => (Verdict::NotTried, why),
+    };
+    Outcome { observed: text, verdict, why }
+}
+
+/// Returns the sentence about a row that triggers have changed.
+fn changed(table: &Table) -> String {
+    let triggers: Vec<&str> = table.triggers.iter().map(String::as_str).collect();
+    if triggers.is_empty() {
+        let why = "The row that is written is another one: the role cannot write every column.";
+        return why.to_owned();
+    }
+    format!("The row that is written is another one: see trigger {}.", listed(&triggers))
+}
+
+/// Returns the sentence about the way in which a row passes.
+fn when(witness: &[[String; 3]]) -> String {
+    let all: Vec<String> = witness.iter().map(|part| part.join(" ")).collect();
+    if all.is_empty() {
+        return "Nothing is asked of the row.".to_owned();
+    }
+    format!("The row passes when {}.", all.join(" and "))
+}
+
+/// Returns the sentence about what could not be brought about.
+fn unmet(of_rows: &BTreeSet<String>, of_session: &[String]) -> String {
+    let all: Vec<&str> =
+        of_rows.iter().map(String::as_str).chain(of_session.iter().map(String::as_str)).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    format!(" It is not known how to bring about {}.", listed(&all))
+}
+
+/// Notes the types of all values of a scenario.
+fn note_all(
+    seeder: &mut Seeder<'_>,
+    scenario: &Scenario,
+    chosen: &mut Chosen,
+) -> Result<(), String> {
+    for row in &scenario.rows {
+        note_types(&*seeder.table(row.relation)?, &row.columns, chosen);
+    }
+    if let Some(user) = scenario.session.get("user") {
+        note_user(user, chosen);
+    }
+    Ok(())
+}
+
+/// Returns the values of a session of another caller.
+fn another(session: &BTreeMap<String, Cell>, chosen: &mut Chosen) -> BTreeMap<String, Cell> {
+    let mut number = 3 * NUMBERS;
+    let mut other = |cell: &Cell, chosen: &mut Chosen| {
+        number += 1;
+        chosen.note_like(number, cell);
+        Cell::Any(number)
+    };
+    let cells = session.iter().map(|(name, cell)| {
+        let cell = match cell {
+            Cell::Null => Cell::Null,
+            Cell::Constant(Constant::Boolean(value)) => Cell::Constant(Constant::Boolean(!value)),
+            Cell::List(of) => Cell::List(other(of, chosen).into()),
+            cell => other(cell, chosen),
+        };
+        (name.clone(), cell)
+    });
+    cells.collect()
+}
+
+fn set_replication_role(role: &str) {
+    statement::count(&format!(
+        "SELECT pg_catalog.set_config('session_replication_role', '{role}', true)"
+    ));
+}

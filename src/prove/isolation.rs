@@ -1,0 +1,153 @@
+//! Whether two callers are isolated from each other.
+
+use super::experiment::{Expected, Outcome, Pair, Plan, Proof, QUESTIONS, Subject, Verdict};
+use super::session::Session;
+use super::table::Table;
+use crate::catalog::StoredPolicy;
+use crate::pg::heap::interrupts;
+use crate::pg::{privileges, restricted, statement, subtransaction};
+use dragonfly_core::catalog::{Command, Rows};
+use dragonfly_core::policy::{Reached, Scenario};
+use dragonfly_core::sql::quote_literal;
+use pgrx::pg_sys;
+use serde_json::{Map, Value as Json};
+
+/// How many rows of a table are compared.
+const MOST_ROWS: usize = 1_000;
+
+/// Tries to reach rows of caller `b` as caller `a`: rows that the policies say are `b`'s, put into
+/// the tables, and those that are there.
+pub fn isolation(subject: &Subject<'_>, pair: &Pair, commands: &[Command]) -> Vec<Proof> {
+    let mut proofs = Vec::new();
+    for (command, rows) in QUESTIONS {
+        let is_asked = commands.contains(&command) && subject.has_privilege(command);
+        if !is_asked || (command == Command::Update && rows == Rows::New) {
+            continue;
+        }
+        for policy in subject.policies {
+            interrupts();
+            if !policy.is_permissive || !policy.is_for(command, subject.role) {
+                continue;
+            }
+            let scenarios = subject.scenarios(policy, command, rows).unwrap_or_default();
+            let tied = scenarios.iter().filter(|of| of.reached == Reached::Tied);
+            for scenario in tied {
+                proofs.push(subject.of_pair(policy, (command, rows), scenario, pair));
+            }
+        }
+        if command == Command::Select {
+            proofs.push(subject.existing(pair));
+        }
+    }
+    proofs
+}
+
+impl Subject<'_> {
+    fn of_pair(
+        &self,
+        policy: &StoredPolicy,
+        (command, rows): (Command, Rows),
+        scenario: &Scenario,
+        pair: &Pair,
+    ) -> Proof {
+        let plan = Plan {
+            command,
+            rows,
+            reached: scenario.reached,
+            old: (rows == Rows::Existing).then_some(scenario),
+            new: (rows == Rows::New).then_some(scenario),
+            main: scenario,
+        };
+        let result = subtransaction::rolled_back(|| {
+            self.tried(&plan, Expected::NotReached, Some(pair)).unwrap_or_else(Outcome::not_tried)
+        });
+        let outcome = result.unwrap_or_else(|error| {
+            let message = subtransaction::report(&error).message().to_owned();
+            Outcome::not_tried(format!("The experiment failed: {message}."))
+        });
+        let proof = Proof {
+            policy: policy.name.clone(),
+            command,
+            as_who: format!("{}, user a", self.role_name),
+            of_whom: "user b".to_owned(),
+            expected: Expected::NotReached,
+            observed: outcome.observed,
+            verdict: outcome.verdict,
+            why: outcome.why,
+            witness: scenario.witness.clone(),
+        };
+        self.explained(proof, rows)
+    }
+
+    /// Compares the rows of the table that both callers read.
+    fn existing(&self, pair: &Pair) -> Proof {
+        let mut proof = Proof {
+            policy: String::new(),
+            command: Command::Select,
+            as_who: format!("{}, user a", self.role_name),
+            of_whom: "the rows that user b reads".to_owned(),
+            expected: Expected::NotReached,
+            observed: "nothing".to_owned(),
+            verdict: Verdict::NotTried,
+            why: String::new(),
+            witness: Vec::new(),
+        };
+        if !privileges::on_relation(self.role, self.relation, pg_sys::ACL_SELECT) {
+            let why = "The role has no SELECT on the whole table.".to_owned();
+            return Proof { why, ..proof };
+        }
+        let counted = subtransaction::rolled_back(|| self.rows_of_both(pair));
+        let (all, both) = match counted {
+            Ok(counted) => counted,
+            Err(error) => {
+                let message = subtransaction::report(&error).message().to_owned();
+                proof.why = format!("The rows could not be read: {message}.");
+                return proof;
+            }
+        };
+        proof.observed = format!("{both} of {all} rows");
+        let (verdict, why) = match (all, both) {
+            (0, _) => (Verdict::NotTried, "User b reads no row of the table."),
+            (_, 0) => (Verdict::IsolatedHere, "User a reads none of them: a sample, and no proof."),
+            _ => (
+                Verdict::Refuted,
+                "User a reads rows that user b reads: rows of both, or something that the \
+                 analysis does not see.",
+            ),
+        };
+        let proof = Proof { verdict, why: why.to_owned(), ..proof };
+        self.explained(proof, Rows::Existing)
+    }
+
+    /// Returns how many rows `b` reads, of the first ones, and how many of these `a` reads.
+    fn rows_of_both(&self, pair: &Pair) -> (usize, u64) {
+        let Some(Table { name: table, .. }) = Table::read(self.relation) else { return (0, 0) };
+        let session = |claims: &Map<String, Json>| {
+            Session::of_claims(claims.clone(), self.identities).set();
+        };
+        statement::count("SELECT pg_catalog.set_config('row_security', 'on', true)");
+        session(&pair.b);
+        let of_b = restricted::as_role(self.role, || {
+            statement::rows(&format!("SELECT tableoid, ctid FROM {table} LIMIT {MOST_ROWS}"))
+        });
+        let places = of_b.iter().filter_map(|row| match &row[..] {
+            [Some(table), Some(place)] => {
+                Some(format!("({table}::pg_catalog.oid, {}::pg_catalog.tid)", quote_literal(place)))
+            }
+            _ => None,
+        });
+        let places: Vec<String> = places.collect();
+        if places.is_empty() {
+            return (0, 0);
+        }
+        session(&pair.a);
+        let both = restricted::as_role(self.role, || {
+            statement::count(&format!(
+                "SELECT FROM {table} WHERE (tableoid, ctid) OPERATOR(pg_catalog.=) ANY
+                   (SELECT * FROM (VALUES {}) AS of_b)",
+                places.join(", ")
+            ))
+        });
+        (of_b.len(), both)
+    }
+}

@@ -1,0 +1,387 @@
+//! `ops.prove_policy()` and `ops.prove_isolation()`: the server tries what the analysis of policies
+//! says, as the client, and nothing of it stays.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+
+/// An application of a platform whose sessions have claims: documents of users and tenants, and
+/// lookups, of which clients can write some.
+const APPLICATION: &str = "
+    CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE app_owner;
+    CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO anon, authenticated;
+    CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
+        AS $$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT (auth.jwt() ->> 'sub')::uuid $$;
+    CREATE TABLE auth.users (id uuid PRIMARY KEY, email text NOT NULL);
+    CREATE SCHEMA app AUTHORIZATION app_owner;
+    GRANT USAGE ON SCHEMA app TO anon, authenticated;
+    CREATE DOMAIN app.title AS varchar(12) NOT NULL CHECK (VALUE <> '');
+    CREATE TYPE app.kind AS ENUM ('letter', 'memo');
+    CREATE TABLE app.docs (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        owner uuid NOT NULL REFERENCES auth.users, tenant int NOT NULL, path text, data jsonb,
+        members uuid[], title app.title, kind app.kind NOT NULL, shown_from timestamptz,
+        public boolean NOT NULL, status text NOT NULL CHECK (status IN ('draft', 'published')));
+    CREATE TABLE app.members (user_id uuid NOT NULL, tenant int NOT NULL,
+        role text NOT NULL DEFAULT 'member', PRIMARY KEY (user_id, tenant));
+    ALTER TABLE app.members ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON app.members FOR SELECT TO authenticated USING (user_id = auth.uid());
+    CREATE TABLE app.admins (user_id uuid PRIMARY KEY);
+    CREATE TABLE app.secret (tenant int);
+    ALTER TABLE app.docs ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.docs OWNER TO app_owner; ALTER TABLE app.members OWNER TO app_owner;
+    GRANT SELECT ON app.docs, app.members, app.admins TO anon, authenticated;
+    GRANT INSERT, UPDATE, DELETE ON app.docs TO authenticated;
+    GRANT REFERENCES ON auth.users TO app_owner; GRANT USAGE ON SCHEMA auth TO app_owner;
+    CREATE FUNCTION app.decides(of uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS 'DECLARE yes bool; BEGIN yes := of = auth.uid(); RETURN yes; END';
+    CREATE POLICY p ON app.docs FOR SELECT TO authenticated USING (true);
+    INSERT INTO auth.users VALUES ('00000000-0000-0000-0000-00000000000b', 'b@example.test');
+    INSERT INTO app.docs (owner, tenant, title, kind, public, status)
+        VALUES ('00000000-0000-0000-0000-00000000000b', 1, 'first', 'memo', false, 'draft');
+    CREATE EXTENSION dragonfly_guard;
+    SET client_min_messages = error; SET dragonfly_guard.mode = 'off';
+    SELECT ops.load_contract(ops.infer_contract(ARRAY['app'], 'as_is'))";
+
+fn application() -> (Cluster, Client) {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    (cluster, client)
+}
+
+/// Conditions of a policy of SELECT, with the verdicts on what `authenticated` reaches.
+const CONDITIONS: &[(&str, &str)] = &[
+    ("true", "reached: confirmed"),
+    ("owner = auth.uid()", "not reached: isolated here"),
+    ("tenant = (auth.jwt() -> 'app_metadata' ->> 'tenant')::int", "not reached: isolated here"),
+    ("owner = auth.uid() OR public", "reached: confirmed|not reached: isolated here"),
+    ("owner <> auth.uid()", "reached: confirmed"),
+    ("status = 'published'", "reached: confirmed"),
+    ("status NOT IN ('draft')", "reached: confirmed"),
+    ("kind = 'letter'", "reached: confirmed"),
+    ("shown_from <= now()", "reached: confirmed"),
+    ("shown_from < now() AND id > 7", "reached: confirmed"),
+    ("path IS NULL", "reached: confirmed"),
+    ("path LIKE 'shared/%'", "reached: confirmed"),
+    ("data ->> 'owner' = auth.uid()::text", "not reached: isolated here"),
+    ("split_part(path, '/', 2) = auth.uid()::text", "not reached: isolated here"),
+    ("auth.uid() = ANY (members)", "not reached: isolated here"),
+    ("(auth.jwt() -> 'user_metadata' ->> 'role') = 'admin'", "reached: confirmed"),
+    ("(auth.jwt() -> 'app_metadata' ->> 'role') = 'admin'", "not reached: isolated here"),
+    ("current_setting('app.tenant', true) = tenant::text", "reached: confirmed"),
+    (
+        "current_setting('request.headers', true)::json ->> 'x-tenant' = tenant::text",
+        "reached: confirmed",
+    ),
+    (
+        "EXISTS (SELECT FROM app.members m WHERE m.tenant = docs.tenant
+             AND m.user_id = auth.uid())",
+        "not reached: isolated here",
+    ),
+    (
+        "EXISTS (SELECT FROM app.members m WHERE m.tenant = tenant AND m.user_id = auth.uid())",
+        "reached: confirmed",
+    ),
+    ("EXISTS (SELECT FROM app.admins a WHERE a.user_id = auth.uid())", "reached: confirmed"),
+    // What is not known is tried all the same.
+    ("app.decides(owner)", "unknown: isolated here"),
+    ("length(title) > 20", "reached: not tried"),
+    // What fails, or lets no row through.
+    ("owner IS NULL", "not reached: isolated here"),
+    ("tenant IN (SELECT tenant FROM app.secret)", "not reached: isolated here"),
+    ("EXISTS (SELECT FROM app.docs d WHERE d.owner = auth.uid())", "not reached: isolated here"),
+];
+
+/// Returns what is expected, and the verdict on it, for a role.
+fn verdicts(client: &mut Client, role: &str, more: &str) -> String {
+    let sql = format!(
+        "SELECT coalesce(string_agg(said, '|' ORDER BY said COLLATE \"C\" DESC), '') FROM (
+             SELECT expected || ': ' || verdict AS said
+             FROM ops.prove_policy('app.docs', 'p', '{role}'{more})) AS verdicts"
+    );
+    column(client, &sql).remove(0)
+}
+
+#[test]
+fn server_tries_what_a_policy_lets_through() {
+    let (_cluster, mut client) = application();
+    let mut wrong = Vec::new();
+    for (condition, expected) in CONDITIONS {
+        client.batch_execute(&format!("ALTER POLICY p ON app.docs USING ({condition})")).unwrap();
+        let found = verdicts(&mut client, "authenticated", "");
+        if found != *expected {
+            let rows = "SELECT observed || ' ' || why FROM ops.prove_policy('app.docs', 'p')";
+            let rows = column(&mut client, rows).join("; ");
+            wrong.push(format!("{condition}\n  expected {expected}\n  found    {found}: {rows}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn server_tries_what_policies_let_clients_write() {
+    let (_cluster, mut client) = application();
+    let open = "reached: confirmed";
+    let own = "not reached: isolated here";
+    for (policy, more, expected) in [
+        ("FOR INSERT WITH CHECK (owner = auth.uid())", "", own.to_owned()),
+        ("FOR INSERT WITH CHECK (true)", "", open.to_owned()),
+        ("FOR DELETE USING (owner = auth.uid())", ", true", own.to_owned()),
+        ("FOR DELETE USING (public)", ", true", open.to_owned()),
+        // With WHERE, a policy of SELECT is asked; there is none.
+        ("FOR DELETE USING (public)", "", "reached: not tried".to_owned()),
+        (
+            "FOR UPDATE USING (owner = auth.uid()) WITH CHECK (true)",
+            ", true",
+            format!("{open}|{own}"),
+        ),
+        ("FOR UPDATE USING (true) WITH CHECK (owner = auth.uid())", ", true", open.to_owned()),
+        ("USING (owner = auth.uid())", "", [own, own, own, own].join("|")),
+    ] {
+        let create = format!("CREATE POLICY p ON app.docs {policy}");
+        client.batch_execute(&format!("DROP POLICY p ON app.docs; {create}")).unwrap();
+        assert_eq!(verdicts(&mut client, "authenticated", more), expected, "{policy}");
+    }
+}
+
+#[test]
+fn trigger_that_sets_the_owner_refutes_the_analysis() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.set_owner() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+                     INSERT INTO auth.users VALUES (auth.uid(), 'new') ON CONFLICT DO NOTHING;
+                     NEW.owner := auth.uid(); RETURN NEW; END $$;
+             CREATE TRIGGER owner BEFORE INSERT ON app.docs
+                 FOR EACH ROW EXECUTE FUNCTION app.set_owner();
+             DROP POLICY p ON app.docs;
+             CREATE POLICY p ON app.docs FOR INSERT TO authenticated WITH CHECK (true);
+             SELECT ops.declare(note => 'ticket 1', statements =>
+                 'ALTER TABLE app.docs SET (contract.keys = ''owner'')')",
+        )
+        .unwrap();
+    let rows =
+        "SELECT observed || '; ' || verdict || '; ' || why FROM ops.prove_policy('app.docs')";
+    assert_eq!(
+        column(&mut client, rows),
+        ["another row is written; refuted; The row that is written is another one: see trigger \
+          owner."]
+    );
+}
+
+#[test]
+fn lookup_that_the_client_can_write_is_written_first() {
+    let (_cluster, mut client) = application();
+    let rows = "SELECT expected || ': ' || verdict FROM ops.prove_policy('app.docs')
+                ORDER BY expected COLLATE \"C\"";
+    for (grant, check, expected) in [
+        ("SELECT", "true", &["not reached: isolated here"][..]),
+        ("INSERT", "true", &["not reached: isolated here", "reached: confirmed"]),
+        ("INSERT", "user_id = auth.uid()", &["not reached: isolated here", "reached: confirmed"]),
+        ("INSERT", "user_id = auth.uid() AND tenant = 1", &["not reached: isolated here"]),
+        ("UPDATE", "user_id = auth.uid()", &["not reached: isolated here", "reached: confirmed"]),
+    ] {
+        client
+            .batch_execute(&format!(
+                "ALTER POLICY p ON app.docs USING (EXISTS (SELECT FROM app.members m
+                     WHERE m.tenant = docs.tenant AND m.user_id = auth.uid()));
+                 DROP POLICY IF EXISTS w ON app.members;
+                 REVOKE INSERT, UPDATE ON app.members FROM authenticated;
+                 GRANT {grant} ON app.members TO authenticated;
+                 CREATE POLICY w ON app.members FOR ALL TO authenticated
+                     USING (user_id = auth.uid()) WITH CHECK ({check})"
+            ))
+            .unwrap();
+        assert_eq!(column(&mut client, rows), expected, "{grant} {check}");
+    }
+}
+
+#[test]
+fn experiment_leaves_nothing() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE SEQUENCE app.numbers;
+             ALTER TABLE app.docs ADD COLUMN number int DEFAULT nextval('app.numbers');
+             DROP POLICY p ON app.docs; CREATE POLICY p ON app.docs TO authenticated USING (true);
+             SELECT set_config('request.jwt.claims', '{\"sub\": \"mine\"}', false)",
+        )
+        .unwrap();
+    let state = "SELECT concat_ws(' ', (SELECT count(*) FROM app.docs), (SELECT count(*) FROM
+            auth.users), current_user, current_setting('session_replication_role'),
+            current_setting('request.jwt.claims'), current_setting('lock_timeout'),
+            (SELECT is_called FROM app.numbers),
+            (SELECT last_value FROM app.docs_id_seq))";
+    let before = column(&mut client, state);
+    let proofs = "SELECT verdict FROM ops.prove_policy('app.docs', without_where => true)";
+    assert!(column(&mut client, proofs).contains(&"confirmed".to_owned()));
+    assert_eq!(column(&mut client, state), before);
+    let mut in_transaction = client.transaction().unwrap();
+    in_transaction.batch_execute(proofs).unwrap();
+    in_transaction.batch_execute("INSERT INTO app.secret VALUES (1)").unwrap();
+    in_transaction.commit().unwrap();
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM app.secret"), ["1"]);
+    assert_eq!(column(&mut client, state), before);
+}
+
+#[test]
+fn code_of_the_application_does_not_run_as_the_caller() {
+    let (cluster, mut client) = application();
+    // A default, a constraint and a trigger of the owner, and a function of a policy.
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.escape() RETURNS boolean LANGUAGE plpgsql AS $$
+                 DECLARE became text := 'no'; BEGIN
+                     BEGIN PERFORM set_config('role', 'none', true); became := current_user;
+                     EXCEPTION WHEN OTHERS THEN NULL; END;
+                     BEGIN EXECUTE 'SET SESSION AUTHORIZATION DEFAULT'; became := 'session';
+                     EXCEPTION WHEN OTHERS THEN NULL; END;
+                     BEGIN EXECUTE 'ALTER ROLE app_owner SUPERUSER'; became := 'superuser';
+                     EXCEPTION WHEN OTHERS THEN NULL; END;
+                     RAISE WARNING 'ran as % and became %', current_user, became;
+                     RETURN true; END $$;
+             CREATE FUNCTION app.escaping() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN PERFORM app.escape(); RETURN NEW; END';
+             ALTER FUNCTION app.escape() OWNER TO app_owner;
+             ALTER TABLE app.docs ADD CHECK (app.escape()) NOT VALID;
+             ALTER TABLE app.docs ADD COLUMN more boolean DEFAULT true NOT NULL;
+             ALTER TABLE app.docs ALTER COLUMN more SET DEFAULT app.escape();
+             CREATE TRIGGER escape BEFORE INSERT ON app.docs FOR EACH ROW
+                 EXECUTE FUNCTION app.escaping();
+             ALTER TABLE app.docs ENABLE ALWAYS TRIGGER escape;
+             DROP POLICY p ON app.docs;
+             CREATE POLICY p ON app.docs TO authenticated USING (app.escape())",
+        )
+        .unwrap();
+    let call = "SELECT count(*) FROM ops.prove_policy('app.docs')";
+    let output = cluster.client_program("psql", &["-Xqd", "postgres", "-c", call]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    let mut heard: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("WARNING:  ")).collect();
+    heard.sort_unstable();
+    heard.dedup();
+    assert_eq!(
+        heard,
+        ["ran as app_owner and became no", "ran as authenticated and became no"],
+        "as the owner and as the client, and as no other role"
+    );
+}
+
+#[test]
+fn callers_are_isolated_or_share_rows() {
+    let (_cluster, mut client) = application();
+    let a = r#"{"sub": "00000000-0000-0000-0000-00000000000a", "app_metadata": {"tenant": 1}}"#;
+    let b = r#"{"sub": "00000000-0000-0000-0000-00000000000b", "app_metadata": {"tenant": 2}}"#;
+    let rows = format!(
+        "SELECT command || ', ' || of_whom || ': ' || expected || ', '
+             || split_part(observed, ':', 1) || ', ' || verdict
+         FROM ops.prove_isolation('app.docs', '{a}', '{b}')"
+    );
+    client
+        .batch_execute(
+            "DROP POLICY p ON app.docs;
+             CREATE POLICY p ON app.docs TO authenticated USING (owner = auth.uid())",
+        )
+        .unwrap();
+    assert_eq!(
+        column(&mut client, &rows),
+        [
+            "SELECT, user b: not reached, not reached, isolated here",
+            "SELECT, the rows that user b reads: not reached, 0 of 1 rows, isolated here",
+            "INSERT, user b: not reached, error, isolated here",
+            "UPDATE, user b: not reached, not reached, isolated here",
+            "DELETE, user b: not reached, not reached, isolated here",
+        ]
+    );
+    let read = rows.replace(&format!("'{b}')"), &format!("'{b}', commands => '{{select}}')"));
+    client
+        .batch_execute("ALTER POLICY p ON app.docs USING (owner = auth.uid() OR NOT public)")
+        .unwrap();
+    assert_eq!(
+        column(&mut client, &read)[1],
+        "SELECT, the rows that user b reads: reached, 1 of 1 rows, confirmed"
+    );
+    // Another policy opens them, in a way that the analysis does not know.
+    client
+        .batch_execute(
+            "ALTER POLICY p ON app.docs USING (owner = auth.uid());
+             CREATE FUNCTION app.yes(of uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+                 AS 'DECLARE yes bool := true; BEGIN RETURN yes; END';
+             CREATE POLICY q ON app.docs FOR SELECT TO authenticated USING (app.yes(owner))",
+        )
+        .unwrap();
+    assert_eq!(
+        column(&mut client, &read)[..2],
+        [
+            "SELECT, user b: not reached, reached, refuted",
+            "SELECT, the rows that user b reads: not reached, 1 of 1 rows, refuted",
+        ]
+    );
+}
+
+#[test]
+fn owner_that_is_no_superuser_proves_own_policies() {
+    let (cluster, mut client) = application();
+    client
+        .batch_execute(
+            "ALTER ROLE app_owner LOGIN; GRANT authenticated TO app_owner;
+             ALTER POLICY p ON app.docs USING (owner = auth.uid() OR public);
+             GRANT USAGE ON SCHEMA ops TO app_owner;
+             GRANT EXECUTE ON FUNCTION ops.prove_policy TO app_owner",
+        )
+        .unwrap();
+    let mut owner = cluster.connect("postgres", "app_owner");
+    let call = "SELECT verdict || ': ' || why FROM ops.prove_policy('app.docs', 'p')";
+    assert_eq!(
+        column(&mut owner, call),
+        [
+            "not tried: The caller is no member of root_su, which owns auth.users.",
+            "confirmed: The row passes when R.public IS TRUE.",
+        ]
+        .map(|line| line.replace("root_su", SUPERUSER)),
+        "the table of users belongs to another role"
+    );
+    client
+        .batch_execute(
+            "ALTER TABLE auth.users OWNER TO app_owner; REVOKE authenticated FROM app_owner",
+        )
+        .unwrap();
+    let error = attempt(&mut owner, call).unwrap_err();
+    assert_eq!(error.code, "42501");
+    assert_eq!(error.message, "permission denied to become role authenticated");
+    client.batch_execute("GRANT authenticated TO app_owner").unwrap();
+    assert_eq!(
+        column(&mut owner, "SELECT verdict FROM ops.prove_policy('app.docs', 'p')"),
+        ["isolated here", "confirmed"]
+    );
+}
+
+#[test]
+fn call_that_cannot_be_answered_is_an_error() {
+    let (_cluster, mut client) = application();
+    let claims = r#"'{"sub": "a"}'"#;
+    for (call, code, message) in [
+        ("prove_policy(NULL)".to_owned(), "22004", "table must not be null"),
+        ("prove_policy('app.docs', 'q')".to_owned(), "22023", "unrecognized policy \"q\""),
+        ("prove_policy('app.docs', role => 'x')".to_owned(), "22023", "unrecognized role \"x\""),
+        (
+            "prove_policy('app.secret')".to_owned(),
+            "55000",
+            "row security is not enabled on app.secret",
+        ),
+        (format!("prove_isolation('app.docs', '[]', {claims})"), "22023", "a is no JSON object"),
+        (
+            format!("prove_isolation('app.docs', {claims}, {claims}, commands => '{{merge}}')"),
+            "22023",
+            "unrecognized command \"merge\"",
+        ),
+    ] {
+        let error = attempt(&mut client, &format!("SELECT * FROM ops.{call}")).unwrap_err();
+        assert_eq!((error.code.as_str(), error.message.as_str()), (code, message), "{call}");
+    }
+    client.batch_execute("SET default_transaction_read_only = on").unwrap();
+    let error = attempt(&mut client, "SELECT * FROM ops.prove_policy('app.docs')").unwrap_err();
+    assert_eq!(error.code, "25006");
+}
