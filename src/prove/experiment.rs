@@ -391,6 +391,10 @@ impl Subject<'_> {
         let by = |session: &Session| {
             attempt.by(plan.command, &Client { role: self.role, session, is_alone, keeps: false })
         };
+        if plan.main.may_fail {
+            let observed = by(&own);
+            return Ok(outcome_of_open(plan, expected, observed, (&unset, is_alone, &table)));
+        }
         if plan.reached == Reached::Never {
             return Ok(outcome_of_tied(by(&own), true, &table));
         }
@@ -500,6 +504,7 @@ impl Plan<'_> {
     /// Returns what the analysis says.
     fn expected(&self) -> Expected {
         match self.reached {
+            _ if self.main.may_fail => Expected::Unknown,
             Reached::Open(Opening::Opaque | Opening::ForeignOperator) => Expected::Unknown,
             Reached::Open(_) | Reached::Forged(_) => Expected::Reached,
             Reached::Tied | Reached::Privileged | Reached::Never => Expected::NotReached,
@@ -568,6 +573,9 @@ fn outcome_of_open(
         },
         Observed::Changed => (Verdict::Refuted, changed(table)),
         Observed::NotTried(why) => (Verdict::NotTried, why),
+        Observed::Rejected(why) | Observed::Failed(why) if plan.main.may_fail => {
+            (Verdict::IsolatedHere, format!("Reading fails: {why}."))
+        }
         Observed::Failed(why) => (Verdict::NotTried, format!("{}.", capitalized(&why))),
         _ if expected == Expected::Unknown => (
             Verdict::IsolatedHere,

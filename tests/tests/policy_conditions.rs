@@ -312,6 +312,53 @@ fn proof_about_a_random_condition_is_never_contradicted_by_rows() {
     }
 }
 
+#[test]
+fn row_of_a_way_passes_the_condition() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(TABLES).unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE anon; GRANT SELECT ON t, u TO anon; CREATE EXTENSION dragonfly_guard;
+             SET dragonfly_guard.mode = off; SET client_min_messages = error",
+        )
+        .unwrap();
+    let cases = std::env::var("POLICY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let (client, verdicts) = (RefCell::new(client), RefCell::new(HashMap::<String, usize>::new()));
+    TestRunner::new(config)
+        .run(&combined(comparison(false)), |condition| {
+            let mut client = client.borrow_mut();
+            if client.batch_execute(&format!("ALTER POLICY p ON t USING ({condition})")).is_err() {
+                return Err(TestCaseError::reject("the server does not accept the condition"));
+            }
+            let rows = "SELECT verdict, expected || ': ' || observed || '. ' || why
+                FROM ops.prove_policy('t', 'p', 'anon')";
+            let passing = format!("SELECT FROM t WHERE {condition} LIMIT 1");
+            let is_met = client.query(&passing, &[]).is_ok_and(|rows| !rows.is_empty());
+            for row in client.query(rows, &[]).unwrap() {
+                let (verdict, why): (String, String) = (row.get(0), row.get(1));
+                // The analysis knows neither that there is no integer between two neighbors, nor
+                // which of several rows a function takes, nor the rows that are there.
+                let verdict = match verdict.as_str() {
+                    "refuted" if is_met => {
+                        println!("{condition}: {why}");
+                        "missed"
+                    }
+                    verdict => verdict,
+                };
+                prop_assert!(why.contains("reached") || verdict == "not tried", "{}", why);
+                *verdicts.borrow_mut().entry(verdict.to_owned()).or_default() += 1;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let verdicts = verdicts.into_inner();
+    println!("{verdicts:?}");
+    let of = |verdict: &str| verdicts.get(verdict).copied().unwrap_or_default();
+    assert!(of("missed") * 10 < of("confirmed"), "{verdicts:?}");
+}
+
 /// Objects of conditions that look always true, and are false of the only row.
 const LOOKALIKES: &str = "
     CREATE ROLE anon;

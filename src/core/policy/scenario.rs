@@ -37,6 +37,9 @@ pub struct Scenario {
     pub unmet: BTreeSet<String>,
     /// The columns of a lookup that the caller writes first.
     pub forged: Option<Forgeable>,
+    /// Whether reading may fail: the role lacks a privilege on what is looked up, or the policies
+    /// of a lookup lead to themselves.
+    pub may_fail: bool,
 }
 
 /// Why a row passes.
@@ -200,11 +203,7 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
             ControlFlow::Continue(())
         })?;
     }
-    let found = &asked.found;
-    let fails = [&found.denied, &found.recursive].into_iter().any(|of| !of.is_empty())
-        || !found.not_executable.is_empty();
-    if shortest.is_empty() || fails {
-        shortest.clear();
+    if shortest.is_empty() {
         let last = asked.sessions.len().saturating_sub(1);
         shortest.insert(Reached::Never, (last, Vec::new(), None));
     }
@@ -257,6 +256,9 @@ fn scenario(asked: &Asked<'_>, reached: Reached, (number, literals, forged): Sho
         rows: rows.collect(),
         unmet: solved.unmet,
         forged,
+        may_fail: !(found.denied.is_empty()
+            && found.recursive.is_empty()
+            && found.not_executable.is_empty()),
     }
 }
 
@@ -371,6 +373,11 @@ fn solve(inspector: Inspector<'_>, session: &Session, literals: &[Literal]) -> S
     solver.join_ordered(literals);
     for literal in literals {
         solver.satisfy(*literal);
+    }
+    for term in &mentioned {
+        if matches!(inspector.terms.get(*term), Term::Unknown(_) | Term::Count(_)) {
+            solver.note_unmet(*term);
+        }
     }
     for term in &mentioned {
         solver.invert(*term);
