@@ -2,6 +2,7 @@
 
 use super::expressions::{Mentioned, has_active_policies};
 use super::objects::{relation_named, schema_named};
+use super::row_triggers::RowTriggers;
 use super::stored_policies::{StoredPolicy, stored_policies};
 use super::unique_keys::unique_keys;
 use crate::pg::heap::{State, interrupts};
@@ -11,7 +12,7 @@ use dragonfly_core::catalog::{
 };
 use dragonfly_core::contract::{SchemaDecl, TableDecl};
 use dragonfly_core::policy::identity::Identities;
-use dragonfly_core::policy::{Question, exposure, is_covered};
+use dragonfly_core::policy::{Question, Written, exposure, is_covered};
 use dragonfly_core::rules::Context;
 use dragonfly_core::stored::Expression;
 use pgrx::pg_sys;
@@ -99,6 +100,7 @@ pub fn exposures(
     roles: &[Oid],
 ) -> Vec<PolicyExposure> {
     let mut found = Vec::new();
+    let triggers = RowTriggers::of(catalog.state(), relation);
     let is_asked = |of: &&StoredPolicy| of.is_permissive && asked_for.is_none_or(|n| of.name == n);
     for policy in policies.iter().filter(is_asked) {
         for role in roles {
@@ -109,15 +111,27 @@ pub fn exposures(
                 if !policy.is_for(command, *role) || !has_privilege(*role, relation, command) {
                     continue;
                 }
-                let others = policies.iter().filter(|other| !other.is_permissive);
-                let restrictive: Vec<&Expression> = others
-                    .filter(|other| other.is_for(command, *role))
-                    .filter_map(|other| other.condition(rows))
-                    .collect();
+                let restrictive_of = |rows| {
+                    let others = policies.iter().filter(|other| !other.is_permissive);
+                    others
+                        .filter(|other| other.is_for(command, *role))
+                        .filter_map(move |other| other.condition(rows))
+                };
+                let restrictive: Vec<&Expression> = restrictive_of(rows).collect();
                 let condition = policy.condition(rows);
+                let of_old: Vec<&Expression> = restrictive_of(Rows::Existing).collect();
+                let written = match (command, rows) {
+                    (Command::Insert, _) => Some(Written::Inserted),
+                    (Command::Update, Rows::New) => {
+                        let using = policy.condition(Rows::Existing);
+                        Some(Written::Updated { using, restrictive: &of_old })
+                    }
+                    _ => None,
+                };
                 let asked = (
                     condition.map(std::ptr::from_ref),
                     restrictive.iter().map(|of| std::ptr::from_ref(*of)).collect(),
+                    written.is_some().then_some(command),
                 );
                 let question = Question {
                     catalog,
@@ -126,6 +140,7 @@ pub fn exposures(
                     role: *role,
                     condition,
                     restrictive: &restrictive,
+                    written,
                 };
                 let exposure = known.entry(asked).or_insert_with(|| exposure(&question).into());
                 let exposure = Rc::clone(exposure);
@@ -142,6 +157,7 @@ pub fn exposures(
                     rows,
                     exposure,
                     covered_by,
+                    triggers: triggers.before(command, roles),
                 });
             }
         }
@@ -193,8 +209,9 @@ fn leave_open(found: &mut [PolicyExposure]) {
     }
 }
 
-/// A condition and those of restrictive policies, by where they are.
-type Asked = (Option<*const Expression>, Vec<*const Expression>);
+/// A condition and those of restrictive policies, by where they are, and the command that writes
+/// new rows.
+type Asked = (Option<*const Expression>, Vec<*const Expression>, Option<Command>);
 
 /// What a policy is asked.
 const QUESTIONS: [(Command, Rows); 5] = [

@@ -93,6 +93,11 @@ impl<'a> Mentioned<'a> {
         Self { texts: Some(Texts::in_state(state)), ..Self::in_state(state) }
     }
 
+    /// Returns the state.
+    pub fn state(&self) -> &'a State {
+        self.state
+    }
+
     /// Reads in one pass which columns have a default or are generated, for questions about
     /// thousands of tables.
     pub fn with_all_defaults(mut self) -> Self {
@@ -411,9 +416,8 @@ impl<'a> Mentioned<'a> {
             _ => return None,
         };
         let has_all = privileges::on_relation(role, relation, privilege);
-        let columns: BTreeSet<i16> = objects::numbered_columns(self.state, relation)
+        let columns: BTreeSet<i16> = objects::written_columns(self.state, relation, command)
             .into_iter()
-            .map(|(number, _)| number)
             .filter(|n| has_all || privileges::on_column(role, relation, *n, privilege))
             .collect();
         if columns.is_empty() {

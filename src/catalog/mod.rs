@@ -24,6 +24,7 @@ mod publications;
 pub mod renamed;
 mod roles;
 mod routines;
+mod row_triggers;
 mod scenarios;
 mod server_objects;
 mod snapshot;

@@ -6,8 +6,8 @@ use super::toast::{TOAST, is_granted_toast, may_use_toast};
 use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    Acl, CheckOption, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap, OidSet,
-    PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
+    Acl, CheckOption, Command, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap,
+    OidSet, PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -450,6 +450,24 @@ pub fn numbered_columns(state: &State, relation: Oid) -> Vec<(i16, String)> {
         }
     });
     found.sort();
+    found
+}
+
+/// Returns the numbers of the columns that INSERT or UPDATE can give any value. (INSERT with
+/// OVERRIDING SYSTEM VALUE can do so with an identity column GENERATED ALWAYS.)
+pub fn written_columns(state: &State, relation: Oid, command: Command) -> Vec<i16> {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let column = |name| table.column(name);
+    let (number, dropped) = (column("attnum"), column("attisdropped"));
+    let (generated, identity) = (column("attgenerated"), column("attidentity"));
+    let (mut found, keys) = (Vec::new(), [(column("attrelid"), relation)]);
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+        let number = row.int(number) as i16;
+        let is_always = row.char(identity) == b'a' && command == Command::Update;
+        if number > 0 && !row.bool(dropped) && row.char(generated) == 0 && !is_always {
+            found.push(number);
+        }
+    });
     found
 }
 

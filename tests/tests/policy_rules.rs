@@ -499,3 +499,106 @@ fn inferred_contract_takes_as_open_what_has_a_constant_value() {
         client.batch_execute("ROLLBACK").unwrap();
     }
 }
+
+/// Policies for writing, with the findings about them.
+const WRITES: &[(&str, &[&str])] = &[
+    // The default of a column that the role cannot insert is the caller.
+    (
+        "ALTER TABLE app.docs ALTER owner SET DEFAULT auth.uid();
+         REVOKE INSERT ON app.docs FROM authenticated;
+         GRANT INSERT (id, tenant, editor, status) ON app.docs TO authenticated;
+         CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+             WITH CHECK (status = 'new')",
+        &[],
+    ),
+    (
+        "ALTER TABLE app.docs ALTER owner SET DEFAULT auth.uid();
+         CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+             WITH CHECK (status = 'new')",
+        &["error policy_write_unchecked authenticated INSERT"],
+    ),
+    (
+        "ALTER TABLE app.docs ALTER owner SET DEFAULT gen_random_uuid();
+         REVOKE INSERT ON app.docs FROM authenticated;
+         GRANT INSERT (id, tenant, editor, status) ON app.docs TO authenticated;
+         CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+             WITH CHECK (status = 'new')",
+        &["error policy_write_unchecked authenticated INSERT"],
+    ),
+    // A column that the role cannot update keeps what USING has asked of it.
+    (
+        "REVOKE UPDATE ON app.docs FROM authenticated;
+         GRANT UPDATE (status) ON app.docs TO authenticated;
+         CREATE POLICY write ON app.docs FOR UPDATE TO authenticated
+             USING (owner = auth.uid() AND status = 'draft') WITH CHECK (true)",
+        &[],
+    ),
+    (
+        "REVOKE UPDATE ON app.docs FROM authenticated;
+         GRANT UPDATE (owner, status) ON app.docs TO authenticated;
+         CREATE POLICY write ON app.docs FOR UPDATE TO authenticated
+             USING (owner = auth.uid() AND status = 'draft') WITH CHECK (status = 'new')",
+        &["error policy_write_unchecked authenticated UPDATE"],
+    ),
+    (
+        "REVOKE UPDATE ON app.docs FROM authenticated;
+         GRANT UPDATE (status) ON app.docs TO authenticated;
+         CREATE POLICY write ON app.docs FOR UPDATE TO authenticated
+             USING (owner = auth.uid() OR status = 'draft') WITH CHECK (status = 'new')",
+        &[
+            "error policy_write_unchecked authenticated UPDATE",
+            "error policy_writes_others_rows authenticated UPDATE",
+        ],
+    ),
+    // A trigger sees the row before the policy does.
+    (
+        "CREATE TRIGGER fill BEFORE INSERT ON app.docs FOR EACH ROW EXECUTE FUNCTION app.fill();
+         CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+             WITH CHECK (status = 'new')",
+        &["warning policy_write_unchecked authenticated INSERT"],
+    ),
+    (
+        "CREATE TRIGGER fill BEFORE UPDATE ON app.docs FOR EACH ROW EXECUTE FUNCTION app.fill();
+         CREATE POLICY write ON app.docs FOR ALL TO authenticated USING (status = 'new')",
+        &[
+            "error policy_write_unchecked authenticated INSERT",
+            "error policy_writes_others_rows authenticated DELETE",
+            "info policy_row_open authenticated SELECT",
+            "warning policy_write_unchecked authenticated UPDATE",
+            "warning policy_writes_others_rows authenticated UPDATE",
+        ],
+    ),
+    (
+        "CREATE TRIGGER fill AFTER INSERT ON app.docs FOR EACH ROW EXECUTE FUNCTION app.fill();
+         CREATE TRIGGER other BEFORE INSERT ON app.docs EXECUTE FUNCTION app.fill();
+         CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+             WITH CHECK (status = 'new')",
+        &["error policy_write_unchecked authenticated INSERT"],
+    ),
+    (
+        "ALTER FUNCTION app.fill() OWNER TO authenticated;
+         CREATE TRIGGER fill BEFORE INSERT ON app.docs FOR EACH ROW EXECUTE FUNCTION app.fill();
+         CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+             WITH CHECK (status = 'new')",
+        &["error policy_write_unchecked authenticated INSERT"],
+    ),
+];
+
+#[test]
+fn new_row_is_the_callers_by_what_the_role_cannot_write() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.fill() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN NEW.owner := auth.uid(); RETURN NEW; END'",
+        )
+        .unwrap();
+    let keys = "ALTER TABLE app.docs SET (contract.keys = 'owner')";
+    let ignored = ["policy_read_missing", "policy_dead", "policy_check_wider"];
+    for (policies, expected) in WRITES {
+        let mut found = found_with(&mut client, keys, policies);
+        found.retain(|line| !ignored.iter().any(|rule| line.contains(rule)));
+        found.sort();
+        assert_eq!(found, *expected, "{policies}");
+    }
+}

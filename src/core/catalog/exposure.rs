@@ -21,6 +21,9 @@ pub struct PolicyExposure {
     pub exposure: Rc<Exposure>,
     /// Another permissive policy that lets the role reach all of that, whatever this one is.
     pub covered_by: Option<Oid>,
+    /// The triggers that see a row before it is written, and may change it or refuse it; without
+    /// those that clients can change.
+    pub triggers: Rc<BTreeSet<String>>,
 }
 
 impl PolicyExposure {

@@ -4,7 +4,7 @@ use super::facts::Catalog;
 use super::formula::{Exists, Formula};
 use super::identity::Identities;
 use super::literals::{Literal, Session};
-use super::opening::{Subquery, Way};
+use super::opening::{Subquery, Way, operands};
 use super::parts::Inspector;
 use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
@@ -31,6 +31,23 @@ pub struct Question<'a> {
     pub condition: Option<&'a Expression>,
     /// The conditions of the restrictive policies that a row has to meet as well.
     pub restrictive: &'a [&'a Expression],
+    /// How the rows come about that are asked about; `None`: they exist.
+    pub written: Option<Written<'a>>,
+}
+
+/// How a new row comes about.
+#[derive(Debug, Clone, Copy)]
+pub enum Written<'a> {
+    /// By INSERT: a column that the role cannot give a value has its default.
+    Inserted,
+    /// By UPDATE of a row that meets USING and the restrictive policies: a column that the role
+    /// cannot update keeps its value.
+    Updated {
+        /// The condition of USING.
+        using: Option<&'a Expression>,
+        /// Those of the restrictive policies.
+        restrictive: &'a [&'a Expression],
+    },
 }
 
 /// The conditions of a policy, as they were read.
@@ -38,6 +55,10 @@ pub struct Asked<'a> {
     question: Question<'a>,
     terms: Terms,
     conditions: Vec<Rc<Formula>>,
+    /// What is true of a new row whatever the role writes.
+    given: Vec<Rc<Formula>>,
+    /// The row that UPDATE replaces by the checked one.
+    pub replaced: Row,
     /// The CHECK constraints that are about columns of the conditions.
     checks: Vec<Rc<Formula>>,
     /// The sessions of the role.
@@ -67,11 +88,30 @@ impl<'a> Asked<'a> {
         let others = question.restrictive.iter();
         conditions.extend(others.map(|condition| reader.condition(condition)));
         let checks = checks(&mut reader, catalog, relation);
+        let replaced = Row(reader.terms.fresh());
+        let given = reader.given(&question, replaced);
         let (found, unknown) = (reader.found, reader.unknown);
         let name = catalog.role_name(role).unwrap_or_default();
         let caller = identities.sessions.get(&name).copied();
         let sessions = sessions(identities, &mut terms, caller, &name);
-        Self { question, terms, conditions, checks, sessions, caller, found, calls, unknown }
+        Self {
+            question,
+            terms,
+            conditions,
+            given,
+            replaced,
+            checks,
+            sessions,
+            caller,
+            found,
+            calls,
+            unknown,
+        }
+    }
+
+    /// Whether something is true of a new row whatever the role writes.
+    pub fn has_given(&self) -> bool {
+        !self.given.is_empty()
     }
 
     /// Returns what finds the parts of terms.
@@ -103,13 +143,26 @@ impl<'a> Asked<'a> {
         each: &mut dyn FnMut(&[Literal], &Way<'_>) -> ControlFlow<()>,
     ) -> Result<(), TooLarge> {
         let inspector = self.inspector();
-        let subqueries = subqueries(inspector, &self.conditions);
+        let all: Vec<_> = self.conditions.iter().chain(&self.given).cloned().collect();
+        let subqueries = subqueries(inspector, &all);
         let mut goals = self.all_true();
         if with_checks {
             goals.extend(self.checks.iter().map(|check| (&**check, Want::NotFalse)));
         }
+        let is_of_replaced = |literal: &Literal| match literal {
+            Literal::NullRow(row) => *row == self.replaced,
+            of => operands(*of).into_iter().any(|term| inspector.is_about(term, self.replaced)),
+        };
         let mut of_way = |literals: &[Literal]| {
             self.question.catalog.interrupts();
+            // What was true of the row before says nothing of what has replaced it.
+            let kept: Vec<Literal>;
+            let literals = if self.given.is_empty() {
+                literals
+            } else {
+                kept = literals.iter().filter(|l| !is_of_replaced(l)).copied().collect();
+                &kept
+            };
             each(literals, &Way::new(inspector, &self.found, &subqueries, literals))
         };
         ways(&self.terms, session, Nulls::Everywhere, Budget::default(), &goals, &mut of_way)
@@ -121,12 +174,13 @@ impl<'a> Asked<'a> {
     }
 
     fn all_true(&self) -> Vec<(&Formula, Want)> {
-        self.conditions.iter().map(|condition| (&**condition, Want::True)).collect()
+        let all = self.conditions.iter().chain(&self.given);
+        all.map(|condition| (&**condition, Want::True)).collect()
     }
 
     /// Whether a row can fail in a session.
     pub fn can_fail(&self, session: &Session) -> Result<bool, TooLarge> {
-        for condition in &self.conditions {
+        for condition in self.conditions.iter().chain(&self.given) {
             let mut goals = vec![(&**condition, Want::NotTrue)];
             goals.extend(self.checks.iter().map(|check| (&**check, Want::NotFalse)));
             if is_possible(&self.terms, session, Nulls::Everywhere, &goals)? {

@@ -35,6 +35,17 @@ pub fn exposure(question: &Question<'_>) -> Exposure {
         unique: unique(question),
         ..Exposure::default()
     };
+    if asked.has_given() {
+        // A new row that is the caller's whatever is asked of it.
+        let bound = answer(question, &asked, common.clone());
+        if let Ok(bound) = bound
+            && bound.is_bound()
+            && !bound.is_never_true
+        {
+            return bound;
+        }
+        return exposure(&Question { written: None, ..*question });
+    }
     answer(question, &asked, common.clone()).unwrap_or_else(|TooLarge| {
         let mut unknown = common.unknown.clone();
         unknown.insert("a condition that is too large".to_owned());

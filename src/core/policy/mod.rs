@@ -27,7 +27,7 @@ mod witness;
 mod writable;
 
 pub use answer::Answer;
-pub use asked::{Question, is_covered};
+pub use asked::{Question, Written, is_covered};
 pub use body::{CalledBody, body_accesses};
 pub use constants::types;
 pub use exposure::exposure;

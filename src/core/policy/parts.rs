@@ -104,6 +104,17 @@ impl Inspector<'_> {
         }
     }
 
+    /// Whether a column of a row is in a term.
+    pub fn is_about(&self, term: TermId, row: Row) -> bool {
+        let is_about = |of: &TermId| self.is_about(*of, row);
+        match self.terms.get(term) {
+            Term::Column { row: of, .. } => *of == row,
+            Term::Applied { arguments, .. } => arguments.iter().any(is_about),
+            Term::Array(elements) => elements.iter().any(is_about),
+            _ => false,
+        }
+    }
+
     fn add(&self, term: TermId, parts: &mut Parts) {
         match self.terms.get(term) {
             Term::Constant(_) | Term::Null => parts.has_constant = true,

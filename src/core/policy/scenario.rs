@@ -235,6 +235,8 @@ fn scenario(asked: &Asked<'_>, reached: Reached, (number, literals, forged): Sho
     for ((row, column), cell) in solved.columns {
         wanted.entry(row).or_default().insert(column, cell);
     }
+    // The row that UPDATE replaces is one of a scenario of its own.
+    wanted.remove(&asked.replaced);
     for literal in literals {
         if let Literal::NullRow(row) = literal {
             wanted.remove(row);

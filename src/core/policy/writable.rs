@@ -120,7 +120,8 @@ impl<'a> Writers<'a> {
             return Some(Free { columns, is_unrestricted: true });
         };
         let restrictive: Vec<&Expression> = policies.restrictive.iter().collect();
-        let question = Question { relation: table, restrictive: &restrictive, ..self.question };
+        let question =
+            Question { relation: table, restrictive: &restrictive, written: None, ..self.question };
         let mut free = BTreeSet::new();
         for condition in &policies.permissive {
             let asked = Asked::read(Question { condition: Some(condition), ..question });

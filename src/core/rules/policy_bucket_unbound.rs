@@ -112,6 +112,7 @@ mod tests {
             rows: Rows::Existing,
             exposure: exposure.into(),
             covered_by: None,
+            triggers: std::rc::Rc::default(),
         };
         let policy =
             StoragePolicy { oid: 9_000, name: "own".to_owned(), exposures: vec![exposure] };

@@ -17,7 +17,8 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each policy for UPDATE and DELETE ties the existing rows to the caller. It concerns \
+    checks: "Each policy for UPDATE and DELETE ties the existing rows to the caller. Where a BEFORE \
+             trigger that no client can change may refuse it, it is a warning. It concerns \
              permissive policies of governed tables with row security, for clients, and no \
              command for which all_rows of the table says that every row is meant.",
     why: "An UPDATE or DELETE without WHERE and RETURNING reads no column, so that policies for \
@@ -56,7 +57,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             return Vec::new();
         }
         let open = of.openings().into_iter().filter(exposed::is_of_no_other_rule);
-        open.map(|open| Fault::of(&open, "rows of others", "")).collect()
+        open.map(|open| Fault::of_write(of, &open, "rows of others")).collect()
     };
     exposed::report(cx, &RULE, faults, out);
 }

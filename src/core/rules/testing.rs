@@ -312,6 +312,7 @@ impl World {
             rows,
             exposure: exposure.into(),
             covered_by: None,
+            triggers: Rc::default(),
         };
         self.snapshot.exposures = vec![exposure].into();
     }

@@ -256,6 +256,10 @@ impl Reader<'_> {
             self.columns.insert(number);
         }
         let facts = self.catalog.column(relation, number);
+        let of_replaced = self.replaced.as_ref().filter(|(_, written)| {
+            row == Row::CHECKED && (number <= 0 || written.contains(&number))
+        });
+        let row = of_replaced.map_or(row, |(replaced, _)| *replaced);
         if let Some(expression) = facts.as_ref().and_then(|facts| facts.generated.clone())
             && !nullable
         {

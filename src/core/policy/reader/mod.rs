@@ -7,6 +7,7 @@ mod body;
 mod call;
 mod calls;
 mod expression;
+mod given;
 mod lookup;
 mod query;
 mod session;
@@ -48,6 +49,9 @@ pub struct Reader<'a> {
     users: Vec<Oid>,
     /// The owner of the view whose tables are read; `None` where the current user reads them.
     reads_as: Option<Oid>,
+    /// The row that the checked one replaces, where a condition on it is read, and the columns that
+    /// may have other values in it.
+    replaced: Option<(Row, BTreeSet<i16>)>,
     /// The tables whose policies are being read.
     policies_of: Vec<Oid>,
     /// How many bodies of functions are being read.
@@ -157,6 +161,7 @@ impl<'a> Reader<'a> {
             identities: None,
             users: Vec::new(),
             reads_as: None,
+            replaced: None,
             policies_of: Vec::new(),
             functions: 0,
             once: 0,

@@ -1,7 +1,7 @@
 //! What permissive policies let clients reach, for the rules about it.
 
 use super::policies::policy_object;
-use super::reached::{of_policy, of_role};
+use super::reached::of_policy;
 use crate::catalog::{
     Command, Exposure, Open, Opening, Policy, PolicyExposure, Relation, Role, Rows,
 };
@@ -32,6 +32,8 @@ pub(crate) struct Exposed<'a> {
     pub exposure: &'a Exposure,
     /// Whether another policy lets all of that through.
     pub is_covered: bool,
+    /// The triggers that may change or refuse the row before it is written.
+    pub triggers: &'a BTreeSet<String>,
 }
 
 /// What a rule says about a policy, a client and a command.
@@ -44,6 +46,8 @@ pub(crate) struct Fault {
     pub witness: Vec<[String; 3]>,
     /// What is to be done, where that is more than the fix of the rule.
     pub proposal: Option<String>,
+    /// Whether something else may prevent what is said: then it is a warning.
+    pub may_be_prevented: bool,
 }
 
 /// A sentence about a policy, a client and commands.
@@ -80,12 +84,32 @@ impl Fault {
             sentence: Sentence::Lets(format!("{what}{when}{why}")),
             witness: open.witness.clone(),
             proposal: None,
+            may_be_prevented: false,
         }
     }
 
     /// Returns what is said without an example of a row.
     pub fn plain(kind: impl Into<String>, sentence: Sentence) -> Self {
-        Self { kind: kind.into(), sentence, witness: Vec::new(), proposal: None }
+        Self {
+            kind: kind.into(),
+            sentence,
+            witness: Vec::new(),
+            proposal: None,
+            may_be_prevented: false,
+        }
+    }
+
+    /// Returns what is said about a way in which rows of `of` are written, which `what` names: a
+    /// trigger of the table may prevent it.
+    pub fn of_write(of: &Exposed<'_>, open: &Open, what: &str) -> Self {
+        if of.triggers.is_empty() {
+            return Self::of(open, what, "");
+        }
+        let does = if of.rows == Rows::New { "set what they contain" } else { "refuse that" };
+        let names: Vec<_> = of.triggers.iter().map(|name| safe_ident(name)).collect();
+        let word = if names.len() == 1 { "trigger" } else { "triggers" };
+        let why = format!("; {word} {} may {does}", listed(&names));
+        Self { may_be_prevented: true, ..Self::of(open, what, &why) }
     }
 
     /// Returns the fault with what is to be done.
@@ -298,6 +322,7 @@ fn exposed<'a>(
         rows,
         exposure: &found.exposure,
         is_covered: found.covered_by.is_some(),
+        triggers: &found.triggers,
     })
 }
 
@@ -309,11 +334,16 @@ fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> 
     let of = format!("{name} on table {table}");
     let predicate = fault.sentence.predicate(&of, &listed(&commands));
     let is_strict = with.iter().any(|of| of.is_strict());
+    let is_strict = is_strict && !fault.may_be_prevented;
     let severity = if is_strict { rule.severity } else { rule.severity.min(Severity::Warning) };
     // The guard compares the tables of which the contract says by which columns a row is its
     // caller's.
     let has_keys = first.table.is_some_and(|table| !table.keys.is_empty());
-    let action = if has_keys { GuardAction::Block } else { GuardAction::Audit };
+    let action = match (has_keys, fault.may_be_prevented) {
+        (true, false) => GuardAction::Block,
+        (true, true) => GuardAction::Warn,
+        (false, _) => GuardAction::Audit,
+    };
     let mut evidence = json!({"commands": commands});
     if !fault.witness.is_empty() {
         evidence["witness"] = json!(fault.witness);
@@ -345,22 +375,6 @@ pub(crate) fn is_of_no_other_rule(open: &Open) -> bool {
             | Opening::WithoutIdentity
             | Opening::IgnoresRow
     )
-}
-
-/// Whether a new row is tied to the caller because the existing one is: by columns that the role
-/// cannot update.
-pub(crate) fn keeps_ties(cx: &Context<'_>, of: &Exposed<'_>) -> bool {
-    if of.command != Command::Update {
-        return false;
-    }
-    let existing = of_role(cx, of.policy, of.role, Command::Update, Rows::Existing);
-    existing.is_some_and(|existing| {
-        let mut columns = existing.ties.iter().flatten();
-        existing.openings().is_empty()
-            && !existing.has_privileged
-            && !existing.ties.is_empty()
-            && !columns.any(|column| can_write(cx, of.relation, of.role, of.command, column))
-    })
 }
 
 /// Whether a role has the privilege for a command on a column.

@@ -1,0 +1,98 @@
+//! Triggers of tables that are fired for each row.
+
+use super::oids;
+use crate::pg::heap::{State, Table, of_row};
+use dragonfly_core::catalog::{Command, Oid};
+use pgrx::pg_sys;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// The bits of pg_trigger.tgtype (catalog/pg_trigger.h).
+mod bits {
+    pub const ROW: i16 = 1 << 0;
+    pub const BEFORE: i16 = 1 << 1;
+    pub const INSERT: i16 = 1 << 2;
+    pub const DELETE: i16 = 1 << 3;
+    pub const UPDATE: i16 = 1 << 4;
+    pub const INSTEAD: i16 = 1 << 6;
+}
+
+/// A trigger that is fired for each row.
+#[derive(Debug, Clone)]
+pub struct RowTrigger {
+    name: String,
+    kind: i16,
+    /// Its function.
+    pub function: Oid,
+}
+
+impl RowTrigger {
+    /// Whether it is fired for a command before the row is written.
+    pub fn is_before(&self, command: Command) -> bool {
+        self.kind & bits::BEFORE != 0 && self.is_for(command)
+    }
+
+    /// Whether it is fired for a command after the row has been written, or instead.
+    pub fn is_after(&self, command: Command) -> bool {
+        self.kind & bits::BEFORE == 0 && self.is_for(command)
+    }
+
+    /// Whether it is fired instead of a command, on a view.
+    pub fn is_instead(&self, command: Command) -> bool {
+        self.kind & bits::INSTEAD != 0 && self.is_for(command)
+    }
+
+    fn is_for(&self, command: Command) -> bool {
+        let bit = match command {
+            Command::Insert => bits::INSERT,
+            Command::Update => bits::UPDATE,
+            Command::Delete => bits::DELETE,
+            Command::Select => 0,
+        };
+        self.kind & bit != 0
+    }
+}
+
+/// The triggers of a table that are fired for each row, in ordinary sessions.
+pub struct RowTriggers<'a> {
+    state: &'a State,
+    /// The triggers.
+    pub all: Vec<RowTrigger>,
+}
+
+impl<'a> RowTriggers<'a> {
+    /// Reads the triggers of a table or view, without those of constraints.
+    pub fn of(state: &'a State, relation: Oid) -> Self {
+        let table = Table::open(oids::PG_TRIGGER);
+        let column = |name| table.column(name);
+        let (name, kind, function) = (column("tgname"), column("tgtype"), column("tgfoid"));
+        let (enabled, internal) = (column("tgenabled"), column("tgisinternal"));
+        let (mut all, keys) = (Vec::new(), [(column("tgrelid"), relation)]);
+        table.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &keys, |row| {
+            let of_row = row.int(kind) as i16;
+            let is_fired = matches!(row.char(enabled), b'O' | b'A') && !row.bool(internal);
+            if is_fired && of_row & bits::ROW != 0 {
+                let function = row.oid(function);
+                all.push(RowTrigger { name: row.name(name), kind: of_row, function });
+            }
+        });
+        Self { state, all }
+    }
+
+    /// Returns the triggers that are fired before a command and whose functions none of some roles
+    /// can change.
+    pub fn before(&self, command: Command, roles: &[Oid]) -> Rc<BTreeSet<String>> {
+        let is_safe = |trigger: &&RowTrigger| {
+            let owner = of_row(self.state, oids::PROC_BY_OID, trigger.function, "proowner", {
+                |row, owner| row.oid(owner)
+            });
+            // SAFETY: lookups in the system cache.
+            let is_owner = |role: &Oid| unsafe {
+                owner.is_none_or(|of| pg_sys::has_privs_of_role((*role).into(), of.into()))
+            };
+            !roles.iter().any(is_owner)
+        };
+        let before = self.all.iter().filter(|trigger| trigger.is_before(command));
+        Rc::new(before.filter(is_safe).map(|trigger| trigger.name.clone()).collect())
+    }
+}
