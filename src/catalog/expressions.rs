@@ -1,6 +1,7 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
 use super::caller_typed::language_of;
+use super::detours::{DefinerTrigger, definer_triggers, detours};
 use super::stored_policies::stored_policies;
 use super::text_body::{Text, Texts};
 use super::{name, objects, oids};
@@ -10,7 +11,7 @@ use crate::pg::text::from_server;
 use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid, Rows};
 use dragonfly_core::policy::Comparison;
 use dragonfly_core::policy::facts::{
-    Body, Catalog, Column, Function, Operator, Policies, Reads, Reference, View, Writable,
+    Body, Catalog, Column, Detour, Function, Operator, Policies, Reads, Reference, View, Writable,
 };
 use dragonfly_core::policy::types::BOOL;
 use dragonfly_core::search_path::settings;
@@ -58,6 +59,8 @@ pub struct Mentioned<'a> {
     unique_keys: Known<Oid, Rc<Vec<BTreeSet<i16>>>>,
     column_defaults: Known<Oid, Rc<Vec<(i16, stored::Expression)>>>,
     indexed: Known<Oid, Option<Rc<HashSet<i16>>>>,
+    detours: Known<(Oid, Oid, Command), Rc<Vec<Detour>>>,
+    definer_triggers: Known<(), Rc<Vec<DefinerTrigger>>>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -68,6 +71,7 @@ impl<'a> Mentioned<'a> {
         let (functions, views, columns, reads) = Default::default();
         let (names, column_names, checks, defaults, texts) = Default::default();
         let (writes, references, unique_keys, column_defaults, indexed) = Default::default();
+        let (detours, definer_triggers) = Default::default();
         Self {
             state,
             functions,
@@ -84,6 +88,8 @@ impl<'a> Mentioned<'a> {
             unique_keys,
             column_defaults,
             indexed,
+            detours,
+            definer_triggers,
         }
     }
 
@@ -318,6 +324,11 @@ impl<'a> Mentioned<'a> {
         found
     }
 
+    /// Returns the triggers whose functions are executed as their owners.
+    pub fn definer_triggers(&self) -> Rc<Vec<DefinerTrigger>> {
+        once(&self.definer_triggers, (), || Rc::new(definer_triggers(self.state)))
+    }
+
     /// Returns the reader of the texts of functions, where they matter.
     pub fn texts(&self) -> Option<&Texts<'a>> {
         self.texts.as_ref()
@@ -330,7 +341,7 @@ impl<'a> Mentioned<'a> {
     }
 
     /// Returns the tables that inherit from a table, also through others.
-    fn children(&self, relation: Oid) -> Vec<Oid> {
+    pub fn children(&self, relation: Oid) -> Vec<Oid> {
         let has_children = of_row(self.state, oids::CLASS_BY_OID, relation, "relhassubclass", {
             |row, column| row.bool(column)
         });
@@ -569,6 +580,11 @@ impl Catalog for Mentioned<'_> {
     fn writes(&self, role: Oid, relation: Oid, command: Command) -> Option<Rc<Writable>> {
         let read = || self.read_writes(role, relation, command);
         once(&self.writes, (role, relation, command), read)
+    }
+
+    fn detours(&self, role: Oid, table: Oid, command: Command) -> Rc<Vec<Detour>> {
+        let read = || Rc::new(detours(self, role, table, command));
+        once(&self.detours, (role, table, command), read)
     }
 
     fn has_row_security(&self, relation: Oid) -> bool {

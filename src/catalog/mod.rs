@@ -10,6 +10,7 @@ mod definer_bodies;
 mod definition;
 pub mod deparse;
 mod dependencies;
+mod detours;
 pub mod drift;
 mod exposures;
 mod expressions;

@@ -340,6 +340,14 @@ pub fn runs_as_invoker(state: &State, view: Oid) -> bool {
     .unwrap_or_default()
 }
 
+/// Returns the option of a view that checks new rows.
+pub fn check_option_of(state: &State, view: Oid) -> CheckOption {
+    of_row(state, oids::CLASS_BY_OID, view, "reloptions", |row, options| {
+        check_option(&row.texts(options))
+    })
+    .unwrap_or_default()
+}
+
 /// Returns the relation of this name, of any kind, in a schema.
 pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
     let name = CString::new(to_server(name)).ok()?;

@@ -14,32 +14,20 @@ mod bits {
     pub const INSERT: i16 = 1 << 2;
     pub const DELETE: i16 = 1 << 3;
     pub const UPDATE: i16 = 1 << 4;
-    pub const INSTEAD: i16 = 1 << 6;
 }
 
 /// A trigger that is fired for each row.
 #[derive(Debug, Clone)]
-pub struct RowTrigger {
+struct RowTrigger {
     name: String,
     kind: i16,
-    /// Its function.
-    pub function: Oid,
+    function: Oid,
 }
 
 impl RowTrigger {
     /// Whether it is fired for a command before the row is written.
-    pub fn is_before(&self, command: Command) -> bool {
+    fn is_before(&self, command: Command) -> bool {
         self.kind & bits::BEFORE != 0 && self.is_for(command)
-    }
-
-    /// Whether it is fired for a command after the row has been written, or instead.
-    pub fn is_after(&self, command: Command) -> bool {
-        self.kind & bits::BEFORE == 0 && self.is_for(command)
-    }
-
-    /// Whether it is fired instead of a command, on a view.
-    pub fn is_instead(&self, command: Command) -> bool {
-        self.kind & bits::INSTEAD != 0 && self.is_for(command)
     }
 
     fn is_for(&self, command: Command) -> bool {
@@ -56,8 +44,7 @@ impl RowTrigger {
 /// The triggers of a table that are fired for each row, in ordinary sessions.
 pub struct RowTriggers<'a> {
     state: &'a State,
-    /// The triggers.
-    pub all: Vec<RowTrigger>,
+    all: Vec<RowTrigger>,
 }
 
 impl<'a> RowTriggers<'a> {

@@ -518,6 +518,206 @@ const MEMBERS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Other ways to rows of the members, and what is said of them.
+const DETOURS: &[(&str, &str)] = &[
+    ("CREATE VIEW app.v AS SELECT * FROM app.members", ""),
+    (
+        "CREATE VIEW app.v AS SELECT tenant AS t, user_id FROM app.members;
+         GRANT INSERT ON app.v TO authenticated",
+        "INSERT of tenant on app.members through view app.v, because no policy restricts that",
+    ),
+    (
+        "CREATE VIEW app.v AS SELECT tenant AS t, user_id FROM app.members;
+         GRANT INSERT (user_id) ON app.v TO authenticated",
+        "",
+    ),
+    (
+        "CREATE VIEW app.v AS SELECT * FROM app.members WHERE user_id = auth.uid()
+             WITH CHECK OPTION;
+         GRANT INSERT ON app.v TO authenticated",
+        "INSERT of tenant on app.members through view app.v, because its policies allow any \
+         value",
+    ),
+    (
+        "CREATE VIEW app.v AS SELECT * FROM app.members WHERE tenant = app.tenant_of_caller()
+             WITH CHECK OPTION;
+         GRANT INSERT ON app.v TO authenticated",
+        "",
+    ),
+    (
+        "CREATE VIEW app.v WITH (security_invoker) AS SELECT * FROM app.members;
+         GRANT INSERT ON app.v TO authenticated",
+        "",
+    ),
+    (
+        "CREATE VIEW app.inner_v AS SELECT * FROM app.members;
+         CREATE VIEW app.v AS SELECT * FROM app.inner_v;
+         GRANT UPDATE ON app.v TO authenticated",
+        "UPDATE of tenant on app.members through view app.v, because no policy restricts that",
+    ),
+    (
+        "CREATE VIEW app.v AS SELECT DISTINCT tenant AS t, user_id FROM app.members;
+         CREATE RULE r AS ON INSERT TO app.v DO INSTEAD
+             INSERT INTO app.members VALUES (new.user_id, new.t, 'member');
+         GRANT INSERT ON app.v TO authenticated",
+        "INSERT of tenant on app.members through rule r on app.v, because no policy restricts \
+         that",
+    ),
+    (
+        "CREATE VIEW app.v AS SELECT DISTINCT tenant AS t, user_id FROM app.members;
+         CREATE RULE r AS ON INSERT TO app.v DO INSTEAD
+             INSERT INTO app.members SELECT new.user_id, 1, 'member' FROM app.tenants;
+         GRANT INSERT ON app.v TO authenticated",
+        "rule r on app.v",
+    ),
+    (
+        "CREATE TABLE app.more () INHERITS (app.members);
+         GRANT INSERT ON app.more TO authenticated",
+        "INSERT of tenant on app.members through table app.more, because no policy restricts \
+         that",
+    ),
+    (
+        "CREATE TABLE app.people (user_id uuid NOT NULL, tenant int NOT NULL);
+         ALTER TABLE app.members INHERIT app.people;
+         GRANT INSERT ON app.people TO authenticated",
+        "",
+    ),
+    (
+        "CREATE TABLE app.people (user_id uuid NOT NULL, tenant int NOT NULL);
+         ALTER TABLE app.members INHERIT app.people;
+         GRANT UPDATE ON app.people TO authenticated",
+        "UPDATE of tenant on app.members through table app.people, because no policy restricts \
+         that",
+    ),
+    (
+        "CREATE TABLE app.teams (id int); GRANT INSERT ON app.teams TO authenticated;
+         CREATE FUNCTION app.enlist() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+             'BEGIN INSERT INTO app.members VALUES (auth.uid(), NEW.id, 1); RETURN NEW; END';
+         CREATE TRIGGER enlist AFTER INSERT ON app.teams
+             FOR EACH ROW EXECUTE FUNCTION app.enlist()",
+        "trigger enlist on app.teams",
+    ),
+    (
+        "CREATE TABLE app.teams (id int);
+         CREATE FUNCTION app.enlist() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+             'BEGIN INSERT INTO app.members VALUES (auth.uid(), NEW.id, 1); RETURN NEW; END';
+         CREATE TRIGGER enlist AFTER INSERT ON app.teams
+             FOR EACH ROW EXECUTE FUNCTION app.enlist()",
+        "",
+    ),
+];
+
+#[test]
+fn lookup_that_its_reader_can_write_in_another_way_is_named() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "ALTER POLICY p ON app.docs USING (tenant IN (SELECT tenant FROM app.members
+                 WHERE user_id = auth.uid()))",
+        )
+        .unwrap();
+    for (way, expected) in DETOURS {
+        client.batch_execute(&format!("BEGIN; {way}")).unwrap();
+        let said = "SELECT detail FROM ops.explain_policy('app.docs', 'p', 'authenticated')
+            WHERE answer IN ('lookup_writable', 'lookup_writers')";
+        let said = column(&mut client, said);
+        let expected = match *expected {
+            "" => vec![],
+            of if of.contains("because") => {
+                vec![format!("The caller can make a row its own: {of}.")]
+            }
+            of => vec![format!("Not decided: what {of} writes into lookups.")],
+        };
+        assert_eq!(said, expected, "{way}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
+/// A table of profiles of which a value is asked, with what is said of that.
+const RIGHTS: &[(&str, &str, &str)] = &[
+    ("", "p.plan = 'pro'", "privileged"),
+    // Each profile has it.
+    (
+        "GRANT INSERT (id) ON app.profiles TO authenticated;
+         CREATE POLICY create_own ON app.profiles FOR INSERT TO authenticated
+             WITH CHECK (id = auth.uid())",
+        "p.plan = 'pro'",
+        "privileged",
+    ),
+    (
+        "GRANT INSERT (id) ON app.profiles TO authenticated;
+         CREATE POLICY create_own ON app.profiles FOR INSERT TO authenticated
+             WITH CHECK (id = auth.uid())",
+        "p.plan = 'free'",
+        "lookup_writable|privileged",
+    ),
+    (
+        "GRANT INSERT ON app.profiles TO authenticated;
+         CREATE POLICY create_own ON app.profiles FOR INSERT TO authenticated
+             WITH CHECK (id = auth.uid() AND plan = 'free' AND NOT is_admin)",
+        "p.plan = 'free'",
+        "lookup_writable|privileged",
+    ),
+    (
+        "GRANT INSERT ON app.profiles TO authenticated;
+         CREATE POLICY create_own ON app.profiles FOR INSERT TO authenticated
+             WITH CHECK (id = auth.uid() AND plan = 'free' AND NOT is_admin)",
+        "p.plan = 'pro'",
+        "privileged",
+    ),
+    (
+        "GRANT INSERT ON app.profiles TO authenticated;
+         CREATE POLICY create_own ON app.profiles FOR INSERT TO authenticated
+             WITH CHECK (id = auth.uid() AND plan = 'free' AND NOT is_admin)",
+        "p.is_admin",
+        "privileged",
+    ),
+    (
+        "GRANT UPDATE ON app.profiles TO authenticated;
+         CREATE POLICY update_own ON app.profiles FOR UPDATE TO authenticated
+             USING (id = auth.uid()) WITH CHECK (id = auth.uid() AND plan = 'free')",
+        "p.plan = 'pro'",
+        "privileged",
+    ),
+    // Containing nothing is no right.
+    ("", "p.tags @> '{}'", "lookup_uncorrelated"),
+    ("", "'{}' <@ p.tags", "lookup_uncorrelated"),
+    ("", "p.tags @> ARRAY[]::text[]", "lookup_uncorrelated"),
+    ("", "p.tags @> '{admin}'", "privileged"),
+    ("", "p.settings @> '{}'", "lookup_uncorrelated"),
+];
+
+#[test]
+fn value_that_each_row_has_is_no_right() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE app.profiles (id uuid PRIMARY KEY, plan text NOT NULL DEFAULT 'free',
+                 is_admin boolean NOT NULL DEFAULT false, tags text[] NOT NULL DEFAULT '{}',
+                 settings jsonb);
+             ALTER TABLE app.profiles ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT ON app.profiles TO authenticated;
+             CREATE POLICY own ON app.profiles FOR SELECT TO authenticated
+                 USING (id = auth.uid())",
+        )
+        .unwrap();
+    for (profiles, condition, expected) in RIGHTS {
+        let policy = format!(
+            "ALTER POLICY p ON app.docs USING (EXISTS (SELECT FROM app.profiles p
+                WHERE p.id = auth.uid() AND {condition}))"
+        );
+        client.batch_execute(&format!("BEGIN; {profiles}; {policy}")).unwrap();
+        let said = "SELECT string_agg(DISTINCT answer, '|' ORDER BY answer)
+            FROM ops.explain_policy('app.docs', 'p', 'authenticated')";
+        assert_eq!(column(&mut client, said), [*expected], "{profiles} {condition}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
 #[test]
 fn lookup_that_its_reader_can_write_is_named() {
     let cluster = Cluster::start();

@@ -79,6 +79,8 @@ pub struct Exposure {
     pub lookups: BTreeSet<String>,
     /// The columns of lookups that the role can write and by which it can make rows its own.
     pub forgeable: BTreeSet<Forgeable>,
+    /// What may write lookups: it is not known which of their rows.
+    pub lookup_writers: BTreeSet<String>,
     /// What could not be read.
     pub unknown: BTreeSet<String>,
     /// The relations that the reader of a lookup has no privilege on.
@@ -258,27 +260,44 @@ pub struct Forgeable {
     pub command: Command,
     /// The table.
     pub table: String,
+    /// What is written instead of it, such as a view.
+    pub through: Option<String>,
     /// The columns.
     pub columns: BTreeSet<String>,
-    /// Whether no policy restricts the command, because row security is not enabled.
-    pub is_unrestricted: bool,
+    /// Why the role can give them the value that it wants.
+    pub why: Free,
+}
+
+/// Why a role can give columns a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Free {
+    /// No policy restricts the command, because row security is not enabled.
+    Unrestricted,
+    /// The policies allow any value.
+    AnyValue,
+    /// Each row that the role may insert has it.
+    EachRow,
 }
 
 impl Forgeable {
+    /// Returns the command, the columns and where they are.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let through = self.through.as_ref();
+        let through = through.map_or_else(String::new, |of| format!(" through {of}"));
+        let (command, columns) = (self.command.as_str(), listed_set(&self.columns));
+        format!("{command} of {columns} on {}{through}", self.table)
+    }
+
     /// Returns the sentence about it.
     #[must_use]
     pub fn describe(&self) -> String {
-        let columns = listed_set(&self.columns);
-        let why = if self.is_unrestricted {
-            "row security is not enabled on it"
-        } else {
-            "its policies allow any value"
+        let why = match self.why {
+            Free::Unrestricted if self.through.is_some() => "no policy restricts that",
+            Free::Unrestricted => "row security is not enabled on it",
+            Free::AnyValue => "its policies allow any value",
+            Free::EachRow => "each row that the caller may insert has that value",
         };
-        format!(
-            "The caller can make a row its own: {} of {} on {}, because {why}.",
-            self.command.as_str(),
-            columns,
-            self.table
-        )
+        format!("The caller can make a row its own: {}, because {why}.", self.what())
     }
 }

@@ -79,6 +79,11 @@ impl Exposure {
             );
             answers.push(Answer { word: "helper_immutable", detail, witness: Vec::new() });
         }
+        if self.forgeable.is_empty() && !self.lookup_writers.is_empty() {
+            let by = listed_set(&self.lookup_writers);
+            let detail = format!("Not decided: what {by} writes into lookups.");
+            answers.push(Answer { word: "lookup_writers", detail, witness: Vec::new() });
+        }
         if !self.unknown.is_empty() {
             let detail = format!("Not decided: {}.", listed_set(&self.unknown));
             answers.push(Answer { word: "unknown", detail, witness: Vec::new() });

@@ -1,18 +1,18 @@
 //! A policy and a role, as questions to the search.
 
 use super::facts::Catalog;
-use super::formula::{Exists, Formula};
+use super::formula::{Comparison, Exists, Formula};
 use super::identity::Identities;
-use super::literals::{Literal, Session};
+use super::literals::{Literal, Session, contradict};
 use super::opening::{Subquery, Way, operands};
 use super::parts::Inspector;
 use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
 use super::sessions::sessions;
-use super::term::{Row, Terms};
+use super::term::{Constant, Row, Term, Terms};
 use crate::catalog::{Caller, Calls, Oid};
 use crate::stored::Expression;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -166,6 +166,30 @@ impl<'a> Asked<'a> {
             each(literals, &Way::new(inspector, &self.found, &subqueries, literals))
         };
         ways(&self.terms, session, Nulls::Everywhere, Budget::default(), &goals, &mut of_way)
+    }
+
+    /// Returns that columns of the row are certain constants, as literals.
+    pub fn that_columns_are(&mut self, values: &BTreeMap<i16, Constant>) -> Vec<Literal> {
+        let Question { catalog, relation, .. } = self.question;
+        let literals = values.iter().map(|(number, constant)| {
+            let facts = catalog.column(relation, *number);
+            let nullable = facts.is_none_or(|column| column.nullable);
+            let column = Term::Column { row: Row::CHECKED, number: *number, nullable };
+            let column = self.terms.add(column);
+            match constant {
+                Constant::Boolean(value) => Literal::Holds(column, *value),
+                constant => {
+                    let constant = self.terms.constant(constant.clone());
+                    Literal::Compare(Comparison::Equal, column, constant)
+                }
+            }
+        });
+        literals.collect()
+    }
+
+    /// Whether a way leaves it open that further literals hold.
+    pub fn allows(&self, way: &[Literal], further: &[Literal]) -> bool {
+        !contradict(&self.terms, &Session::default(), &[way, further].concat())
     }
 
     /// Whether a row can pass in a session.

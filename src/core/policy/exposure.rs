@@ -103,6 +103,7 @@ fn add_ways(
         exposure.forgeable.extend(writers.forgeable(way, &ties));
         ControlFlow::Continue(())
     })?;
+    exposure.lookup_writers = writers.unknown();
     exposure.fixed = column_names(&fixed.unwrap_or_default());
     exposure.unindexed.extend(unindexed.into_iter().filter_map(|(row, of, columns)| {
         let names = columns.iter().filter_map(|number| catalog.column_name(of, *number));

@@ -3,7 +3,7 @@
 use super::formula::Comparison;
 use crate::catalog::{Command, Oid};
 use crate::stored::{Expression, Query};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The objects that a stored expression mentions. `None` stands for an object that is not there or
@@ -25,6 +25,10 @@ pub trait Catalog {
     /// privilege.
     fn writes(&self, _role: Oid, _relation: Oid, _command: Command) -> Option<Rc<Writable>> {
         None
+    }
+    /// Returns by which other relations a role writes rows of a table.
+    fn detours(&self, _role: Oid, _table: Oid, _command: Command) -> Rc<Vec<Detour>> {
+        Rc::default()
     }
     /// Whether row security is enabled on a table.
     fn has_row_security(&self, _relation: Oid) -> bool {
@@ -126,6 +130,19 @@ pub struct Writable {
     pub columns: BTreeSet<i16>,
     /// The conditions of a new row; `None` where no policies are asked.
     pub policies: Option<Policies>,
+}
+
+/// Another relation by which a role writes rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detour {
+    /// What is written, as people name it: `view app.v`.
+    pub through: String,
+    /// The table whose policies are asked.
+    pub table: Oid,
+    /// By columns of the wanted table: those of the table whose policies are asked.
+    pub columns: BTreeMap<i16, i16>,
+    /// What the role can write of that table; `None` where it is not known what is written.
+    pub writable: Option<Rc<Writable>>,
 }
 
 /// A foreign key.

@@ -17,6 +17,8 @@ pub struct Joined {
     pub others: BTreeMap<Row, (BTreeSet<i16>, BTreeSet<i16>)>,
     /// The columns that are equal to constants.
     pub constants: BTreeSet<i16>,
+    /// The constants that columns themselves are equal to.
+    pub values: BTreeMap<i16, Constant>,
 }
 
 /// What a subquery is about.
@@ -436,6 +438,7 @@ impl<'a> Way<'a> {
             if let (Literal::Holds(..), [of]) = (literal, &parts[..]) {
                 joined.constants.extend(of.columns_of(row));
             }
+            joined.values.extend(self.value(*literal, row));
             let is_equality = matches!(
                 literal,
                 Literal::Compare(Comparison::Equal, ..) | Literal::Member(.., Some(true))
@@ -457,6 +460,23 @@ impl<'a> Way<'a> {
             }
         }
         joined
+    }
+
+    /// Returns the column of a row that a literal says is a constant.
+    fn value(&self, literal: Literal, row: Row) -> Option<(i16, Constant)> {
+        let number = |term| match *self.inspector.terms.get(term) {
+            Term::Column { row: of, number, .. } => (of == row).then_some(number),
+            _ => None,
+        };
+        let constant = |term| self.inspector.terms.as_constant(term).cloned();
+        match literal {
+            Literal::Holds(term, value) => Some((number(term)?, Constant::Boolean(value))),
+            Literal::Compare(Comparison::Equal, a, b) => {
+                let of = |a, b| Some((number(a)?, constant(b)?));
+                of(a, b).or_else(|| of(b, a))
+            }
+            _ => None,
+        }
     }
 
     /// Returns the columns of the checked row that are equal to something, or elements of it.

@@ -2,11 +2,10 @@
 
 use super::context::Context;
 use super::shared::exposed::{self, Exposed, Fault, Sentence};
-use crate::catalog::Forgeable;
+use crate::catalog::{Forgeable, Free};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -50,22 +49,25 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 fn fault(of: &Forgeable) -> Fault {
-    let (command, table) = (of.command.as_str(), &of.table);
-    let why = if of.is_unrestricted {
-        "row security is not enabled there"
-    } else {
-        "the policies there allow any value"
+    let why = match of.why {
+        Free::Unrestricted if of.through.is_some() => "no policy restricts that",
+        Free::Unrestricted => "row security is not enabled there",
+        Free::AnyValue => "the policies there allow any value",
+        Free::EachRow => "each row that the role may insert has that value",
     };
-    let columns = listed_set(&of.columns);
-    let what = format!("rows of others after {command} of {columns} on {table}: {why}");
-    Fault::plain(format!("{command} {table}"), Sentence::Lets(what))
+    let what = format!("rows of others after {}: {why}", of.what());
+    let kind = match &of.through {
+        Some(through) => format!("{} {} {through}", of.command.as_str(), of.table),
+        None => format!("{} {}", of.command.as_str(), of.table),
+    };
+    Fault::plain(kind, Sentence::Lets(what))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, Exposure, Forgeable, Rows};
+    use crate::catalog::{Command, Exposure, Forgeable, Free, Rows};
 
     #[test]
     fn policy_lookup_writable_is_reported_for_the_client() {
@@ -74,7 +76,8 @@ mod tests {
             command: Command::Insert,
             table: "app.members".into(),
             columns: ["tenant".to_owned()].into(),
-            is_unrestricted: true,
+            through: None,
+            why: Free::Unrestricted,
         };
         let exposure = Exposure { forgeable: [forgeable].into(), ..Exposure::default() };
         world.expose("authenticated", Command::Select, Rows::Existing, exposure);

@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     checks: "The condition of each policy is understood, as far as it matters for whose rows \
-             pass. It concerns permissive policies of governed tables with row security, for \
+             pass, and so is what writes the rows that it looks up. It concerns permissive policies of governed tables with row security, for \
              clients, and no command for which all_rows of the table says that every row is meant.",
     why: "Functions in other languages than SQL, arithmetic and other operations are not \
           followed. What depends on them is neither proven to be tied to the caller nor found to \
@@ -40,7 +40,19 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    exposed::report(cx, &RULE, |of| fault(of).into_iter().collect(), out);
+    let faults = |of: &Exposed<'_>| fault(of).into_iter().chain(writers(of)).collect();
+    exposed::report(cx, &RULE, faults, out);
+}
+
+/// Returns what is said of what may write lookups, unless they are known to be written.
+fn writers(of: &Exposed<'_>) -> Option<Fault> {
+    let exposure = of.exposure;
+    let is_known = exposure.lookup_writers.is_empty() || !exposure.forgeable.is_empty();
+    let what = || {
+        let by = listed_set(&exposure.lookup_writers);
+        format!("by rows of other tables that {by} may write, in a way that is not understood")
+    };
+    (!is_known && !of.is_for_all()).then(|| Fault::plain("writers", Sentence::Asks(what())))
 }
 
 fn fault(of: &Exposed<'_>) -> Option<Fault> {

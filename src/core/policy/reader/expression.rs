@@ -607,9 +607,19 @@ impl Reader<'_> {
                     let by = Membership { operator, collation, shape };
                     return condition(pairs(&a, &b, &mut |a, b| match (a, b) {
                         (Some(a), Some(b)) if a == b && self.has_no_nulls(a) => Formula::TRUE,
-                        // Every document contains one without keys.
+                        // Everything contains what has no keys and no elements.
                         (Some(a), Some(b)) if shape == Shape::Contains && self.is_empty(b) => {
-                            Formula::Compare(Comparison::Equal, a, a)
+                            unless_null(a)
+                        }
+                        (Some(a), Some(b)) if shape == Shape::Contained && self.is_empty(a) => {
+                            unless_null(b)
+                        }
+                        (Some(a), Some(b))
+                            if shape == Shape::Overlap
+                                && (self.is_empty(a) || self.is_empty(b)) =>
+                        {
+                            let both = vec![Rc::new(unless_null(a)), Rc::new(unless_null(b))];
+                            not(all(both))
                         }
                         (Some(a), Some(b)) => Formula::Member(by, self.asked_claim(shape, a, b), b),
                         _ => Formula::NULL,
@@ -638,13 +648,17 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether a term is a document without keys or elements: there is nothing behind the headers
-    /// of the value and of the document.
+    /// Whether a term is a document or an array without keys or elements. Of a document, there is
+    /// nothing behind the headers of the value and of the document.
     fn is_empty(&self, term: TermId) -> bool {
-        matches!(
-            self.terms.as_constant(term),
-            Some(Constant::Other(types::JSONB, bytes)) if bytes.len() <= 8
-        )
+        match self.terms.get(term) {
+            Term::Constant(Constant::Other(types::JSONB, bytes)) => bytes.len() <= 8,
+            Term::Constant(Constant::Other(data_type, bytes)) => {
+                elements(*data_type, bytes).is_some_and(|elements| elements.is_empty())
+            }
+            Term::Array(elements) => elements.is_empty(),
+            _ => false,
+        }
     }
 
     /// Whether a term is an array whose elements are never null.
@@ -770,6 +784,12 @@ impl Reader<'_> {
             _ => None,
         }
     }
+}
+
+/// Returns what is true, or null where a term is null.
+fn unless_null(term: TermId) -> Formula {
+    let is_null = Rc::new(Formula::IsNull(term));
+    choice(&is_null, Formula::NULL, Formula::TRUE)
 }
 
 /// Returns AND of conditions.

@@ -31,6 +31,10 @@ pub const DEEPEST: usize = 6;
 /// How many terms the values and conditions of one expression may have.
 const LARGEST: usize = 20_000;
 
+/// The entries of a range table that are the checked row. Policies have one; the conditions of
+/// views have, up to version 15, two that stand for no rows before that of their table.
+const ENTRIES: usize = 3;
+
 /// Reads the expressions of one policy, whose rows, subqueries and unknown values are told apart.
 pub struct Reader<'a> {
     catalog: &'a dyn Catalog,
@@ -165,7 +169,7 @@ impl<'a> Reader<'a> {
             policies_of: Vec::new(),
             functions: 0,
             once: 0,
-            scopes: vec![Scope { entries: vec![checked], with: Rc::default() }],
+            scopes: vec![Scope { entries: vec![checked; ENTRIES], with: Rc::default() }],
             arguments: Vec::new(),
             own_arguments: &[],
             accesses: Vec::new(),
