@@ -1,7 +1,6 @@
 //! By which other relations a role writes rows of a table: views, rules, triggers, parents and
 //! partitions. Nothing is executed.
 
-use super::expressions::Mentioned;
 use super::{name, objects, oids, updatable};
 use crate::pg::heap::{State, Table, interrupts, of_row};
 use crate::pg::privileges;
@@ -79,25 +78,21 @@ fn definer_words(state: &State, function: Oid) -> Option<(Oid, Vec<String>)> {
     found
 }
 
-/// Returns by which other relations a role writes rows of a table with a command.
-pub fn detours(of: &Mentioned<'_>, role: Oid, table: Oid, command: Command) -> Vec<Detour> {
-    let finder = Finder { of, state: of.state(), role, table, command };
-    let mut found = finder.relatives();
-    found.extend(finder.views());
-    found.extend(finder.rules());
-    found.extend(finder.triggers());
-    found
+/// Finds by which other relations a role writes rows of a table with a command.
+pub struct Finder<'a> {
+    pub state: &'a State,
+    /// The catalog in this state.
+    pub of: &'a dyn Catalog,
+    pub role: Oid,
+    pub table: Oid,
+    pub command: Command,
+    /// The tables that inherit from the table.
+    pub children: Vec<Oid>,
+    /// All triggers whose functions are executed as their owners.
+    pub triggers: Rc<Vec<DefinerTrigger>>,
 }
 
-struct Finder<'a> {
-    of: &'a Mentioned<'a>,
-    state: &'a State,
-    role: Oid,
-    table: Oid,
-    command: Command,
-}
-
-/// A view by which columns of a relation are written, and as whom that relation is.
+/// A view by which columns of a relation are written, and the role as which that relation is.
 struct ViewAccess {
     view: Oid,
     user: Oid,
@@ -108,6 +103,15 @@ struct ViewAccess {
 }
 
 impl Finder<'_> {
+    /// Returns the other relations.
+    pub fn detours(&self) -> Vec<Detour> {
+        let mut found = self.relatives();
+        found.extend(self.views());
+        found.extend(self.rules());
+        found.extend(self.by_triggers());
+        found
+    }
+
     fn privilege(command: Command) -> u32 {
         match command {
             Command::Select => pg_sys::ACL_SELECT,
@@ -131,7 +135,7 @@ impl Finder<'_> {
             // Only a partitioned table passes new rows on.
             self.command != Command::Insert || self.kind(*parent) == Some(b'p')
         });
-        for other in parents.chain(self.of.children(self.table)) {
+        for other in parents.chain(self.children.iter().copied()) {
             let Some(writable) = self.of.writes(self.role, other, self.command) else { continue };
             let own = objects::numbered_columns(self.state, self.table);
             let theirs: BTreeMap<String, i16> = objects::numbered_columns(self.state, other)
@@ -310,7 +314,7 @@ impl Finder<'_> {
     }
 
     /// Returns the triggers that may write rows of the table as their owners: what is not known.
-    fn triggers(&self) -> Vec<Detour> {
+    fn by_triggers(&self) -> Vec<Detour> {
         let Some((schema, table)) = self.words() else { return Vec::new() };
         let before = if self.command == Command::Insert { "into" } else { "update" };
         let writes = |trigger: &&DefinerTrigger| {
@@ -333,8 +337,7 @@ impl Finder<'_> {
             };
             !is_own && trigger.relation != self.table && trigger.commands.iter().any(may)
         };
-        let all = self.of.definer_triggers();
-        let found = all.iter().filter(|of| {
+        let found = self.triggers.iter().filter(|of| {
             let is_instead = of.is_instead && views.contains(&of.relation);
             (is_instead || writes(of)) && is_fired(of)
         });

@@ -1,7 +1,7 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
 use super::caller_typed::language_of;
-use super::detours::{DefinerTrigger, definer_triggers, detours};
+use super::detours::{DefinerTrigger, Finder, definer_triggers};
 use super::stored_policies::stored_policies;
 use super::text_body::{Text, Texts};
 use super::{name, objects, oids};
@@ -142,12 +142,13 @@ impl<'a> Mentioned<'a> {
         let table = Table::open(oids::PG_OPERATOR);
         let column = |name| table.column(name);
         let (name, code, negator) = (column("oprname"), column("oprcode"), column("oprnegate"));
+        let owner = column("oprowner");
         let mut found = None;
         let keys = [(column("oid"), oid)];
         table.lookup(self.state, oids::PG_OPERATOR_OID_INDEX, &keys, |row| {
-            found = Some((row.name(name), row.oid(code), row.oid(negator)));
+            found = Some((row.name(name), row.oid(code), row.oid(negator), row.oid(owner)));
         });
-        let (name, function, negator) = found?;
+        let (name, function, negator, owner) = found?;
         let is_built_in = oid < FIRST_NORMAL;
         let comparison = || {
             self.strategy(oid).or_else(|| {
@@ -159,11 +160,26 @@ impl<'a> Mentioned<'a> {
         Some(Operator {
             name,
             is_built_in,
+            is_of_extension: !is_built_in
+                && is_of_trusted_extension(self.state, oids::PG_OPERATOR, oid, owner),
+            is_equality: self.is_equality(oid),
             function,
             is_strict: facts.as_ref().is_some_and(|facts| facts.is_strict),
             is_volatile: facts.is_none_or(|facts| facts.is_volatile),
             comparison: if is_built_in { comparison() } else { None },
         })
+    }
+
+    /// Whether an operator is the equality of a btree operator family.
+    fn is_equality(&self, operator: Oid) -> bool {
+        let table = Table::open(oids::PG_AMOP);
+        let column = |name| table.column(name);
+        let (method, strategy) = (column("amopmethod"), column("amopstrategy"));
+        let (keys, mut found) = ([(column("amopopr"), operator)], false);
+        table.lookup(self.state, oids::PG_AMOP_OPERATOR_INDEX, &keys, |row| {
+            found |= row.oid(method) == BTREE && row.int(strategy) as i16 == 3;
+        });
+        found
     }
 
     /// Returns the comparison that an operator is in a btree operator family of the server.
@@ -325,7 +341,7 @@ impl<'a> Mentioned<'a> {
     }
 
     /// Returns the triggers whose functions are executed as their owners.
-    pub fn definer_triggers(&self) -> Rc<Vec<DefinerTrigger>> {
+    fn definer_triggers(&self) -> Rc<Vec<DefinerTrigger>> {
         once(&self.definer_triggers, (), || Rc::new(definer_triggers(self.state)))
     }
 
@@ -341,7 +357,7 @@ impl<'a> Mentioned<'a> {
     }
 
     /// Returns the tables that inherit from a table, also through others.
-    pub fn children(&self, relation: Oid) -> Vec<Oid> {
+    fn children(&self, relation: Oid) -> Vec<Oid> {
         let has_children = of_row(self.state, oids::CLASS_BY_OID, relation, "relhassubclass", {
             |row, column| row.bool(column)
         });
@@ -583,7 +599,12 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn detours(&self, role: Oid, table: Oid, command: Command) -> Rc<Vec<Detour>> {
-        let read = || Rc::new(detours(self, role, table, command));
+        let read = || {
+            let (children, triggers) = (self.children(table), self.definer_triggers());
+            let state = self.state;
+            let finder = Finder { state, of: self, role, table, command, children, triggers };
+            Rc::new(finder.detours())
+        };
         once(&self.detours, (role, table, command), read)
     }
 
@@ -653,6 +674,18 @@ impl Catalog for Mentioned<'_> {
         interrupts();
     }
 
+    fn is_text_of_extension(&self, of: Oid) -> bool {
+        if of < FIRST_NORMAL {
+            return false;
+        }
+        let by = oids::TYPE_BY_OID;
+        let category = of_row(self.state, by, of, "typcategory", |row, of| row.char(of));
+        let owner = of_row(self.state, by, of, "typowner", |row, owner| row.oid(owner));
+        category == Some(b'S')
+            && owner
+                .is_some_and(|owner| is_of_trusted_extension(self.state, oids::PG_TYPE, of, owner))
+    }
+
     fn is_deterministic(&self, collation: Oid) -> bool {
         if collation < FIRST_NORMAL {
             return true;
@@ -665,6 +698,14 @@ impl Catalog for Mentioned<'_> {
         });
         is_known
     }
+}
+
+/// Whether an object belongs to an extension, and its owner is a superuser: others could add what
+/// they have made to an extension that they own.
+fn is_of_trusted_extension(state: &State, class: Oid, object: Oid, owner: Oid) -> bool {
+    // SAFETY: a lookup in the system cache.
+    let is_superuser = unsafe { pg_sys::superuser_arg(owner.into()) };
+    is_superuser && objects::extension_of(state, class, object).is_some()
 }
 
 /// Whether a stored expression calls a function, or an operator, that is not the server's.

@@ -46,6 +46,8 @@ impl Server {
             let operator = Operator {
                 name: row.get(1),
                 is_built_in: row.get(5),
+                is_of_extension: false,
+                is_equality: comparison == Some(Comparison::Equal),
                 function: row.get(2),
                 is_strict: row.get(3),
                 is_volatile: row.get(4),

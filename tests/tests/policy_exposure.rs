@@ -17,9 +17,11 @@ const APPLICATION: &str = "
             ->> 'sub')::uuid $$;
     CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE
         AS $$ SELECT auth.jwt() ->> 'role' $$;
+    CREATE EXTENSION citext;
     CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon, authenticated;
     CREATE TABLE app.docs (id int PRIMARY KEY, owner uuid NOT NULL, tenant int NOT NULL,
         editor uuid, members uuid[], path text, public boolean NOT NULL, status text NOT NULL,
+        data jsonb, name citext,
         CHECK (status IN ('draft', 'published')));
     ALTER TABLE app.docs ENABLE ROW LEVEL SECURITY;
     CREATE TABLE app.members (user_id uuid NOT NULL, tenant int NOT NULL, role text NOT NULL,
@@ -67,7 +69,8 @@ const APPLICATION: &str = "
         AS 'SELECT of = auth.uid() OR other = NULL';
     CREATE FUNCTION app.either(of uuid) RETURNS uuid LANGUAGE sql STABLE
         AS $$ SELECT CASE WHEN now() > '2020-01-01' THEN of ELSE of END $$;
-    CREATE TABLE auth.users (id uuid PRIMARY KEY, raw_user_meta_data jsonb, data jsonb);
+    CREATE TABLE auth.users (id uuid PRIMARY KEY, raw_user_meta_data jsonb, data jsonb,
+        email text);
     GRANT SELECT ON auth.users TO authenticated;
     CREATE VIEW app.of_caller AS SELECT 1 AS x WHERE current_user = 'authenticated';
     GRANT SELECT ON app.of_caller TO authenticated;
@@ -238,6 +241,44 @@ const CONDITIONS: &[(&str, &str)] = &[
         "tied tenant",
     ),
     ("(storage.foldername(path))[1] = auth.uid()::text", "tied path"),
+    // Lists of the caller, and lists that contain the caller.
+    ("array_position(members, auth.uid()) IS NOT NULL", "tied members"),
+    ("array_position(members, auth.uid()) > 0", "tied members"),
+    ("array_position(members, auth.uid()) IS NULL", "null_row_open members"),
+    ("status = ANY (string_to_array(auth.jwt() ->> 'org', ','))", "tied status"),
+    ("tenant = ANY (string_to_array(auth.jwt() ->> 'org', ',')::int[])", "tied tenant"),
+    ("status = ANY (string_to_array(auth.jwt() ->> 'aud', ','))", "row_open status"),
+    ("(auth.jwt() -> 'tenants') ? status", "tied status"),
+    ("(auth.jwt() -> 'app_metadata') ? status", "opaque status"),
+    ("auth.jwt() -> 'app_metadata' -> 'tenants' @> to_jsonb(status)", "tied status"),
+    ("auth.jwt() -> 'user_metadata' -> 'tenants' @> to_jsonb(status)", "user_claim status"),
+    ("status IN (SELECT jsonb_array_elements_text(auth.jwt() -> 'tenants'))", "tied status"),
+    ("data @> jsonb_build_object('owner', auth.uid())", "tied data"),
+    ("data @> jsonb_build_object(auth.uid(), 'owner')", "opaque data"),
+    ("data @> jsonb_build_array('x', auth.uid())", "tied data"),
+    ("data -> 'readers' ? auth.uid()::text", "tied data"),
+    // Rows of both queries.
+    ("tenant IN (SELECT id FROM app.tenants INTERSECT SELECT tenant FROM app.mine)", "tied tenant"),
+    (
+        "tenant IN (SELECT id FROM app.tenants EXCEPT SELECT tenant FROM app.mine)",
+        "lookup_unbound tenant",
+    ),
+    // Results of functions of the caller and the row.
+    ("jsonb_path_exists(data, '$.x', jsonb_build_object('u', auth.uid()))", "opaque data"),
+    ("strpos(path, auth.uid()::text) > 0", "opaque path"),
+    ("left(path, 36) = auth.uid()::text", "opaque path"),
+    ("left(path, 36) <> auth.uid()::text", "opaque path"),
+    ("to_tsvector(path) @@ to_tsquery(auth.jwt() ->> 'org')", "opaque path"),
+    ("jsonb_path_exists(data, '$.public')", "row_open data"),
+    // Addresses.
+    ("status = (SELECT email FROM auth.users WHERE id = auth.uid())", "email status"),
+    ("EXISTS (SELECT FROM auth.users WHERE id = auth.uid() AND email = 'a@x.test')", "email "),
+    // Operators of an extension.
+    ("name = (auth.jwt() ->> 'org')::citext", "tied name"),
+    ("name = auth.uid()::text::citext", "tied name"),
+    ("name = 'x'::citext", "row_open name"),
+    ("name > (auth.jwt() ->> 'org')::citext", "opaque name|unknown "),
+    ("name ~ (auth.jwt() ->> 'org')::citext", "opaque name|unknown "),
     // What fails, or finds nothing.
     ("tenant IN (SELECT tenant FROM app.secret)", "lookup_denied "),
     ("tenant IN (SELECT tenant FROM app.hidden)", "lookup_denied "),
@@ -274,6 +315,36 @@ fn policy_is_explained_by_what_it_means() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn constant_for_a_missing_value_opens_rows_without_a_user() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    let no_user = "'00000000-0000-0000-0000-000000000000'";
+    let own = format!("owner = coalesce(auth.uid(), {no_user})");
+    let of_setting = format!(
+        "owner = coalesce(nullif(current_setting('request.jwt.claim.sub', true), ''),
+             {no_user})::uuid"
+    );
+    let of_members = format!(
+        "tenant IN (SELECT tenant FROM app.all_members WHERE user_id = coalesce(auth.uid(),
+             {no_user}))"
+    );
+    let flag = "CASE WHEN auth.uid() IS NULL THEN status = 'draft' ELSE owner = auth.uid() END";
+    let claim = "status = coalesce(auth.jwt() ->> 'org', 'none')";
+    for (condition, role, expected) in [
+        (own.as_str(), "anon", "open_without_identity owner"),
+        (&own, "authenticated", "tied owner"),
+        (&of_setting, "anon", "open_without_identity owner"),
+        (&of_members, "anon", "open_without_identity tenant"),
+        (flag, "anon", "row_open status"),
+        (claim, "authenticated", "open_without_identity status|tied status"),
+    ] {
+        client.batch_execute(&format!("ALTER POLICY p ON app.docs USING ({condition})")).unwrap();
+        assert_eq!(answers(&mut client, role), expected, "{role}: {condition}");
+    }
 }
 
 #[test]

@@ -602,3 +602,23 @@ fn new_row_is_the_callers_by_what_the_role_cannot_write() {
         assert_eq!(found, *expected, "{policies}");
     }
 }
+
+#[test]
+fn rows_are_tied_by_the_same_part_of_a_document() {
+    let (_cluster, mut client) = application();
+    client.batch_execute("ALTER TABLE app.docs ADD data jsonb").unwrap();
+    let policies = |part: &str| {
+        format!(
+            "CREATE POLICY own ON app.docs FOR SELECT TO authenticated
+                 USING (data ->> 'owner' = auth.uid()::text);
+             CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+                 WITH CHECK (data ->> '{part}' = auth.uid()::text)"
+        )
+    };
+    let keys = "ALTER TABLE app.docs SET (contract.keys = 'data')";
+    let expected = ["warning policy_check_wider authenticated INSERT"];
+    assert_eq!(found(&mut client, &policies("owner")), [""; 0]);
+    assert_eq!(found(&mut client, &policies("editor")), expected);
+    assert_eq!(found_with(&mut client, keys, &policies("owner")), [""; 0]);
+    assert_eq!(found_with(&mut client, keys, &policies("editor")), expected);
+}

@@ -69,6 +69,8 @@ pub struct Exposure {
     pub caller: Option<Caller>,
     /// The columns that tie a row to the caller: those of each way in which it is tied.
     pub ties: BTreeSet<BTreeSet<String>>,
+    /// The same, with the parts of columns that do.
+    pub tied_by: BTreeSet<BTreeSet<TiedBy>>,
     /// The columns of which each is a unique key of the table.
     pub unique: BTreeSet<String>,
     /// Whether callers with a right reach rows that are not tied to them.
@@ -101,6 +103,31 @@ pub struct Exposure {
     pub unindexed: BTreeSet<Unindexed>,
     /// The columns that are equal to something in each way in which a row passes.
     pub fixed: BTreeSet<String>,
+}
+
+/// What ties a row to the caller.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TiedBy {
+    /// The column.
+    pub column: String,
+    /// The part of it, such as `data ->> 'owner'`; `None`: the column itself.
+    pub part: Option<String>,
+}
+
+impl TiedBy {
+    /// Whether a value that ties by the one ties by the other: nothing is known of parts of a
+    /// column that ties itself.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let is_whole = self.part.is_none() || other.part.is_none();
+        self.column == other.column && (is_whole || self.part == other.part)
+    }
+
+    /// Returns what people write.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.part.as_deref().unwrap_or(&self.column)
+    }
 }
 
 /// A way in which a row that is not tied to the caller is reached.

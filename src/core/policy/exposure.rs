@@ -7,7 +7,7 @@ use super::search::TooLarge;
 use super::term::Row;
 use super::witness::Names;
 use super::writable::Writers;
-use crate::catalog::{Exposure, Oid, Open, Opening, Unindexed};
+use crate::catalog::{Exposure, Oid, Open, Opening, TiedBy, Unindexed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -93,6 +93,15 @@ fn add_ways(
         let is_privileged = ties.columns.is_empty() && way.is_privileged(&ties);
         if !ties.columns.is_empty() {
             exposure.ties.insert(column_names(&ties.columns));
+            let parts = ties.parts.iter().filter_map(|(number, part)| {
+                let column = catalog.column_name(relation, *number)?;
+                let part = part.map(|term| {
+                    let names = Names::of_term(asked.inspector(), &asked.found, term);
+                    names.term(term).replace("R.", "")
+                });
+                Some(TiedBy { column, part })
+            });
+            exposure.tied_by.insert(parts.collect());
         } else if is_privileged {
             exposure.has_privileged = true;
         } else {

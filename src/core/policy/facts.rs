@@ -82,6 +82,10 @@ pub trait Catalog {
     fn role_name(&self, _role: Oid) -> Option<String> {
         None
     }
+    /// Whether a type is one of an extension whose values are texts.
+    fn is_text_of_extension(&self, _type: Oid) -> bool {
+        false
+    }
     /// Whether texts that are equal by a collation are the same.
     fn is_deterministic(&self, collation: Oid) -> bool;
     /// Lets the user cancel what takes long. It may not return.
@@ -95,6 +99,10 @@ pub struct Operator {
     pub name: String,
     /// Whether it was created with the server: schema and name of others tell nothing.
     pub is_built_in: bool,
+    /// Whether it belongs to an extension and to a superuser.
+    pub is_of_extension: bool,
+    /// Whether it is the equality of a btree operator family of any role.
+    pub is_equality: bool,
     pub function: Oid,
     /// Whether the result is null where an operand is.
     pub is_strict: bool,

@@ -123,7 +123,11 @@ impl Identities {
                 ("app_metadata.providers", Kind::Token),
                 ("*", Kind::Trusted),
             ]),
-            columns: kinds(&[("auth.users.raw_user_meta_data", Kind::UserEditable)]),
+            columns: kinds(&[
+                ("auth.users.raw_user_meta_data", Kind::UserEditable),
+                ("auth.users.email", Kind::Email),
+                ("auth.users.phone", Kind::Email),
+            ]),
             request: names(&[
                 "request.headers",
                 "request.cookies",

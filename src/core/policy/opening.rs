@@ -5,10 +5,31 @@ use super::identity::{Identity, Kind};
 use super::literals::Literal;
 use super::parts::{Inspector, Parts};
 use super::reader::Found;
-use super::term::{Constant, Row, Term, TermId};
+use super::term::{Constant, Operation, Row, Term, TermId};
 use super::ties::Ties;
 use crate::catalog::{Oid, Opening};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The functions of the server that match a text with a pattern.
+const PATTERNS: [&str; 17] = [
+    "textlike",
+    "textnlike",
+    "texticlike",
+    "texticnlike",
+    "textregexeq",
+    "textregexne",
+    "texticregexeq",
+    "texticregexne",
+    "bpcharlike",
+    "bpcharnlike",
+    "bpchariclike",
+    "bpcharicnlike",
+    "bpcharregexeq",
+    "namelike",
+    "nameregexeq",
+    "starts_with",
+    "like",
+];
 
 /// What the columns of a row are equal to.
 #[derive(Debug, Clone, Default)]
@@ -169,7 +190,8 @@ impl<'a> Way<'a> {
                 let is_of_table = |(name, _): &(&String, &Kind)| {
                     name.strip_prefix(&table).is_some_and(|rest| rest.starts_with('.'))
                 };
-                return declared.iter().find(is_of_table).map(|(_, kind)| *kind);
+                let kinds = declared.iter().filter(is_of_table).map(|(_, kind)| *kind);
+                return kinds.max_by_key(|kind| *kind == Kind::UserEditable);
             }
             let column = catalog.column_name(*self.found.rows.get(row)?, *number)?;
             declared.get(&format!("{table}.{column}")).copied()
@@ -180,6 +202,7 @@ impl<'a> Way<'a> {
                 found.entry(kind).or_default().insert(*column);
             }
         }
+        found.retain(|kind, _| !self.inspector.identities.ties(*kind));
         for (kind, mut columns) in found {
             super::ties::with_equal(self.inspector, self.literals, &mut columns);
             self.untrusted.extend(columns.into_iter().map(|column| (column, kind)));
@@ -191,6 +214,7 @@ impl<'a> Way<'a> {
         self.by_untrusted()
             .or_else(|| self.by_opaque())
             .or_else(|| self.by_comparison())
+            .or_else(|| self.by_fallback())
             .or_else(|| self.by_lookup())
             .unwrap_or_else(|| self.by_row())
     }
@@ -236,17 +260,42 @@ impl<'a> Way<'a> {
                     .iter()
                     .any(|parts| (parts.is_lossy || parts.is_part) && parts.asks_session())
         });
+        let is_related =
+            self.parts.iter().any(|(literal, parts)| self.is_computed(*literal, parts));
         // Of the claims as a whole, it is not known what is asked for.
         let asks_claims = self.parts.iter().any(|(literal, parts)| {
             matches!(literal, Literal::Member(..))
                 && parts.iter().flat_map(|p| &p.identities).any(|of| of.kind == Kind::Claims)
         });
-        is_opaque |= is_lossy || asks_claims;
+        is_opaque |= is_lossy || is_related || asks_claims;
         match (is_foreign, is_opaque) {
             (true, _) => Some(Opening::ForeignOperator),
             (_, true) => Some(Opening::Opaque),
             _ => None,
         }
+    }
+
+    /// Whether a literal relates the row to a value of the session in a way that is not understood:
+    /// by the result of a function, or by what a document contains.
+    fn is_computed(&self, literal: Literal, parts: &[Parts]) -> bool {
+        let asks = match literal {
+            Literal::Holds(term, _) => !self.is_pattern(term),
+            Literal::Member(by, .., Some(true)) if by.shape == Shape::Key => true,
+            Literal::Member(by, a, b, Some(true)) if by.shape == Shape::Contains => {
+                parts.iter().any(|of| of.is_computed)
+                    || [a, b].into_iter().any(|of| self.inspector.is_root(of))
+            }
+            Literal::Compare(..) | Literal::Member(.., Some(true)) | Literal::NotNull(_) => {
+                parts.iter().any(|of| of.is_computed)
+            }
+            _ => false,
+        };
+        asks && parts.iter().any(Parts::asks_session) && parts.iter().any(Parts::is_of_checked)
+    }
+
+    /// Whether a term is whether a text matches a pattern.
+    fn is_pattern(&self, term: TermId) -> bool {
+        self.inspector.called(term, &PATTERNS).is_some()
     }
 
     fn by_comparison(&self) -> Option<Opening> {
@@ -279,6 +328,30 @@ impl<'a> Way<'a> {
             }
         }
         found.pop_first()
+    }
+
+    /// A way is open to sessions without a value where a constant stands for it.
+    fn by_fallback(&self) -> Option<Opening> {
+        let is_fallback = |(literal, _): &(Literal, Vec<Parts>)| match *literal {
+            Literal::Compare(Comparison::Equal, a, b) => self.is_fallback(a) || self.is_fallback(b),
+            _ => false,
+        };
+        let is_missing = |(literal, parts): &(Literal, Vec<Parts>)| {
+            matches!(literal, Literal::Null(_)) && parts.iter().any(Parts::asks_session)
+        };
+        let is_open = self.parts.iter().any(is_fallback) && self.parts.iter().any(is_missing);
+        is_open.then_some(Opening::WithoutIdentity)
+    }
+
+    /// Whether a term is a constant that stands for a value of the session, or a conversion of it.
+    fn is_fallback(&self, term: TermId) -> bool {
+        self.found.fallbacks.contains(&term)
+            || match self.inspector.terms.get(term) {
+                Term::Applied { operation: Operation::Conversion(_), arguments, .. } => {
+                    arguments.iter().any(|argument| self.is_fallback(*argument))
+                }
+                _ => false,
+            }
     }
 
     fn by_lookup(&self) -> Option<Opening> {

@@ -21,6 +21,8 @@ pub struct Parts {
     pub opaque: BTreeSet<Oid>,
     /// Whether an operation may map different values to one, so that equal results say little.
     pub is_lossy: bool,
+    /// Whether that is not because it is an array.
+    pub is_computed: bool,
     /// Whether it is a part of a value, such as an element.
     pub is_part: bool,
     /// Whether the name of the database role is in it.
@@ -104,6 +106,65 @@ impl Inspector<'_> {
         }
     }
 
+    /// Returns the arguments of a call of one of some functions of the server.
+    pub fn called(&self, term: TermId, names: &[&str]) -> Option<&[TermId]> {
+        let Term::Applied { operation: Operation::Function(oid, _), arguments, .. } =
+            self.terms.get(term)
+        else {
+            return None;
+        };
+        let function = self.catalog.function(*oid)?;
+        let is_one = function.is_built_in && names.contains(&function.name.as_str());
+        is_one.then_some(arguments)
+    }
+
+    /// Returns the values in a document that a call makes.
+    pub fn document(&self, term: TermId) -> Vec<TermId> {
+        if let Some(arguments) = self.called(term, &["to_jsonb", "jsonb_build_array"]) {
+            return self.elements(arguments);
+        }
+        let arguments = self.called(term, &["jsonb_build_object"]).unwrap_or_default();
+        let arguments = self.elements(arguments);
+        arguments.into_iter().skip(1).step_by(2).collect()
+    }
+
+    /// Returns arguments that may be one VARIADIC array.
+    fn elements(&self, arguments: &[TermId]) -> Vec<TermId> {
+        match arguments {
+            [one] => match self.terms.get(*one) {
+                Term::Array(elements) => elements.clone(),
+                _ => vec![*one],
+            },
+            several => several.to_vec(),
+        }
+    }
+
+    /// Returns the value whose parts are the elements of a list: the text that is split.
+    pub fn listed(&self, term: TermId) -> TermId {
+        if let Term::Applied { operation: Operation::Conversion(result), arguments, .. } =
+            self.terms.get(term)
+            && INJECTIVE_ARRAYS.contains(result)
+            && let [list] = arguments[..]
+        {
+            return self.listed(list);
+        }
+        match self.called(term, &["string_to_array", "regexp_split_to_array"]) {
+            Some([text, delimiter, ..]) if self.terms.as_constant(*delimiter).is_some() => *text,
+            _ => term,
+        }
+    }
+
+    /// Whether a term is all claims, or all that the application says about the user: these have
+    /// keys that say nothing, and are the same for many users.
+    pub fn is_root(&self, term: TermId) -> bool {
+        match self.terms.get(term) {
+            Term::Identity(of) => {
+                matches!(of.kind, Kind::Claims) || of.name == "claims.app_metadata"
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a column of a row is in a term.
     pub fn is_about(&self, term: TermId, row: Row) -> bool {
         let is_about = |of: &TermId| self.is_about(*of, row);
@@ -145,8 +206,10 @@ impl Inspector<'_> {
     fn add_applied(&self, operation: Operation, arguments: &[TermId], parts: &mut Parts) {
         let takes_part = match operation {
             Operation::Conversion(result) => {
-                parts.is_lossy |=
-                    !(INJECTIVE.contains(&result) || INJECTIVE_ARRAYS.contains(&result));
+                let is_kept = INJECTIVE.contains(&result)
+                    || INJECTIVE_ARRAYS.contains(&result)
+                    || self.catalog.is_text_of_extension(result);
+                parts.is_computed |= !is_kept;
                 false
             }
             Operation::Subscript(_) => true,
@@ -156,7 +219,7 @@ impl Inspector<'_> {
                     let is_kept = WIDENING.contains(&oid)
                         || (KEEPING.contains(&name) && arguments.len() == 1);
                     let is_part = PARTS.contains(&name);
-                    parts.is_lossy |= !(is_kept || is_part);
+                    parts.is_computed |= !(is_kept || is_part);
                     is_part
                 }
                 Some(of) if self.identities.parts.contains(&of.signature) => true,
@@ -166,7 +229,7 @@ impl Inspector<'_> {
                 }
             },
             Operation::Field(_) | Operation::Row | Operation::Extreme { .. } => {
-                parts.is_lossy = true;
+                parts.is_computed = true;
                 false
             }
         };
@@ -175,9 +238,10 @@ impl Inspector<'_> {
             let mut of = Parts::default();
             self.add(*argument, &mut of);
             // What is taken of a constant, and by a value, is another value for each.
-            parts.is_lossy |= takes_part && of.is_constant() != (position > 0);
+            parts.is_computed |= takes_part && of.is_constant() != (position > 0);
             parts.join(of);
         }
+        parts.is_lossy |= parts.is_computed;
     }
 }
 
@@ -188,6 +252,7 @@ impl Parts {
         self.opaque.extend(of.opaque);
         self.has_constant |= of.has_constant;
         self.is_lossy |= of.is_lossy;
+        self.is_computed |= of.is_computed;
         self.is_part |= of.is_part;
         self.has_role_name |= of.has_role_name;
     }

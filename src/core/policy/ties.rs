@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub struct Ties {
     /// The columns of the checked row by which it is tied; none where it is not.
     pub columns: BTreeSet<i16>,
+    /// The same, each with the term where that is a part of the column.
+    pub parts: BTreeSet<(i16, Option<TermId>)>,
     /// The rows of lookups that are tied.
     pub lookups: BTreeSet<Row>,
 }
@@ -22,6 +24,8 @@ pub struct Ties {
 struct Class {
     /// By row: its columns in the class.
     columns: BTreeMap<Row, BTreeSet<i16>>,
+    /// The columns of the checked row, each with the term where that is a part of it.
+    parts: BTreeSet<(i16, Option<TermId>)>,
     identities: Vec<Identity>,
     has_constant: bool,
 }
@@ -47,6 +51,7 @@ pub fn ties(
         for (row, columns) in &class.columns {
             if *row == Row::CHECKED {
                 ties.columns.extend(columns);
+                ties.parts.extend(&class.parts);
             } else if ties.lookups.insert(*row) {
                 waiting.extend(classes.iter().filter(|next| next.columns.contains_key(row)));
             }
@@ -114,13 +119,26 @@ fn equal(inspector: Inspector<'_>, literal: Literal) -> Vec<(TermId, TermId)> {
     };
     // Each element of a list that is not empty is one of the container.
     let contained = |all: TermId, container: TermId| {
-        let (all, container) = (elements(all).unwrap_or_default(), alone(container));
-        all.iter().filter_map(|one| Some((*one, container?))).collect()
+        let values = elements(all).map_or_else(|| inspector.document(all), <[_]>::to_vec);
+        let container = alone(container).filter(|of| !inspector.is_root(*of));
+        // That there is a constant as well says nothing of the others.
+        let values = values.into_iter().filter(|one| inspector.terms.as_constant(*one).is_none());
+        values.filter_map(|one| Some((one, container?))).collect()
+    };
+    // The position of an element in an array is not null.
+    let found = |term| {
+        let arguments = inspector.called(term, &["array_position"])?;
+        let [array, element, ..] = *arguments else { return None };
+        Some((element, alone(array)?))
     };
     match literal {
-        Literal::Compare(Comparison::Equal, a, b) => vec![(a, b)],
+        Literal::Compare(Comparison::Equal, a, b) => {
+            [Some((a, b)), found(a), found(b)].into_iter().flatten().collect()
+        }
+        Literal::Compare(_, a, b) => [found(a), found(b)].into_iter().flatten().collect(),
+        Literal::NotNull(term) => found(term).into_iter().collect(),
         Literal::Member(by, a, b, Some(true)) => match by.shape {
-            Shape::Element => alone(b).map(|b| (a, b)).into_iter().collect(),
+            Shape::Element => alone(b).map(|b| (a, inspector.listed(b))).into_iter().collect(),
             Shape::Contains => contained(b, a),
             Shape::Contained => contained(a, b),
             Shape::Overlap => match (elements(a), elements(b)) {
@@ -128,9 +146,8 @@ fn equal(inspector: Inspector<'_>, literal: Literal) -> Vec<(TermId, TermId)> {
                 (_, Some([one])) => alone(a).map(|a| (a, *one)).into_iter().collect(),
                 _ => vec![],
             },
-            // What the application says about the user has keys that say nothing.
-            Shape::Key if inspector.parts(a).identities.is_empty() => vec![(a, b)],
-            Shape::Key => vec![],
+            Shape::Key if inspector.is_root(a) => vec![],
+            Shape::Key => vec![(a, b)],
         },
         _ => vec![],
     }
@@ -143,6 +160,10 @@ impl Class {
         self.identities.extend(parts.identity().cloned());
         if let Some(row) = parts.row() {
             let columns = parts.columns.iter().map(|(_, number)| *number);
+            if row == Row::CHECKED {
+                let part = parts.is_part.then_some(term);
+                self.parts.extend(columns.clone().map(|number| (number, part)));
+            }
             self.columns.entry(row).or_default().extend(columns);
         }
     }

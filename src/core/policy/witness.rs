@@ -21,6 +21,19 @@ impl<'a> Names<'a> {
     /// Names the rows that literals are about.
     pub fn of(inspector: Inspector<'a>, found: &Found, literals: &[Literal]) -> Self {
         let terms = literals.iter().flat_map(|literal| operands(*literal));
+        Self::of_terms(inspector, found, terms)
+    }
+
+    /// Names the rows that a term is about.
+    pub fn of_term(inspector: Inspector<'a>, found: &Found, term: TermId) -> Self {
+        Self::of_terms(inspector, found, [term].into_iter())
+    }
+
+    fn of_terms(
+        inspector: Inspector<'a>,
+        found: &Found,
+        terms: impl Iterator<Item = TermId>,
+    ) -> Self {
         let mentioned = terms.flat_map(|term| inspector.parts(term).columns);
         let mut rows: BTreeMap<Row, (String, Option<u32>)> = BTreeMap::new();
         for (row, _) in mentioned {
@@ -83,7 +96,8 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn term(&self, term: TermId) -> String {
+    /// Returns a term as people write it.
+    pub fn term(&self, term: TermId) -> String {
         match self.inspector.terms.get(term) {
             Term::Constant(constant) => literal(constant),
             Term::Null => "NULL".to_owned(),
@@ -121,6 +135,14 @@ impl<'a> Names<'a> {
             Operation::Function(oid, _) => {
                 let function = self.inspector.catalog.function(oid);
                 let name = function.map(|function| function.name.clone());
+                let by_key = match name.as_deref() {
+                    Some("jsonb_object_field_text" | "json_object_field_text") => Some("->>"),
+                    Some("jsonb_object_field" | "json_object_field") => Some("->"),
+                    _ => None,
+                };
+                if let (Some(operator), [document, key]) = (by_key, arguments) {
+                    return format!("{} {operator} {}", self.term(*document), self.term(*key));
+                }
                 format!("{}({})", name.unwrap_or_default(), self.list(arguments))
             }
             Operation::Subscript(_) => match arguments {

@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::shared::exposed::{self, Exposed, Fault, Sentence};
-use super::shared::reached::tied_by;
-use crate::catalog::{Command, Rows};
+use super::shared::reached::{parts_tied_by, tied_by};
+use crate::catalog::{Command, Rows, TiedBy};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
@@ -22,7 +22,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "Each policy that ties rows to the caller does so by one of the keys that the \
              contract declares for the table. Where it declares none, policies for INSERT and \
-             UPDATE tie new rows by a column by which all policies for SELECT do. It concerns \
+             UPDATE tie new rows by a column by which all policies for SELECT do, and by \
+             the same part of it. It concerns \
              permissive policies of governed tables with row security, for clients, and no \
              command for which all_rows of the table says that every row is meant.",
     why: "Where rows are read by tenant and written by owner, a user can write a row into another \
@@ -64,9 +65,28 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             return Vec::new();
         }
         let others = of.exposure.ties.iter().filter(|columns| columns.is_disjoint(&keys));
-        others.map(|columns| fault(columns, how, &keys)).collect()
+        let mut faults: Vec<Fault> = others.map(|columns| fault(columns, how, &keys)).collect();
+        faults.extend(by_other_parts(cx, of, &keys));
+        faults
     };
     exposed::report(cx, &RULE, faults, out);
+}
+
+/// Returns what is said of ways that tie rows by other parts of the keys than those are by which
+/// rows are read.
+fn by_other_parts(cx: &Context<'_>, of: &Exposed<'_>, keys: &BTreeSet<String>) -> Vec<Fault> {
+    let read = parts_tied_by(cx, of.relation, of.role);
+    let read: Vec<&TiedBy> = read.into_iter().filter(|by| keys.contains(&by.column)).collect();
+    let names = |of: &[&TiedBy]| of.iter().map(|by| by.as_str().to_owned()).collect();
+    let mut faults = Vec::new();
+    for way in of.exposure.tied_by.iter().filter(|_| !of.reads() && !read.is_empty()) {
+        let by_keys: Vec<&TiedBy> = way.iter().filter(|by| keys.contains(&by.column)).collect();
+        let is_read = by_keys.iter().any(|by| read.iter().any(|other| other.meets(by)));
+        if !by_keys.is_empty() && !is_read {
+            faults.push(fault(&names(&by_keys), "rows are read by", &names(&read)));
+        }
+    }
+    faults
 }
 
 fn fault(columns: &BTreeSet<String>, how: &str, keys: &BTreeSet<String>) -> Fault {
@@ -79,7 +99,20 @@ fn fault(columns: &BTreeSet<String>, how: &str, keys: &BTreeSet<String>) -> Faul
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, Exposure, Rows};
+    use crate::catalog::{Command, Exposure, Rows, TiedBy};
+
+    #[test]
+    fn other_part_of_a_key_is_another_key() {
+        let tied_by = |part: Option<&str>| {
+            let part = part.map(|key| format!("data ->> '{key}'"));
+            TiedBy { column: "data".to_owned(), part }
+        };
+        let (owner, editor, whole) =
+            (tied_by(Some("owner")), tied_by(Some("editor")), tied_by(None));
+        assert!(!owner.meets(&editor));
+        assert!(owner.meets(&whole) && whole.meets(&editor));
+        assert_eq!((owner.as_str(), whole.as_str()), ("data ->> 'owner'", "data"));
+    }
 
     #[test]
     fn policy_check_wider_is_reported_for_the_client() {

@@ -17,9 +17,9 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "No condition of a policy depends on an operator that neither the server nor a \
-             managed extension has created. It concerns permissive policies of governed tables \
-             with row security, for clients, and no command for which all_rows of the table says \
+    checks: "No condition of a policy depends on an operator that neither the server nor an \
+             extension of a superuser has created. It concerns permissive policies of governed \
+             tables with row security, for clients, and no command for which all_rows of the table says \
              that every row is meant.",
     why: "The stored condition refers to the operator that was found by the search_path when the \
           policy was created. Its text shows an = that may mean anything.",

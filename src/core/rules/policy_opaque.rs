@@ -19,8 +19,9 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     checks: "The condition of each policy is understood, as far as it matters for whose rows \
-             pass, and so is what writes the rows that it looks up. It concerns permissive policies of governed tables with row security, for \
-             clients, and no command for which all_rows of the table says that every row is meant.",
+             pass, and so is what writes the rows that it looks up. It concerns permissive \
+             policies of governed tables with row security, for clients, and no command for \
+             which all_rows of the table says that every row is meant.",
     why: "Functions in other languages than SQL, arithmetic and other operations are not \
           followed. What depends on them is neither proven to be tied to the caller nor found to \
           be open.",

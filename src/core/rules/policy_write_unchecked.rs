@@ -22,8 +22,9 @@ pub static RULE: Rule = Rule {
              columns that the client cannot update; an INSERT, where columns that the client \
              cannot insert have the caller as default, and where append_only_by declares the \
              client. Where a BEFORE trigger that no client can change may set what the row \
-             contains, it is a warning. It concerns permissive policies of governed tables with row security, for \
-             clients, and no command for which all_rows of the table says that every row is meant.",
+             contains, it is a warning. It concerns permissive policies of governed tables with \
+             row security, for clients, and no command for which all_rows of the table says that \
+             every row is meant.",
     why: "A client can write a row in the name of another user, or into another tenant.",
     fix: "Check the new row as the old one: WITH CHECK (owner = auth.uid()). Where rows without \
           an owner are meant, as in a contact form, declare append_only_by.",

@@ -17,10 +17,10 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidObjectDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "Each policy for UPDATE and DELETE ties the existing rows to the caller. Where a BEFORE \
-             trigger that no client can change may refuse it, it is a warning. It concerns \
-             permissive policies of governed tables with row security, for clients, and no \
-             command for which all_rows of the table says that every row is meant.",
+    checks: "Each policy for UPDATE and DELETE ties the existing rows to the caller. Where a \
+             BEFORE trigger that no client can change may refuse it, it is a warning. It \
+             concerns permissive policies of governed tables with row security, for clients, and \
+             no command for which all_rows of the table says that every row is meant.",
     why: "An UPDATE or DELETE without WHERE and RETURNING reads no column, so that policies for \
           SELECT are not asked. The rows that meet USING of the policy for the command are \
           changed.",

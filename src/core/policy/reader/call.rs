@@ -15,6 +15,17 @@ use std::rc::Rc;
 /// Volatile functions of the server that do nothing but return a value.
 const HARMLESS: [&str; 4] = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
 
+/// Functions of the server that return the elements of their first argument as rows.
+const LISTING: [&str; 7] = [
+    "unnest",
+    "jsonb_array_elements",
+    "jsonb_array_elements_text",
+    "json_array_elements",
+    "json_array_elements_text",
+    "regexp_split_to_table",
+    "string_to_table",
+];
+
 impl Reader<'_> {
     /// Returns what a call of a function is.
     pub(super) fn call(&mut self, expression: &Expression) -> Meaning {
@@ -246,7 +257,7 @@ impl Reader<'_> {
                 }
                 Some(selected)
             }
-            _ if function.is_built_in && function.name == "unnest" => {
+            _ if function.is_built_in && LISTING.contains(&function.name.as_str()) => {
                 self.elements(arguments.first()?, *result)
             }
             _ => None,

@@ -176,16 +176,30 @@ impl Reader<'_> {
         {
             return self.constant(constant);
         }
-        // Where the conversion is an error, no row passes.
-        let argument = match argument {
-            Value::If(..) => argument.map(&mut |term| match term {
-                Some(term) if !self.is_no_value(term, result) => Value::Term(term),
-                _ => Value::Null,
-            }),
-            Value::Term(_) | Value::Null => argument,
-        };
         let is_boolean = result == types::BOOL;
-        self.applied(Operation::Conversion(result), true, &[argument], is_boolean)
+        let operation = Operation::Conversion(result);
+        if !matches!(argument, Value::If(..)) || !self.fits(argument.size()) {
+            return self.applied(operation, true, &[argument], is_boolean);
+        }
+        let value = argument.map(&mut |term| match term {
+            // Where the conversion is an error, no row passes.
+            Some(term) if !self.is_no_value(term, result) => match self.parsed(term, result) {
+                Some(constant) => Value::Term(constant),
+                None => self.combined(operation, true, &[Value::Term(term)], &mut Vec::new()),
+            },
+            _ => Value::Null,
+        });
+        if is_boolean { condition(self.holds(&value)) } else { Meaning::Value(value) }
+    }
+
+    /// Returns the constant of another type that a constant text is the text of.
+    fn parsed(&mut self, term: TermId, result: Oid) -> Option<TermId> {
+        let Constant::Text(text) = self.terms.as_constant(term)? else { return None };
+        let constant = self.terms.constant(parsed(result, &text.clone())?);
+        if self.found.fallbacks.contains(&term) {
+            self.found.fallbacks.insert(constant);
+        }
+        Some(constant)
     }
 
     /// Whether a conversion of an empty text to a type is an error.
@@ -383,13 +397,46 @@ impl Reader<'_> {
         })
     }
 
+    /// Returns the constant that a value is.
+    fn fallback(&self, meaning: &Meaning) -> Option<TermId> {
+        match meaning {
+            Meaning::Value(Value::Term(term)) => self.terms.as_constant(*term).map(|_| *term),
+            _ => None,
+        }
+    }
+
+    /// Whether a value can be one of the session, or is made of one.
+    fn is_of_session(&self, meaning: &Meaning) -> bool {
+        let Meaning::Value(value) = meaning else { return false };
+        let mut is_of_session = false;
+        value.condition(&mut |term| {
+            is_of_session |= term.is_some_and(|term| self.has_identity(term));
+            Formula::NULL
+        });
+        is_of_session
+    }
+
+    fn has_identity(&self, term: TermId) -> bool {
+        match self.terms.get(term) {
+            Term::Identity(_) => true,
+            Term::Applied { arguments, .. } => arguments.iter().any(|of| self.has_identity(*of)),
+            _ => false,
+        }
+    }
+
     fn coalesce(&mut self, arguments: &[Expression], result: Oid) -> Meaning {
         let Some((last, first)) = arguments.split_last() else {
             return self.unknown("COALESCE", result == types::BOOL);
         };
         let mut meaning = self.meaning(last);
+        let last_value = self.fallback(&meaning);
         for argument in first.iter().rev() {
             let next = self.meaning(argument);
+            if let Some(constant) = last_value
+                && self.is_of_session(&next)
+            {
+                self.found.fallbacks.insert(constant);
+            }
             let is_null = match &next {
                 Meaning::Condition(of) => Formula::IsUnknown(Rc::clone(of)),
                 Meaning::Value(value) => value.is_null(self.terms),
@@ -573,17 +620,30 @@ impl Reader<'_> {
     ) -> Meaning {
         let known = self.catalog.operator(operator);
         if let ([first, second], Some(known)) = (arguments, &known)
-            && known.is_built_in
+            && known.is_of_extension
+            && known.is_equality
+            && let Some(formula) = self.weak_equality((operator, collation), first, second)
         {
-            if known.comparison.is_some()
+            return condition(formula);
+        }
+        if let ([first, second], Some(known)) = (arguments, &known)
+            && (known.is_built_in || known.is_of_extension)
+        {
+            if known.is_built_in
+                && known.comparison.is_some()
                 && let Some(formula) = self.comparison(operator, collation, first, second)
             {
                 return condition(formula);
             }
-            if let Some(formula) = self.pattern(known, first, second) {
+            if known.is_built_in
+                && let Some(formula) = self.pattern(known, first, second)
+            {
                 return condition(formula);
             }
-            if self.is_of_role() && matches!(known.name.as_str(), "~" | "~~" | "^@") {
+            if known.is_built_in
+                && self.is_of_role()
+                && matches!(known.name.as_str(), "~" | "~~" | "^@")
+            {
                 let (value, pattern) = (self.value(first), self.value(second));
                 if let Some(formula) =
                     self.begins_with_user((&known.name, operator), &value, &pattern)
@@ -635,7 +695,9 @@ impl Reader<'_> {
         let values: Vec<_> = arguments.iter().map(|argument| self.value(argument)).collect();
         match known {
             Some(known) if !known.is_volatile => {
-                if !known.is_built_in {
+                if known.is_of_extension {
+                    self.unknown.insert(format!("operator {}", known.name));
+                } else if !known.is_built_in {
                     self.note_operator(known.function, &known.name);
                 }
                 let operation = Operation::Function(known.function, collation);
@@ -646,6 +708,25 @@ impl Reader<'_> {
                 self.unknown("an operator", is_boolean(whole))
             }
         }
+    }
+
+    /// Returns an equality that may call different values equal, so that it says only that they
+    /// belong together.
+    fn weak_equality(
+        &mut self,
+        (operator, collation): (Oid, Oid),
+        first: &Expression,
+        second: &Expression,
+    ) -> Option<Formula> {
+        let (a, b) = (self.value(first), self.value(second));
+        let by = Membership { operator, collation, shape: Shape::Element };
+        self.fits(a.size().saturating_mul(b.size())).then(|| {
+            pairs(&a, &b, &mut |a, b| match (a, b) {
+                (Some(a), Some(b)) if a == b => Formula::Compare(Comparison::Equal, a, b),
+                (Some(a), Some(b)) => Formula::Member(by, a, b),
+                _ => Formula::NULL,
+            })
+        })
     }
 
     /// Whether a term is a document or an array without keys or elements. Of a document, there is

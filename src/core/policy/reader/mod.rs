@@ -114,6 +114,8 @@ pub struct Found {
     pub recursive: BTreeSet<Oid>,
     /// What the condition calls.
     pub calls: Calls,
+    /// The constants that stand for values of the session that are not set.
+    pub fallbacks: BTreeSet<TermId>,
     /// The constants that the name of the current user is.
     pub role_names: BTreeSet<TermId>,
 }

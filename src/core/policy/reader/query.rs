@@ -3,9 +3,9 @@
 use super::expression::{all, any, is_boolean};
 use super::{Entry, Grouped, Reader, Scope};
 use crate::catalog::Oid;
-use crate::policy::formula::{Exists, Formula};
+use crate::policy::formula::{Exists, Formula, Membership, Shape};
 use crate::policy::term::{Row, Term, TermId};
-use crate::policy::value::{Meaning, Value, choice, not};
+use crate::policy::value::{Meaning, Value, choice, not, pairs};
 use crate::stored::{
     Command, Expression, FromItem, JoinKind, Link, Query, Range, SetOperation, SetOperator, Target,
 };
@@ -187,6 +187,11 @@ impl Reader<'_> {
                 all.0.extend(self.combined_queries(query, right).0);
                 all
             }
+            SetOperation::Operation { operator: SetOperator::Intersect, left, right } => {
+                let left = self.combined_queries(query, left);
+                let right = self.combined_queries(query, right);
+                self.in_both(&left, &right)
+            }
             SetOperation::Operation { left, .. } => {
                 let mut first = self.combined_queries(query, left);
                 first.0.iter_mut().for_each(|rows| rows.reads = true);
@@ -194,6 +199,26 @@ impl Reader<'_> {
             }
             SetOperation::Unknown => self.unknown_rows("a set operation"),
         }
+    }
+
+    /// Returns the rows of INTERSECT: each is one of both queries.
+    fn in_both(&mut self, left: &Selected, right: &Selected) -> Selected {
+        let mut both = Vec::new();
+        for one in &left.0 {
+            for other in &right.0 {
+                let mut parts = vec![Rc::clone(&one.condition), Rc::clone(&other.condition)];
+                for (a, b) in one.columns.iter().zip(&other.columns) {
+                    let (a, b) = (self.as_value(a.clone()), self.as_value(b.clone()));
+                    if !self.fits(a.size().saturating_mul(b.size())) {
+                        return self.unknown_rows("a condition that is too large");
+                    }
+                    parts.push(Rc::new(belong_together(&a, &b)));
+                }
+                let condition = Rc::new(all(parts));
+                both.push(Rows { condition, columns: one.columns.clone(), reads: true });
+            }
+        }
+        Selected(both)
     }
 
     /// Returns rows of which nothing is known.
@@ -428,6 +453,21 @@ pub(super) fn writes(query: &Query) -> bool {
 
 fn known_columns(columns: Vec<Meaning>) -> Entry {
     if columns.is_empty() { Entry::Unknown } else { Entry::Columns(columns) }
+}
+
+/// Whether two values are equal by an operator that is not known, or both are null.
+fn belong_together(a: &Value, b: &Value) -> Formula {
+    let by = Membership { operator: 0, collation: 0, shape: Shape::Element };
+    let is_null = |of| Rc::new(Formula::IsNull(of));
+    pairs(a, b, &mut |a, b| match (a, b) {
+        (None, None) => Formula::TRUE,
+        (Some(of), None) | (None, Some(of)) => Formula::IsNull(of),
+        (Some(a), Some(b)) if a == b => Formula::TRUE,
+        (Some(a), Some(b)) => any(vec![
+            Rc::new(Formula::Member(by, a, b)),
+            Rc::new(all(vec![is_null(a), is_null(b)])),
+        ]),
+    })
 }
 
 /// Whether a term is what a value is, null included.

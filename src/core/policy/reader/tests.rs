@@ -35,6 +35,8 @@ impl Catalog for Fake {
         Some(Operator {
             name: "=".to_owned(),
             is_built_in,
+            is_of_extension: false,
+            is_equality: is_built_in,
             function: 65,
             is_strict: true,
             is_volatile: false,

@@ -1,6 +1,8 @@
 //! The rows that a policy lets a client reach, as the analysis of its condition found.
 
-use crate::catalog::{Command, Exposure, Opening, Policy, PolicyExposure, Relation, Role, Rows};
+use crate::catalog::{
+    Command, Exposure, Opening, Policy, PolicyExposure, Relation, Role, Rows, TiedBy,
+};
 use crate::rules::context::Context;
 use std::collections::BTreeSet;
 
@@ -57,6 +59,15 @@ pub(crate) fn tied_by(
 ) -> Option<BTreeSet<String>> {
     let ties = read(cx, relation, role).flat_map(|exposure| &exposure.ties);
     ties.cloned().reduce(|all, columns| &all & &columns)
+}
+
+/// Returns what ties rows of a table that a role reads to the caller, in any way.
+pub(crate) fn parts_tied_by<'a>(
+    cx: &Context<'a>,
+    relation: &Relation,
+    role: &Role,
+) -> BTreeSet<&'a TiedBy> {
+    read(cx, relation, role).flat_map(|exposure| exposure.tied_by.iter().flatten()).collect()
 }
 
 /// Returns the columns by which ways tie existing rows that a role changes or deletes to the
