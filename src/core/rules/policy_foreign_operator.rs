@@ -19,8 +19,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "No condition of a policy depends on an operator that neither the server nor an \
              extension of a superuser has created. It concerns permissive policies of governed \
-             tables with row security, for clients, and no command for which all_rows of the table says \
-             that every row is meant.",
+             tables with row security, for clients, and no command for which all_rows of the \
+             table says that every row is meant.",
     why: "The stored condition refers to the operator that was found by the search_path when the \
           policy was created. Its text shows an = that may mean anything.",
     fix: "Write OPERATOR(pg_catalog.=), or create the policy with search_path = pg_catalog.",
