@@ -1,21 +1,24 @@
 //! What the bodies of SECURITY DEFINER routines let clients do. Nothing is executed.
 
 use super::caller_typed::{argument_names, language_of};
-use super::expressions::Mentioned;
+use super::expressions::{Mentioned, has_active_policies};
 use super::oids;
 use super::text_body::Text;
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{
-    DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Routine, SetParameter,
+    DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Relation, Routine, SetParameter,
 };
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{CalledBody, body_accesses};
 use dragonfly_core::rules::Context;
 use dragonfly_core::rules::shared::definer_bodies::callers;
 use dragonfly_core::search_path::settings;
+use dragonfly_core::sql::body::Language;
 use dragonfly_core::sql::chosen_text::{Argument, uses};
-use dragonfly_core::stored::{self, Query};
+use dragonfly_core::sql::listed_set;
+use dragonfly_core::stored::{self, Expression, Query};
 use pgrx::pg_sys;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 /// Built-in types with values of any text.
@@ -53,7 +56,7 @@ pub fn definer_bodies(
         let clients: Vec<Oid> = callers(cx, routine).iter().map(|role| role.oid).collect();
         if !clients.is_empty() {
             interrupts();
-            found.extend(reader.read(routine, &clients));
+            found.extend(reader.read(cx, routine, &clients));
         }
     }
     found.sort_by_key(|body| body.routine);
@@ -68,11 +71,18 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&self, routine: &Routine, clients: &[Oid]) -> Option<DefinerBody> {
+    fn read(&self, cx: &Context<'_>, routine: &Routine, clients: &[Oid]) -> Option<DefinerBody> {
         let table = Table::open(oids::PG_PROC);
         let (mut found, keys) = (None, [(table.column("oid"), routine.oid)]);
         table.lookup(self.state, oids::PG_PROC_OID_INDEX, &keys, |row| {
-            found = Some(self.body(&table, row, routine, clients));
+            let mut body = self.body(&table, row, routine, clients);
+            if body.unread.is_some() {
+                let column = |name| table.column(name);
+                let source = row.text(column("prosrc")).unwrap_or_default();
+                let parsed = row.text(column("prosqlbody")).unwrap_or_default();
+                body.named = named(cx, routine, &source, &parsed);
+            }
+            found = Some(body);
         });
         found
     }
@@ -90,6 +100,7 @@ impl Reader<'_> {
             .map(|(name, of)| Argument { name: name.clone(), is_text: self.is_text(*of) })
             .collect();
         let uses = uses(&source, language, &routine.name, &arguments);
+        let is_parsed = !row.is_null(column("prosqlbody"));
         let statements = if let Some(parsed) = row.text(column("prosqlbody")) {
             stored::queries(&parsed).ok()
         } else {
@@ -99,8 +110,17 @@ impl Reader<'_> {
             self.of_text(&Text { function, language, source: &source, path, owner, is_definer })
         };
         // It can set the role, or what says who the caller is.
-        let statements = statements.filter(|_| routine.config.iter().all(|item| is_harmless(item)));
-        let accesses = |client: &Oid| {
+        let sets_more = !routine.config.iter().all(|item| is_harmless(item));
+        let mut unread = match (&statements, language) {
+            (None, Language::Sql) => Some("its text cannot be read".to_owned()),
+            (None, Language::PlPgSql) => Some("it has statements that are not SQL".to_owned()),
+            (None, Language::Other) => Some("its language is neither SQL nor PL/pgSQL".to_owned()),
+            _ if sets_more => Some("it sets parameters".to_owned()),
+            _ => None,
+        };
+        let statements = statements.filter(|_| !sets_more);
+        let mut unknown = BTreeSet::new();
+        let mut accesses = |client: &Oid| {
             let body = CalledBody {
                 catalog: self.catalog,
                 identities: self.identities,
@@ -109,24 +129,36 @@ impl Reader<'_> {
                 arguments: &names,
                 statements: statements.as_deref().unwrap_or_default(),
             };
-            (*client, body_accesses(&body))
+            let (accesses, not_known) = body_accesses(&body);
+            unknown.extend(not_known);
+            (*client, accesses)
         };
+        let accesses = clients.iter().map(&mut accesses).collect();
+        if !unknown.is_empty() {
+            unread.get_or_insert_with(|| format!("it has {}", listed_set(&unknown)));
+        }
+        let mut parameters: BTreeSet<SetParameter> = uses
+            .settings
+            .into_iter()
+            .map(|set| SetParameter {
+                name: set.name,
+                argument: set.chosen.argument,
+                is_tested: set.chosen.is_tested,
+            })
+            .collect();
+        if is_parsed {
+            let statements = statements.as_deref().unwrap_or_default();
+            parameters.extend(statements.iter().flat_map(|of| set_by(of, &names)));
+        }
         DefinerBody {
             routine: routine.oid,
-            accesses: clients.iter().map(accesses).collect(),
+            accesses,
             executed: uses
                 .executed
                 .map(|of| ExecutedText { argument: of.argument, is_tested: of.is_tested }),
-            parameters: uses
-                .settings
-                .into_iter()
-                .map(|set| SetParameter {
-                    name: set.name,
-                    argument: set.chosen.argument,
-                    is_tested: set.chosen.is_tested,
-                })
-                .collect(),
-            is_opaque: statements.is_none(),
+            parameters,
+            unread,
+            named: Vec::new(),
         }
     }
 
@@ -142,6 +174,61 @@ impl Reader<'_> {
             || of_row(self.state, oids::TYPE_BY_OID, of, "typtype", |row, kind| row.char(kind));
         TEXTS.contains(&of) || (of >= FIRST_NORMAL && kind() != Some(b'e'))
     }
+}
+
+/// Returns the tables with row security that does not apply to the owner of a routine and that the
+/// text of its body names.
+fn named(cx: &Context<'_>, routine: &Routine, source: &str, parsed: &str) -> Vec<Oid> {
+    let source = source.to_lowercase();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let words: HashSet<&str> = source.split(|c| !is_part(c)).collect();
+    let of_tree: HashSet<Oid> = stored::oids_in(parsed, ":relid ").flatten().collect();
+    let is_named = |relation: &&Relation| {
+        let name = relation.name.to_lowercase();
+        // A name that has to be quoted is no word.
+        let is_word = name.chars().all(is_part);
+        let is_in_text = if is_word { words.contains(&*name) } else { source.contains(&name) };
+        is_in_text || of_tree.contains(&relation.oid)
+    };
+    cx.relations()
+        .map(|(relation, _)| relation)
+        .filter(|relation| relation.row_security)
+        .filter(is_named)
+        .filter(|relation| !has_active_policies(routine.owner, relation.oid))
+        .map(|relation| relation.oid)
+        .collect()
+}
+
+/// The function set_config (pg_proc.dat).
+const SET_CONFIG: Oid = 2078;
+
+/// Returns the parameters that a statement sets to what the caller chooses.
+fn set_by(statement: &Query, names: &[String]) -> Vec<SetParameter> {
+    let (mut calls, mut all) = (Vec::new(), Vec::new());
+    statement.add_calls(SET_CONFIG, &mut calls);
+    statement.add_arguments(&mut all);
+    let of_call = |arguments: &[Expression]| {
+        let [name, value, ..] = arguments else { return None };
+        let (mut of_name, mut used) = (Vec::new(), Vec::new());
+        name.add_arguments(&mut of_name);
+        value.add_arguments(&mut used);
+        used.extend(&of_name);
+        let number = *used.first()?;
+        let count = |of: &[usize]| of.iter().filter(|other| **other == number).count();
+        let argument = names.get(number.checked_sub(1)?)?;
+        let argument = if argument.is_empty() { format!("${number}") } else { argument.clone() };
+        Some(SetParameter { name: text_of(name), argument, is_tested: count(&all) > count(&used) })
+    };
+    calls.into_iter().filter_map(of_call).collect()
+}
+
+/// Returns the text that an expression is.
+fn text_of(expression: &Expression) -> Option<String> {
+    let Expression::Constant(constant) = expression else { return None };
+    // A header of four bytes, or of one, precedes the text.
+    let bytes = constant.value.as_ref()?;
+    let text = if bytes.first()? & 1 == 1 { bytes.get(1..)? } else { bytes.get(4..)? };
+    String::from_utf8(text.to_vec()).ok().map(|name| name.to_lowercase())
 }
 
 /// Whether a setting of a routine has nothing to do with who the caller is.

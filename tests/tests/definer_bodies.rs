@@ -53,6 +53,7 @@ type Case = (&'static str, &'static str, &'static str);
 const UNSCOPED: &str = "warning definer_body_unscoped";
 const ARGUMENT: &str = "warning definer_body_argument_identity";
 const CAPTURED: &str = "error definer_name_captured";
+const UNREAD: &str = "info definer_body_unscoped";
 
 /// Bodies in SQL.
 const IN_SQL: &[Case] = &[
@@ -108,8 +109,39 @@ const IN_SQL: &[Case] = &[
     ("() RETURNS SETOF app.posts", "SELECT * FROM app.posts WHERE published", ""),
     ("() RETURNS void", "INSERT INTO app.log (what) VALUES ('called')", ""),
     // A right of the caller, and what is not known.
-    ("() RETURNS SETOF app.docs", "SELECT * FROM app.docs WHERE app.must_be_admin()", ""),
-    ("() RETURNS SETOF app.docs", "SELECT app.must_be_admin(); SELECT * FROM app.docs", ""),
+    ("() RETURNS SETOF app.docs", "SELECT * FROM app.docs WHERE app.must_be_admin()", UNREAD),
+    ("() RETURNS SETOF app.docs", "SELECT app.must_be_admin(); SELECT * FROM app.docs", UNREAD),
+    // A row that is updated because it has the key of one that was to be inserted.
+    (
+        "(n text) RETURNS void",
+        "INSERT INTO app.members VALUES (auth.uid(), 1, 'member') ON CONFLICT (user_id, tenant)
+             DO UPDATE SET role = excluded.role",
+        "",
+    ),
+    (
+        "(n int) RETURNS void",
+        "INSERT INTO app.docs (id, tenant, status) VALUES (n, 1, 'new') ON CONFLICT (id)
+             DO UPDATE SET status = 'changed'",
+        UNSCOPED,
+    ),
+    (
+        "(n int) RETURNS void",
+        "INSERT INTO app.docs (id, tenant, status) VALUES (n, 1, 'new') ON CONFLICT (id)
+             DO UPDATE SET status = 'changed' WHERE docs.owner = auth.uid()",
+        "",
+    ),
+    (
+        "(n int) RETURNS void",
+        "INSERT INTO app.docs (id, tenant, status) VALUES (n, 1, 'new') ON CONFLICT (id)
+             DO UPDATE SET status = 'changed' WHERE excluded.owner = auth.uid()",
+        UNSCOPED,
+    ),
+    (
+        "(n int) RETURNS void",
+        "INSERT INTO app.docs (id, tenant, status) VALUES (n, 1, 'new') ON CONFLICT (id)
+             DO NOTHING",
+        "",
+    ),
     // Rows of others.
     ("() RETURNS SETOF app.docs", "SELECT * FROM app.docs", UNSCOPED),
     ("() RETURNS SETOF app.docs", "SELECT * FROM app.all_docs", UNSCOPED),
@@ -133,7 +165,7 @@ const IN_SQL: &[Case] = &[
         "(u uuid, t int, r text) RETURNS void",
         "INSERT INTO app.members VALUES (u, t, r) ON CONFLICT (user_id, tenant)
             DO UPDATE SET role = excluded.role",
-        UNSCOPED,
+        "warning definer_body_argument_identity|warning definer_body_unscoped",
     ),
     (
         "(d int) RETURNS void",
@@ -208,9 +240,13 @@ const IN_PLPGSQL: &[Case] = &[
         "BEGIN IF NOT EXISTS (SELECT FROM app.docs x JOIN app.members m ON m.tenant = x.tenant
              WHERE x.id = d AND m.user_id = auth.uid()) THEN RAISE EXCEPTION 'no'; END IF;
            UPDATE app.docs SET status = 'published' WHERE id = d; END",
-        "",
+        UNREAD,
     ),
-    ("(d int) RETURNS void", "BEGIN PERFORM app.must_be_admin(); DELETE FROM app.docs; END", ""),
+    (
+        "(d int) RETURNS void",
+        "BEGIN PERFORM app.must_be_admin(); DELETE FROM app.docs; END",
+        UNREAD,
+    ),
     (
         "(q text) RETURNS SETOF app.docs",
         "BEGIN RETURN QUERY EXECUTE 'SELECT * FROM app.docs WHERE owner = auth.uid()
@@ -229,7 +265,7 @@ const IN_PLPGSQL: &[Case] = &[
         "(q text) RETURNS SETOF app.docs",
         "BEGIN RETURN QUERY EXECUTE format('SELECT * FROM app.docs WHERE owner = auth.uid()
              AND body = %L ORDER BY %I', q, q) USING q; END",
-        "",
+        UNREAD,
     ),
     ("(n int) RETURNS void", "BEGIN EXECUTE 'SELECT ' || n; END", ""),
     (
@@ -344,7 +380,7 @@ fn routine_that_clients_cannot_call_or_whose_owner_is_not_exempt_is_not_reported
         ("inside", ""),
         ("invoker", ""),
         ("forced", ""),
-        ("as_admin", ""),
+        ("as_admin", UNREAD),
         ("atomic", "warning definer_body_unscoped"),
     ] {
         assert_eq!(found(&mut client, name), expected, "{name}");
@@ -380,4 +416,50 @@ fn reading_a_body_does_not_execute_it_and_writes_nothing() {
                     AND mode LIKE '%Exclusive%'";
     assert_eq!(column(&mut client, locks), [""; 0]);
     client.batch_execute("ROLLBACK").unwrap();
+}
+
+#[test]
+fn body_that_is_not_read_is_named_with_the_reason() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.loops(d int) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS $$
+                 DECLARE n int := 1; BEGIN IF d > n THEN DELETE FROM app.docs; END IF; END $$;
+             CREATE FUNCTION app.counts() RETURNS int LANGUAGE plpgsql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS $$
+                 DECLARE n int := 1; BEGIN IF n > 0 THEN n := 2; END IF; RETURN n; END $$;
+             CREATE FUNCTION app.asks() RETURNS SETOF app.docs LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp
+                 AS 'SELECT * FROM app.docs WHERE app.must_be_admin()';
+             CREATE FUNCTION app.becomes(t text) RETURNS text LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp
+                 BEGIN ATOMIC SELECT set_config('app.tenant', t, false); END;
+             CREATE FUNCTION app.stays() RETURNS text LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp
+                 BEGIN ATOMIC SELECT set_config('app.tenant', auth.uid()::text, false); END",
+        )
+        .unwrap();
+    declare(&mut client);
+    for (name, expected) in [
+        ("loops", UNREAD),
+        ("counts", ""),
+        ("asks", UNREAD),
+        ("becomes", "error definer_sets_identity"),
+        ("stays", ""),
+    ] {
+        assert_eq!(found(&mut client, name), expected, "{name}");
+    }
+    let details = "SELECT DISTINCT detail FROM ops.audit_security()
+        WHERE rule = 'definer_body_unscoped' AND object LIKE 'app.loops(%' ORDER BY 1";
+    let details = column(&mut client, details);
+    let [detail] = &details[..] else { panic!("{details:?}") };
+    assert!(
+        detail.ends_with(
+            "reach table app.docs in a way that is not known: it has statements that are not SQL."
+        ),
+        "{detail}"
+    );
 }

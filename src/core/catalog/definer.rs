@@ -16,8 +16,11 @@ pub struct DefinerBody {
     pub executed: Option<ExecutedText>,
     /// The parameters that the body sets to what its caller chooses.
     pub parameters: BTreeSet<SetParameter>,
-    /// Whether the statements of the body could not be read.
-    pub is_opaque: bool,
+    /// Why statements of the body are not read; `None` where all are.
+    pub unread: Option<String>,
+    /// The tables whose row security does not apply to the owner and whose names are in the text
+    /// of a body that is not read.
+    pub named: Vec<Oid>,
 }
 
 /// Rows of a table that a body reaches.

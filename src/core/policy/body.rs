@@ -36,9 +36,10 @@ pub struct CalledBody<'a> {
 }
 
 /// Returns the accesses of a body to tables whose row security does not apply to its owner, with
-/// the ways in which they reach rows that are not tied to the caller.
+/// the ways in which they reach rows that are not tied to the caller, and the names of what is not
+/// known in it.
 #[must_use]
-pub fn body_accesses(body: &CalledBody<'_>) -> Vec<BodyAccess> {
+pub fn body_accesses(body: &CalledBody<'_>) -> (Vec<BodyAccess>, BTreeSet<String>) {
     let CalledBody { catalog, identities, client, owner, arguments, statements } = *body;
     let mut terms = Terms::default();
     let mut reader = Reader::of_body(catalog, &mut terms, (client, owner), identities, arguments);
@@ -50,7 +51,7 @@ pub fn body_accesses(body: &CalledBody<'_>) -> Vec<BodyAccess> {
         }
         accesses.extend(reader.statement(statement));
     }
-    let found = reader.found;
+    let (found, unknown) = (reader.found, reader.unknown);
     let name = catalog.role_name(client).unwrap_or_default();
     let caller = identities.sessions.get(&name).copied();
     let sessions = sessions(identities, &mut terms, caller, &name);
@@ -80,7 +81,7 @@ pub fn body_accesses(body: &CalledBody<'_>) -> Vec<BodyAccess> {
             ways,
         });
     }
-    all
+    (all, unknown)
 }
 
 /// By kind of opening, columns that are equal to arguments, whether there is an argument, and the

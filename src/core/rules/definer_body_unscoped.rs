@@ -20,9 +20,9 @@ pub static RULE: Rule = Rule {
              of a governed table with row security that does not apply to the owner is tied \
              to the caller: rows that are read, updated and deleted, and rows that are \
              inserted with arguments. Not reported are rows that policies let the client \
-             reach anyway, and routines with all_rows in the contract. Bodies with \
-             statements other than SQL, and those that call what is not known, are not \
-             read.",
+             reach anyway, and routines with all_rows in the contract. A body with \
+             statements other than SQL, and one that calls what is not known, is \
+             information, if it names such a table.",
     why: "The routine is executed as its owner, so that no policy limits it: its body is \
              the only condition.",
     fix: "Compare a column with the caller, or make the routine SECURITY INVOKER. Where \
@@ -49,6 +49,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let describe =
         |way: &crate::catalog::BodyWay| format!("that are not tied to the caller{}", when_of(way));
     definer_bodies::report(cx, &RULE, Fault::Unscoped, &describe, out);
+    definer_bodies::report_unread(cx, &RULE, out);
 }
 
 #[cfg(test)]

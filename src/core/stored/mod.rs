@@ -15,7 +15,7 @@ pub use read::{expression, expressions, queries, query};
 pub use text::Unreadable;
 pub use tree::{
     BooleanTest, Branch, Column, Command, Constant, Expression, FromItem, JoinKind, Link, Logic,
-    Parameter, Query, Range, RangeEntry, SetOperation, SetOperator, SqlValue, Target,
+    OnConflict, Parameter, Query, Range, RangeEntry, SetOperation, SetOperator, SqlValue, Target,
 };
 
 #[cfg(test)]

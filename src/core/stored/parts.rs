@@ -1,6 +1,7 @@
 //! What expressions and queries consist of.
 
-use super::tree::{Expression, FromItem, Query, Range};
+use super::tree::{Expression, FromItem, Parameter, Query, Range};
+use crate::catalog::Oid;
 
 impl Expression {
     /// Returns the expressions that it consists of, without those in the query of a subquery.
@@ -45,6 +46,25 @@ impl Expression {
         }
     }
 
+    fn add_calls<'a>(&'a self, function: Oid, found: &mut Vec<&'a [Self]>) {
+        match self {
+            Self::Call { function: of, arguments, .. } if *of == function => found.push(arguments),
+            Self::Subquery { query, .. } => query.add_calls(function, found),
+            _ => {}
+        }
+        self.parts().into_iter().for_each(|part| part.add_calls(function, found));
+    }
+
+    /// Adds the numbers of the arguments of the routine in whose body it is.
+    pub fn add_arguments(&self, found: &mut Vec<usize>) {
+        match self {
+            Self::Parameter { parameter: Parameter::Argument(number), .. } => found.push(*number),
+            Self::Subquery { query, .. } => query.add_arguments(found),
+            _ => {}
+        }
+        self.parts().into_iter().for_each(|part| part.add_arguments(found));
+    }
+
     /// Whether it is about a column of a range table at least so many queries outwards.
     #[must_use]
     pub fn reaches(&self, level: usize) -> bool {
@@ -63,6 +83,26 @@ impl Expression {
 }
 
 impl Query {
+    /// Adds the arguments of each call of a function in it and in its parts.
+    pub fn add_calls<'a>(&'a self, function: Oid, found: &mut Vec<&'a [Expression]>) {
+        for expression in self.expressions() {
+            expression.add_calls(function, found);
+        }
+        for query in self.queries() {
+            query.add_calls(function, found);
+        }
+    }
+
+    /// Adds the numbers of the arguments of the routine that it is the body of.
+    pub fn add_arguments(&self, found: &mut Vec<usize>) {
+        for expression in self.expressions() {
+            expression.add_arguments(found);
+        }
+        for query in self.queries() {
+            query.add_arguments(found);
+        }
+    }
+
     /// Whether its result depends on rows of a query outside of it.
     #[must_use]
     pub fn is_correlated(&self) -> bool {
@@ -107,6 +147,8 @@ impl Query {
         self.from.iter().for_each(|item| item.add_conditions(&mut all));
         all.extend(self.targets.iter().map(|target| &target.expression));
         all.extend(self.condition.iter().chain(&self.having));
+        let on_conflict = self.on_conflict.iter();
+        all.extend(on_conflict.flat_map(|of| of.keys.iter().chain(&of.condition)));
         all
     }
 

@@ -3,7 +3,7 @@
 use super::text::{Node, Unreadable, Value, parse};
 use super::tree::{
     BooleanTest, Branch, Column, Command, Constant, Expression, FromItem, JoinKind, Link, Logic,
-    Parameter, Query, Range, RangeEntry, SetOperation, SetOperator, SqlValue, Target,
+    OnConflict, Parameter, Query, Range, RangeEntry, SetOperation, SetOperator, SqlValue, Target,
 };
 use crate::catalog::Oid;
 
@@ -334,7 +334,18 @@ fn of_query(node: &Node<'_>) -> Query {
         limit: node.node("limitCount").is_some(),
         offset: node.node("limitOffset").is_some(),
         set_operation: node.node("setOperations").map(set_operation),
+        on_conflict: node.node("onConflict").and_then(on_conflict).map(Box::new),
     }
+}
+
+/// Returns what ON CONFLICT DO UPDATE does; `None` for DO NOTHING (`OnConflictAction`, nodes.h).
+fn on_conflict(node: &Node<'_>) -> Option<OnConflict> {
+    let keys = node.list("arbiterElems").iter().filter_map(Value::as_node);
+    (node.text("action") == Some("2")).then(|| OnConflict {
+        keys: keys.map(|key| of_value(key.field("expr"))).collect(),
+        condition: optional(node, "onConflictWhere"),
+        excluded: node.number("exclRelIndex").unwrap_or_default(),
+    })
 }
 
 fn entry(node: &Node<'_>) -> RangeEntry {

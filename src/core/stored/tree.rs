@@ -278,6 +278,19 @@ pub struct Query {
     pub limit: bool,
     pub offset: bool,
     pub set_operation: Option<SetOperation>,
+    /// Of INSERT: what ON CONFLICT DO UPDATE does.
+    pub on_conflict: Option<Box<OnConflict>>,
+}
+
+/// The update of a row that has a key of a row that was to be inserted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
+pub struct OnConflict {
+    /// The expressions of the key; none where a constraint was named.
+    pub keys: Vec<Expression>,
+    pub condition: Option<Expression>,
+    /// The entry that is the row that was to be inserted, from 1.
+    pub excluded: usize,
 }
 
 /// An entry of a range table.

@@ -5,10 +5,10 @@ use super::query::{equals, writes};
 use super::{Entry, Reader, Scope};
 use crate::catalog::{Command, Oid};
 use crate::policy::facts::Catalog;
-use crate::policy::formula::Formula;
+use crate::policy::formula::{Comparison, Formula};
 use crate::policy::identity::{Identities, Identity};
 use crate::policy::term::{Row, Term, Terms};
-use crate::policy::value::Meaning;
+use crate::policy::value::{Meaning, Value, compare};
 use crate::stored::{self, Query};
 use std::rc::Rc;
 
@@ -89,6 +89,7 @@ impl<'a> Reader<'a> {
             conditions.push(Rc::new(joined.condition));
         }
         self.notes_accesses = false;
+        let sources = conditions.clone();
         if command == Command::Insert {
             self.inserted(query, &mut conditions);
         } else {
@@ -109,6 +110,7 @@ impl<'a> Reader<'a> {
         if let Some(condition) = &query.condition {
             conditions.push(self.condition(condition));
         }
+        let updated = self.updated_instead(query, sources);
         self.scopes.pop();
         self.notes_accesses = true;
         let condition = Rc::new(all(conditions));
@@ -116,6 +118,7 @@ impl<'a> Reader<'a> {
         for access in &mut self.accesses[before..] {
             (access.command, access.is_asked_only) = (command, false);
         }
+        self.accesses.extend(updated);
     }
 
     /// Notes the row that INSERT writes: what its columns are equal to.
@@ -146,6 +149,65 @@ impl<'a> Reader<'a> {
                 conditions.push(self.column_is((row, *oid), *number, value));
             }
         }
+    }
+
+    /// Returns the row that ON CONFLICT DO UPDATE updates: it has a key of the one that was to be
+    /// inserted, from rows of which conditions are true.
+    fn updated_instead(&mut self, query: &Query, sources: Vec<Rc<Formula>>) -> Vec<Access> {
+        let Some(of) = &query.on_conflict else { return Vec::new() };
+        let written = query.written.checked_sub(1).and_then(|index| query.entries.get(index));
+        let Some(stored::Range::Relation { oid: table, .. }) = written.map(|of| &of.range) else {
+            return Vec::new();
+        };
+        let new = Entry::Columns(self.inserted_values(query, *table));
+        let row = Row(self.terms.fresh());
+        let old = Entry::Row { row, relation: *table, nullable: false };
+        let before = self.accesses.len();
+        self.notes_accesses = true;
+        let _ = self.read_rows(row, *table, false);
+        self.notes_accesses = false;
+        if of.keys.is_empty() {
+            self.unknown.insert("ON CONFLICT ON CONSTRAINT".to_owned());
+        }
+        let mut conditions = sources;
+        for key in &of.keys {
+            self.set_entry(query.written, new.clone());
+            let own = self.meaning(key);
+            self.set_entry(query.written, old.clone());
+            let (own, theirs) = (self.as_value(own), self.meaning(key));
+            let theirs = self.as_value(theirs);
+            conditions.push(Rc::new(compare(self.terms, Comparison::Equal, &theirs, &own)));
+        }
+        self.set_entry(of.excluded, new);
+        if let Some(condition) = &of.condition {
+            conditions.push(self.condition(condition));
+        }
+        self.restrict_accesses(before, &Rc::new(all(conditions)));
+        let mut updated = self.accesses.split_off(before);
+        for access in &mut updated {
+            (access.command, access.is_asked_only) = (Command::Update, false);
+        }
+        updated
+    }
+
+    /// Returns the values of the columns of a row that is to be inserted.
+    fn inserted_values(&mut self, query: &Query, table: Oid) -> Vec<Meaning> {
+        let defaults = self.catalog.defaults(table);
+        let given = query.targets.iter().map(|target| (target.number, &target.expression));
+        let all = given.chain(defaults.iter().map(|(number, default)| (*number, default)));
+        let mut values: Vec<Option<Meaning>> = Vec::new();
+        for (number, expression) in all {
+            let Some(index) = usize::try_from(number).ok().and_then(|n| n.checked_sub(1)) else {
+                continue;
+            };
+            values.resize(values.len().max(index + 1), None);
+            if values[index].is_none() {
+                let unknown = self.unknown.clone();
+                values[index] = Some(self.meaning(expression));
+                self.unknown = unknown;
+            }
+        }
+        values.into_iter().map(|value| value.unwrap_or(Meaning::Value(Value::Null))).collect()
     }
 
     fn column_is(

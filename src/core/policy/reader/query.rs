@@ -318,7 +318,7 @@ impl Reader<'_> {
         }
     }
 
-    fn set_entry(&mut self, number: usize, entry: Entry) {
+    pub(super) fn set_entry(&mut self, number: usize, entry: Entry) {
         let entries = self.scopes.last_mut().map(|scope| &mut scope.entries);
         let index = number.checked_sub(1);
         if let Some(place) = entries.zip(index).and_then(|(all, index)| all.get_mut(index)) {

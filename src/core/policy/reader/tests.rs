@@ -130,6 +130,7 @@ fn query(targets: Vec<Expression>) -> Query {
         limit: false,
         offset: false,
         set_operation: None,
+        on_conflict: None,
     }
 }
 

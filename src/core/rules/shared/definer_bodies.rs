@@ -11,7 +11,7 @@ use crate::finding::{Draft, Measure, Predicate, Verb};
 use crate::fix::Fix;
 use crate::rule::Rule;
 use crate::rules::context::Context;
-use crate::sql::safe_ident;
+use crate::sql::{listed, safe_ident};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -142,6 +142,43 @@ pub(crate) fn report(
                 let severity = severity.min(rule.severity);
                 out.push(draft(cx, rule, (routine, role), severity, (&kind, &what), evidence));
             }
+        }
+    });
+}
+
+/// Adds a finding for each client and table that a body names and that is not read in it, unless
+/// something is found about the rows of the table.
+pub(crate) fn report_unread(cx: &Context<'_>, rule: &Rule, out: &mut Vec<Draft>) {
+    each(cx, |routine, body, callers| {
+        let Some(why) = &body.unread else { return };
+        // Text of the caller's can do anything: that is reported.
+        if is_declared(cx, routine) || body.executed.is_some() {
+            return;
+        }
+        for role in callers {
+            let accesses = body.accesses.iter().filter(|(client, _)| *client == role.oid);
+            let accesses: Vec<&BodyAccess> = accesses.flat_map(|(_, of)| of).collect();
+            let is_found = |relation: &&Relation| {
+                let of_table = accesses.iter().filter(|of| of.relation == relation.oid);
+                of_table.into_iter().any(|access| {
+                    let table = Table::of(cx, relation, role, access.command);
+                    access.ways.iter().any(|way| table.fault(way).is_some())
+                })
+            };
+            let tables = body.named.iter().filter_map(|oid| cx.snapshot.relation(*oid));
+            let names: Vec<String> = tables
+                .filter(|relation| !is_found(relation))
+                .filter(|relation| !Table::of(cx, relation, role, Command::Select).reaches_all)
+                .map(|relation| cx.snapshot.relation_sql(relation).to_string())
+                .collect();
+            if names.is_empty() {
+                continue;
+            }
+            let word = if names.len() == 1 { "table" } else { "tables" };
+            let what = format!("reach {word} {} in a way that is not known: {why}", listed(&names));
+            let evidence = json!({"tables": names, "why": why});
+            let of = (routine, *role);
+            out.push(draft(cx, rule, of, Severity::Info, ("unread", &what), evidence));
         }
     });
 }
