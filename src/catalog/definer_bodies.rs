@@ -105,9 +105,8 @@ impl Reader<'_> {
             stored::queries(&parsed).ok()
         } else {
             let path = settings(&routine.config).last().map(|path| (*path).to_owned());
-            let (function, owner) = (routine.oid, routine.owner);
-            let is_definer = true;
-            self.of_text(&Text { function, language, source: &source, path, owner, is_definer })
+            let (owner, source, is_definer) = (routine.owner, &source, true);
+            self.of_text(&Text { row, language, source, path, owner, is_definer })
         };
         // It can set the role, or what says who the caller is.
         let sets_more = !routine.config.iter().all(|item| is_harmless(item));

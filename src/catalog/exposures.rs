@@ -1,12 +1,12 @@
 //! What policies let roles reach.
 
-use super::expressions::{Mentioned, has_active_policies};
+use super::expressions::Mentioned;
 use super::objects::{relation_named, schema_named};
+use super::rights::{Rights, has_active_policies};
 use super::row_triggers::RowTriggers;
 use super::stored_policies::{StoredPolicy, stored_policies};
 use super::unique_keys::unique_keys;
 use crate::pg::heap::{State, interrupts};
-use crate::pg::privileges;
 use dragonfly_core::catalog::{
     Command, Exposure, Oid, PolicyExposure, Relation, Rows, StoragePolicy, UniqueKey,
 };
@@ -15,7 +15,6 @@ use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{Question, Written, exposure, is_covered};
 use dragonfly_core::rules::Context;
 use dragonfly_core::stored::Expression;
-use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,9 +22,7 @@ use std::time::{Duration, Instant};
 /// Returns what the policies of governed tables let clients reach: of those tables that are wanted.
 /// `None` where that takes longer than it may.
 ///
-/// Conditions and privileges are those of the state. What they look up, and the texts of functions,
-/// are read as they are now: a state without the changes of a transaction has only the rows of
-/// catalogs.
+/// Everything is read in the state of `catalog`; see [`Mentioned::earlier`] for the one exception.
 pub fn exposures_of_clients(
     state: &State,
     cx: &Context<'_>,
@@ -99,7 +96,7 @@ pub fn exposures(
     asked_for: Option<&str>,
     roles: &[Oid],
 ) -> Vec<PolicyExposure> {
-    let mut found = Vec::new();
+    let (mut found, rights) = (Vec::new(), catalog.rights());
     let triggers = RowTriggers::of(catalog.state(), relation);
     let is_asked = |of: &&StoredPolicy| of.is_permissive && asked_for.is_none_or(|n| of.name == n);
     for policy in policies.iter().filter(is_asked) {
@@ -108,13 +105,14 @@ pub fn exposures(
             let mut known: HashMap<Asked, Rc<Exposure>> = HashMap::new();
             for (command, rows) in QUESTIONS {
                 interrupts();
-                if !policy.is_for(command, *role) || !has_privilege(*role, relation, command) {
+                let has_privilege = rights.on_part(*role, relation, command.privilege());
+                if !policy.is_for(command, *role, rights) || !has_privilege {
                     continue;
                 }
                 let restrictive_of = |rows| {
                     let others = policies.iter().filter(|other| !other.is_permissive);
                     others
-                        .filter(|other| other.is_for(command, *role))
+                        .filter(|other| other.is_for(command, *role, rights))
                         .filter_map(move |other| other.condition(rows))
                 };
                 let restrictive: Vec<&Expression> = restrictive_of(rows).collect();
@@ -148,7 +146,7 @@ pub fn exposures(
                 let covered_by = if is_alone {
                     None
                 } else {
-                    covering(&question, policies, policy, (command, rows))
+                    covering(&question, rights, policies, policy, (command, rows))
                 };
                 found.push(PolicyExposure {
                     policy: policy.oid,
@@ -173,11 +171,13 @@ const MOST_COMPARED: usize = 20;
 /// through, it is the first.
 fn covering(
     question: &Question<'_>,
+    rights: &Rights<'_>,
     policies: &[StoredPolicy],
     policy: &StoredPolicy,
     (command, rows): (Command, Rows),
 ) -> Option<Oid> {
-    let is_other = |of: &&StoredPolicy| of.is_permissive && of.is_for(command, question.role);
+    let role = question.role;
+    let is_other = |of: &&StoredPolicy| of.is_permissive && of.is_for(command, role, rights);
     let all: Vec<&StoredPolicy> = policies.iter().filter(is_other).collect();
     if all.len() > MOST_COMPARED {
         return None;
@@ -221,14 +221,3 @@ const QUESTIONS: [(Command, Rows); 5] = [
     (Command::Update, Rows::New),
     (Command::Delete, Rows::Existing),
 ];
-
-/// Whether a role has the privilege for a command on a table, or on a column of it.
-fn has_privilege(role: Oid, relation: Oid, command: Command) -> bool {
-    let privilege = match command {
-        Command::Select => pg_sys::ACL_SELECT,
-        Command::Insert => pg_sys::ACL_INSERT,
-        Command::Update => pg_sys::ACL_UPDATE,
-        Command::Delete => pg_sys::ACL_DELETE,
-    };
-    privileges::on_part(role, relation, privilege)
-}

@@ -2,13 +2,13 @@
 
 use super::caller_typed::language_of;
 use super::detours::{DefinerTrigger, Finder, definer_triggers};
+use super::moved_names::MovedNames;
+use super::rights::Rights;
 use super::stored_policies::stored_policies;
 use super::text_body::{Text, Texts};
 use super::{name, objects, oids};
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
-use crate::pg::privileges;
-use crate::pg::text::from_server;
-use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid, Rows};
+use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid, Privileges, Rows};
 use dragonfly_core::policy::Comparison;
 use dragonfly_core::policy::facts::{
     Body, Catalog, Column, Detour, Function, Operator, Policies, Reads, Reference, View, Writable,
@@ -17,10 +17,8 @@ use dragonfly_core::policy::types::BOOL;
 use dragonfly_core::search_path::settings;
 use dragonfly_core::sql::constant_body;
 use dragonfly_core::stored;
-use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::CStr;
 use std::hash::Hash;
 use std::rc::Rc;
 
@@ -43,6 +41,7 @@ thread_local! {
 /// The catalog in a state, as far as expressions have asked for it.
 pub struct Mentioned<'a> {
     state: &'a State,
+    rights: Rights<'a>,
     functions: Known<Oid, Option<Rc<Function>>>,
     views: Known<Oid, Option<Rc<View>>>,
     columns: Known<Oid, Rc<HashMap<i16, Column>>>,
@@ -74,6 +73,7 @@ impl<'a> Mentioned<'a> {
         let (detours, definer_triggers) = Default::default();
         Self {
             state,
+            rights: Rights::Now,
             functions,
             views,
             columns,
@@ -102,6 +102,19 @@ impl<'a> Mentioned<'a> {
     /// Returns the state.
     pub fn state(&self) -> &'a State {
         self.state
+    }
+
+    /// Returns the catalog in an earlier state, with what roles could do then and the texts of
+    /// functions as they were. The server reads a text with the names of now: nothing is known of
+    /// one that mentions a name which stood for something else then.
+    pub fn earlier(state: &'a State, rights: Rights<'a>, moved: &'a MovedNames) -> Self {
+        let texts = Texts::in_state(state).without(moved);
+        Self { rights, texts: Some(texts), ..Self::in_state(state) }
+    }
+
+    /// Returns what roles may do in the state.
+    pub fn rights(&self) -> &Rights<'a> {
+        &self.rights
     }
 
     /// Reads in one pass which columns have a default or are generated, for questions about
@@ -232,13 +245,13 @@ impl<'a> Mentioned<'a> {
                 defaults: defaults
                     .and_then(|text| stored::expressions(&text).ok())
                     .unwrap_or_default(),
-                body: if is_built_in { Body::Opaque } else { self.body(&table, row, oid) },
+                body: if is_built_in { Body::Opaque } else { self.body(&table, row) },
             }));
         });
         found
     }
 
-    fn body(&self, table: &Table, row: Row<'_>, function: Oid) -> Body {
+    fn body(&self, table: &Table, row: Row<'_>) -> Body {
         let column = |name| table.column(name);
         let config = row.texts(column("proconfig"));
         if config.iter().any(|item| !item.to_ascii_lowercase().starts_with("search_path=")) {
@@ -259,7 +272,8 @@ impl<'a> Mentioned<'a> {
         let Some(texts) = &self.texts else { return Body::Opaque };
         let path = settings(&config).last().map(|path| (*path).to_owned());
         let (owner, is_definer) = (row.oid(column("proowner")), row.bool(column("prosecdef")));
-        let text = Text { function, language, source: &source, path, owner, is_definer };
+        let source = &source;
+        let text = Text { row, language, source, path, owner, is_definer };
         let read = || {
             let text = texts.query(&text)?;
             let query = stored::query(&text.query).ok().flatten()?;
@@ -427,30 +441,33 @@ impl<'a> Mentioned<'a> {
     }
 
     fn read_reads(&self, role: Oid, relation: Oid) -> Reads {
-        if !privileges::on_part(role, relation, pg_sys::ACL_SELECT) {
+        if !self.rights.on_part(role, relation, Privileges::SELECT) {
             return Reads::Denied;
         }
-        if !has_active_policies(role, relation) {
+        if !self.rights.is_limited(role, relation) {
             return Reads::All;
         }
         Reads::Policies(Rc::new(self.policies(role, relation, Command::Select)))
     }
 
     fn read_writes(&self, role: Oid, relation: Oid, command: Command) -> Option<Rc<Writable>> {
-        let privilege = match command {
-            Command::Insert => pg_sys::ACL_INSERT,
-            Command::Update => pg_sys::ACL_UPDATE,
-            _ => return None,
+        if !matches!(command, Command::Insert | Command::Update) {
+            return None;
+        }
+        let (rights, privilege) = (&self.rights, command.privilege());
+        let has_all = rights.on_relation(role, relation, privilege);
+        let is_written = |(number, name): &(i16, String)| {
+            has_all || rights.on_column(role, relation, (*number, name), privilege)
         };
-        let has_all = privileges::on_relation(role, relation, privilege);
         let columns: BTreeSet<i16> = objects::written_columns(self.state, relation, command)
             .into_iter()
-            .filter(|n| has_all || privileges::on_column(role, relation, *n, privilege))
+            .filter(is_written)
+            .map(|(number, _)| number)
             .collect();
         if columns.is_empty() {
             return None;
         }
-        let is_limited = has_active_policies(role, relation);
+        let is_limited = rights.is_limited(role, relation);
         let policies = is_limited.then(|| self.policies(role, relation, command));
         Some(Rc::new(Writable { columns, policies }))
     }
@@ -509,7 +526,7 @@ impl<'a> Mentioned<'a> {
         };
         let mut found = Policies::default();
         for policy in stored_policies(self.state, relation) {
-            if !policy.is_for(command, role) {
+            if !policy.is_for(command, role, &self.rights) {
                 continue;
             }
             let unknown = || stored::Expression::Unknown("a policy".to_owned());
@@ -520,13 +537,6 @@ impl<'a> Mentioned<'a> {
         }
         found
     }
-}
-
-/// Whether policies limit a role on a table.
-pub fn has_active_policies(role: Oid, relation: Oid) -> bool {
-    let active = pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
-    // SAFETY: lookups in the system cache, which raise no error for what does not exist.
-    unsafe { pg_sys::check_enable_rls(relation.into(), role.into(), true) == active }
 }
 
 /// The catalog with an assumption about columns: that all can be null, or none can.
@@ -621,13 +631,13 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn may_execute(&self, role: Oid, function: Oid) -> bool {
-        privileges::on_routine(role, function)
+        self.rights.on_routine(role, function)
     }
 
     fn may_call(&self, role: Oid, function: Oid) -> bool {
         let schema =
             of_row(self.state, oids::PROC_BY_OID, function, "pronamespace", |row, of| row.oid(of));
-        schema.is_some_and(|schema| privileges::on_schema(role, schema))
+        schema.is_some_and(|schema| self.rights.on_schema(role, schema))
             && self.may_execute(role, function)
     }
 
@@ -663,11 +673,7 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn role_name(&self, role: Oid) -> Option<String> {
-        // SAFETY: a lookup in the system cache; null or a C string.
-        unsafe {
-            let name = pg_sys::GetUserNameFromId(role.into(), true);
-            (!name.is_null()).then(|| from_server(CStr::from_ptr(name).to_bytes()))
-        }
+        self.rights.role_name(role)
     }
 
     fn interrupts(&self) {

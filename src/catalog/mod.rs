@@ -5,6 +5,7 @@ mod bodies;
 mod caller;
 mod caller_typed;
 mod code;
+mod consulted;
 mod content_owners;
 mod definer_bodies;
 mod definition;
@@ -16,6 +17,7 @@ mod exposures;
 mod expressions;
 mod extension;
 mod guard;
+mod moved_names;
 mod name;
 mod object_hash;
 mod objects;
@@ -23,6 +25,7 @@ pub mod oids;
 mod policies;
 mod publications;
 pub mod renamed;
+mod rights;
 mod roles;
 mod routines;
 mod row_triggers;
@@ -45,13 +48,15 @@ pub use caller_typed::{
     candidates as caller_typed_candidates, row_type_of_another_owner, row_type_with_new_types,
 };
 pub use code::ancestors;
+pub use consulted::{Consulted, object_changed as consulted_object_changed};
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use exposures::exposures;
-pub use expressions::{Mentioned, has_active_policies};
+pub use expressions::Mentioned;
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
+pub use moved_names::MovedNames;
 pub use name::{description, identity, name, qualified_name, signature};
 pub use object_hash::{
     Freshness, behind_view, cache as cache_hashes, earlier_hash, hash_differs, is_redefined,
@@ -63,6 +68,7 @@ pub use objects::{
     relation_named, renamed_schemas, schema_named, unique_key, views_among, views_over,
 };
 pub use policies::relations_with_call as relations_with_policy_that_calls;
+pub use rights::has_active_policies;
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
@@ -75,7 +81,7 @@ pub use server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use snapshot::{
-    Concerning, add_exposures, add_reach, around, base, concerning, current_base, for_paths,
+    Concerning, Exposures, add_exposures, add_reach, around, base, concerning, current_base, for_paths,
     forget_base, full, objects_of, part, routine, with_parts, with_users,
 };
 pub use stored_policies::{StoredPolicy, stored_policies};

@@ -461,19 +461,19 @@ pub fn numbered_columns(state: &State, relation: Oid) -> Vec<(i16, String)> {
     found
 }
 
-/// Returns the numbers of the columns that INSERT or UPDATE can give any value. (INSERT with
+/// Returns the columns that INSERT or UPDATE can give any value, with their numbers. (INSERT with
 /// OVERRIDING SYSTEM VALUE can do so with an identity column GENERATED ALWAYS.)
-pub fn written_columns(state: &State, relation: Oid, command: Command) -> Vec<i16> {
+pub fn written_columns(state: &State, relation: Oid, command: Command) -> Vec<(i16, String)> {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let column = |name| table.column(name);
-    let (number, dropped) = (column("attnum"), column("attisdropped"));
+    let (number, name, dropped) = (column("attnum"), column("attname"), column("attisdropped"));
     let (generated, identity) = (column("attgenerated"), column("attidentity"));
     let (mut found, keys) = (Vec::new(), [(column("attrelid"), relation)]);
     table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
         let number = row.int(number) as i16;
         let is_always = row.char(identity) == b'a' && command == Command::Update;
         if number > 0 && !row.bool(dropped) && row.char(generated) == 0 && !is_always {
-            found.push(number);
+            found.push((number, row.name(name)));
         }
     });
     found

@@ -24,6 +24,7 @@ pub const PG_CONSTRAINT_OID_INDEX: Oid = 2667;
 pub const PG_CONSTRAINT_RELID_INDEX: Oid = 2665;
 pub const PG_CONSTRAINT_TYPE_INDEX: Oid = 2666;
 pub const PG_CLASS_OID_INDEX: Oid = 2662;
+pub const PG_CLASS_NAME_INDEX: Oid = 2663;
 pub const PG_DATABASE: Oid = 1262;
 pub const PG_DB_ROLE_SETTING: Oid = 2964;
 pub const PG_DEFAULT_ACL: Oid = 826;

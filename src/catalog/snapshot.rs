@@ -3,7 +3,9 @@
 use super::definer_bodies::definer_bodies;
 use super::exposures::{exposures_of_clients, files_of_storage, keys_of_hidden_rows};
 use super::expressions::Mentioned;
+use super::moved_names::MovedNames;
 use super::publications::publications;
+use super::rights::Rights;
 use super::{
     Own, bodies, code, dependencies, guard, objects, policies, roles, routines, server_objects,
 };
@@ -45,24 +47,39 @@ pub fn add_reach(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
     snapshot.publications = Rc::new(publications(state));
 }
 
+/// What is read of what policies let clients reach.
+pub struct Exposures<'a> {
+    /// The contract.
+    pub contract: &'a Contract,
+    /// Whether the policies of a governed table are read, by its declaration.
+    pub is_wanted: &'a dyn Fn(Option<&TableDecl>) -> bool,
+    /// How long that may take.
+    pub most: Duration,
+}
+
 /// Adds to a snapshot of a part of the catalog what the policies of some governed tables let
-/// clients reach. Returns false, and adds nothing, where that takes longer than it may.
+/// clients reach. Returns false, and adds nothing, where that takes longer than it may. `earlier`:
+/// the state is an earlier one, and these names stand for something else now.
 #[must_use]
 pub fn add_exposures(
     state: &State,
-    contract: &Contract,
+    earlier: Option<&MovedNames>,
     snapshot: &mut Snapshot,
-    is_wanted: &dyn Fn(Option<&TableDecl>) -> bool,
-    most: Duration,
+    read: &Exposures<'_>,
 ) -> bool {
     if snapshot.policies.is_empty() {
         return true;
     }
     let access = Access::new(snapshot);
-    let cx = Context::new(contract, snapshot, &access, &interrupts);
-    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
-    let of = (&catalog, &identities);
-    let found = exposures_of_clients(state, &cx, of, is_wanted, Some(most));
+    let cx = Context::new(read.contract, snapshot, &access, &interrupts);
+    let catalog = match earlier {
+        Some(moved) => {
+            Mentioned::earlier(state, Rights::earlier(state, snapshot, &access), moved)
+        }
+        None => Mentioned::with_texts(state),
+    };
+    let of = (&catalog, &read.contract.identities());
+    let found = exposures_of_clients(state, &cx, of, read.is_wanted, Some(read.most));
     let is_complete = found.is_some();
     snapshot.exposures = found.unwrap_or_default();
     is_complete

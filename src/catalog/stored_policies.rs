@@ -1,10 +1,10 @@
 //! The policies of one table, with their conditions as they are stored.
 
 use super::oids;
+use super::rights::Rights;
 use crate::pg::heap::{State, Table};
 use dragonfly_core::catalog::{Command, Oid, Rows};
 use dragonfly_core::stored::{self, Expression};
-use pgrx::pg_sys;
 
 /// A policy.
 pub struct StoredPolicy {
@@ -22,12 +22,10 @@ pub struct StoredPolicy {
 }
 
 impl StoredPolicy {
-    /// Whether it applies to a command of a role.
-    pub fn is_for(&self, command: Command, role: Oid) -> bool {
-        // SAFETY: lookups in the system cache.
-        let is_member = |of: Oid| unsafe { pg_sys::has_privs_of_role(role.into(), of.into()) };
+    /// Whether it applies to a command of a role, with the memberships of a state.
+    pub fn is_for(&self, command: Command, role: Oid, rights: &Rights<'_>) -> bool {
         self.command.is_none_or(|of| of == command)
-            && self.roles.iter().any(|of| *of == 0 || is_member(*of))
+            && self.roles.iter().any(|of| *of == 0 || rights.has_privileges_of(role, *of))
     }
 
     /// Returns the condition of rows.

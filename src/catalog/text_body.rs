@@ -1,8 +1,9 @@
 //! The query in the text of a function, as the server reads it when the function is called. Nothing
 //! is executed.
 
+use super::moved_names::MovedNames;
 use super::{objects, oids, roles, types};
-use crate::pg::heap::State;
+use crate::pg::heap::{Row, State};
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
@@ -22,6 +23,8 @@ const LONGEST_WAIT: &CStr = c"1s";
 /// Reads the texts of functions in a state.
 pub struct Texts<'a> {
     state: &'a State,
+    /// The names that stand for something else now than in the state.
+    moved: Option<&'a MovedNames>,
     /// Whether the server may execute code of the application when it reads a literal.
     literals_run_code: OnceCell<bool>,
     /// The search_path with which sessions start.
@@ -41,7 +44,8 @@ pub struct Analyzed {
 
 /// What a text is read with.
 pub struct Text<'a> {
-    pub function: Oid,
+    /// The catalog row of the function.
+    pub row: Row<'a>,
     pub language: Language,
     pub source: &'a str,
     /// The search_path that the function sets.
@@ -64,18 +68,13 @@ unsafe extern "C-unwind" {
 impl<'a> Texts<'a> {
     /// Returns a reader of texts.
     pub fn in_state(state: &'a State) -> Self {
-        let (literals_run_code, default_path, is_locked) = Default::default();
-        Self { state, literals_run_code, default_path, is_locked }
+        let (moved, literals_run_code, default_path, is_locked) = Default::default();
+        Self { state, moved, literals_run_code, default_path, is_locked }
     }
 
-    /// Returns the search_path with which sessions start.
-    fn default_path(&self) -> String {
-        let read = || {
-            // The name of the database is for the settings that are returned.
-            let (of_database, _) = roles::search_paths(self.state, "");
-            of_database.or_else(|| settings::reset_value("search_path")).unwrap_or_default()
-        };
-        self.default_path.get_or_init(read).clone()
+    /// Reads no text that mentions one of some names.
+    pub fn without(self, moved: &'a MovedNames) -> Self {
+        Self { moved: Some(moved), ..self }
     }
 
     /// Returns the query of a function; `None` where its text is no query alone, where the server
@@ -111,7 +110,11 @@ impl<'a> Texts<'a> {
             .iter()
             .map(|source| CString::new(to_server(source)).ok())
             .collect::<Option<_>>()?;
-        let path = text.path.clone().unwrap_or_else(|| self.default_path());
+        let default_path = || self.default_path.get_or_init(|| default_path(self.state)).clone();
+        let path = text.path.clone().unwrap_or_else(default_path);
+        if self.moved.is_some_and(|moved| moved.is_in(text.source, text.language, &path)) {
+            return None;
+        }
         // Temporary objects of this session are none of other sessions.
         let path = if path.is_empty() { "pg_temp".to_owned() } else { format!("{path}, pg_temp") };
         let path = CString::new(to_server(&path)).ok()?;
@@ -126,7 +129,7 @@ impl<'a> Texts<'a> {
         let read = subtransaction::rolled_back(|| {
             restricted::as_role(text.owner, || {
                 setting::under(&settings, || {
-                    let each = sources.iter().map(|source| analyzed(text.function, source, writes));
+                    let each = sources.iter().map(|source| analyzed(text.row, source, writes));
                     each.collect::<Option<Vec<_>>>()
                 })
             })
@@ -145,6 +148,13 @@ impl<'a> Texts<'a> {
         };
         queries.iter().all(is_permanent).then_some(queries)
     }
+}
+
+/// Returns the search_path with which sessions start.
+pub fn default_path(state: &State) -> String {
+    // The name of the database is for the settings that are returned.
+    let (of_database, _) = roles::search_paths(state, "");
+    of_database.or_else(|| settings::reset_value("search_path")).unwrap_or_default()
 }
 
 /// Returns the objects that a text names without a schema although its caller can give these
@@ -177,9 +187,9 @@ fn captured(text: &Text<'_>, query: &str) -> BTreeSet<String> {
 
 /// Returns the statements of a text as the parser analyzes them; `None` where one is no query, or
 /// with `writes` none that writes rows either.
-fn analyzed(function: Oid, source: &CStr, writes: bool) -> Option<Vec<String>> {
+fn analyzed(function: Row<'_>, source: &CStr, writes: bool) -> Option<Vec<String>> {
     // SAFETY: C strings and trees of the server, which are used before this function returns. The
-    // row of the function is released after its last use. Errors pass through no frame of Rust:
+    // row is one of pg_proc, and only its columns are read. Errors pass through no frame of Rust:
     // `pg_guard_ffi_boundary` catches them.
     unsafe {
         let statements =
@@ -196,16 +206,10 @@ fn analyzed(function: Oid, source: &CStr, writes: bool) -> Option<Vec<String>> {
         if !statements.iter().all(is_read) || (!writes && statements.len() != 1) {
             return None;
         }
-        let key = pg_sys::Datum::from(pg_sys::Oid::from(function));
-        let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, key);
-        if row.is_null() {
-            return None;
-        }
-        let call = std::ptr::null_mut();
+        let (row, call) = (function.tuple(), std::ptr::null_mut());
         let info = pg_sys::ffi::pg_guard_ffi_boundary(|| {
             prepare_sql_fn_parse_info(row, call, pg_sys::InvalidOid)
         });
-        pg_sys::ReleaseSysCache(row);
         let read = statements.into_iter().map(|statement| {
             let query = pg_sys::parse_analyze_withcb(
                 statement,

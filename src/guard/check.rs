@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
 use super::through::Concerned;
-use super::{ended, enforce, reasons, transaction, untrusted, views, written};
+use super::{ended, enforce, policies, reasons, transaction, untrusted, views, written};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -145,6 +145,9 @@ fn snapshots_of(
     let checked = (moment == Moment::Statement).then(transaction::checked_base).flatten();
     let mut scope = Scope::of(changed, &then, now);
     scope.uses_differ = uses.differ();
+    if moment == Moment::Commit {
+        scope.add_concerned(policies::concerned(changed, [&then, now]).unwrap_or_default());
+    }
     snapshots::read(&scope, &then, now, checked.as_deref())
 }
 
@@ -166,7 +169,11 @@ pub fn before_commit(is_prepared: bool) {
     let own = || Rc::clone(found.get_or_init(|| Rc::new(Own::find(&now))));
     let ended = ended::warnings(&changed, &now, &own);
     transaction::commits();
-    if !transaction::is_relevant() {
+    let judged = policies::concerned(&changed, [&transaction::before(&now), &now]);
+    if judged.as_ref().is_some_and(|tables| !tables.is_empty()) {
+        // Nothing but a commit judges the policies of unchanged tables.
+        transaction::leave_for_commit();
+    } else if judged.is_none() && !transaction::is_relevant() {
         let uses = Uses::of(&changed, &now);
         if snapshots_of(&changed, &now, Moment::Commit, &uses).is_none() {
             return ended::raise(ended);

@@ -214,6 +214,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
     // Of relations that initdb created, only privileges are checked. 0 is a reset of the whole
     // cache, which does not replace the message about a change of this session.
     let relation = relation.to_u32();
+    catalog::consulted_object_changed(catalog::PG_CLASS, relation);
     if relation != 0 && transaction::may_change() {
         changes::note(match relation {
             pg_sys::FirstNormalObjectId.. => Changed::Relation(relation),
@@ -265,6 +266,7 @@ const PUBLIC_SCHEMA: u32 = 2200;
 #[pg_guard]
 unsafe extern "C-unwind" fn routine_changed(_argument: pg_sys::Datum, _cache: i32, hash: u32) {
     let routine = syscache::oid_of_hash(hash);
+    catalog::consulted_object_changed(catalog::PG_PROC, routine);
     if routine == 0 || !transaction::may_change() {
         return;
     }

@@ -20,6 +20,7 @@ mod grants;
 mod hooks;
 mod inherited;
 mod plan;
+mod policies;
 mod reasons;
 mod rejection;
 mod renamed;

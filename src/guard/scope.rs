@@ -22,8 +22,8 @@ pub struct Scope {
     pub large_objects: HashSet<Oid>,
     /// Whether an object has changed of which only its dependencies are checked.
     has_dependents: bool,
-    /// Whether a changed object uses other objects than before, or has a new parent, which its row
-    /// does not show.
+    /// Whether a changed object uses other objects than before, or has a new parent, or policies
+    /// consult it, which its row does not show.
     pub uses_differ: bool,
     /// The other kinds of changes.
     aspects: Aspects,
@@ -104,6 +104,12 @@ impl Scope {
             list.dedup();
         }
         scope
+    }
+
+    /// Adds tables whose policies consult something that has changed.
+    pub fn add_concerned(&mut self, tables: Vec<Oid>) {
+        self.uses_differ |= !tables.is_empty();
+        self.relations = merged(&self.relations, tables);
     }
 
     fn has(&mut self, aspect: Aspect) {

@@ -3,8 +3,8 @@
 
 use super::plan::{self, Plan};
 use super::scope::{Parts, Scope};
-use super::transaction;
-use crate::catalog::{self, Concerning, Own, Place};
+use super::{policies, transaction};
+use crate::catalog::{self, Concerning, Exposures, Own, Place};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::settings;
@@ -105,14 +105,15 @@ const MOST_FOR_POLICIES: Duration = Duration::from_millis(200);
 /// Adds to both states what the policies of tables let clients reach, where the contract says by
 /// which columns a row is its caller's. Without that, it is for the audit alone.
 pub fn add_policies(snapshots: [&mut Snapshot; 2], contract: &Contract, states: [&State; 2]) {
-    let has_keys = |table: Option<&TableDecl>| table.is_some_and(|of| !of.keys.is_empty());
-    if !contract.tables.iter().any(|table| has_keys(Some(table))) {
+    let [before, after] = snapshots;
+    if !policies::judges_any(contract) || after.policies.is_empty() {
         return;
     }
-    let most = MOST_FOR_POLICIES;
-    let [before, after] = snapshots;
-    let is_complete = catalog::add_exposures(states[0], contract, before, &has_keys, most)
-        && catalog::add_exposures(states[1], contract, after, &has_keys, most);
+    let has_keys = |table: Option<&TableDecl>| table.is_some_and(|of| !of.keys.is_empty());
+    let moved = policies::moved_names(states, [before, after]);
+    let read = Exposures { contract, is_wanted: &has_keys, most: MOST_FOR_POLICIES };
+    let is_complete = catalog::add_exposures(states[1], None, after, &read)
+        && catalog::add_exposures(states[0], Some(&moved), before, &read);
     if !is_complete {
         // One state alone cannot be compared.
         (before.exposures, after.exposures) = Default::default();

@@ -363,6 +363,11 @@ impl<'t> Row<'t> {
         Self { tuple, table, leading: unsafe { values_before_null(&*(*tuple).t_data) } }
     }
 
+    /// Returns the tuple, for functions of the server. It is valid as long as the row.
+    pub fn tuple(&self) -> pg_sys::HeapTuple {
+        self.tuple
+    }
+
     /// Whether the current transaction, or a subtransaction of it, has written the row.
     pub fn is_own(&self) -> bool {
         // SAFETY: the tuple is valid; reads its header and the state of the transaction.

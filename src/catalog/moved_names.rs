@@ -1,0 +1,126 @@
+//! The names that stand for another object in a later state than in an earlier one, or may do so.
+//!
+//! The server resolves the names in the text of a function when it reads the text. It can do that
+//! in the current state only.
+
+use super::oids;
+use crate::pg::heap::{State, Table, interrupts, of_row};
+use dragonfly_core::catalog::{Oid, Snapshot};
+use dragonfly_core::sql::body::{Language, Mentions};
+use std::collections::HashSet;
+
+/// The names.
+#[derive(Debug, Default)]
+pub struct MovedNames {
+    names: HashSet<String>,
+    /// Whether any name may be one of them.
+    has_any: bool,
+}
+
+impl MovedNames {
+    /// Returns the names of the schemas, and of those of some relations and routines, that differ
+    /// in two states. `snapshots` have the roles and schemas of the states.
+    pub fn between(
+        [then, now]: [&State; 2],
+        [before, after]: [&Snapshot; 2],
+        objects: &[(Oid, Oid)],
+    ) -> Self {
+        let mut moved = Self::default();
+        moved.add_schemas(before, after);
+        for (class, oid) in objects {
+            interrupts();
+            let [was, is] = [then, now].map(|state| named(state, *class, *oid));
+            if was != is {
+                moved.names.extend([was, is].into_iter().flatten().map(|named| named.name));
+            }
+        }
+        moved
+    }
+
+    /// Returns that any name may stand for another object.
+    pub fn any() -> Self {
+        Self { has_any: true, ..Self::default() }
+    }
+
+    fn add_schemas(&mut self, before: &Snapshot, after: &Snapshot) {
+        let of = |snapshot: &Snapshot| -> HashSet<(Oid, String, String)> {
+            // Who may use a schema decides whether a search_path contains it.
+            let all = snapshot.schemas.iter().filter(|schema| !schema.is_temporary());
+            all.map(|s| (s.oid, s.name.clone(), format!("{} {:?}", s.owner, s.acl))).collect()
+        };
+        let (was, is) = (of(before), of(after));
+        self.names.extend(was.symmetric_difference(&is).map(|(_, name, _)| name.clone()));
+        if !self.names.is_empty() {
+            // A schema may be that of the role that executes the function.
+            self.names.insert("$user".to_owned());
+        }
+        self.has_any = before.roles != after.roles || before.memberships != after.memberships;
+    }
+
+    /// Returns the names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Whether the text of a function that is read with a search_path may mention one of them.
+    pub fn is_in(&self, text: &str, language: Language, path: &str) -> bool {
+        self.has_any
+            || (!self.names.is_empty()
+                && mentioned(text, language, path).any(|(name, _)| self.names.contains(&name)))
+    }
+}
+
+/// Returns the names in the text of a function and in its search_path, each with whether it may be
+/// that of a routine.
+pub fn mentioned(
+    text: &str,
+    language: Language,
+    path: &str,
+) -> impl Iterator<Item = (String, bool)> + use<> {
+    let Mentions { words, qualified, .. } = Mentions::of(text, language);
+    let schemas: Vec<(String, bool)> =
+        path.split(',').map(|name| (name.trim().trim_matches('"').to_owned(), false)).collect();
+    words.into_iter().chain(qualified).chain(schemas)
+}
+
+/// What determines which object a name stands for.
+#[derive(PartialEq, Eq)]
+struct Named {
+    schema: Oid,
+    name: String,
+    /// The columns of a relation with their types; of a routine, the arguments with a default.
+    parts: Vec<(i32, String, Oid)>,
+}
+
+fn named(state: &State, class: Oid, oid: Oid) -> Option<Named> {
+    let (by_oid, schema, name) = match class {
+        oids::PG_CLASS => (oids::CLASS_BY_OID, "relnamespace", "relname"),
+        oids::PG_PROC => (oids::PROC_BY_OID, "pronamespace", "proname"),
+        _ => return None,
+    };
+    let schema = of_row(state, by_oid, oid, schema, |row, of| row.oid(of))?;
+    let name = of_row(state, by_oid, oid, name, |row, of| row.name(of))?;
+    let parts = if class == oids::PG_CLASS {
+        columns(state, oid)
+    } else {
+        let defaults =
+            of_row(state, by_oid, oid, "pronargdefaults", |row, of| row.int(of) as i16);
+        vec![(defaults.unwrap_or_default().into(), String::new(), 0)]
+    };
+    Some(Named { schema, name, parts })
+}
+
+fn columns(state: &State, relation: Oid) -> Vec<(i32, String, Oid)> {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let column = |name| table.column(name);
+    let (number, name, of_type) = (column("attnum"), column("attname"), column("atttypid"));
+    let (mut found, keys) = (Vec::new(), [(column("attrelid"), relation)]);
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+        let number = row.int(number) as i16;
+        if number > 0 {
+            found.push((number.into(), row.name(name), row.oid(of_type)));
+        }
+    });
+    found.sort();
+    found
+}
