@@ -1,0 +1,302 @@
+//! What opens the rows of a table although neither the table nor its policies change: the guard
+//! rejects it exactly where the audit would report a new error.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+use std::collections::BTreeSet;
+
+/// The roles and the platform of an application.
+const PLATFORM: &str = "
+    CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE app_owner;
+    CREATE ROLE authenticator LOGIN NOINHERIT; GRANT anon, authenticated TO authenticator;
+    CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO anon, authenticated, app_owner;
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb
+            ->> 'sub')::uuid $$;";
+
+/// The tables of the application, whose rows belong to users and tenants. Each has a policy that
+/// finds out in another way which rows are the caller's: by a lookup, by functions with a text, by
+/// functions with a parsed body, by a view.
+const APPLICATION: &str = "
+    CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon, authenticated, app_owner;
+    CREATE SCHEMA spare; GRANT USAGE ON SCHEMA spare TO anon, authenticated, app_owner;
+    CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO anon, authenticated, app_owner;
+    CREATE TABLE app.members (user_id uuid NOT NULL, tenant text NOT NULL, role text NOT NULL,
+        PRIMARY KEY (user_id, tenant));
+    ALTER TABLE app.members ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.members OWNER TO app_owner;
+    CREATE POLICY own ON app.members TO authenticated
+        USING (user_id = auth.uid()) WITH CHECK (user_id = auth.uid());
+    GRANT SELECT, UPDATE (role) ON app.members TO authenticated;
+    CREATE TABLE other.members (user_id uuid NOT NULL, tenant text NOT NULL, role text NOT NULL);
+    GRANT SELECT, INSERT ON other.members TO authenticated;
+
+    CREATE FUNCTION app.my_tenants() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER
+        SET search_path = spare, app, pg_temp
+        AS 'SELECT tenant FROM members WHERE user_id = auth.uid()';
+    ALTER FUNCTION app.my_tenants() OWNER TO app_owner;
+    CREATE FUNCTION app.is_member(of text) RETURNS boolean LANGUAGE sql STABLE
+        SET search_path = app, pg_temp
+        AS 'SELECT EXISTS (SELECT FROM members m WHERE m.user_id = auth.uid() AND m.tenant = of)';
+    CREATE FUNCTION app.caller() RETURNS uuid LANGUAGE sql STABLE RETURN auth.uid();
+    CREATE FUNCTION app.is_mine(of uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+        SET search_path = spare, app, pg_temp
+        AS 'BEGIN RETURN of = caller(); END';
+    CREATE FUNCTION app.is_own(of uuid, who uuid DEFAULT auth.uid()) RETURNS boolean
+        LANGUAGE sql STABLE RETURN of = who;
+    CREATE VIEW app.mine WITH (security_invoker = true) AS
+        SELECT tenant FROM app.members WHERE user_id = auth.uid();
+    GRANT SELECT ON app.mine TO authenticated;
+
+    CREATE TABLE app.docs (id int PRIMARY KEY, owner uuid NOT NULL, tenant text NOT NULL);
+    CREATE POLICY read ON app.docs FOR SELECT TO authenticated USING (EXISTS (SELECT
+        FROM app.members m WHERE m.user_id = auth.uid() AND m.tenant = docs.tenant));
+    CREATE TABLE app.notes (LIKE app.docs);
+    CREATE POLICY read ON app.notes FOR SELECT TO authenticated
+        USING (tenant IN (SELECT app.my_tenants()));
+    CREATE TABLE app.files (LIKE app.docs);
+    CREATE POLICY read ON app.files FOR SELECT TO authenticated USING (app.is_mine(owner));
+    CREATE TABLE app.tasks (LIKE app.docs);
+    CREATE POLICY read ON app.tasks FOR SELECT TO authenticated
+        USING (tenant IN (SELECT tenant FROM app.mine));
+    CREATE TABLE app.plans (LIKE app.docs);
+    CREATE POLICY read ON app.plans FOR SELECT TO authenticated USING (app.is_member(tenant));
+    CREATE TABLE app.mails (LIKE app.docs);
+    CREATE POLICY read ON app.mails FOR SELECT TO authenticated USING (app.is_own(owner));
+    ALTER TABLE app.docs ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.notes ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.files ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.tasks ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.plans ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.mails ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON app.docs, app.notes, app.files, app.tasks, app.plans, app.mails
+        TO authenticated;
+    CREATE TABLE app.plain (id int);";
+
+const TABLES: [&str; 6] = ["docs", "notes", "files", "tasks", "plans", "mails"];
+
+/// Rules about other things that some of the changes violate as well.
+const OTHER_RULES: [&str; 10] = [
+    "column_privileges",
+    "direct_write",
+    "required_object_missing",
+    "rls_disabled",
+    "rls_policy_always_true",
+    "rls_policy_missing",
+    "rls_policy_undeclared",
+    "security_definer_search_path",
+    "table_privileges",
+    "ungoverned_schema_access",
+];
+
+/// Drops the objects of the application.
+const CLEAN_UP: &str = "RESET ROLE; SET client_min_messages = error;
+    DROP SCHEMA IF EXISTS app, spare, other, old CASCADE; RESET client_min_messages;";
+
+/// Returns a server with the application, and the contract that says by which columns a row is its
+/// caller's.
+fn application(settings: &[&str]) -> (Cluster, Client) {
+    let cluster = Cluster::start_with(settings);
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    let table = |name: &&str| {
+        format!(
+            r#"{{"schema": "app", "name": "{name}", "row_security": true,
+                "keys": ["owner", "tenant"], "grants": {{"authenticated": ["SELECT"]}},
+                "policies": {{"authenticated": ["SELECT"]}}}}"#
+        )
+    };
+    let tables: Vec<String> = TABLES.iter().map(table).collect();
+    let for_the_audit = OTHER_RULES.map(|rule| format!(r#""{rule}": {{"guard": "audit"}}"#));
+    let contract = format!(
+        r#"SELECT ops.load_contract('{{"name": "app", "version": "2.0.0",
+            "roles": [{{"name": "anon", "kind": "client"}},
+                {{"name": "authenticated", "kind": "client"}},
+                {{"name": "app_owner", "kind": "owner"}},
+                {{"name": "authenticator", "kind": "login"}}],
+            "schemas": [{{"name": "app", "usage": ["anon", "authenticated"]}}],
+            "rules": {{{}}},
+            "security_definer": {{"search_path": ["pg_catalog", "pg_temp"]}},
+            "tables": [{}, {{"schema": "app", "name": "members", "row_security": true,
+                "grants": {{"authenticated": ["SELECT", "INSERT", "UPDATE", "DELETE"]}},
+                "policies": {{"authenticated": ["ALL"]}}}},
+                {{"schema": "app", "name": "mine", "grants": {{"authenticated": ["SELECT"]}}}}]
+            }}'::jsonb);"#,
+        for_the_audit.join(", "),
+        tables.join(", ")
+    );
+    let set_up =
+        format!("{PLATFORM} {APPLICATION} CREATE EXTENSION dragonfly_guard; {contract}");
+    client.batch_execute(&set_up).unwrap_or_else(|error| panic!("{error:?}"));
+    (cluster, client)
+}
+
+/// Creates the application again.
+fn restore(client: &mut Client) {
+    let sql = format!(
+        "SET dragonfly_guard.mode = off; {CLEAN_UP} {APPLICATION} RESET dragonfly_guard.mode;"
+    );
+    client.batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?}"));
+}
+
+/// Returns the errors that the audit reports about policies.
+fn errors(client: &mut Client) -> BTreeSet<String> {
+    let query = "SELECT concat_ws(' ', rule, object, role_name) FROM ops.audit_policies()
+        WHERE severity = 'error'";
+    column(client, query).into_iter().collect()
+}
+
+/// Statements that change what policies consult.
+const CHANGES: &[&str] = &[
+    // Functions with a parsed body, with a text, and their arguments.
+    "CREATE OR REPLACE FUNCTION app.caller() RETURNS uuid LANGUAGE sql STABLE
+        RETURN '11111111-1111-1111-1111-111111111111'::uuid",
+    "CREATE OR REPLACE FUNCTION app.caller() RETURNS uuid LANGUAGE sql STABLE
+        RETURN (SELECT auth.uid())",
+    "CREATE OR REPLACE FUNCTION app.is_mine(of uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS 'BEGIN RETURN of <> auth.uid(); END'",
+    "CREATE OR REPLACE FUNCTION app.is_mine(of uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS 'BEGIN RETURN of = auth.uid(); END'",
+    "CREATE OR REPLACE FUNCTION app.my_tenants() RETURNS SETOF text LANGUAGE sql STABLE
+        SECURITY DEFINER SET search_path = app, pg_temp AS 'SELECT tenant FROM members'",
+    "CREATE OR REPLACE FUNCTION app.my_tenants() RETURNS SETOF text LANGUAGE sql STABLE
+        AS 'SELECT tenant FROM app.members WHERE user_id = auth.uid() AND role <> $$left$$'",
+    "CREATE OR REPLACE FUNCTION app.is_member(of text) RETURNS boolean LANGUAGE sql STABLE
+        AS 'SELECT EXISTS (SELECT FROM app.members WHERE user_id = auth.uid())'",
+    "CREATE OR REPLACE FUNCTION app.is_own(of uuid, who uuid DEFAULT NULL) RETURNS boolean
+        LANGUAGE sql STABLE RETURN of = who OR who IS NULL",
+    "CREATE OR REPLACE FUNCTION app.is_own(of uuid,
+        who uuid DEFAULT '11111111-1111-1111-1111-111111111111') RETURNS boolean
+        LANGUAGE sql STABLE RETURN of <> who",
+    "ALTER FUNCTION app.my_tenants() IMMUTABLE",
+    "ALTER FUNCTION app.is_member(text) IMMUTABLE",
+    "ALTER FUNCTION app.my_tenants() VOLATILE",
+    "ALTER FUNCTION app.my_tenants() SECURITY INVOKER",
+    "ALTER FUNCTION app.is_member(text) SECURITY DEFINER",
+    "ALTER FUNCTION app.my_tenants() RESET search_path",
+    "ALTER FUNCTION app.is_member(text) SET search_path = other, pg_temp",
+    "ALTER FUNCTION app.my_tenants() SET search_path = other, pg_temp",
+    // Names in a text that stand for something else.
+    "ALTER FUNCTION app.caller() RENAME TO caller_before;
+     CREATE FUNCTION app.caller() RETURNS uuid LANGUAGE sql STABLE
+        RETURN '11111111-1111-1111-1111-111111111111'::uuid",
+    "DROP FUNCTION app.caller(); CREATE FUNCTION app.caller() RETURNS uuid LANGUAGE sql
+        STABLE AS $$ SELECT '11111111-1111-1111-1111-111111111111'::uuid $$",
+    "DROP FUNCTION app.caller(); CREATE FUNCTION app.caller() RETURNS uuid LANGUAGE sql
+        STABLE AS 'SELECT auth.uid()'",
+    "CREATE FUNCTION spare.caller() RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT '11111111-1111-1111-1111-111111111111'::uuid $$",
+    "CREATE FUNCTION other.caller() RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT '11111111-1111-1111-1111-111111111111'::uuid $$;
+     ALTER FUNCTION other.caller() SET SCHEMA spare",
+    "CREATE TABLE spare.members (LIKE app.members);
+     GRANT INSERT ON spare.members TO authenticated",
+    "CREATE TABLE spare.members (LIKE app.members)",
+    "CREATE VIEW spare.members AS SELECT auth.uid() AS user_id, tenant FROM app.members",
+    "ALTER TABLE other.members SET SCHEMA spare",
+    "DROP SCHEMA spare; ALTER SCHEMA other RENAME TO spare",
+    "ALTER TABLE app.members RENAME TO members_before; ALTER TABLE other.members SET SCHEMA app",
+    "ALTER TABLE app.members RENAME TO people",
+    "ALTER TABLE app.members RENAME COLUMN tenant TO was_tenant;
+     ALTER TABLE app.members RENAME COLUMN role TO tenant",
+    "ALTER TABLE app.members RENAME COLUMN tenant TO organization",
+    "ALTER TABLE app.members ADD COLUMN of text",
+    "ALTER TABLE app.members ADD COLUMN size int",
+    // Views.
+    "CREATE OR REPLACE VIEW app.mine WITH (security_invoker = true) AS
+        SELECT tenant FROM app.members",
+    "CREATE OR REPLACE VIEW app.mine WITH (security_invoker = true) AS
+        SELECT tenant FROM app.members WHERE user_id <> auth.uid()",
+    "CREATE OR REPLACE VIEW app.mine WITH (security_invoker = true) AS
+        SELECT tenant FROM app.members WHERE user_id = (SELECT auth.uid())",
+    "ALTER VIEW app.mine SET (security_invoker = false)",
+    "ALTER VIEW app.mine OWNER TO app_owner",
+    "ALTER VIEW app.mine RENAME TO own_tenants",
+    // Lookups: row security, policies, privileges, columns.
+    "ALTER TABLE app.members DISABLE ROW LEVEL SECURITY",
+    "ALTER TABLE app.members DISABLE ROW LEVEL SECURITY;
+     GRANT INSERT ON app.members TO authenticated",
+    "ALTER TABLE app.members FORCE ROW LEVEL SECURITY",
+    "GRANT INSERT ON app.members TO authenticated",
+    "GRANT INSERT (user_id, tenant, role) ON app.members TO authenticated",
+    "GRANT INSERT (role) ON app.members TO authenticated",
+    "GRANT UPDATE ON app.members TO authenticated",
+    "GRANT UPDATE (tenant) ON app.members TO authenticated",
+    "GRANT DELETE ON app.members TO authenticated",
+    "GRANT INSERT ON app.members TO anon",
+    "REVOKE SELECT ON app.members FROM authenticated",
+    "GRANT INSERT ON app.members TO authenticated;
+     ALTER POLICY own ON app.members WITH CHECK (false)",
+    "DROP POLICY own ON app.members",
+    "CREATE POLICY all_rows ON app.members FOR SELECT TO authenticated USING (true)",
+    "ALTER POLICY own ON app.members USING (true) WITH CHECK (true)",
+    "ALTER TABLE app.members DROP CONSTRAINT members_pkey",
+    "ALTER TABLE app.members DROP CONSTRAINT members_pkey;
+     ALTER TABLE app.members ALTER COLUMN tenant DROP NOT NULL",
+    "ALTER TABLE app.members ALTER COLUMN user_id SET DEFAULT auth.uid()",
+    "CREATE TABLE app.more_members () INHERITS (app.members);
+     GRANT INSERT ON app.more_members TO authenticated",
+    // Inside other commands.
+    "DO $do$ BEGIN EXECUTE 'GRANT INSERT ON app.members TO authenticated'; END $do$",
+    "CREATE FUNCTION public.migrate() RETURNS void LANGUAGE plpgsql AS $f$ BEGIN
+        EXECUTE 'ALTER FUNCTION app.is_member(text) SET search_path = other, pg_temp'; END $f$;
+     SELECT public.migrate(); DROP FUNCTION public.migrate()",
+    "SAVEPOINT one; GRANT INSERT ON app.members TO authenticated; ROLLBACK TO one;
+     COMMENT ON TABLE app.docs IS 'documents'",
+    "SAVEPOINT one; GRANT INSERT ON app.members TO authenticated; RELEASE one",
+    "GRANT INSERT ON app.members TO authenticated;
+     REVOKE INSERT ON app.members FROM authenticated",
+    "SAVEPOINT one; GRANT INSERT ON app.members TO authenticated; SAVEPOINT two;
+     REVOKE INSERT ON app.members FROM authenticated; ROLLBACK TO two",
+    "DO $do$ BEGIN BEGIN CREATE TABLE spare.members (LIKE app.members);
+        RAISE 'undo'; EXCEPTION WHEN raise_exception THEN NULL; END; END $do$",
+    "SET CONSTRAINTS ALL IMMEDIATE; GRANT INSERT ON app.members TO authenticated",
+    // The tables themselves.
+    "ALTER POLICY read ON app.docs USING (owner = auth.uid())",
+    "ALTER POLICY read ON app.docs USING (owner <> auth.uid())",
+    "DROP POLICY read ON app.docs; CREATE POLICY read ON app.docs FOR SELECT TO authenticated
+        USING (tenant = 'a' OR owner = auth.uid())",
+    "ALTER TABLE app.docs RENAME TO documents; ALTER TABLE app.documents RENAME TO docs",
+    "ALTER TABLE app.docs ALTER COLUMN owner DROP NOT NULL",
+    // What no policy consults.
+    "CREATE TABLE app.unrelated (id int)",
+    "GRANT SELECT ON app.plain TO app_owner",
+    "CREATE INDEX ON app.docs (owner)",
+    "CREATE FUNCTION public.nothing() RETURNS int LANGUAGE sql RETURN 1;
+     DROP FUNCTION public.nothing()",
+];
+
+#[test]
+fn guard_rejects_exactly_what_adds_an_error_about_policies() {
+    let (_cluster, mut client) = application(&[]);
+    let before = errors(&mut client);
+    assert!(before.is_empty(), "{before:#?}");
+    let (mut wrong, mut rejected) = (Vec::new(), 0);
+    for change in CHANGES {
+        client.batch_execute("BEGIN; SET LOCAL dragonfly_guard.mode = off").unwrap();
+        client.batch_execute(change).unwrap_or_else(|error| panic!("{change}: {error:?}"));
+        let new: Vec<String> = errors(&mut client).difference(&before).cloned().collect();
+        client.batch_execute("ROLLBACK").unwrap();
+        let outcome = attempt(&mut client, &format!("BEGIN; {change}; COMMIT"));
+        rejected += usize::from(outcome.is_err());
+        match outcome {
+            Ok(()) => {
+                if !new.is_empty() {
+                    wrong.push(format!("accepted: {change}\n  although {new:?}"));
+                }
+                restore(&mut client);
+            }
+            Err(error) => {
+                client.batch_execute("ROLLBACK").unwrap();
+                let is_expected = new.iter().any(|new| {
+                    let rule = new.split(' ').next().unwrap();
+                    error.message.contains(rule) || error.detail.contains(rule)
+                });
+                if !is_expected {
+                    wrong.push(format!("rejected: {change}\n  {error:?}\n  new: {new:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), CHANGES.len(), wrong.join("\n"));
+    assert!(rejected > 15, "{rejected}");
+}
