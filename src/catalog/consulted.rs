@@ -9,8 +9,8 @@
 
 use super::caller_typed::language_of;
 use super::moved_names::mentioned;
-use super::text_body::default_path;
 use super::oids;
+use super::text_body::default_path;
 use crate::pg::heap::{State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
 use dragonfly_core::contract::{Contract, TableDecl};
@@ -217,9 +217,8 @@ impl<'a> Reader<'a> {
             let (part, keys) = (table.column("oid"), [(table.column(of), oid)]);
             table.lookup(self.state, index, &keys, |row| parts.push((catalog, row.oid(part))));
         };
-        let of_row = |column| {
-            of_row(self.state, oids::CLASS_BY_OID, oid, column, |row, of| row.char(of))
-        };
+        let of_row =
+            |column| of_row(self.state, oids::CLASS_BY_OID, oid, column, |row, of| row.char(of));
         match of_row("relkind") {
             Some(b'v') => add(oids::PG_REWRITE, oids::PG_REWRITE_RELATION_INDEX, "ev_class"),
             Some(b'r' | b'p' | b'f' | b'm') => {
@@ -298,8 +297,7 @@ impl<'a> Reader<'a> {
     /// Returns the tables that inherit from a table: their rows are its rows.
     fn children(&self, relation: Oid) -> Vec<Oid> {
         let table = Table::open(oids::PG_INHERITS);
-        let (child, keys) =
-            (table.column("inhrelid"), [(table.column("inhparent"), relation)]);
+        let (child, keys) = (table.column("inhrelid"), [(table.column("inhparent"), relation)]);
         let mut found = Vec::new();
         table.lookup(self.state, oids::PG_INHERITS_PARENT_INDEX, &keys, |row| {
             found.push(row.oid(child));
@@ -325,9 +323,8 @@ impl<'a> Reader<'a> {
 
     fn relation_named(&self, schema: &str, name: &str) -> Option<Oid> {
         let is_in_schema = |(_, oid): &Address| {
-            let of = of_row(self.state, oids::CLASS_BY_OID, *oid, "relnamespace", |row, of| {
-                row.oid(of)
-            });
+            let of =
+                of_row(self.state, oids::CLASS_BY_OID, *oid, "relnamespace", |row, of| row.oid(of));
             let name = of.and_then(|of| {
                 of_row(self.state, oids::NAMESPACE_BY_OID, of, "nspname", |row, of| row.name(of))
             });

@@ -15,7 +15,7 @@ use dragonfly_core::policy::facts::{
 };
 use dragonfly_core::policy::types::BOOL;
 use dragonfly_core::search_path::settings;
-use dragonfly_core::sql::constant_body;
+use dragonfly_core::sql::{constant_body, quote_ident};
 use dragonfly_core::stored;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -656,7 +656,18 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn relation_name(&self, relation: Oid) -> Option<String> {
-        let read = || name::qualified_name(self.state, oids::PG_CLASS, relation);
+        // A relation that has been renamed since is the same one.
+        let current = || match self.rights {
+            Rights::Now => None,
+            Rights::Earlier(_) => name::name(oids::PG_CLASS, relation),
+        };
+        let quoted = |(schema, name): (String, String)| {
+            format!("{}.{}", quote_ident(&schema), quote_ident(&name))
+        };
+        let read = || {
+            let then = || name::qualified_name(self.state, oids::PG_CLASS, relation);
+            current().map(quoted).or_else(then)
+        };
         once(&self.names, relation, read)
     }
 

@@ -81,8 +81,8 @@ pub use server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use snapshot::{
-    Concerning, Exposures, add_exposures, add_reach, around, base, concerning, current_base, for_paths,
-    forget_base, full, objects_of, part, routine, with_parts, with_users,
+    Concerning, Exposures, add_exposures, add_reach, around, base, concerning, current_base,
+    for_paths, forget_base, full, objects_of, part, routine, with_parts, with_users,
 };
 pub use stored_policies::{StoredPolicy, stored_policies};
 pub use texts::{code, named as objects_named, of as texts_of};

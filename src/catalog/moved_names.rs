@@ -7,12 +7,19 @@ use super::oids;
 use crate::pg::heap::{State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{Oid, Snapshot};
 use dragonfly_core::sql::body::{Language, Mentions};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The names.
 #[derive(Debug, Default)]
 pub struct MovedNames {
-    names: HashSet<String>,
+    /// The names of schemas, or of roles where these can be a part of a search_path.
+    schemas: HashSet<String>,
+    /// The names of relations and routines, with those of their schemas.
+    objects: HashMap<String, HashSet<String>>,
+    /// The names of columns.
+    columns: HashSet<String>,
+    /// The relations whose columns differ, as `objects`.
+    rows: HashMap<String, HashSet<String>>,
     /// Whether any name may be one of them.
     has_any: bool,
 }
@@ -21,7 +28,7 @@ impl MovedNames {
     /// Returns the names of the schemas, and of those of some relations and routines, that differ
     /// in two states. `snapshots` have the roles and schemas of the states.
     pub fn between(
-        [then, now]: [&State; 2],
+        states: [&State; 2],
         [before, after]: [&Snapshot; 2],
         objects: &[(Oid, Oid)],
     ) -> Self {
@@ -29,10 +36,7 @@ impl MovedNames {
         moved.add_schemas(before, after);
         for (class, oid) in objects {
             interrupts();
-            let [was, is] = [then, now].map(|state| named(state, *class, *oid));
-            if was != is {
-                moved.names.extend([was, is].into_iter().flatten().map(|named| named.name));
-            }
+            moved.add(*class, *oid, states, [before, after]);
         }
         moved
     }
@@ -49,24 +53,66 @@ impl MovedNames {
             all.map(|s| (s.oid, s.name.clone(), format!("{} {:?}", s.owner, s.acl))).collect()
         };
         let (was, is) = (of(before), of(after));
-        self.names.extend(was.symmetric_difference(&is).map(|(_, name, _)| name.clone()));
-        if !self.names.is_empty() {
+        self.schemas.extend(was.symmetric_difference(&is).map(|(_, name, _)| name.clone()));
+        if !self.schemas.is_empty() {
             // A schema may be that of the role that executes the function.
-            self.names.insert("$user".to_owned());
+            self.schemas.insert("$user".to_owned());
         }
         self.has_any = before.roles != after.roles || before.memberships != after.memberships;
     }
 
-    /// Returns the names.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+    fn add(&mut self, class: Oid, oid: Oid, states: [&State; 2], snapshots: [&Snapshot; 2]) {
+        let [was, is] = states.map(|state| named(state, class, oid));
+        if was == is {
+            return;
+        }
+        let is_named = |(a, b): (&Named, &Named)| (a.schema, &a.name) == (b.schema, &b.name);
+        let is_same = was.as_ref().zip(is.as_ref()).is_some_and(is_named);
+        // The arguments of a routine are a part of what its name stands for.
+        let differs_in_columns = is_same && class == oids::PG_CLASS;
+        let into = if differs_in_columns { &mut self.rows } else { &mut self.objects };
+        for (named, snapshot) in [&was, &is].into_iter().zip(snapshots) {
+            let Some(Named { schema, name, .. }) = named else { continue };
+            into.entry(name.clone()).or_default().insert(snapshot.schema_name(*schema).to_owned());
+        }
+        if differs_in_columns {
+            let parts = |named: Option<Named>| -> HashSet<(i32, String, Oid)> {
+                named.into_iter().flat_map(|named| named.parts).collect()
+            };
+            let (was, is) = (parts(was), parts(is));
+            self.columns.extend(was.symmetric_difference(&is).map(|(_, name, _)| name.clone()));
+        }
+    }
+
+    /// Returns the names of schemas.
+    pub fn schemas(&self) -> impl Iterator<Item = &str> {
+        self.schemas.iter().map(String::as_str)
     }
 
     /// Whether the text of a function that is read with a search_path may mention one of them.
     pub fn is_in(&self, text: &str, language: Language, path: &str) -> bool {
-        self.has_any
-            || (!self.names.is_empty()
-                && mentioned(text, language, path).any(|(name, _)| self.names.contains(&name)))
+        if self.has_any {
+            return true;
+        }
+        if self.schemas.is_empty() && self.objects.is_empty() && self.rows.is_empty() {
+            return false;
+        }
+        let names: HashSet<String> =
+            mentioned(text, language, path).map(|(name, _)| name).collect();
+        // A name without a schema is that of an object in a schema of the path.
+        let is_found =
+            |schema: &String| names.contains(schema) || names.contains("$user") || schema == "";
+        let has_object = |objects: &HashMap<String, HashSet<String>>| {
+            objects
+                .iter()
+                .any(|(name, schemas)| names.contains(name) && schemas.iter().any(&is_found))
+        };
+        // These name columns without their names.
+        let names_all = || text.contains('*') || text.to_ascii_lowercase().contains("natural");
+        self.schemas.iter().any(|schema| names.contains(schema))
+            || self.columns.iter().any(|column| names.contains(column))
+            || has_object(&self.objects)
+            || (names_all() && has_object(&self.rows))
     }
 }
 
@@ -103,8 +149,7 @@ fn named(state: &State, class: Oid, oid: Oid) -> Option<Named> {
     let parts = if class == oids::PG_CLASS {
         columns(state, oid)
     } else {
-        let defaults =
-            of_row(state, by_oid, oid, "pronargdefaults", |row, of| row.int(of) as i16);
+        let defaults = of_row(state, by_oid, oid, "pronargdefaults", |row, of| row.int(of) as i16);
         vec![(defaults.unwrap_or_default().into(), String::new(), 0)]
     };
     Some(Named { schema, name, parts })

@@ -73,9 +73,7 @@ pub fn add_exposures(
     let access = Access::new(snapshot);
     let cx = Context::new(read.contract, snapshot, &access, &interrupts);
     let catalog = match earlier {
-        Some(moved) => {
-            Mentioned::earlier(state, Rights::earlier(state, snapshot, &access), moved)
-        }
+        Some(moved) => Mentioned::earlier(state, Rights::earlier(state, snapshot, &access), moved),
         None => Mentioned::with_texts(state),
     };
     let of = (&catalog, &read.contract.identities());

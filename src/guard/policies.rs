@@ -37,7 +37,7 @@ pub fn concerned(changed: &[Changed], [then, now]: [&State; 2]) -> Option<Vec<Oi
         schemas = MovedNames::between([then, now], [&before, &catalog::current_base()], &[]);
     }
     let objects = changed.iter().filter_map(address);
-    let mut tables = consulted.tables(now, objects, schemas.names());
+    let mut tables = consulted.tables(now, objects, schemas.schemas());
     // A text names operators by symbols, which new ones can have as well.
     if has_operator {
         tables.extend(consulted.tables_with_text());
