@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Returns what the policies of governed tables let clients reach: of those tables that are wanted.
-/// `None` where that takes longer than it may.
+/// The others are returned for which there is no more time.
 ///
 /// Everything is read in the state of `catalog`; see [`Mentioned::earlier`] for the one exception.
 pub fn exposures_of_clients(
@@ -29,7 +29,7 @@ pub fn exposures_of_clients(
     (catalog, identities): (&Mentioned<'_>, &Identities),
     is_wanted: &dyn Fn(Option<&TableDecl>) -> bool,
     most: Option<Duration>,
-) -> Option<Rc<Vec<PolicyExposure>>> {
+) -> (Rc<Vec<PolicyExposure>>, Vec<Oid>) {
     let start = Instant::now();
     let wanted = |(table, schema): &(&Relation, &SchemaDecl)| {
         table.row_security && is_wanted(cx.contract.table(&schema.name, &table.name))
@@ -39,16 +39,17 @@ pub fn exposures_of_clients(
         .filter(|table| !cx.snapshot.policies_of(table.oid).is_empty())
         .map(|table| (table.oid, cx.clients_limited_by_policies(table)))
         .filter(|(_, clients)| !clients.is_empty());
-    let mut found = Vec::new();
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
     for (table, clients) in read {
         if most.is_some_and(|most| start.elapsed() > most) {
-            return None;
+            unread.push(table);
+            continue;
         }
         let policies = stored_policies(state, table);
         found.extend(exposures(catalog, identities, table, &policies, None, &clients));
     }
     found.sort_by_key(|found| found.policy);
-    Some(Rc::new(found))
+    (Rc::new(found), unread)
 }
 
 /// Returns the unique keys of the tables of which policies hide rows from clients.

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 /// The names.
 #[derive(Debug, Default)]
 pub struct MovedNames {
-    /// The names of schemas, or of roles where these can be a part of a search_path.
+    /// The names of schemas.
     schemas: HashSet<String>,
     /// The names of relations and routines, with those of their schemas.
     objects: HashMap<String, HashSet<String>>,
@@ -20,6 +20,8 @@ pub struct MovedNames {
     columns: HashSet<String>,
     /// The relations whose columns differ, as `objects`.
     rows: HashMap<String, HashSet<String>>,
+    /// The roles to which names may stand for something else.
+    roles: HashSet<Oid>,
     /// Whether any name may be one of them.
     has_any: bool,
 }
@@ -34,6 +36,9 @@ impl MovedNames {
     ) -> Self {
         let mut moved = Self::default();
         moved.add_schemas(before, after);
+        if before.roles != after.roles || before.memberships != after.memberships {
+            moved.add_roles(before, after);
+        }
         for (class, oid) in objects {
             interrupts();
             moved.add(*class, *oid, states, [before, after]);
@@ -58,7 +63,35 @@ impl MovedNames {
             // A schema may be that of the role that executes the function.
             self.schemas.insert("$user".to_owned());
         }
-        self.has_any = before.roles != after.roles || before.memberships != after.memberships;
+    }
+
+    /// Adds the roles that may use other schemas than before, or have another name.
+    fn add_roles(&mut self, before: &Snapshot, after: &Snapshot) {
+        if before.database.owner != after.database.owner {
+            self.has_any = true;
+        }
+        let of = |snapshot: &Snapshot| -> HashSet<(Oid, String, bool, bool)> {
+            let all = snapshot.roles.iter();
+            all.map(|role| (role.oid, role.name.clone(), role.superuser, role.inherit)).collect()
+        };
+        if before.roles != after.roles {
+            let (was, is) = (of(before), of(after));
+            self.roles.extend(was.symmetric_difference(&is).map(|(role, ..)| *role));
+        }
+        let memberships = || before.memberships.iter().chain(&after.memberships);
+        let members = memberships().filter(|membership| {
+            before.memberships.contains(membership) != after.memberships.contains(membership)
+        });
+        self.roles.extend(members.map(|membership| membership.member));
+        while !self.roles.is_empty() {
+            let known = self.roles.len();
+            let inherits = memberships().filter(|membership| self.roles.contains(&membership.role));
+            let inherits: Vec<Oid> = inherits.map(|membership| membership.member).collect();
+            self.roles.extend(inherits);
+            if self.roles.len() == known {
+                break;
+            }
+        }
     }
 
     fn add(&mut self, class: Oid, oid: Oid, states: [&State; 2], snapshots: [&Snapshot; 2]) {
@@ -89,9 +122,10 @@ impl MovedNames {
         self.schemas.iter().map(String::as_str)
     }
 
-    /// Whether the text of a function that is read with a search_path may mention one of them.
-    pub fn is_in(&self, text: &str, language: Language, path: &str) -> bool {
-        if self.has_any {
+    /// Whether the text of a function, which its owner reads with a search_path, may mention one of
+    /// them.
+    pub fn is_in(&self, text: &str, language: Language, path: &str, owner: Oid) -> bool {
+        if self.has_any || self.roles.contains(&owner) {
             return true;
         }
         if self.schemas.is_empty() && self.objects.is_empty() && self.rows.is_empty() {

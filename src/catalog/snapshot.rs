@@ -36,7 +36,7 @@ pub fn add_reach(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
     let cx = Context::new(contract, snapshot, &access, &interrupts);
     let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
     let of = (&catalog, &identities);
-    let exposures = exposures_of_clients(state, &cx, of, &|_| true, None).unwrap_or_default();
+    let (exposures, _) = exposures_of_clients(state, &cx, of, &|_| true, None);
     let storage_policies = files_of_storage(state, &cx, of);
     let unique_keys = keys_of_hidden_rows(state, &cx);
     let definer_bodies = definer_bodies(state, &cx, of);
@@ -58,17 +58,17 @@ pub struct Exposures<'a> {
 }
 
 /// Adds to a snapshot of a part of the catalog what the policies of some governed tables let
-/// clients reach. Returns false, and adds nothing, where that takes longer than it may. `earlier`:
-/// the state is an earlier one, and these names stand for something else now.
+/// clients reach. Returns the tables for which there is no more time. `earlier`: the state is an
+/// earlier one, and these names stand for something else now.
 #[must_use]
 pub fn add_exposures(
     state: &State,
     earlier: Option<&MovedNames>,
     snapshot: &mut Snapshot,
     read: &Exposures<'_>,
-) -> bool {
+) -> Vec<Oid> {
     if snapshot.policies.is_empty() {
-        return true;
+        return Vec::new();
     }
     let access = Access::new(snapshot);
     let cx = Context::new(read.contract, snapshot, &access, &interrupts);
@@ -77,10 +77,9 @@ pub fn add_exposures(
         None => Mentioned::with_texts(state),
     };
     let of = (&catalog, &read.contract.identities());
-    let found = exposures_of_clients(state, &cx, of, read.is_wanted, Some(read.most));
-    let is_complete = found.is_some();
-    snapshot.exposures = found.unwrap_or_default();
-    is_complete
+    let (found, unread) = exposures_of_clients(state, &cx, of, read.is_wanted, Some(read.most));
+    snapshot.exposures = found;
+    unread
 }
 
 /// Adds to a snapshot what the parts of all its objects use.

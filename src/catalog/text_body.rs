@@ -112,7 +112,9 @@ impl<'a> Texts<'a> {
             .collect::<Option<_>>()?;
         let default_path = || self.default_path.get_or_init(|| default_path(self.state)).clone();
         let path = text.path.clone().unwrap_or_else(default_path);
-        if self.moved.is_some_and(|moved| moved.is_in(text.source, text.language, &path)) {
+        let is_moved =
+            |moved: &MovedNames| moved.is_in(text.source, text.language, &path, text.owner);
+        if self.moved.is_some_and(is_moved) {
             return None;
         }
         // Temporary objects of this session are none of other sessions.

@@ -112,19 +112,49 @@ pub fn add_policies(snapshots: [&mut Snapshot; 2], contract: &Contract, states: 
     let has_keys = |table: Option<&TableDecl>| table.is_some_and(|of| !of.keys.is_empty());
     let moved = policies::moved_names(states, [before, after]);
     let read = Exposures { contract, is_wanted: &has_keys, most: MOST_FOR_POLICIES };
-    let is_complete = catalog::add_exposures(states[1], None, after, &read)
-        && catalog::add_exposures(states[0], Some(&moved), before, &read);
-    if !is_complete {
+    let mut unread = catalog::add_exposures(states[1], None, after, &read);
+    unread.extend(catalog::add_exposures(states[0], Some(&moved), before, &read));
+    unread.sort_unstable();
+    unread.dedup();
+    if !unread.is_empty() {
         // One state alone cannot be compared.
-        (before.exposures, after.exposures) = Default::default();
-        Report {
-            message: "policies were not checked for the rows that they let clients reach".into(),
-            detail: "That would have taken too long.".into(),
-            hint: "SELECT * FROM ops.audit_policies() checks them.".into(),
-        }
-        .warning(PgSqlErrorCode::ERRCODE_WARNING);
+        leave_out_exposures(before, &unread);
+        leave_out_exposures(after, &unread);
+        warn_of_unchecked(after, &unread);
     }
 }
+
+/// Removes what policies of some tables let clients reach.
+fn leave_out_exposures(snapshot: &mut Snapshot, without: &[Oid]) {
+    let policies = without.iter().flat_map(|table| snapshot.policies_of(*table));
+    let removed: HashSet<Oid> = policies.map(|policy| policy.oid).collect();
+    Rc::make_mut(&mut snapshot.exposures).retain(|of| !removed.contains(&of.policy));
+}
+
+/// Warns about tables whose policies have not been checked.
+fn warn_of_unchecked(snapshot: &Snapshot, tables: &[Oid]) {
+    if !transaction::report_once("policies that take too long") {
+        return;
+    }
+    let names: Vec<String> = tables
+        .iter()
+        .filter_map(|table| Some(snapshot.relation_sql(snapshot.relation(*table)?)))
+        .collect();
+    let (first, more) = names.split_at(names.len().min(MOST_NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    Report {
+        message: "policies were not checked for the rows that they let clients reach".into(),
+        detail: format!(
+            "Checking the policies of {}{more} would have taken too long.",
+            first.join(", ")
+        ),
+        hint: "SELECT * FROM ops.audit_policies() checks them.".into(),
+    }
+    .warning(PgSqlErrorCode::ERRCODE_WARNING);
+}
+
+/// How many tables a warning names.
+const MOST_NAMED: usize = 5;
 
 /// Both states of roles, memberships, the database and schemas.
 struct Bases {
