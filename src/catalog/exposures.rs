@@ -46,7 +46,12 @@ pub fn exposures_of_clients(
             continue;
         }
         let policies = stored_policies(state, table);
-        found.extend(exposures(catalog, identities, table, &policies, None, &clients));
+        let ends = || most.is_some_and(|most| start.elapsed() > most || catalog.is_locked());
+        let asked = (None, &*clients);
+        match exposures_until(catalog, identities, table, &policies, asked, &ends) {
+            Some(of_table) => found.extend(of_table),
+            None => unread.push(table),
+        }
     }
     found.sort_by_key(|found| found.policy);
     (Rc::new(found), unread)
@@ -97,6 +102,21 @@ pub fn exposures(
     asked_for: Option<&str>,
     roles: &[Oid],
 ) -> Vec<PolicyExposure> {
+    let asked = (asked_for, roles);
+    let all = exposures_until(catalog, identities, relation, policies, asked, &|| false);
+    all.unwrap_or_default()
+}
+
+/// As [`exposures`], of the policies that are asked for and some roles; `None` where it `ends`
+/// before all is read.
+fn exposures_until(
+    catalog: &Mentioned<'_>,
+    identities: &Identities,
+    relation: Oid,
+    policies: &[StoredPolicy],
+    (asked_for, roles): (Option<&str>, &[Oid]),
+    ends: &dyn Fn() -> bool,
+) -> Option<Vec<PolicyExposure>> {
     let (mut found, rights) = (Vec::new(), catalog.rights());
     let triggers = RowTriggers::of(catalog.state(), relation);
     let is_asked = |of: &&StoredPolicy| of.is_permissive && asked_for.is_none_or(|n| of.name == n);
@@ -143,6 +163,9 @@ pub fn exposures(
                 };
                 let exposure = known.entry(asked).or_insert_with(|| exposure(&question).into());
                 let exposure = Rc::clone(exposure);
+                if ends() {
+                    return None;
+                }
                 let is_alone = asked_for.is_some() || exposure.is_never_true;
                 let covered_by = if is_alone {
                     None
@@ -162,7 +185,7 @@ pub fn exposures(
         }
     }
     leave_open(&mut found);
-    found
+    Some(found)
 }
 
 /// The maximum number of permissive policies of a table that are compared with each other.

@@ -104,11 +104,22 @@ impl<'a> Mentioned<'a> {
         self.state
     }
 
+    /// As [`Mentioned::with_texts`], for a session that others wait for: it hardly waits for locks.
+    pub fn without_waiting(state: &'a State) -> Self {
+        let texts = Texts::in_state(state).without_waiting();
+        Self { texts: Some(texts), ..Self::in_state(state) }
+    }
+
+    /// Whether a text could not be read because of a lock of another session.
+    pub fn is_locked(&self) -> bool {
+        self.texts.as_ref().is_some_and(Texts::is_locked)
+    }
+
     /// Returns the catalog in an earlier state, with what roles could do then and the texts of
     /// functions as they were. The server reads a text with the names of now: nothing is known of
     /// one that mentions a name which stood for something else then.
     pub fn earlier(state: &'a State, rights: Rights<'a>, moved: &'a MovedNames) -> Self {
-        let texts = Texts::in_state(state).without(moved);
+        let texts = Texts::in_state(state).without(moved).without_waiting();
         Self { rights, texts: Some(texts), ..Self::in_state(state) }
     }
 

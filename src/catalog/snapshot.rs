@@ -74,7 +74,7 @@ pub fn add_exposures(
     let cx = Context::new(read.contract, snapshot, &access, &interrupts);
     let catalog = match earlier {
         Some(moved) => Mentioned::earlier(state, Rights::earlier(state, snapshot, &access), moved),
-        None => Mentioned::with_texts(state),
+        None => Mentioned::without_waiting(state),
     };
     let of = (&catalog, &read.contract.identities());
     let (found, unread) = exposures_of_clients(state, &cx, of, read.is_wanted, Some(read.most));

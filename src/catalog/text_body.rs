@@ -20,11 +20,17 @@ use std::ffi::{CStr, CString, c_void};
 /// How long reading a text waits for a lock on a table that it names.
 const LONGEST_WAIT: &CStr = c"1s";
 
+/// How long it waits in a session that others wait for: shorter than any of them waits before it
+/// looks for a deadlock.
+const SHORTEST_WAIT: &CStr = c"10ms";
+
 /// Reads the texts of functions in a state.
 pub struct Texts<'a> {
     state: &'a State,
     /// The names that stand for something else now than in the state.
     moved: Option<&'a MovedNames>,
+    /// How long reading a text waits for a lock.
+    longest_wait: &'static CStr,
     /// Whether the server may execute code of the application when it reads a literal.
     literals_run_code: OnceCell<bool>,
     /// The search_path with which sessions start.
@@ -69,7 +75,18 @@ impl<'a> Texts<'a> {
     /// Returns a reader of texts.
     pub fn in_state(state: &'a State) -> Self {
         let (moved, literals_run_code, default_path, is_locked) = Default::default();
-        Self { state, moved, literals_run_code, default_path, is_locked }
+        let longest_wait = LONGEST_WAIT;
+        Self { state, moved, longest_wait, literals_run_code, default_path, is_locked }
+    }
+
+    /// Hardly waits for locks.
+    pub fn without_waiting(self) -> Self {
+        Self { longest_wait: SHORTEST_WAIT, ..self }
+    }
+
+    /// Whether a text could not be read because of a lock of another session.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked.get()
     }
 
     /// Reads no text that mentions one of some names.
@@ -122,7 +139,7 @@ impl<'a> Texts<'a> {
         let path = CString::new(to_server(&path)).ok()?;
         let settings = [
             (c"search_path", path.as_c_str()),
-            (c"lock_timeout", LONGEST_WAIT),
+            (c"lock_timeout", self.longest_wait),
             // As in other sessions, whatever this one has set.
             (c"transform_null_equals", c"off"),
             (c"standard_conforming_strings", c"on"),
@@ -139,7 +156,11 @@ impl<'a> Texts<'a> {
         // A text that the server cannot read raises an error when the function is called, too.
         let queries = read.unwrap_or_else(|error| {
             let code = subtransaction::report(&error).sql_error_code();
-            self.is_locked.set(code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);
+            self.is_locked.set(matches!(
+                code,
+                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+                    | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+            ));
             None
         })?;
         let queries = queries.concat();

@@ -148,7 +148,7 @@ fn snapshots_of(
     if moment == Moment::Commit {
         scope.add_concerned(policies::concerned(changed, [&then, now]).unwrap_or_default());
     }
-    snapshots::read(&scope, &then, now, checked.as_deref())
+    snapshots::read(&scope, &then, now, checked.as_deref(), moment == Moment::Commit)
 }
 
 /// Checks the whole transaction, with the commit lock held.
@@ -292,7 +292,7 @@ pub fn is_blocking(now: &State) -> bool {
 fn affects_other_transactions(changed: &[Changed], now: &State) -> bool {
     let then = transaction::before(now);
     let scope = Scope::of(changed, &then, now);
-    let Some(states) = snapshots::read(&scope, &then, now, None) else { return false };
+    let Some(states) = snapshots::read(&scope, &then, now, None, false) else { return false };
     states.plan != Plan::Changed
         || !scope.placed.is_empty()
         || states.after.routines.iter().any(|r| r.security_definer)

@@ -456,15 +456,15 @@ fn hardened_guard_rejects_roles_that_open_rows() {
 #[test]
 fn policies_that_take_too_long_are_left_to_the_audit_with_a_warning() {
     let (cluster, mut client) = application(&[]);
-    // Each of many tables has a policy with a thousand ways in which a row passes, which a function
+    // Each of many tables has a policy with hundreds of ways in which a row passes, which a function
     // is part of.
-    let columns: Vec<String> = (0..11).map(|n| format!("c{n} uuid, d{n} int")).collect();
-    let ways: Vec<String> = (0..11).map(|n| format!("(c{n} = app.who() OR d{n} = 1)")).collect();
+    let columns: Vec<String> = (0..8).map(|n| format!("c{n} uuid, d{n} int")).collect();
+    let ways: Vec<String> = (0..8).map(|n| format!("(c{n} = app.who() OR d{n} = 1)")).collect();
     let (columns, ways) = (columns.join(", "), ways.join(" AND "));
     let set_up = format!(
         "SET dragonfly_guard.mode = off;
          CREATE FUNCTION app.who() RETURNS uuid LANGUAGE sql STABLE RETURN auth.uid();
-         DO $do$ BEGIN FOR n IN 1..100 LOOP
+         DO $do$ BEGIN FOR n IN 1..40 LOOP
              EXECUTE format('CREATE TABLE app.large_%1$s ({columns});
                  ALTER TABLE app.large_%1$s ENABLE ROW LEVEL SECURITY;
                  GRANT SELECT, INSERT, UPDATE, DELETE ON app.large_%1$s TO authenticated;
@@ -475,7 +475,7 @@ fn policies_that_take_too_long_are_left_to_the_audit_with_a_warning() {
                  'name', 'large_' || n, 'row_security', true, 'keys', '[\"c0\"]'::jsonb,
                  'grants', '{{\"authenticated\": [\"ALL\"]}}'::jsonb,
                  'policies', '{{\"authenticated\": [\"ALL\"]}}'::jsonb))
-                 FROM generate_series(1, 100) n)))
+                 FROM generate_series(1, 40) n)))
              FROM ops.contract() contract;
          RESET dragonfly_guard.mode;"
     );
