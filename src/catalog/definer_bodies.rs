@@ -63,6 +63,18 @@ pub fn definer_bodies(
     Rc::new(found)
 }
 
+/// Returns the body of a SECURITY DEFINER routine, as it is stored: text and parsed body.
+pub fn definer_body(state: &State, routine: Oid) -> Option<(Vec<u8>, Vec<u8>)> {
+    let table = Table::open(oids::PG_PROC);
+    let column = |name| table.column(name);
+    let (mut found, keys) = (None, [(column("oid"), routine)]);
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+        let bytes = |name| row.bytes(column(name)).unwrap_or_default();
+        found = row.bool(column("prosecdef")).then(|| (bytes("prosrc"), bytes("prosqlbody")));
+    });
+    found
+}
+
 /// Reads the bodies of routines.
 struct Reader<'a> {
     state: &'a State,

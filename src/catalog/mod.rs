@@ -50,6 +50,7 @@ pub use caller_typed::{
 pub use code::ancestors;
 pub use consulted::{Consulted, object_changed as consulted_object_changed};
 pub use content_owners::{Place, contents, place};
+pub use definer_bodies::definer_body;
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use exposures::exposures;
@@ -81,8 +82,8 @@ pub use server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use snapshot::{
-    Concerning, Exposures, add_exposures, add_reach, around, base, concerning, current_base,
-    for_paths, forget_base, full, objects_of, part, routine, with_parts, with_users,
+    Concerning, Exposures, add_definer_bodies, add_exposures, add_reach, around, base, concerning,
+    current_base, for_paths, forget_base, full, objects_of, part, routine, with_parts, with_users,
 };
 pub use stored_policies::{StoredPolicy, stored_policies};
 pub use texts::{code, named as objects_named, of as texts_of};

@@ -72,14 +72,39 @@ pub fn add_exposures(
     }
     let access = Access::new(snapshot);
     let cx = Context::new(read.contract, snapshot, &access, &interrupts);
-    let catalog = match earlier {
-        Some(moved) => Mentioned::earlier(state, Rights::earlier(state, snapshot, &access), moved),
-        None => Mentioned::without_waiting(state),
-    };
+    let catalog = mentioned(state, earlier, snapshot, &access);
     let of = (&catalog, &read.contract.identities());
     let (found, unread) = exposures_of_clients(state, &cx, of, read.is_wanted, Some(read.most));
     snapshot.exposures = found;
     unread
+}
+
+/// Adds to a snapshot of a part of the catalog what the bodies of its SECURITY DEFINER routines let
+/// clients do; `earlier` as for [`add_exposures`].
+pub fn add_definer_bodies(
+    state: &State,
+    earlier: Option<&MovedNames>,
+    contract: &Contract,
+    snapshot: &mut Snapshot,
+) {
+    let access = Access::new(snapshot);
+    let cx = Context::new(contract, snapshot, &access, &interrupts);
+    let catalog = mentioned(state, earlier, snapshot, &access);
+    let found = definer_bodies(state, &cx, (&catalog, &contract.identities()));
+    snapshot.definer_bodies = found;
+}
+
+/// Returns the catalog in a state, for the guard: others may wait for it.
+fn mentioned<'a>(
+    state: &'a State,
+    earlier: Option<&'a MovedNames>,
+    snapshot: &'a Snapshot,
+    access: &'a Access<'a>,
+) -> Mentioned<'a> {
+    match earlier {
+        Some(moved) => Mentioned::earlier(state, Rights::earlier(state, snapshot, access), moved),
+        None => Mentioned::without_waiting(state),
+    }
 }
 
 /// Adds to a snapshot what the parts of all its objects use.

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
 use super::through::Concerned;
-use super::{ended, enforce, policies, reasons, transaction, untrusted, views, written};
+use super::{bodies, ended, enforce, policies, reasons, transaction, untrusted, views, written};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -107,6 +107,8 @@ struct Uses {
     attached: Vec<Attached>,
     /// The routines of roles that may not be trusted.
     untrusted: Vec<ObjectId>,
+    /// Whether a SECURITY DEFINER routine has another body.
+    has_other_body: bool,
 }
 
 impl Uses {
@@ -121,6 +123,7 @@ impl Uses {
             written: written::written(changed, states),
             attached,
             untrusted: untrusted::executed(changed, states),
+            has_other_body: bodies::differ(changed, states),
         }
     }
 
@@ -129,7 +132,8 @@ impl Uses {
             && self.widened.is_empty()
             && self.written.is_empty()
             && self.attached.is_empty()
-            && self.untrusted.is_empty())
+            && self.untrusted.is_empty()
+            && !self.has_other_body)
     }
 }
 
@@ -169,11 +173,11 @@ pub fn before_commit(is_prepared: bool) {
     let own = || Rc::clone(found.get_or_init(|| Rc::new(Own::find(&now))));
     let ended = ended::warnings(&changed, &now, &own);
     transaction::commits();
-    let judged = policies::concerned(&changed, [&transaction::before(&now), &now]);
-    if judged.as_ref().is_some_and(|tables| !tables.is_empty()) {
-        // Nothing but a commit judges the policies of unchanged tables.
+    let checked = policies::concerned(&changed, [&transaction::before(&now), &now]);
+    if checked.as_ref().is_some_and(|tables| !tables.is_empty()) {
+        // Nothing but a commit checks the policies of unchanged tables.
         transaction::leave_for_commit();
-    } else if judged.is_none() && !transaction::is_relevant() {
+    } else if checked.is_none() && !transaction::is_relevant() {
         let uses = Uses::of(&changed, &now);
         if snapshots_of(&changed, &now, Moment::Commit, &uses).is_none() {
             return ended::raise(ended);
@@ -405,6 +409,7 @@ fn check(input: Input<'_>) -> Violations {
         found.extend(temporary_dependencies(checked.new, changed, now));
     }
     found.extend(checked.regressions());
+    found.extend(checked.bodies(&routines, moment));
     found.extend(checked.remaining(changed));
     found.extend(checked.opened_rows());
     found.extend(checked.replaced_views());
@@ -489,6 +494,23 @@ impl Checked<'_, '_> {
             );
         }
         found
+    }
+
+    /// Checks what the bodies of changed SECURITY DEFINER routines let clients do: at commit,
+    /// because the server grants EXECUTE on a new routine to PUBLIC.
+    fn bodies(&self, routines: &HashSet<Oid>, moment: Moment) -> Vec<Found> {
+        let concerned = bodies::concerned(self.new, routines);
+        if concerned.is_empty() {
+            return vec![];
+        }
+        if moment == Moment::Statement {
+            transaction::leave_for_commit();
+            return vec![];
+        }
+        let states = [&transaction::before(self.exempt.now), self.exempt.now];
+        let mut worse = bodies::regressions(self.states, &concerned, states);
+        worse.iter_mut().for_each(|regression| regression.settled = false);
+        self.found(self.new, worse)
     }
 
     /// Checks unchanged SECURITY DEFINER routines whose search_path has become unsafe by changes

@@ -11,6 +11,7 @@
 //! to check. [`snapshots`] reads both states of the catalog, as much of it as [`scope`] and
 //! [`plan`] determine; [`check`] compares them; [`enforce`] rejects, warns and logs.
 
+mod bodies;
 mod changes;
 mod check;
 mod commands;

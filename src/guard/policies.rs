@@ -10,25 +10,25 @@ use dragonfly_core::catalog::{Oid, Policy, Relation, Snapshot};
 use dragonfly_core::contract::Contract;
 
 /// Whether the contract says of a table by which columns a row is its caller's: then the guard
-/// judges the policies of the table.
-pub fn judges_any(contract: &Contract) -> bool {
+/// checks the policies of the table.
+pub fn checks_any(contract: &Contract) -> bool {
     contract.tables.iter().any(|table| !table.keys.is_empty())
 }
 
-/// Whether a snapshot has policies that the guard judges. It does that at commit.
+/// Whether a snapshot has policies that the guard checks. It does that at commit.
 pub fn are_in(contract: &Contract, snapshot: &Snapshot) -> bool {
-    judged(contract, snapshot).next().is_some()
+    checked(contract, snapshot).next().is_some()
 }
 
-/// Whether a policy that the guard judges lets every row through, as it is written. That is a
+/// Whether a policy that the guard checks lets every row through, as it is written. That is a
 /// violation when the statement ends, unless other policies tie the rows.
 pub fn states_all_rows(contract: &Contract, snapshot: &Snapshot) -> bool {
     let is_for_all = |policy: &Policy| policy.always_true || policy.unchecked;
-    judged(contract, snapshot).any(is_for_all)
+    checked(contract, snapshot).any(is_for_all)
 }
 
-/// Returns the policies of a snapshot that the guard judges.
-fn judged<'s>(contract: &Contract, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Policy> {
+/// Returns the policies of a snapshot that the guard checks.
+fn checked<'s>(contract: &Contract, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Policy> {
     let has_keys = |relation: &&Relation| {
         let schema = snapshot.schema_name(relation.schema);
         contract.table(schema, &relation.name).is_some_and(|table| !table.keys.is_empty())
@@ -47,7 +47,7 @@ pub fn concerned(changed: &[Changed], [then, now]: [&State; 2]) -> Option<Vec<Oi
         return None;
     }
     let contract = contract::in_force(now, &Own::find(now));
-    if !judges_any(&contract) {
+    if !checks_any(&contract) {
         return None;
     }
     let consulted = Consulted::in_state(then, now, &contract);

@@ -41,13 +41,13 @@ pub struct Snapshots {
 /// Reads both states; `None` where they do not differ in anything that the rules check. `checked`
 /// has the schemas as an earlier check of this transaction has allowed them: those that are still
 /// the same are not checked again, so that the cost of a statement does not depend on how many
-/// schemas the earlier ones have created. `judges_policies`: also what policies let clients reach.
+/// schemas the earlier ones have created. `checks_policies`: also what policies let clients reach.
 pub fn read(
     scope: &Scope,
     then: &State,
     now: &State,
     checked: Option<&Snapshot>,
-    judges_policies: bool,
+    checks_policies: bool,
 ) -> Option<Snapshots> {
     let parts = scope.parts(then, now);
     let aspects = scope.aspects(&parts, then, now);
@@ -95,7 +95,7 @@ pub fn read(
     .map(|states| {
         let mut states = Snapshots { base, ..states };
         let contract = Rc::clone(&states.contract);
-        if !judges_policies && !policies::states_all_rows(&contract, &states.after) {
+        if !checks_policies && !policies::states_all_rows(&contract, &states.after) {
             if policies::are_in(&contract, &states.after) {
                 transaction::leave_for_commit();
             }
@@ -107,13 +107,13 @@ pub fn read(
 }
 
 /// How long reading what policies let clients reach may take in each state.
-const MOST_FOR_POLICIES: Duration = Duration::from_millis(200);
+pub const MOST_FOR_POLICIES: Duration = Duration::from_millis(200);
 
 /// Adds to both states what the policies of tables let clients reach, where the contract says by
 /// which columns a row is its caller's. Without that, it is for the audit alone.
 pub fn add_policies(snapshots: [&mut Snapshot; 2], contract: &Contract, states: [&State; 2]) {
     let [before, after] = snapshots;
-    if !policies::judges_any(contract) || after.policies.is_empty() {
+    if !policies::checks_any(contract) || after.policies.is_empty() {
         return;
     }
     let has_keys = |table: Option<&TableDecl>| table.is_some_and(|of| !of.keys.is_empty());

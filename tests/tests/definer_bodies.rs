@@ -463,3 +463,64 @@ fn body_that_is_not_read_is_named_with_the_reason() {
         "{detail}"
     );
 }
+
+/// Returns the rules about bodies that the guard warns of when it allows a transaction.
+fn warned(cluster: &Cluster, sql: &str) -> Vec<String> {
+    let output = cluster.client_program(
+        "psql",
+        &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", sql],
+    );
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{sql}: {messages}");
+    let rules = messages.split(|c: char| !c.is_ascii_alphabetic() && c != '_');
+    let mut rules: Vec<String> =
+        rules.filter(|word| word.starts_with("definer_")).map(str::to_owned).collect();
+    rules.sort();
+    rules.dedup();
+    rules
+}
+
+#[test]
+fn guard_warns_of_a_body_when_a_client_may_call_it() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    declare(&mut client);
+    client
+        .batch_execute(
+            "SELECT ops.load_contract(jsonb_set(ops.contract() || '{\"version\": \"9.0.0\"}',
+                 '{rules}', '{\"security_definer_executable_by_clients\": {\"guard\": \"audit\"},
+                     \"routine_privileges\": {\"guard\": \"audit\"}}'))",
+        )
+        .unwrap();
+    let create = |name: &str, body: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION app.{name}(d int, q text) RETURNS SETOF app.docs
+                 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+                 AS $body$ BEGIN {body}; END $body$;"
+        )
+    };
+    let read = "RETURN QUERY SELECT * FROM app.docs WHERE";
+    let own = create("f", &format!("{read} owner = auth.uid()"));
+    let any = create("f", &format!("{read} id = d"));
+    let captured = create("f", &format!("{read} docs.id = docs.id AND owner IS NOT NULL"));
+    let execute = create("f", "EXECUTE q");
+    let identity = create("f", "PERFORM set_config('request.jwt.claims', q, true)");
+    let none = [""; 0];
+    assert_eq!(warned(&cluster, &own), none);
+    assert_eq!(warned(&cluster, &any), ["definer_body_unscoped"]);
+    assert_eq!(warned(&cluster, &any), none, "it was so before");
+    assert_eq!(warned(&cluster, &own), none);
+    assert_eq!(warned(&cluster, &captured), ["definer_name_captured"]);
+    assert_eq!(warned(&cluster, &execute), ["definer_body_dynamic_sql"]);
+    assert_eq!(warned(&cluster, &identity), ["definer_sets_identity"]);
+    // No client may call it before a later transaction.
+    let hidden = format!(
+        "DROP FUNCTION app.f(int, text); {any}
+         REVOKE EXECUTE ON FUNCTION app.f(int, text) FROM PUBLIC;"
+    );
+    assert_eq!(warned(&cluster, &hidden), none);
+    let grant = "GRANT EXECUTE ON FUNCTION app.f(int, text) TO authenticated";
+    assert_eq!(warned(&cluster, grant), ["definer_body_unscoped"]);
+    assert_eq!(warned(&cluster, &format!("BEGIN; {execute} {own} COMMIT")), none);
+}

@@ -456,8 +456,8 @@ fn hardened_guard_rejects_roles_that_open_rows() {
 #[test]
 fn policies_that_take_too_long_are_left_to_the_audit_with_a_warning() {
     let (cluster, mut client) = application(&[]);
-    // Each of many tables has a policy with hundreds of ways in which a row passes, which a function
-    // is part of.
+    // Each of many tables has a policy with hundreds of ways in which a row passes. A function is a
+    // part of it.
     let columns: Vec<String> = (0..8).map(|n| format!("c{n} uuid, d{n} int")).collect();
     let ways: Vec<String> = (0..8).map(|n| format!("(c{n} = app.who() OR d{n} = 1)")).collect();
     let (columns, ways) = (columns.join(", "), ways.join(" AND "));
@@ -470,8 +470,8 @@ fn policies_that_take_too_long_are_left_to_the_audit_with_a_warning() {
                  GRANT SELECT, INSERT, UPDATE, DELETE ON app.large_%1$s TO authenticated;
                  CREATE POLICY own ON app.large_%1$s TO authenticated USING ({ways})', n);
          END LOOP; END $do$;
-         SELECT ops.load_contract(jsonb_set(contract || '{{\"version\": \"3.0.0\"}}', '{{tables}}',
-             (contract -> 'tables') || (SELECT jsonb_agg(jsonb_build_object('schema', 'app',
+         SELECT ops.load_contract(jsonb_set(contract || '{{\"version\": \"3.0.0\"}}',
+             '{{tables}}', (contract -> 'tables') || (SELECT jsonb_agg(jsonb_build_object('schema', 'app',
                  'name', 'large_' || n, 'row_security', true, 'keys', '[\"c0\"]'::jsonb,
                  'grants', '{{\"authenticated\": [\"ALL\"]}}'::jsonb,
                  'policies', '{{\"authenticated\": [\"ALL\"]}}'::jsonb))

@@ -12,7 +12,7 @@ pub static RULE: Rule = Rule {
     title: "A SECURITY DEFINER routine takes from an argument who its caller is",
     area: Area::Functions,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

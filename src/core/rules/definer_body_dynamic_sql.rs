@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A SECURITY DEFINER routine executes SQL text that its caller chooses a part of",
     area: Area::Functions,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

@@ -12,7 +12,7 @@ pub static RULE: Rule = Rule {
     title: "A SECURITY DEFINER routine reaches rows that are not tied to its caller",
     area: Area::Functions,
     severity: Severity::Warning,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

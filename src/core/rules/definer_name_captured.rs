@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     title: "A name in a SECURITY DEFINER routine means a column and not the argument",
     area: Area::Functions,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,

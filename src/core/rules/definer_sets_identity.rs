@@ -15,7 +15,7 @@ pub static RULE: Rule = Rule {
     title: "A SECURITY DEFINER routine lets its caller choose who it is",
     area: Area::Functions,
     severity: Severity::Error,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Warn,
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
