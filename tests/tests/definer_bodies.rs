@@ -503,7 +503,13 @@ fn guard_warns_of_a_body_when_a_client_may_call_it() {
     let read = "RETURN QUERY SELECT * FROM app.docs WHERE";
     let own = create("f", &format!("{read} owner = auth.uid()"));
     let any = create("f", &format!("{read} id = d"));
-    let captured = create("f", &format!("{read} docs.id = docs.id AND owner IS NOT NULL"));
+    let captured = create(
+        "f",
+        &format!(
+            "{read} EXISTS (SELECT FROM app.members m WHERE m.user_id = auth.uid()
+                 AND m.tenant = tenant)"
+        ),
+    );
     let execute = create("f", "EXECUTE q");
     let identity = create("f", "PERFORM set_config('request.jwt.claims', q, true)");
     let none = [""; 0];
