@@ -134,8 +134,9 @@ impl MovedNames {
         let names: HashSet<String> =
             mentioned(text, language, path).map(|(name, _)| name).collect();
         // A name without a schema is that of an object in a schema of the path.
-        let is_found =
-            |schema: &String| names.contains(schema) || names.contains("$user") || schema == "";
+        let is_found = |schema: &String| {
+            names.contains(schema) || names.contains("$user") || schema.is_empty()
+        };
         let has_object = |objects: &HashMap<String, HashSet<String>>| {
             objects
                 .iter()

@@ -336,7 +336,7 @@ fn guard_accepts_what_keeps_an_error_about_policies() {
 const OTHER_CALLER: &str = "RETURNS uuid LANGUAGE sql STABLE
     RETURN (current_setting('request.headers', true)::jsonb ->> 'caller')::uuid";
 
-/// Whether the guard rejects statements because a policy ties rows to nobody.
+/// Whether the guard rejects statements because of a rule about policies.
 fn is_rejected(client: &mut Client, sql: &str) -> bool {
     match attempt(client, sql) {
         Ok(()) => false,
@@ -471,8 +471,9 @@ fn policies_that_take_too_long_are_left_to_the_audit_with_a_warning() {
                  CREATE POLICY own ON app.large_%1$s TO authenticated USING ({ways})', n);
          END LOOP; END $do$;
          SELECT ops.load_contract(jsonb_set(contract || '{{\"version\": \"3.0.0\"}}',
-             '{{tables}}', (contract -> 'tables') || (SELECT jsonb_agg(jsonb_build_object('schema', 'app',
-                 'name', 'large_' || n, 'row_security', true, 'keys', '[\"c0\"]'::jsonb,
+             '{{tables}}', (contract -> 'tables') ||
+                 (SELECT jsonb_agg(jsonb_build_object('schema', 'app', 'name', 'large_' || n,
+                 'row_security', true, 'keys', '[\"c0\"]'::jsonb,
                  'grants', '{{\"authenticated\": [\"ALL\"]}}'::jsonb,
                  'policies', '{{\"authenticated\": [\"ALL\"]}}'::jsonb))
                  FROM generate_series(1, 40) n)))

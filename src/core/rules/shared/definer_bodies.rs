@@ -169,7 +169,7 @@ pub(crate) fn report_unread(cx: &Context<'_>, rule: &Rule, out: &mut Vec<Draft>)
             let names: Vec<String> = tables
                 .filter(|relation| !is_found(relation))
                 .filter(|relation| !Table::of(cx, relation, role, Command::Select).reaches_all)
-                .map(|relation| cx.snapshot.relation_sql(relation).to_string())
+                .map(|relation| cx.snapshot.relation_sql(relation))
                 .collect();
             if names.is_empty() {
                 continue;
