@@ -69,13 +69,13 @@ pub fn object_changed(class: Oid, oid: Oid) {
     }
 }
 
-/// Forgets what is known: the transaction has changed it.
-fn forget() {
-    LAST.set(None);
-    OTHERS.with_borrow_mut(Vec::clear);
-}
-
 impl Consulted {
+    /// Forgets what is known: the transaction has changed it.
+    pub fn forget() {
+        LAST.set(None);
+        OTHERS.with_borrow_mut(Vec::clear);
+    }
+
     /// Returns what the policies consult of the tables of which the contract says by which columns
     /// a row is its caller's. What was read last is valid until one of the objects has changed, or
     /// another object has one of the names. `now` has the changes of this transaction, `then` has
@@ -130,14 +130,14 @@ impl Consulted {
         }
         names.for_each(|name| add(self.names.get(name)));
         if is_changed {
-            forget();
+            Self::forget();
         }
         found.into_iter().collect()
     }
 
     /// Returns the tables whose policies consult a text.
     pub fn tables_with_text(&self) -> Vec<Oid> {
-        forget();
+        Self::forget();
         self.names.values().flatten().copied().collect()
     }
 

@@ -239,6 +239,10 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
     ) {
         catalog::forget_base();
     }
+    if cache as pg_sys::SysCacheIdentifier::Type == NAMESPACEOID {
+        // Tables are declared with the names of their schemas.
+        catalog::consulted_object_changed(catalog::PG_NAMESPACE, 0);
+    }
     if transaction::may_change() {
         if cache as pg_sys::SysCacheIdentifier::Type == NAMESPACEOID && is_of_server(hash) {
             changes::note(Changed::ServerObjects);

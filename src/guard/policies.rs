@@ -60,6 +60,9 @@ pub fn concerned(changed: &[Changed], [then, now]: [&State; 2]) -> Option<Vec<Oi
     }
     let objects = changed.iter().filter_map(address);
     let mut tables = consulted.tables(now, objects, schemas.schemas());
+    if changed.contains(&Changed::Schemas) {
+        Consulted::forget();
+    }
     // A text names operators by symbols, which new ones can have as well.
     if has_operator {
         tables.extend(consulted.tables_with_text());

@@ -399,6 +399,33 @@ fn guard_knows_what_other_sessions_made_policies_consult() {
 }
 
 #[test]
+fn guard_knows_which_table_has_the_declared_name() {
+    let (cluster, mut client) = application(&[]);
+    let mut other = cluster.connect("postgres", SUPERUSER);
+    other
+        .batch_execute(
+            "CREATE FUNCTION spare.who() RETURNS uuid LANGUAGE sql STABLE RETURN auth.uid();
+             CREATE TABLE spare.docs (LIKE app.docs);
+             ALTER TABLE spare.docs ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT ON spare.docs TO authenticated;
+             CREATE POLICY read ON spare.docs FOR SELECT TO authenticated
+                 USING (owner = spare.who())",
+        )
+        .unwrap();
+    let replace = |name: &str| format!("CREATE OR REPLACE FUNCTION {name} {OTHER_CALLER}");
+    client.batch_execute(&replace("spare.who()")).expect("the contract declares no such table");
+    other
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             CREATE OR REPLACE FUNCTION spare.who() RETURNS uuid LANGUAGE sql STABLE
+                 RETURN auth.uid();
+             ALTER SCHEMA app RENAME TO old; ALTER SCHEMA spare RENAME TO app",
+        )
+        .unwrap();
+    assert!(is_rejected(&mut client, &replace("app.who()")));
+}
+
+#[test]
 fn transactions_do_not_open_rows_together() {
     let (cluster, mut client) = application(&[]);
     let mut other = cluster.connect("postgres", SUPERUSER);
