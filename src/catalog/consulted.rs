@@ -11,7 +11,7 @@ use super::caller_typed::language_of;
 use super::moved_names::mentioned;
 use super::oids;
 use super::text_body::default_path;
-use crate::pg::heap::{State, Table, interrupts, of_row};
+use crate::pg::heap::{Committed, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
 use dragonfly_core::contract::{Contract, TableDecl};
 use dragonfly_core::search_path::settings;
@@ -29,6 +29,8 @@ type Address = (Oid, Oid);
 pub struct Consulted {
     /// The contract that says which tables.
     contract: Rc<Contract>,
+    /// The transactions that were committed in the state.
+    of: Committed,
     /// The tables by what their policies consult.
     objects: HashMap<Address, Vec<Oid>>,
     /// The tables by the names in the texts that their policies consult. The names of the tables
@@ -84,8 +86,11 @@ impl Consulted {
         // SAFETY: processes the invalidations of other sessions.
         unsafe { pgrx::pg_sys::AcceptInvalidationMessages() };
         let last = LAST.with_borrow(Option::clone);
-        let last = last.filter(|last| !IS_STALE.get() && Rc::ptr_eq(&last.contract, contract));
-        if let Some(last) = last.filter(|last| !last.has_name_of_others(now)) {
+        let last = last.filter(|last| Rc::ptr_eq(&last.contract, contract));
+        // This transaction asks more than once, of the same state without its own changes.
+        let is_of_state = |last: &Rc<Self>| last.of == then.committed();
+        let is_valid = |last: &Rc<Self>| !IS_STALE.get() && !last.has_name_of_others(now);
+        if let Some(last) = last.filter(|last| is_of_state(last) || is_valid(last)) {
             return last;
         }
         IS_STALE.set(false);
@@ -111,7 +116,7 @@ impl Consulted {
     }
 
     /// Returns the tables whose policies consult one of some objects, or a text with one of some
-    /// names. A result is no longer kept: the objects are those that the transaction has changed.
+    /// names. What is known is no longer valid then: the transaction has changed the objects.
     pub fn tables<'n>(
         &self,
         now: &State,
@@ -130,7 +135,7 @@ impl Consulted {
         }
         names.for_each(|name| add(self.names.get(name)));
         if is_changed {
-            Self::forget();
+            IS_STALE.set(true);
         }
         found.into_iter().collect()
     }
@@ -143,10 +148,10 @@ impl Consulted {
 
     fn read(state: &State, contract: &Rc<Contract>) -> Self {
         let mut reader = Reader::in_state(state);
-        let mut consulted =
-            Self { contract: Rc::clone(contract), objects: HashMap::new(), names: HashMap::new() };
+        let (contract, of) = (Rc::clone(contract), state.committed());
+        let mut consulted = Self { contract, of, objects: HashMap::new(), names: HashMap::new() };
         let has_keys = |table: &&TableDecl| !table.keys.is_empty();
-        for table in contract.tables.iter().filter(has_keys) {
+        for table in Rc::clone(&consulted.contract).tables.iter().filter(has_keys) {
             // Another table may get the name.
             consulted.names.entry(table.name.clone()).or_default();
             if let Some(oid) = reader.relation_named(&table.schema, &table.name) {
