@@ -134,8 +134,9 @@ fn each_subject(
     let mut proofs = Vec::new();
     for role in roles {
         let name = snapshot.role_name(role);
-        let is_asked =
-            policies.iter().any(|policy| COMMANDS.iter().any(|of| policy.is_for(*of, role)));
+        let is_asked = policies
+            .iter()
+            .any(|policy| COMMANDS.iter().any(|of| policy.is_for(*of, role, mentioned.rights())));
         if !is_asked || !catalog::has_active_policies(role, relation) {
             continue;
         }

@@ -1,8 +1,9 @@
 //! What the bodies of SECURITY DEFINER routines let clients do. Nothing is executed.
 
 use super::caller_typed::{argument_names, language_of};
-use super::expressions::{Mentioned, has_active_policies};
+use super::expressions::Mentioned;
 use super::oids;
+use super::rights::has_active_policies;
 use super::text_body::Text;
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{

@@ -732,7 +732,7 @@ impl Catalog for Mentioned<'_> {
 /// they have made to an extension that they own.
 fn is_of_trusted_extension(state: &State, class: Oid, object: Oid, owner: Oid) -> bool {
     // SAFETY: a lookup in the system cache.
-    let is_superuser = unsafe { pg_sys::superuser_arg(owner.into()) };
+    let is_superuser = unsafe { pgrx::pg_sys::superuser_arg(owner.into()) };
     is_superuser && objects::extension_of(state, class, object).is_some()
 }
 

@@ -4,9 +4,7 @@ use super::expressions::Mentioned;
 use super::stored_policies::StoredPolicy;
 use dragonfly_core::catalog::{Command, Oid, Rows};
 use dragonfly_core::policy::identity::Identities;
-use dragonfly_core::policy::{
-    Question, Scenario, TooLarge, Written, scenarios as of_question,
-};
+use dragonfly_core::policy::{Question, Scenario, TooLarge, Written, scenarios as of_question};
 use dragonfly_core::stored::Expression;
 
 /// Returns a session and rows for each reason why a row of a table passes one of its policies,
@@ -23,7 +21,7 @@ pub fn scenarios(
 ) -> Result<Vec<Scenario>, TooLarge> {
     let conditions_of = |rows| {
         let others = policies.iter().filter(|other| !other.is_permissive);
-        let others = others.filter(|other| other.is_for(command, role));
+        let others = others.filter(|other| other.is_for(command, role, catalog.rights()));
         others.filter_map(|other| other.condition(rows)).collect::<Vec<&Expression>>()
     };
     let (restrictive, of_old) = (conditions_of(rows), conditions_of(Rows::Existing));

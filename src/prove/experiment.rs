@@ -137,7 +137,9 @@ pub fn policy(subject: &Subject<'_>, policy: &StoredPolicy) -> Vec<Proof> {
     let mut proofs = Vec::new();
     for (command, rows) in QUESTIONS {
         interrupts();
-        if !policy.is_for(command, subject.role) || !subject.has_privilege(command) {
+        if !policy.is_for(command, subject.role, subject.catalog.rights())
+            || !subject.has_privilege(command)
+        {
             continue;
         }
         match subject.scenarios(policy, command, rows) {
@@ -289,7 +291,9 @@ impl Subject<'_> {
     /// Returns a policy by which rows pass that are not the caller's, and how.
     fn open(&self, command: Command, rows: Rows) -> Option<(String, String)> {
         let policies = self.policies.iter();
-        let permissive = policies.filter(|of| of.is_permissive && of.is_for(command, self.role));
+        let rights = self.catalog.rights();
+        let permissive =
+            policies.filter(|of| of.is_permissive && of.is_for(command, self.role, rights));
         permissive
             .flat_map(|policy| {
                 let scenarios = self.scenarios(policy, command, rows).unwrap_or_default();

@@ -26,7 +26,9 @@ pub fn isolation(subject: &Subject<'_>, pair: &Pair, commands: &[Command]) -> Ve
         }
         for policy in subject.policies {
             interrupts();
-            if !policy.is_permissive || !policy.is_for(command, subject.role) {
+            if !policy.is_permissive
+                || !policy.is_for(command, subject.role, subject.catalog.rights())
+            {
                 continue;
             }
             let scenarios = subject.scenarios(policy, command, rows).unwrap_or_default();
