@@ -9,7 +9,7 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::prove::{self, Caller, Pair, Proof, Subject};
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Command, Oid};
+use dragonfly_core::catalog::{Command, ObjectId, Oid};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::policy::facts::Catalog;
 use dragonfly_core::rules::Context;
@@ -130,7 +130,7 @@ fn each_subject(
     let policies = catalog::stored_policies(&state, relation);
     let mentioned = Mentioned::with_texts(&state);
     let keys = keys(&contract, &mentioned, relation);
-    let (identities, is_trusted) = (contract.identities(), |role| cx.is_trusted_owner(role));
+    let identities = contract.identities();
     let mut proofs = Vec::new();
     for role in roles {
         let name = snapshot.role_name(role);
@@ -147,15 +147,28 @@ fn each_subject(
             relation,
             policies: &policies,
             keys: &keys,
-            is_trusted: &is_trusted,
             caller,
             role,
             role_name: &name,
             without_where,
         }));
     }
+    if proofs.is_empty() {
+        let table = catalog::identity(&state, ObjectId::Relation(relation)).unwrap_or_default();
+        Report {
+            message: format!("no policy of {table} was tried"),
+            detail: "No permissive policy is for a client role that it limits and that has the \
+                     privilege for its command."
+                .into(),
+            hint: format!("Specify role, or see which roles there are: {CLIENTS}"),
+        }
+        .notice();
+    }
     proofs
 }
+
+/// What returns the privileges of client roles.
+const CLIENTS: &str = "SELECT * FROM ops.role_matrix();";
 
 /// Returns the columns by which a row of a table belongs to a caller, as the contract says.
 fn keys(contract: &Contract, catalog: &Mentioned<'_>, table: Oid) -> BTreeSet<i16> {

@@ -13,6 +13,15 @@ pub const ALL_KINDS: (&CStr, &CStr) = (c"restrict_nonsystem_relation_kind", c"")
 /// Executes `work` with these settings, whatever role the caller is; a setting that the server does
 /// not have is left out. Must be called in a subtransaction, whose end resets them after an error.
 pub fn under<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
+    with(settings, true, work)
+}
+
+/// Executes `work` as [`under`] does, and takes back what it has set itself.
+pub fn isolated<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
+    with(settings, false, work)
+}
+
+fn with<T>(settings: &[(&CStr, &CStr)], keeps_others: bool, work: impl FnOnce() -> T) -> T {
     // SAFETY: C strings; the settings are reset like those of a function (guc.c, `AtEOXact_GUC`).
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
@@ -34,7 +43,7 @@ pub fn under<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
             );
         }
         let result = work();
-        pg_sys::AtEOXact_GUC(true, level);
+        pg_sys::AtEOXact_GUC(keeps_others, level);
         result
     }
 }

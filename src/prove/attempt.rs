@@ -3,9 +3,15 @@
 use super::seed::{Seeded, Seeder, Values, condition, literal};
 use super::session::Session;
 use super::table::Table;
-use crate::pg::{privileges, restricted, statement, subtransaction};
+use crate::pg::{privileges, restricted, setting, statement, subtransaction};
 use dragonfly_core::catalog::Oid;
 use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// How long a statement of a client may take, in milliseconds, unless the session limits it.
+const LIMIT: i32 = 5_000;
+
+/// How much of the message of an error is returned.
+const LONGEST: usize = 200;
 
 /// What was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +149,7 @@ impl Client<'_> {
         // Without a condition, no policy of SELECT is asked, of the row before and after.
         match found {
             Observed::NotReached | Observed::Rejected(_) if self.is_alone => {
-                self.execute(seeder, table, sql, asked)
+                self.execute_on(seeder, table, sql, asked, Some(row))
             }
             found => found,
         }
@@ -182,9 +188,32 @@ impl Client<'_> {
         sql: &str,
         asked: Option<&Values>,
     ) -> Observed {
+        self.execute_on(seeder, table, sql, asked, None)
+    }
+
+    /// Executes a statement as [`Client::execute`] does; it counts only if it has changed a row,
+    /// among others.
+    fn execute_on(
+        &self,
+        seeder: &Seeder<'_>,
+        table: &Table,
+        sql: &str,
+        asked: Option<&Values>,
+        changed: Option<&Seeded>,
+    ) -> Observed {
         let run = || {
-            self.session.set();
-            if restricted::as_role(self.role, || statement::count(sql)) == 0 {
+            // As the client, which may set only some parameters; what its code sets is taken back.
+            let set = || restricted::as_role(self.role, || self.session.set());
+            if let Err(error) = subtransaction::attempt(set) {
+                let message = subtransaction::report(&error).message().to_owned();
+                return Observed::NotTried(format!("The client cannot: {message}."));
+            }
+            let count = || setting::isolated(&[], || statement::count(sql));
+            if restricted::as_role(self.role, count) == 0 {
+                return Observed::NotReached;
+            }
+            // A row that is updated or deleted is at its place no longer.
+            if changed.is_some_and(|row| seeder.is_at(table, &row.place)) {
                 return Observed::NotReached;
             }
             match asked.map(|values| seeder.exists(table, values)) {
@@ -194,14 +223,15 @@ impl Client<'_> {
             }
         };
         let is_kept = |observed: &Observed| self.keeps && *observed == Observed::Reached;
-        let done = subtransaction::kept_if(run, is_kept);
+        let done = subtransaction::limited(LIMIT, run, is_kept);
         done.unwrap_or_else(|error| {
             let report = subtransaction::report(&error);
-            let message = report.message().to_owned();
-            if report.sql_error_code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE {
-                Observed::Rejected(message)
-            } else {
-                Observed::Failed(message)
+            let message: String = report.message().chars().take(LONGEST).collect();
+            match report.sql_error_code() {
+                // The policies, or a trigger, say no.
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+                | PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION => Observed::Rejected(message),
+                _ => Observed::Failed(message),
             }
         })
     }

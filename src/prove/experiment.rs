@@ -5,10 +5,11 @@ use super::forge::{Forger, forged};
 use super::seed::{Caller, Seeded, Seeder, Values, note_types, note_user};
 use super::session::Session;
 use super::table::Table;
-use super::value::Chosen;
+use super::value::{Chosen, text_of};
 use crate::catalog::{self, Mentioned, StoredPolicy};
 use crate::pg::heap::interrupts;
-use crate::pg::{privileges, statement, subtransaction};
+use crate::pg::statement::{self, NotExecuted};
+use crate::pg::{privileges, subtransaction};
 use dragonfly_core::catalog::{Command, Oid, Opening, Rows};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{
@@ -32,8 +33,6 @@ pub struct Subject<'a> {
     pub policies: &'a [StoredPolicy],
     /// The columns by which a row belongs to a caller.
     pub keys: &'a BTreeSet<i16>,
-    /// Whether the code of a role may run with the privileges of the caller.
-    pub is_trusted: &'a dyn Fn(Oid) -> bool,
     /// The caller.
     pub caller: Caller,
     /// The client role.
@@ -148,9 +147,9 @@ pub fn policy(subject: &Subject<'_>, policy: &StoredPolicy) -> Vec<Proof> {
                 proofs.push(subject.not_tried(policy, command, why));
             }
             Ok(scenarios) => {
-                let tried = scenarios
-                    .iter()
-                    .filter_map(|scenario| subject.experiment(policy, (command, rows), scenario));
+                let tried = scenarios.iter().filter_map(|scenario| {
+                    subject.experiment(policy, (command, rows), scenario, None)
+                });
                 proofs.extend(tried);
             }
         }
@@ -197,7 +196,8 @@ impl Subject<'_> {
         )
     }
 
-    fn not_tried(&self, policy: &StoredPolicy, command: Command, why: String) -> Proof {
+    /// Returns the result for a policy that was not tried.
+    pub fn not_tried(&self, policy: &StoredPolicy, command: Command, why: String) -> Proof {
         Proof {
             policy: policy.name.clone(),
             command,
@@ -212,11 +212,12 @@ impl Subject<'_> {
     }
 
     /// Executes the experiment for a scenario; `None` where another one says the same.
-    fn experiment(
+    pub fn experiment(
         &self,
         policy: &StoredPolicy,
         (command, rows): (Command, Rows),
         scenario: &Scenario,
+        pair: Option<&Pair>,
     ) -> Option<Proof> {
         let is_open = matches!(scenario.reached, Reached::Open(_));
         let is_update = command == Command::Update;
@@ -247,7 +248,7 @@ impl Subject<'_> {
             _ => (Some(main), None),
         };
         let plan = Plan { command, rows, reached: scenario.reached, old, new, main };
-        let result = subtransaction::rolled_back(|| self.run(&plan));
+        let result = subtransaction::rolled_back(|| self.run(&plan, pair));
         let (expected, outcome) = match result {
             Ok(done) => done,
             Err(error) => {
@@ -268,16 +269,16 @@ impl Subject<'_> {
             why: outcome.why,
             witness: scenario.witness.clone(),
         };
-        Some(if is_open { proof } else { self.explained(proof, rows) })
+        Some(if is_open { proof } else { self.explained(proof, rows, outcome.values.as_ref()) })
     }
 
     /// Returns the result for a row of another caller that was reached: as expected, where a policy
     /// opens rows.
-    pub fn explained(&self, proof: Proof, rows: Rows) -> Proof {
+    pub fn explained(&self, proof: Proof, rows: Rows, values: Option<&Values>) -> Proof {
         if proof.verdict != Verdict::Refuted {
             return proof;
         }
-        match self.open(proof.command, rows) {
+        match self.open(proof.command, rows, values) {
             Some((policy, why)) => Proof {
                 expected: Expected::Reached,
                 verdict: Verdict::Confirmed,
@@ -289,7 +290,12 @@ impl Subject<'_> {
     }
 
     /// Returns a policy by which rows pass that are not the caller's, and how.
-    fn open(&self, command: Command, rows: Rows) -> Option<(String, String)> {
+    fn open(
+        &self,
+        command: Command,
+        rows: Rows,
+        values: Option<&Values>,
+    ) -> Option<(String, String)> {
         let policies = self.policies.iter();
         let rights = self.catalog.rights();
         let permissive =
@@ -302,6 +308,7 @@ impl Subject<'_> {
             .find(|(_, scenario)| {
                 let unknown = [Opening::Opaque, Opening::ForeignOperator];
                 matches!(scenario.reached, Reached::Open(of) if !unknown.contains(&of))
+                    && values.is_none_or(|values| may_have(values, scenario))
             })
             .map(|(policy, scenario)| (policy.name.clone(), when(&scenario.witness)))
     }
@@ -324,20 +331,22 @@ impl Subject<'_> {
     }
 
     /// Puts the rows of a plan into tables and tries to reach one.
-    fn run(&self, plan: &Plan<'_>) -> (Expected, Outcome) {
+    fn run(&self, plan: &Plan<'_>, pair: Option<&Pair>) -> (Expected, Outcome) {
         let expected = plan.expected();
-        let outcome = self.tried(plan, expected, None).unwrap_or_else(Outcome::not_tried);
+        let outcome = self.tried(plan, expected, pair).unwrap_or_else(Outcome::not_tried);
         (expected, outcome)
     }
 
     /// Executes a plan; the callers are a pair whose claims are given, or have made up ones.
-    pub fn tried(
+    fn tried(
         &self,
         plan: &Plan<'_>,
         expected: Expected,
         pair: Option<&Pair>,
     ) -> Result<Outcome, String> {
-        let mut seeder = Seeder::new(self.catalog, self.is_trusted, self.caller);
+        let scenarios = || plan.old.iter().chain(&plan.new);
+        let planned = scenarios().flat_map(|of| &of.rows).map(|row| row.relation).collect();
+        let mut seeder = Seeder::new(self.catalog, self.caller, planned);
         let table = seeder.table(self.relation)?;
         if let Some(trigger) = table.foreign_trigger.as_ref().filter(|_| plan.writes()) {
             return Err(format!(
@@ -346,22 +355,13 @@ impl Subject<'_> {
             ));
         }
         let mut chosen = Chosen::default();
-        for scenario in plan.old.iter().chain(&plan.new) {
+        for scenario in scenarios() {
             note_all(&mut seeder, scenario, &mut chosen)?;
         }
-        let of = (self.identities, self.role_name);
-        let (own, unset) = match pair {
-            Some(pair) => {
-                let session = Session::of_claims(pair.b.clone(), self.identities);
-                session.choose(plan.main, &mut chosen)?;
-                (session, Vec::new())
-            }
-            None => Session::of_values(plan.main.claims, &plan.main.session, of, &mut chosen),
-        };
-        let is_alone = self.begin(&seeder, &table)?;
-        let is_alone = is_alone || self.without_where;
-        let is_open = matches!(plan.reached, Reached::Open(_));
+        let callers = self.callers(plan, pair, &table, &mut chosen)?;
+        let is_alone = begin(&seeder, &table)? || self.without_where;
         let (forged, others) = forged(self.catalog, plan.main);
+        let is_open = matches!(plan.reached, Reached::Open(_));
         let row = match plan.old {
             Some(scenario) => {
                 let is_of_other = is_open && plan.rows == Rows::Existing;
@@ -379,12 +379,27 @@ impl Subject<'_> {
             let row = self.with_keys(&scenario.rows, is_open && plan.rows == Rows::New);
             written = Some(self.planned(&mut seeder, &table, &row, &mut chosen)?);
         }
-        self.end_seeding();
-        if let Some(of) = &plan.main.forged {
-            let client = Client { role: self.role, session: &own, is_alone: false, keeps: true };
+        if let (Some(of), Some(row)) = (&plan.main.forged, &row) {
+            let mut client =
+                Client { role: self.role, session: &callers.own, is_alone, keeps: false };
+            if client.select(&seeder, &table, row) == Observed::Reached {
+                return Err("The client reaches the row before it writes the lookup.".to_owned());
+            }
+            client.keeps = true;
             let forger = Forger { catalog: self.catalog, role: self.role_name, forged: of };
-            forger.write(&mut seeder, &forged, &client, &mut chosen)?;
+            let failed = forger.write(&mut seeder, &forged, &client, &mut chosen)?;
+            if let Some((table, observed)) = failed {
+                return Ok(outcome_of_forgery(&table, &observed));
+            }
         }
+        // What another caller writes is that caller's.
+        let by_other = match (&callers.other, plan.new) {
+            (Some(session), Some(scenario)) if plan.rows == Rows::Existing && !plan.is_own() => {
+                let mine = |name: &String| session.value(name);
+                Some(own_values(scenario, written.as_ref(), &mine))
+            }
+            _ => None,
+        };
         let attempt = Attempt {
             seeder: &seeder,
             table: &table,
@@ -392,56 +407,106 @@ impl Subject<'_> {
             written: written.as_ref(),
             asks_new: plan.rows == Rows::New,
         };
-        let by = |session: &Session| {
-            attempt.by(plan.command, &Client { role: self.role, session, is_alone, keeps: false })
+        let of_other = Attempt { written: by_other.as_ref().or(attempt.written), ..attempt };
+        let outcome = self.judge(plan, expected, &callers, (&attempt, &of_other), is_alone)?;
+        Ok(Outcome { values: row.map(|row| row.values), ..outcome })
+    }
+
+    /// Returns the sessions of a plan.
+    fn callers(
+        &self,
+        plan: &Plan<'_>,
+        pair: Option<&Pair>,
+        table: &Table,
+        chosen: &mut Chosen,
+    ) -> Result<Callers, String> {
+        let of = (self.identities, self.role_name);
+        let of_claims = |claims: &Map<String, Json>| {
+            Session::of_claims(claims.clone(), self.role_name, self.identities)
         };
-        if plan.main.may_fail {
-            let observed = by(&own);
-            return Ok(outcome_of_open(plan, expected, observed, (&unset, is_alone, &table)));
+        let (own, unset) = match pair {
+            Some(pair) => {
+                let (user, claims) = if plan.is_own() { ("a", &pair.a) } else { ("b", &pair.b) };
+                let session = of_claims(claims);
+                session.choose(plan.main, (user, self.role_name), chosen)?;
+                if plan.is_own() {
+                    self.choose_keys(table, &of_claims(&pair.b), chosen);
+                }
+                (session, Vec::new())
+            }
+            None => Session::of_values(plan.main.claims, &plan.main.session, of, chosen),
+        };
+        let other = match pair {
+            _ if plan.is_own() && plan.expected() != Expected::Unknown => None,
+            Some(pair) if !plan.is_own() => Some(of_claims(&pair.a)),
+            _ => {
+                let others = another(plan, chosen);
+                Some(Session::of_values(plan.main.claims, &others, of, chosen).0)
+            }
+        };
+        let is_alike = |of: &Session| of.is_same(&own, &plan.main.session);
+        if plan.reached == Reached::Tied && other.as_ref().is_some_and(is_alike) {
+            let names: Vec<&str> = plan.main.session.keys().map(String::as_str).collect();
+            return Err(format!("Both callers have the same {}.", listed(&names)));
         }
-        if plan.reached == Reached::Never {
-            return Ok(outcome_of_tied(by(&own), true, &table));
+        Ok(Callers { own, unset, other })
+    }
+
+    /// Tries to reach the row, as the one caller and the other.
+    fn judge(
+        &self,
+        plan: &Plan<'_>,
+        expected: Expected,
+        callers: &Callers,
+        (attempt, of_other): (&Attempt<'_>, &Attempt<'_>),
+        is_alone: bool,
+    ) -> Result<Outcome, String> {
+        let table = &**attempt.table;
+        let client = |session| Client { role: self.role, session, is_alone, keeps: false };
+        let own = attempt.by(plan.command, &client(&callers.own));
+        let by_other = || {
+            let other = callers.other.as_ref()?;
+            Some(of_other.by(plan.command, &client(other)))
+        };
+        if plan.reached == Reached::Never && !plan.main.may_fail {
+            return Ok(outcome_of_tied(own, (true, false), table));
         }
-        if is_open || plan.main.forged.is_some() {
-            let observed = by(&own);
-            return Ok(outcome_of_open(plan, expected, observed, (&unset, is_alone, &table)));
+        if plan.is_own() || plan.main.may_fail {
+            let is_of_caller = own == Observed::Reached
+                && expected == Expected::Unknown
+                && !plan.main.session.is_empty()
+                && by_other().is_some_and(|observed| observed != Observed::Reached);
+            if is_of_caller {
+                return Ok(outcome_of_tied(Observed::NotReached, (false, false), table));
+            }
+            return Ok(outcome_of_open(plan, expected, own, (&callers.unset, is_alone, table)));
         }
         // The row is its owner's, if the owner reaches it.
-        match by(&own) {
-            Observed::Reached => {}
-            control => {
-                return Err(format!(
-                    "The caller whose row it is does not reach it either: {}.{}",
-                    control.text(),
-                    unmet(&plan.main.unmet, &unset)
-                ));
+        if own != Observed::Reached {
+            let finds_none = matches!(plan.command, Command::Update | Command::Delete) && !is_alone;
+            let advice = if finds_none {
+                " Without a policy of SELECT, WHERE finds no row: see without_where."
+            } else {
+                ""
+            };
+            return Err(format!(
+                "The caller whose row it is does not reach it either: {}.{advice}{}",
+                own.text(),
+                unmet(&plan.main.unmet, &callers.unset)
+            ));
+        }
+        let observed = by_other().unwrap_or(Observed::NotReached);
+        Ok(outcome_of_tied(observed, (false, plan.command == Command::Update), table))
+    }
+
+    /// Gives the keys of a row that is not the caller's the number of the other user, as far as
+    /// they can have it.
+    fn choose_keys(&self, table: &Table, session: &Session, chosen: &mut Chosen) {
+        let Some(user) = session.value("user") else { return };
+        for (at, key) in self.keys.iter().enumerate() {
+            if table.columns.get(key).is_some_and(|column| column.data_type.has(&user)) {
+                chosen.set(2 * NUMBERS + at as u32, user.clone());
             }
-        }
-        let other = if let Some(pair) = pair {
-            Session::of_claims(pair.a.clone(), self.identities)
-        } else {
-            let others = another(&plan.main.session, &mut chosen);
-            Session::of_values(plan.main.claims, &others, of, &mut chosen).0
-        };
-        Ok(outcome_of_tied(by(&other), false, &table))
-    }
-
-    /// Prepares the subtransaction, and returns whether the table has no row.
-    fn begin(&self, seeder: &Seeder<'_>, table: &Table) -> Result<bool, String> {
-        statement::count(
-            "SELECT pg_catalog.set_config('lock_timeout', '1s', true)
-              WHERE pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.=) '0'",
-        );
-        statement::count("SELECT pg_catalog.set_config('row_security', 'on', true)");
-        if self.caller.is_superuser {
-            set_replication_role("replica");
-        }
-        Ok(!seeder.exists(table, &Values::new())?)
-    }
-
-    fn end_seeding(&self) {
-        if self.caller.is_superuser {
-            set_replication_role("origin");
         }
     }
 
@@ -515,12 +580,46 @@ impl Plan<'_> {
         }
     }
 
+    /// Whether the one who asks is said to reach the row, which is not that caller's.
+    fn is_own(&self) -> bool {
+        matches!(self.reached, Reached::Open(_) | Reached::Forged(_))
+    }
+
+    /// Whether a new row is asked for nothing.
+    fn asks_nothing(&self) -> bool {
+        let columns = self.new.and_then(|of| of.rows.first()).map(|row| &row.columns);
+        self.rows == Rows::New && columns.is_some_and(BTreeMap::is_empty)
+    }
+
     fn writes(&self) -> bool {
         self.command != Command::Select
     }
 }
 
+/// Prepares the subtransaction, and returns whether the table has no row.
+fn begin(seeder: &Seeder<'_>, table: &Table) -> Result<bool, String> {
+    statement::count(
+        "SELECT pg_catalog.set_config('lock_timeout', '1s', true)
+          WHERE pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.=) '0'",
+    );
+    statement::count("SELECT pg_catalog.set_config('row_security', 'on', true)");
+    // A deferred trigger cannot be fired by what the client does.
+    statement::run("SET CONSTRAINTS ALL IMMEDIATE").map_err(NotExecuted::code)?;
+    Ok(!seeder.exists(table, &Values::new())?)
+}
+
+/// The sessions of a plan.
+struct Callers {
+    /// The one that the analysis says something of, or whose the row is.
+    own: Session,
+    /// What could not be set in it.
+    unset: Vec<String>,
+    /// The one of another caller, where it matters.
+    other: Option<Session>,
+}
+
 /// What is tried, once the rows are there.
+#[derive(Clone, Copy)]
 struct Attempt<'a> {
     seeder: &'a Seeder<'a>,
     table: &'a Rc<Table>,
@@ -553,13 +652,51 @@ pub struct Outcome {
     pub observed: String,
     pub verdict: Verdict,
     pub why: String,
+    /// The values of the row that was there.
+    pub values: Option<Values>,
 }
 
 impl Outcome {
     /// Returns the outcome of an experiment that was not executed.
     pub fn not_tried(why: String) -> Self {
-        Self { observed: "nothing".to_owned(), verdict: Verdict::NotTried, why }
+        let observed = "nothing".to_owned();
+        Self { observed, verdict: Verdict::NotTried, why, values: None }
     }
+}
+
+/// Why a statement that finds no row says nothing.
+const NEEDS_NO_WHERE: &str = "A statement with WHERE reaches only what SELECT shows, and one \
+    without it would reach the other rows of the table: without_where => true executes it, and \
+    locks them until it is rolled back.";
+
+/// Returns the outcome where the client could not write a lookup.
+fn outcome_of_forgery(table: &str, observed: &Observed) -> Outcome {
+    let why = format!("The client could not write a row of {table}: {}.", observed.text());
+    // A new row may need others, which the client could write as well.
+    let verdict = match observed {
+        Observed::NotReached | Observed::Changed => Verdict::Refuted,
+        _ => Verdict::NotTried,
+    };
+    Outcome { observed: "not reached".to_owned(), verdict, why, values: None }
+}
+
+/// Returns the values that a new row has where another caller writes it: those of the session are
+/// the other caller's.
+fn own_values(
+    scenario: &Scenario,
+    written: Option<&(Values, Values)>,
+    value: &dyn Fn(&String) -> Option<String>,
+) -> (Values, Values) {
+    let (mut all, mut asked) = written.cloned().unwrap_or_default();
+    let cells = scenario.rows.first().map(|row| &row.columns);
+    for (number, cell) in cells.into_iter().flatten() {
+        let of_session = scenario.session.iter().find(|(_, of)| *of == cell);
+        if let Some(value) = of_session.and_then(|(name, _)| value(name)) {
+            all.insert(*number, Some(value.clone()));
+            asked.insert(*number, Some(value));
+        }
+    }
+    (all, asked)
 }
 
 /// Returns the outcome where the analysis says that the row is not the caller's, and passes.
@@ -571,6 +708,15 @@ fn outcome_of_open(
 ) -> Outcome {
     let text = observed.text();
     let (verdict, why) = match observed {
+        // Any new row counts, where it is not said by which columns a row is its caller's.
+        Observed::Reached if plan.asks_nothing() && !table.triggers.is_empty() => (
+            Verdict::NotTried,
+            format!(
+                "A row is written, but trigger {} may have made it the caller's: declare the keys \
+                 of the table.",
+                listed(&table.triggers.iter().map(String::as_str).collect::<Vec<_>>())
+            ),
+        ),
         Observed::Reached => match &plan.main.forged {
             Some(forged) => (Verdict::Confirmed, forged.describe()),
             None => (Verdict::Confirmed, when(&plan.main.witness)),
@@ -582,27 +728,31 @@ fn outcome_of_open(
         }
         Observed::Failed(why) => (Verdict::NotTried, format!("{}.", capitalized(&why))),
         _ if expected == Expected::Unknown => (
-            Verdict::IsolatedHere,
-            "The analysis does not know, and the server does not let this row through.".to_owned(),
+            Verdict::NotTried,
+            "It is not known which rows pass: compare two callers with ops.prove_isolation()."
+                .to_owned(),
         ),
         _ if !(plan.main.unmet.is_empty() && unset.is_empty()) => {
             (Verdict::NotTried, unmet(&plan.main.unmet, unset).trim_start().to_owned())
         }
-        Observed::NotReached if plan.writes() && !is_alone => (
-            Verdict::NotTried,
-            "A statement with WHERE reaches only what SELECT shows, and one without it would \
-             reach the other rows of the table."
-                .to_owned(),
-        ),
+        Observed::NotReached | Observed::Rejected(_)
+            if plan.command != Command::Select && plan.command != Command::Insert && !is_alone =>
+        {
+            (Verdict::NotTried, NEEDS_NO_WHERE.to_owned())
+        }
         Observed::NotReached | Observed::Rejected(_) => {
             (Verdict::Refuted, "The server decides: it does not let this row through.".to_owned())
         }
     };
-    Outcome { observed: text, verdict, why }
+    Outcome { observed: text, verdict, why, values: None }
 }
 
 /// Returns the outcome where the row is another caller's.
-fn outcome_of_tied(observed: Observed, is_never: bool, table: &Table) -> Outcome {
+fn outcome_of_tied(
+    observed: Observed,
+    (is_never, is_update): (bool, bool),
+    table: &Table,
+) -> Outcome {
     let text = observed.text();
     let (verdict, why) = match observed {
         Observed::NotReached | Observed::Rejected(_) | Observed::Failed(_) if is_never => (
@@ -617,6 +767,9 @@ fn outcome_of_tied(observed: Observed, is_never: bool, table: &Table) -> Outcome
                 .to_owned(),
         ),
         Observed::Changed => (Verdict::IsolatedHere, changed(table)),
+        Observed::Rejected(why) if is_update => {
+            (Verdict::NotTried, format!("The row was found, and the new one was rejected: {why}."))
+        }
         Observed::NotReached | Observed::Rejected(_) => (
             Verdict::IsolatedHere,
             "The caller whose row it is reaches it, and another one does not: a sample, and no \
@@ -626,7 +779,22 @@ fn outcome_of_tied(observed: Observed, is_never: bool, table: &Table) -> Outcome
         Observed::Failed(why) => (Verdict::NotTried, format!("{}.", capitalized(&why))),
         Observed::NotTried(why) => (Verdict::NotTried, why),
     };
-    Outcome { observed: text, verdict, why }
+    Outcome { observed: text, verdict, why, values: None }
+}
+
+/// Whether a row with these values may pass in the way of a scenario.
+fn may_have(values: &Values, scenario: &Scenario) -> bool {
+    let columns = scenario.rows.first().map(|row| &row.columns);
+    columns.into_iter().flatten().all(|(number, cell)| {
+        let value = values.get(number).cloned().flatten();
+        match cell {
+            Cell::Null => value.is_none(),
+            Cell::Constant(constant) => value == Some(text_of(constant)),
+            // Whether a value is less than another one is not compared.
+            Cell::Beside { .. } => false,
+            _ => true,
+        }
+    })
 }
 
 /// Returns the sentence about a row that triggers have changed.
@@ -673,17 +841,20 @@ fn note_all(
     Ok(())
 }
 
-/// Returns the values of a session of another caller.
-fn another(session: &BTreeMap<String, Cell>, chosen: &mut Chosen) -> BTreeMap<String, Cell> {
+/// Returns the values of a session of another caller: where the row is tied to the caller, those
+/// that are no constants are others; where the caller has a right, that right is missing.
+fn another(plan: &Plan<'_>, chosen: &mut Chosen) -> BTreeMap<String, Cell> {
     let mut number = 3 * NUMBERS;
     let mut other = |cell: &Cell, chosen: &mut Chosen| {
         number += 1;
         chosen.note_like(number, cell);
         Cell::Any(number)
     };
-    let cells = session.iter().map(|(name, cell)| {
+    let keeps_constants = plan.reached != Reached::Privileged;
+    let cells = plan.main.session.iter().map(|(name, cell)| {
         let cell = match cell {
             Cell::Null => Cell::Null,
+            constant @ Cell::Constant(_) if keeps_constants => constant.clone(),
             Cell::Constant(Constant::Boolean(value)) => Cell::Constant(Constant::Boolean(!value)),
             Cell::List(of) => Cell::List(other(of, chosen).into()),
             cell => other(cell, chosen),
@@ -691,10 +862,4 @@ fn another(session: &BTreeMap<String, Cell>, chosen: &mut Chosen) -> BTreeMap<St
         (name.clone(), cell)
     });
     cells.collect()
-}
-
-fn set_replication_role(role: &str) {
-    statement::count(&format!(
-        "SELECT pg_catalog.set_config('session_replication_role', '{role}', true)"
-    ));
 }

@@ -29,17 +29,18 @@ pub fn forged(catalog: &dyn Catalog, scenario: &Scenario) -> (Vec<Planned>, Vec<
 }
 
 impl Forger<'_> {
-    /// Writes the rows as the client.
+    /// Writes the rows as the client. Returns the table that the client could not write, with what
+    /// was observed.
     ///
     /// # Errors
-    /// Why the client cannot write them.
+    /// Why that could not be tried.
     pub fn write(
         &self,
         seeder: &mut Seeder<'_>,
         rows: &[Planned],
         client: &Client<'_>,
         chosen: &mut Chosen,
-    ) -> Result<(), String> {
+    ) -> Result<Option<(String, Observed)>, String> {
         if rows.is_empty() {
             return Err(format!("It is not known which row of {} is written.", self.forged.table));
         }
@@ -54,18 +55,11 @@ impl Forger<'_> {
                 let own = seeder.row(row.relation, &before, self.role, chosen)?;
                 client.update(seeder, &table, &own, &asked, Some(&asked))
             };
-            match observed {
-                Observed::Reached => {}
-                other => {
-                    return Err(format!(
-                        "The client could not write a row of {}: {}.",
-                        table.name,
-                        other.text()
-                    ));
-                }
+            if observed != Observed::Reached {
+                return Ok(Some((table.name.clone(), observed)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Returns a row before the client changes the columns that it can change.

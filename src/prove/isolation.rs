@@ -1,13 +1,11 @@
 //! Whether two callers are isolated from each other.
 
-use super::experiment::{Expected, Outcome, Pair, Plan, Proof, QUESTIONS, Subject, Verdict};
+use super::experiment::{Expected, Pair, Proof, QUESTIONS, Subject, Verdict};
 use super::session::Session;
 use super::table::Table;
-use crate::catalog::StoredPolicy;
 use crate::pg::heap::interrupts;
 use crate::pg::{privileges, restricted, statement, subtransaction};
 use dragonfly_core::catalog::{Command, Rows};
-use dragonfly_core::policy::{Reached, Scenario};
 use dragonfly_core::sql::quote_literal;
 use pgrx::pg_sys;
 use serde_json::{Map, Value as Json};
@@ -21,7 +19,7 @@ pub fn isolation(subject: &Subject<'_>, pair: &Pair, commands: &[Command]) -> Ve
     let mut proofs = Vec::new();
     for (command, rows) in QUESTIONS {
         let is_asked = commands.contains(&command) && subject.has_privilege(command);
-        if !is_asked || (command == Command::Update && rows == Rows::New) {
+        if !is_asked {
             continue;
         }
         for policy in subject.policies {
@@ -31,10 +29,14 @@ pub fn isolation(subject: &Subject<'_>, pair: &Pair, commands: &[Command]) -> Ve
             {
                 continue;
             }
-            let scenarios = subject.scenarios(policy, command, rows).unwrap_or_default();
-            let tied = scenarios.iter().filter(|of| of.reached == Reached::Tied);
-            for scenario in tied {
-                proofs.push(subject.of_pair(policy, (command, rows), scenario, pair));
+            let Ok(scenarios) = subject.scenarios(policy, command, rows) else {
+                let why = "The condition is too large.".to_owned();
+                proofs.push(subject.not_tried(policy, command, why));
+                continue;
+            };
+            for scenario in &scenarios {
+                let tried = subject.experiment(policy, (command, rows), scenario, Some(pair));
+                proofs.extend(tried);
             }
         }
         if command == Command::Select {
@@ -45,42 +47,6 @@ pub fn isolation(subject: &Subject<'_>, pair: &Pair, commands: &[Command]) -> Ve
 }
 
 impl Subject<'_> {
-    fn of_pair(
-        &self,
-        policy: &StoredPolicy,
-        (command, rows): (Command, Rows),
-        scenario: &Scenario,
-        pair: &Pair,
-    ) -> Proof {
-        let plan = Plan {
-            command,
-            rows,
-            reached: scenario.reached,
-            old: (rows == Rows::Existing).then_some(scenario),
-            new: (rows == Rows::New).then_some(scenario),
-            main: scenario,
-        };
-        let result = subtransaction::rolled_back(|| {
-            self.tried(&plan, Expected::NotReached, Some(pair)).unwrap_or_else(Outcome::not_tried)
-        });
-        let outcome = result.unwrap_or_else(|error| {
-            let message = subtransaction::report(&error).message().to_owned();
-            Outcome::not_tried(format!("The experiment failed: {message}."))
-        });
-        let proof = Proof {
-            policy: policy.name.clone(),
-            command,
-            as_who: format!("{}, user a", self.role_name),
-            of_whom: "user b".to_owned(),
-            expected: Expected::NotReached,
-            observed: outcome.observed,
-            verdict: outcome.verdict,
-            why: outcome.why,
-            witness: scenario.witness.clone(),
-        };
-        self.explained(proof, rows)
-    }
-
     /// Compares the rows of the table that both callers read.
     fn existing(&self, pair: &Pair) -> Proof {
         let mut proof = Proof {
@@ -107,7 +73,8 @@ impl Subject<'_> {
                 return proof;
             }
         };
-        proof.observed = format!("{both} of {all} rows");
+        let first = if all == MOST_ROWS { "the first " } else { "" };
+        proof.observed = format!("{both} of {first}{all} rows");
         let (verdict, why) = match (all, both) {
             (0, _) => (Verdict::NotTried, "User b reads no row of the table."),
             (_, 0) => (Verdict::IsolatedHere, "User a reads none of them: a sample, and no proof."),
@@ -118,18 +85,18 @@ impl Subject<'_> {
             ),
         };
         let proof = Proof { verdict, why: why.to_owned(), ..proof };
-        self.explained(proof, Rows::Existing)
+        self.explained(proof, Rows::Existing, None)
     }
 
     /// Returns how many rows `b` reads, of the first ones, and how many of these `a` reads.
     fn rows_of_both(&self, pair: &Pair) -> (usize, u64) {
         let Some(Table { name: table, .. }) = Table::read(self.relation) else { return (0, 0) };
         let session = |claims: &Map<String, Json>| {
-            Session::of_claims(claims.clone(), self.identities).set();
+            Session::of_claims(claims.clone(), self.role_name, self.identities).set();
         };
         statement::count("SELECT pg_catalog.set_config('row_security', 'on', true)");
-        session(&pair.b);
         let of_b = restricted::as_role(self.role, || {
+            session(&pair.b);
             statement::rows(&format!("SELECT tableoid, ctid FROM {table} LIMIT {MOST_ROWS}"))
         });
         let places = of_b.iter().filter_map(|row| match &row[..] {
@@ -142,8 +109,8 @@ impl Subject<'_> {
         if places.is_empty() {
             return (0, 0);
         }
-        session(&pair.a);
         let both = restricted::as_role(self.role, || {
+            session(&pair.a);
             statement::count(&format!(
                 "SELECT FROM {table} WHERE (tableoid, ctid) OPERATOR(pg_catalog.=) ANY
                    (SELECT * FROM (VALUES {}) AS of_b)",

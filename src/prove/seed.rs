@@ -5,7 +5,7 @@ use super::value::{Chosen, NoValue, Type};
 use crate::pg::{restricted, setting, statement, subtransaction};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::policy::facts::Catalog;
-use dragonfly_core::policy::{Cell, completed};
+use dragonfly_core::policy::{Cell, Constant, completed};
 use dragonfly_core::sql::{capitalized, quote_literal};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -19,10 +19,10 @@ const DEEPEST: usize = 5;
 pub struct Seeder<'a> {
     /// What tables, and the conditions of their constraints, mention.
     pub catalog: &'a dyn Catalog,
-    /// Whether the code of a role may run with the privileges of the caller.
-    pub is_trusted: &'a dyn Fn(Oid) -> bool,
     /// The caller.
     pub caller: Caller,
+    /// The tables of the rows that are put into them anyway.
+    planned: BTreeSet<Oid>,
     tables: HashMap<Oid, Option<Rc<Table>>>,
 }
 
@@ -49,12 +49,8 @@ pub struct Seeded {
 
 impl<'a> Seeder<'a> {
     /// Returns what puts rows into tables for a caller.
-    pub fn new(
-        catalog: &'a dyn Catalog,
-        is_trusted: &'a dyn Fn(Oid) -> bool,
-        caller: Caller,
-    ) -> Self {
-        Self { catalog, is_trusted, caller, tables: HashMap::new() }
+    pub fn new(catalog: &'a dyn Catalog, caller: Caller, planned: BTreeSet<Oid>) -> Self {
+        Self { catalog, caller, planned, tables: HashMap::new() }
     }
 
     /// Returns a table.
@@ -77,11 +73,13 @@ impl<'a> Seeder<'a> {
     pub fn as_owner<T>(&self, table: &Table, work: impl FnOnce() -> T) -> Result<T, String> {
         let role = if !table.limits_owner {
             table.owner
-        } else if self.caller.is_superuser && (self.is_trusted)(table.owner) {
+        } else if self.caller.is_superuser && !table.runs_code {
+            // Only code of the server runs with the privileges of the caller.
             self.caller.oid
         } else {
             return Err(format!(
-                "Row security is forced on {}, and its owner is no trusted owner.",
+                "Row security is forced on {}, so that its owner does not see its rows, and other \
+                 roles could execute code of the owner.",
                 table.name
             ));
         };
@@ -94,7 +92,7 @@ impl<'a> Seeder<'a> {
                 table.owner_name, table.name
             ));
         }
-        Ok(restricted::as_role(role, || setting::under(&[setting::SAFE_PATH], work)))
+        Ok(restricted::as_role(role, || setting::isolated(&[setting::SAFE_PATH], work)))
     }
 
     /// Puts a row into a table, and before it those that its foreign keys reference.
@@ -158,9 +156,8 @@ impl<'a> Seeder<'a> {
         role: &str,
         chosen: &mut Chosen,
     ) -> Result<Values, String> {
-        let mut given = Values::new();
-        let more = completed(self.catalog, table.oid, cells);
-        for (number, cell) in cells.iter().chain(&more) {
+        let mut given = self.allowed(table, cells, chosen);
+        for (number, cell) in cells {
             let Some(column) = table.columns.get(number).filter(|of| !of.is_generated) else {
                 continue;
             };
@@ -169,6 +166,20 @@ impl<'a> Seeder<'a> {
             given.insert(*number, text.map_err(|NoValue| no_value())?);
         }
         Ok(given)
+    }
+
+    /// Returns values of other columns that the CHECK constraints allow.
+    fn allowed(&self, table: &Table, cells: &BTreeMap<i16, Cell>, chosen: &mut Chosen) -> Values {
+        let more = completed(self.catalog, table.oid, cells);
+        let value = |(number, cell): (&i16, &Cell)| {
+            let column = table.columns.get(number).filter(|of| !of.is_generated)?;
+            let text = match cell {
+                Cell::Any(_) => Some(column.data_type.any(chosen.next())?),
+                cell => chosen.text(cell, &column.data_type, "").ok()?,
+            };
+            Some((*number, text))
+        };
+        more.iter().filter_map(value).collect()
     }
 
     /// Returns the values of a row with those that are required, and puts the rows that it
@@ -202,7 +213,7 @@ impl<'a> Seeder<'a> {
                 continue;
             }
             let value = if column.is_required {
-                let value = column.data_type.any(chosen.next());
+                let value = column.data_type.usual(chosen.next());
                 let no_value = || format!("No value of {}.{} is known.", table.name, column.name);
                 Some(value.ok_or_else(no_value)?)
             } else {
@@ -263,7 +274,7 @@ impl<'a> Seeder<'a> {
             )
         };
         let sql = format!("INSERT INTO {} {what} RETURNING ctid, tableoid", table.name);
-        let rows = self.as_owner(table, || statement::rows(&sql))?;
+        let rows = self.without_triggers(|| self.as_owner(table, || statement::rows(&sql)))?;
         let place = match rows.first().map(Vec::as_slice) {
             Some([Some(place), Some(table)]) => format!(
                 "ctid OPERATOR(pg_catalog.=) {}::pg_catalog.tid
@@ -273,6 +284,23 @@ impl<'a> Seeder<'a> {
             _ => return Err(format!("A trigger of {} kept the row out.", table.name)),
         };
         Ok(Seeded { place, values: values.clone() })
+    }
+
+    /// Executes `work` without ordinary triggers and foreign keys, if the caller may turn them off.
+    /// An error ends the subtransaction, and with it the setting.
+    fn without_triggers<T>(&self, work: impl FnOnce() -> T) -> T {
+        let set = |role: &str| {
+            let name = "session_replication_role";
+            statement::count(&format!("SELECT pg_catalog.set_config('{name}', '{role}', true)"));
+        };
+        if self.caller.is_superuser {
+            set("replica");
+        }
+        let result = work();
+        if self.caller.is_superuser {
+            set("origin");
+        }
+        result
     }
 
     /// Puts the row that a foreign key references into its table, unless it is there.
@@ -293,6 +321,10 @@ impl<'a> Seeder<'a> {
             })
             .collect();
         let Some(key) = key else { return Ok(()) };
+        // Foreign keys are off, and the row comes later.
+        if self.caller.is_superuser && self.planned.contains(&reference.target) {
+            return Ok(());
+        }
         let is_itself = reference.target == table.oid
             && key.iter().all(|(number, value)| values.get(number) == Some(value));
         if is_itself {
@@ -306,7 +338,13 @@ impl<'a> Seeder<'a> {
         if depth == 0 {
             return Err(format!("The foreign keys of {} lead too far.", table.name));
         }
-        self.insert(&target, key, chosen, depth - 1).map(|_| ())
+        let known = key.iter().map(|(number, value)| {
+            let text = value.clone().unwrap_or_default();
+            (*number, Cell::Constant(Constant::Text(text)))
+        });
+        let mut given = key.clone();
+        given.extend(self.allowed(&target, &known.collect(), chosen));
+        self.insert(&target, given, chosen, depth - 1).map(|_| ())
     }
 
     /// Whether a table has a row with these values.
@@ -318,6 +356,13 @@ impl<'a> Seeder<'a> {
         let sql = format!("SELECT FROM {} WHERE {condition} LIMIT 1", table.name);
         let found = subtransaction::attempt(|| self.as_owner(table, || statement::count(&sql)));
         Ok(found.map_err(|error| message(&error))?? > 0)
+    }
+
+    /// Whether a row is at a place of a table.
+    pub fn is_at(&self, table: &Table, place: &str) -> bool {
+        let sql = format!("SELECT FROM {} WHERE {place}", table.name);
+        let found = subtransaction::attempt(|| self.as_owner(table, || statement::count(&sql)));
+        matches!(found, Ok(Ok(1..)))
     }
 
     /// Returns values of a row of a table, for the first columns of pairs those of the second.

@@ -26,7 +26,8 @@ const DOCUMENTS: [&str; 2] = ["app_metadata", "user_metadata"];
 
 impl Session {
     /// Returns the session of claims as they are given.
-    pub fn of_claims(claims: Map<String, Json>, identities: &Identities) -> Self {
+    pub fn of_claims(mut claims: Map<String, Json>, role: &str, identities: &Identities) -> Self {
+        claims.entry("role").or_insert_with(|| Json::String(role.to_owned()));
         let mut session = Self { claims: Some(claims), parameters: BTreeMap::new() };
         if let Some(Json::String(user)) = session.claim("sub").cloned() {
             session.set_user(&user, identities);
@@ -69,7 +70,13 @@ impl Session {
         if *cell == Cell::Null {
             return is_missing(name);
         }
-        if name == "role" || name == "claims" {
+        if name == "role" {
+            if let Cell::Any(number) = cell {
+                chosen.set(*number, role.to_owned());
+            }
+            return true;
+        }
+        if name == "claims" {
             return true;
         }
         if identities.functions.get(name) == Some(&Kind::Email) {
@@ -128,11 +135,12 @@ impl Session {
     }
 
     /// Returns a value of the session by its name, as a text.
-    fn value(&self, name: &str) -> Option<String> {
+    pub fn value(&self, name: &str) -> Option<String> {
         let path = match name {
             "user" => "sub",
             name => match name.strip_prefix("claims.") {
                 Some(path) => path,
+                None if name.contains("email") && name.contains('(') => "email",
                 None => return self.parameters.get(name).cloned(),
             },
         };
@@ -150,26 +158,45 @@ impl Session {
         }
     }
 
-    /// Gives the values of a scenario those of this session.
+    /// Gives the values of a scenario those of this session, which is the one of `user`.
     ///
     /// # Errors
-    /// The session lacks one.
-    pub fn choose(&self, scenario: &Scenario, chosen: &mut Chosen) -> Result<(), String> {
+    /// The session lacks one, or has another one than the scenario needs.
+    pub fn choose(
+        &self,
+        scenario: &Scenario,
+        (user, role): (&str, &str),
+        chosen: &mut Chosen,
+    ) -> Result<(), String> {
         for (name, cell) in &scenario.session {
-            let missing =
-                || format!("The claims of user b have no {}.", name.trim_start_matches("claims."));
+            let claim = if name == "user" { "sub" } else { name.trim_start_matches("claims.") };
+            let missing = || format!("The claims of user {user} have no {claim}.");
             match cell {
-                Cell::Null | Cell::Role | Cell::Constant(_) => {}
-                Cell::Any(number) => {
-                    chosen.set(*number, self.value(name).ok_or_else(missing)?);
-                }
+                Cell::Role => {}
+                Cell::Any(number) if name == "role" => chosen.set(*number, role.to_owned()),
+                Cell::Any(number) => chosen.set(*number, self.value(name).ok_or_else(missing)?),
                 Cell::List(of) if let Cell::Any(number) = **of => {
                     chosen.set(number, self.value(name).ok_or_else(missing)?);
                 }
-                _ => return Err(format!("It is not known what {name} must be.")),
+                cell => {
+                    let wanted = chosen.text(cell, &Type::of_session(false), role).ok().flatten();
+                    let known =
+                        if name == "role" { Some(role.to_owned()) } else { self.value(name) };
+                    if known != wanted {
+                        return Err(match wanted {
+                            Some(wanted) => format!("In the claims, {claim} is not {wanted}."),
+                            None => format!("The claims of user {user} have {claim}."),
+                        });
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether another session has the same values.
+    pub fn is_same(&self, other: &Self, names: &BTreeMap<String, Cell>) -> bool {
+        names.keys().all(|name| self.value(name) == other.value(name))
     }
 
     /// Sets the parameters until the end of the subtransaction.

@@ -24,6 +24,9 @@ pub struct Table {
     pub references: Vec<Reference>,
     /// Its unique keys, the primary key first.
     pub keys: Vec<Vec<i16>>,
+    /// Whether inserting a row, or comparing its columns, may execute code of the application while
+    /// ordinary triggers are off.
+    pub runs_code: bool,
     /// A trigger whose function is in a language other than SQL and PL/pgSQL.
     pub foreign_trigger: Option<String>,
     /// The triggers that see a row before it is written.
@@ -93,6 +96,7 @@ fn read(oid: Oid) -> Option<Table> {
         columns: columns(oid),
         references: references(oid),
         keys: keys(oid),
+        runs_code: runs_code(oid),
         foreign_trigger: names(&|row| is(&row[1], "f")).into_iter().next(),
         triggers: names(&|row| is(&row[2], "t")),
     })
@@ -165,4 +169,32 @@ fn keys(oid: Oid) -> Vec<Vec<i16>> {
 fn numbers(text: Option<&str>) -> Vec<i16> {
     let text = text.unwrap_or_default();
     text.split(' ').filter_map(|number| number.parse().ok()).collect()
+}
+
+/// Whether a table has something that executes code which was not created with the server: triggers
+/// that always fire, rules, partitions, and functions, operators and types in constraints, indexes,
+/// generated columns and columns.
+fn runs_code(oid: Oid) -> bool {
+    statement::count(&format!(
+        "SELECT WHERE EXISTS (SELECT FROM pg_trigger WHERE tgrelid = {oid}
+                               AND tgenabled IN ('A', 'R'))
+           OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = {oid})
+           OR EXISTS (SELECT FROM pg_class WHERE pg_class.oid = {oid} AND relkind <> 'r')
+           OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                        LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+                       WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped
+                         AND coalesce(e.typtype, t.typtype) <> 'e'
+                         AND coalesce(e.oid, t.oid) >= 16384)
+           OR EXISTS (SELECT FROM pg_depend d
+                       WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass,
+                               'pg_opclass'::regclass, 'pg_collation'::regclass)
+                         AND d.refobjid >= 16384
+                         AND (d.classid = 'pg_class'::regclass AND (d.objid = {oid}
+                               OR d.objid IN (SELECT indexrelid FROM pg_index
+                                               WHERE indrelid = {oid}))
+                           OR d.classid = 'pg_constraint'::regclass AND d.objid IN (
+                                SELECT c.oid FROM pg_constraint c WHERE c.conrelid = {oid})
+                           OR d.classid = 'pg_attrdef'::regclass AND d.objid IN (
+                                SELECT f.oid FROM pg_attrdef f WHERE f.adrelid = {oid})))"
+    )) > 0
 }

@@ -78,6 +78,18 @@ impl Type {
         !matches!(self.kind, Kind::Json | Kind::Point | Kind::Other)
     }
 
+    /// Whether a text can be a value of the type, as far as that is obvious.
+    pub fn has(&self, text: &str) -> bool {
+        let is_hex = |c: char| c.is_ascii_hexdigit() || c == '-';
+        match self.kind {
+            Kind::Text => true,
+            Kind::Uuid => text.len() == 36 && text.chars().all(is_hex),
+            Kind::Int4 => text.parse::<i32>().is_ok(),
+            Kind::Int8 => text.parse::<i64>().is_ok(),
+            _ => false,
+        }
+    }
+
     /// Returns a value, another one for each number, as far as the type has as many.
     pub fn any(&self, number: u32) -> Option<String> {
         let text = match self.kind {
@@ -103,6 +115,11 @@ impl Type {
             Kind::Other => return None,
         };
         Some(text)
+    }
+
+    /// Returns a value that says little: false, or any value.
+    pub fn usual(&self, number: u32) -> Option<String> {
+        if self.kind == Kind::Bool { Some("false".to_owned()) } else { self.any(number) }
     }
 
     /// Returns a text that fits into varchar(n), where it is another one for each number.
@@ -288,7 +305,7 @@ impl Chosen {
 }
 
 /// Returns a constant as its type writes it.
-fn text_of(constant: &Constant) -> String {
+pub fn text_of(constant: &Constant) -> String {
     match constant {
         Constant::Boolean(value) => value.to_string(),
         Constant::Integer(value) => value.to_string(),

@@ -85,7 +85,7 @@ const CONDITIONS: &[(&str, &str)] = &[
     ),
     ("EXISTS (SELECT FROM app.admins a WHERE a.user_id = auth.uid())", "reached: confirmed"),
     // What is not known is tried all the same.
-    ("app.decides(owner)", "unknown: isolated here"),
+    ("app.decides(owner)", "unknown: not tried"),
     ("length(title) > 20", "reached: not tried"),
     // What fails, or lets no row through.
     ("owner IS NULL", "not reached: isolated here"),
@@ -300,8 +300,12 @@ fn callers_are_isolated_or_share_rows() {
         .batch_execute("ALTER POLICY p ON app.docs USING (owner = auth.uid() OR NOT public)")
         .unwrap();
     assert_eq!(
-        column(&mut client, &read)[1],
-        "SELECT, the rows that user b reads: reached, 1 of 1 rows, confirmed"
+        column(&mut client, &read),
+        [
+            "SELECT, user b: reached, reached, confirmed",
+            "SELECT, another caller: reached, reached, confirmed",
+            "SELECT, the rows that user b reads: reached, 1 of 1 rows, confirmed",
+        ]
     );
     // Another policy opens them, in a way that the analysis does not know.
     client
@@ -313,11 +317,33 @@ fn callers_are_isolated_or_share_rows() {
         )
         .unwrap();
     assert_eq!(
-        column(&mut client, &read)[..2],
+        column(&mut client, &read),
         [
             "SELECT, user b: not reached, reached, refuted",
+            "SELECT, another caller: unknown, reached, confirmed",
             "SELECT, the rows that user b reads: not reached, 1 of 1 rows, refuted",
         ]
+    );
+    // A policy of one command alone is tried as well.
+    client
+        .batch_execute(
+            "DROP POLICY q ON app.docs;
+             CREATE POLICY q ON app.docs FOR DELETE TO authenticated USING (NOT public)",
+        )
+        .unwrap();
+    let deleted = rows.replace(&format!("'{b}')"), &format!("'{b}', commands => '{{delete}}')"));
+    assert_eq!(
+        column(&mut client, &deleted),
+        [
+            "DELETE, user b: not reached, not reached, isolated here",
+            "DELETE, another caller: reached, not reached, not tried",
+        ]
+    );
+    let same = rows.replace(&format!("'{b}')"), &format!("'{a}', commands => '{{insert}}')"));
+    assert_eq!(
+        column(&mut client, &same),
+        ["INSERT, user b: not reached, nothing, not tried"],
+        "both are one caller"
     );
 }
 
@@ -384,4 +410,100 @@ fn call_that_cannot_be_answered_is_an_error() {
     client.batch_execute("SET default_transaction_read_only = on").unwrap();
     let error = attempt(&mut client, "SELECT * FROM ops.prove_policy('app.docs')").unwrap_err();
     assert_eq!(error.code, "25006");
+}
+
+#[test]
+fn policy_does_not_choose_what_only_a_superuser_may_set() {
+    let (_cluster, mut client) = application();
+    let rows = "SELECT verdict FROM ops.prove_policy('app.docs', 'p', 'authenticated')";
+    for (name, value) in [
+        ("lo_compat_privileges", "on"),
+        ("session_replication_role", "replica"),
+        ("dragonfly_guard.mode", "off"),
+        ("session_authorization", "app_owner"),
+    ] {
+        let condition = format!("current_setting('{name}', true) = '{value}' AND id > 0");
+        client.batch_execute("SET dragonfly_guard.mode = 'off'").unwrap();
+        client.batch_execute(&format!("ALTER POLICY p ON app.docs USING ({condition})")).unwrap();
+        if name == "dragonfly_guard.mode" {
+            client.batch_execute("RESET dragonfly_guard.mode").unwrap();
+        }
+        assert_eq!(column(&mut client, rows), ["not tried"], "{name}");
+    }
+}
+
+#[test]
+fn forced_row_security_does_not_run_code_of_the_owner_as_a_superuser() {
+    let (_cluster, mut client) = application();
+    let rows = "SELECT verdict FROM ops.prove_policy('app.plain', 'p', 'authenticated')";
+    client
+        .batch_execute(
+            "CREATE TABLE app.plain (id int PRIMARY KEY, owner uuid);
+             ALTER TABLE app.plain OWNER TO app_owner;
+             ALTER TABLE app.plain ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+             GRANT SELECT ON app.plain TO authenticated;
+             CREATE POLICY p ON app.plain FOR SELECT TO authenticated USING (owner = auth.uid())",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, rows), ["isolated here"]);
+    for (code, undo) in [
+        (
+            "CREATE FUNCTION app.escape(id int) RETURNS boolean LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'ran as %', current_user; END $$;
+             ALTER FUNCTION app.escape(int) OWNER TO app_owner;
+             ALTER TABLE app.plain ADD CONSTRAINT c CHECK (app.escape(id))",
+            "ALTER TABLE app.plain DROP CONSTRAINT c",
+        ),
+        (
+            "CREATE FUNCTION app.escaping() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'ran as %', current_user; END $$;
+             CREATE TRIGGER t BEFORE INSERT ON app.plain FOR EACH ROW
+                 EXECUTE FUNCTION app.escaping();
+             ALTER TABLE app.plain ENABLE ALWAYS TRIGGER t",
+            "DROP TRIGGER t ON app.plain",
+        ),
+        ("CREATE INDEX i ON app.plain ((id + 1)) WHERE app.escape(id)", "DROP INDEX app.i"),
+        (
+            "CREATE DOMAIN app.small AS int CHECK (VALUE < 7);
+             ALTER TABLE app.plain ADD small app.small",
+            "ALTER TABLE app.plain DROP small",
+        ),
+        ("CREATE RULE r AS ON INSERT TO app.plain DO ALSO SELECT 1", "DROP RULE r ON app.plain"),
+    ] {
+        let code = code.replace(
+            "CREATE INDEX i",
+            "ALTER FUNCTION app.escape(int) IMMUTABLE;
+             CREATE INDEX i",
+        );
+        client.batch_execute(&code).unwrap();
+        assert_eq!(column(&mut client, rows), ["not tried"], "{code}");
+        client.batch_execute(undo).unwrap();
+        assert_eq!(column(&mut client, rows), ["isolated here"], "{undo}");
+    }
+}
+
+#[test]
+fn statement_that_does_not_end_is_cancelled() {
+    let (_cluster, mut client) = application();
+    client.batch_execute("ALTER POLICY p ON app.docs USING (pg_sleep(60) IS NULL)").unwrap();
+    let start = std::time::Instant::now();
+    let rows = "SELECT observed FROM ops.prove_policy('app.docs', 'p', 'authenticated')";
+    let observed = column(&mut client, rows);
+    assert_eq!(observed, ["error: canceling statement due to statement timeout"]);
+    assert!(start.elapsed().as_secs() < 30);
+    client.batch_execute("SET statement_timeout = '1s'").unwrap();
+    assert_eq!(attempt(&mut client, rows).unwrap_err().code, "57014", "of the session");
+}
+
+#[test]
+fn deferred_constraint_is_checked_by_the_attempt() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "ALTER TABLE app.docs ALTER CONSTRAINT docs_owner_fkey DEFERRABLE INITIALLY DEFERRED;
+             DROP POLICY p ON app.docs;
+             CREATE POLICY p ON app.docs FOR INSERT TO authenticated WITH CHECK (true)",
+        )
+        .unwrap();
+    assert_eq!(verdicts(&mut client, "authenticated", ""), "reached: confirmed");
 }

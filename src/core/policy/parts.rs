@@ -33,7 +33,7 @@ pub struct Parts {
 pub const KEEPING: [&str; 2] = ["lower", "upper"];
 
 /// Built-in conversions to a wider type of number, and to text (pg_proc.dat).
-const WIDENING: [Oid; 8] = [313, 481, 754, 1740, 1781, 1782, 401, 406];
+pub const WIDENING: [Oid; 8] = [313, 481, 754, 1740, 1781, 1782, 401, 406];
 
 /// Built-in functions that return a part of their first argument.
 const PARTS: [&str; 14] = [

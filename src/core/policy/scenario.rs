@@ -8,7 +8,7 @@ use super::facts::Catalog;
 use super::formula::{Comparison, Formula, Shape};
 use super::literals::{Classes, Literal, Session};
 use super::opening::{Way, operands};
-use super::parts::{Inspector, KEEPING};
+use super::parts::{Inspector, KEEPING, WIDENING};
 use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, ways};
 use super::term::{Constant, Operation, Row, Term, TermId, Terms};
@@ -183,7 +183,7 @@ impl Cell {
 pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
     let asked = Asked::read(*question);
     let writers = Writers::new(*question);
-    let mut shortest: BTreeMap<Reached, Shortest> = BTreeMap::new();
+    let mut shortest: BTreeMap<Reached, Candidate> = BTreeMap::new();
     for (number, session) in asked.sessions.iter().enumerate() {
         asked.each_way_in(session, false, &mut |literals, way| {
             let ties = way.ties(&BTreeSet::new());
@@ -194,10 +194,16 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
                 ways.extend(forgeable.map(|of| (Reached::Forged(of.command), Some(of))));
             }
             for (reached, forged) in ways {
-                let new = || (number, literals.to_vec(), forged.clone());
-                let known = shortest.entry(reached).or_insert_with(new);
-                if literals.len() < known.1.len() {
-                    *known = new();
+                let is_shorter =
+                    |known: &Candidate| known.unmet > 0 || literals.len() < known.shortest.1.len();
+                if shortest.get(&reached).is_none_or(is_shorter) {
+                    let unmet = solve(asked.inspector(), session, literals).unmet.len();
+                    let found = Candidate { unmet, shortest: (number, literals.to_vec(), forged) };
+                    let known = shortest.entry(reached).or_insert_with(|| found.clone());
+                    let cost = |of: &Candidate| (of.unmet, of.shortest.1.len());
+                    if cost(&found) < cost(known) {
+                        *known = found;
+                    }
                 }
             }
             ControlFlow::Continue(())
@@ -205,10 +211,17 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
     }
     if shortest.is_empty() {
         let last = asked.sessions.len().saturating_sub(1);
-        shortest.insert(Reached::Never, (last, Vec::new(), None));
+        shortest.insert(Reached::Never, Candidate { unmet: 0, shortest: (last, Vec::new(), None) });
     }
     let found = shortest.into_iter();
-    Ok(found.map(|(reached, shortest)| scenario(&asked, reached, shortest)).collect())
+    Ok(found.map(|(reached, found)| scenario(&asked, reached, found.shortest)).collect())
+}
+
+/// A way, and how many of its parts cannot be brought about.
+#[derive(Clone)]
+struct Candidate {
+    unmet: usize,
+    shortest: Shortest,
 }
 
 /// The number of a session, what holds in it, and what the caller writes first.
@@ -336,7 +349,7 @@ pub fn completed(
     let budget = Budget { ways: 100, ..Budget::default() };
     // Where there are too many ways, the values of the last one may do.
     let _ = ways(&terms, &session, Nulls::WhereTested, budget, &goals, &mut each);
-    columns.retain(|number, cell| !known.contains_key(number) && !matches!(cell, Cell::Any(_)));
+    columns.retain(|number, _| !known.contains_key(number));
     columns
 }
 
@@ -440,6 +453,7 @@ impl Solver<'_> {
         };
         let keeps = match operation {
             Operation::Conversion(_) => true,
+            Operation::Function(oid, _) if WIDENING.contains(oid) => true,
             Operation::Function(oid, _) => {
                 let function = self.inspector.catalog.function(*oid);
                 function.is_some_and(|of| of.is_built_in && KEEPING.contains(&of.name.as_str()))
