@@ -248,7 +248,8 @@ fn report_failing(left_out: &[LeftOut]) {
         let AccessName { role, object, privilege } = &of.access;
         let instead = match of.columns.as_slice() {
             [] => String::new(),
-            columns => format!("; declared on {}", printable(&columns.join(", "))),
+            [one] => format!("; declared on column {} instead", printable(one)),
+            columns => format!("; declared on columns {} instead", printable(&listed(columns))),
         };
         format!(
             "{privilege} on {} by \"{}\": {}{instead}.",

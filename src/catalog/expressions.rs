@@ -1,6 +1,6 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
-use super::caller_typed::language_of;
+use super::caller_typed::{argument_names, language_of};
 use super::detours::{DefinerTrigger, Finder, definer_triggers};
 use super::moved_names::MovedNames;
 use super::rights::Rights;
@@ -15,9 +15,10 @@ use dragonfly_core::policy::facts::{
 };
 use dragonfly_core::policy::types::BOOL;
 use dragonfly_core::search_path::settings;
+use dragonfly_core::sql::body::{Language, Mentions};
 use dragonfly_core::sql::{constant_body, quote_ident};
 use dragonfly_core::stored;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::rc::Rc;
@@ -36,6 +37,29 @@ const BY_BYTES: [Oid; 3] = [2095, 2097, 3194];
 thread_local! {
     /// The operators of the server, which are the same in every state.
     static BUILT_IN: RefCell<HashMap<Oid, Operator>> = RefCell::default();
+    /// The symbols of those with two operands, by their functions.
+    static SYMBOLS: OnceCell<HashMap<Oid, Rc<str>>> = const { OnceCell::new() };
+}
+
+/// Reads the symbols of the server's operators with two operands.
+fn symbols(state: &State) -> HashMap<Oid, Rc<str>> {
+    let table = Table::open(oids::PG_OPERATOR);
+    let (oid, name) = (table.column("oid"), table.column("oprname"));
+    let (kind, function) = (table.column("oprkind"), table.column("oprcode"));
+    let mut found: HashMap<Oid, Rc<str>> = HashMap::new();
+    table.scan(state, |row| {
+        if row.oid(oid) < FIRST_NORMAL && row.char(kind) == b'b' {
+            let symbol = match row.name(name).as_str() {
+                "~~" => "LIKE".into(),
+                "~~*" => "ILIKE".into(),
+                "!~~" => "NOT LIKE".into(),
+                "!~~*" => "NOT ILIKE".into(),
+                symbol => symbol.into(),
+            };
+            found.insert(row.oid(function), symbol);
+        }
+    });
+    found
 }
 
 /// The catalog in a state, as far as expressions have asked for it.
@@ -60,6 +84,10 @@ pub struct Mentioned<'a> {
     indexed: Known<Oid, Option<Rc<HashSet<i16>>>>,
     detours: Known<(Oid, Oid, Command), Rc<Vec<Detour>>>,
     definer_triggers: Known<(), Rc<Vec<DefinerTrigger>>>,
+    /// What may tell who the caller is, once a text of which nothing else is known was read.
+    asking: OnceCell<Asking>,
+    /// The roles that can create functions in a schema.
+    creators: Known<Oid, bool>,
 }
 
 type Known<K, V> = RefCell<HashMap<K, V>>;
@@ -90,6 +118,8 @@ impl<'a> Mentioned<'a> {
             indexed,
             detours,
             definer_triggers,
+            asking: OnceCell::new(),
+            creators: RefCell::default(),
         }
     }
 
@@ -253,6 +283,12 @@ impl<'a> Mentioned<'a> {
                     || !row.is_null(column("proconfig"))
                     || !NOT_CALLED.contains(&row.oid(column("prolang"))),
                 argument_count: row.int(column("pronargs")) as i16 as usize,
+                argument_names: if is_built_in {
+                    Vec::new()
+                } else {
+                    argument_names(row.raw(column("proargnames")), row.raw(column("proargmodes")))
+                },
+                asks_caller: is_built_in || self.asks_caller(&table, row),
                 defaults: defaults
                     .and_then(|text| stored::expressions(&text).ok())
                     .unwrap_or_default(),
@@ -260,6 +296,26 @@ impl<'a> Mentioned<'a> {
             }));
         });
         found
+    }
+
+    /// Whether the text of a function mentions what tells who calls it: a value of the session, a
+    /// routine of the application, or a table of which its caller reads some rows.
+    fn asks_caller(&self, table: &Table, row: Row<'_>) -> bool {
+        let column = |name| table.column(name);
+        let language = language_of(self.state, row.oid(column("prolang")));
+        if language == Language::Other {
+            return true;
+        }
+        let (own, is_definer) = (row.name(column("proname")), row.bool(column("prosecdef")));
+        let source = row.text(column("prosrc")).unwrap_or_default();
+        let mentions = Mentions::of(&source, language);
+        let names = self.asking.get_or_init(|| Asking::read(self.state));
+        let mut words = mentions.words.iter().chain(&mentions.qualified);
+        words.any(|(word, may_be_call)| {
+            OF_SESSION.contains(&word.as_str())
+                || (*may_be_call && *word != own && names.routines.contains(word))
+                || (!is_definer && names.relations.contains(word))
+        })
     }
 
     fn body(&self, table: &Table, row: Row<'_>) -> Body {
@@ -550,6 +606,52 @@ impl<'a> Mentioned<'a> {
     }
 }
 
+/// Words for values of a session that tell who the caller is, and functions that return them.
+const OF_SESSION: [&str; 10] = [
+    "current_user",
+    "session_user",
+    "current_role",
+    "user",
+    "current_setting",
+    "pg_has_role",
+    "has_table_privilege",
+    "row_security_active",
+    "current_schemas",
+    "current_schema",
+];
+
+/// The names of what may return something else to each caller.
+struct Asking {
+    /// The routines of the application.
+    routines: HashSet<String>,
+    /// The tables with a policy that is no constant.
+    relations: HashSet<String>,
+}
+
+impl Asking {
+    fn read(state: &State) -> Self {
+        let table = Table::open(oids::PG_PROC);
+        let (oid, name) = (table.column("oid"), table.column("proname"));
+        let mut routines = HashSet::new();
+        table.scan(state, |row| {
+            if row.oid(oid) >= FIRST_NORMAL {
+                routines.insert(row.name(name));
+            }
+        });
+        let table = Table::open(oids::PG_POLICY);
+        let (relation, condition) = (table.column("polrelid"), table.column("polqual"));
+        let mut limited = HashSet::new();
+        table.scan(state, |row| {
+            let is_constant = |text: String| text.starts_with("{CONST ");
+            if !row.text(condition).is_none_or(is_constant) {
+                limited.insert(row.oid(relation));
+            }
+        });
+        let names = limited.into_iter().filter_map(|of| super::name(oids::PG_CLASS, of));
+        Self { routines, relations: names.map(|(_, name)| name).collect() }
+    }
+}
+
 /// The catalog with an assumption about columns: that all can be null, or none can.
 pub struct Assumed<'a> {
     /// The catalog.
@@ -639,6 +741,26 @@ impl Catalog for Mentioned<'_> {
 
     fn references(&self, relation: Oid) -> Rc<Vec<Reference>> {
         once(&self.references, relation, || Rc::new(self.read_references(relation)))
+    }
+
+    fn symbol(&self, function: Oid) -> Option<Rc<str>> {
+        SYMBOLS.with(|all| all.get_or_init(|| symbols(self.state)).get(&function).cloned())
+    }
+
+    fn may_create_functions(&self, role: Oid) -> bool {
+        once(&self.creators, role, || {
+            let table = Table::open(oids::PG_NAMESPACE);
+            let (oid, name) = (table.column("oid"), table.column("nspname"));
+            let mut schemas = Vec::new();
+            table.scan(self.state, |row| {
+                // Temporary functions are found only by their schema.
+                if !row.name(name).starts_with("pg_") {
+                    schemas.push(row.oid(oid));
+                }
+            });
+            crate::pg::privileges::creates_schemas(role)
+                || schemas.into_iter().any(|schema| crate::pg::privileges::creates_in(role, schema))
+        })
     }
 
     fn may_execute(&self, role: Oid, function: Oid) -> bool {

@@ -9,6 +9,7 @@ use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
 use crate::settings;
 use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
+use dragonfly_core::policy::facts::Captured;
 use dragonfly_core::sql::body::{Language, Mentions};
 use dragonfly_core::sql::{plain_statements, quote_ident, returned_expression};
 use dragonfly_core::stored::oids_in;
@@ -45,7 +46,15 @@ pub struct Analyzed {
     /// The query, as a stored expression.
     pub query: String,
     /// The objects whose names the caller of the function can give to others.
-    pub captured: BTreeSet<String>,
+    pub captured: Captured,
+}
+
+/// Statements as the server reads them.
+struct Parsed {
+    /// The statements, as stored expressions.
+    queries: Vec<String>,
+    /// The names of relations without a schema.
+    unqualified: BTreeSet<String>,
 }
 
 /// What a text is read with.
@@ -102,9 +111,9 @@ impl<'a> Texts<'a> {
             Language::PlPgSql => format!("SELECT {}", returned_expression(text.source)?),
             Language::Other => return None,
         };
-        let mut queries = self.analyzed(text, &[source], false)?;
+        let Parsed { mut queries, unqualified } = self.analyzed(text, &[source], false)?;
         let query = queries.pop().filter(|_| queries.is_empty())?;
-        Some(Analyzed { captured: captured(text, &query), query })
+        Some(Analyzed { captured: captured(text, &query, &unqualified), query })
     }
 
     /// Returns the statements of a function as stored expressions; `None` where there are others
@@ -115,10 +124,10 @@ impl<'a> Texts<'a> {
             Language::PlPgSql => plain_statements(text.source)?,
             Language::Other => return None,
         };
-        self.analyzed(text, &sources, true)
+        Some(self.analyzed(text, &sources, true)?.queries)
     }
 
-    fn analyzed(&self, text: &Text<'_>, sources: &[String], writes: bool) -> Option<Vec<String>> {
+    fn analyzed(&self, text: &Text<'_>, sources: &[String], writes: bool) -> Option<Parsed> {
         let runs_code = || types::type_running_code(self.state).is_some();
         if self.is_locked.get() || *self.literals_run_code.get_or_init(runs_code) {
             return None;
@@ -154,7 +163,7 @@ impl<'a> Texts<'a> {
             })
         });
         // A text that the server cannot read raises an error when the function is called, too.
-        let queries = read.unwrap_or_else(|error| {
+        let parsed = read.unwrap_or_else(|error| {
             let code = subtransaction::report(&error).sql_error_code();
             self.is_locked.set(matches!(
                 code,
@@ -163,13 +172,17 @@ impl<'a> Texts<'a> {
             ));
             None
         })?;
-        let queries = queries.concat();
+        let mut all = Parsed { queries: Vec::new(), unqualified: BTreeSet::new() };
+        for Parsed { queries, unqualified } in parsed {
+            all.queries.extend(queries);
+            all.unqualified.extend(unqualified);
+        }
         // Temporary objects of this session are none of other sessions.
         let is_permanent = |query: &String| {
             let mut relations = oids_in(query, ":relid ").flatten();
             relations.all(|oid| oid == 0 || objects::is_permanent(self.state, oid))
         };
-        queries.iter().all(is_permanent).then_some(queries)
+        all.queries.iter().all(is_permanent).then_some(all)
     }
 }
 
@@ -183,7 +196,7 @@ pub fn default_path(state: &State) -> String {
 /// Returns the objects that a text names without a schema although its caller can give these
 /// names to others: by the search_path where the function sets none, and by temporary tables
 /// where its path does not end with pg_temp.
-fn captured(text: &Text<'_>, query: &str) -> BTreeSet<String> {
+fn captured(text: &Text<'_>, query: &str, unqualified: &BTreeSet<String>) -> Captured {
     let path = text.path.as_deref().unwrap_or("\"$user\"");
     let has_temporary_last = path
         .rsplit(',')
@@ -194,23 +207,27 @@ fn captured(text: &Text<'_>, query: &str) -> BTreeSet<String> {
     let is_set = !path.contains("$user") && (text.is_definer || schemas < 2);
     let names_temporary_first = path.matches("pg_temp").count() > 1;
     if is_set && has_temporary_last && !names_temporary_first {
-        return BTreeSet::new();
+        return Captured::default();
     }
     let mentions = Mentions::of(text.source, text.language);
-    let relations = oids_in(query, ":relid ").map(|oid| (oids::PG_CLASS, oid));
-    let functions = oids_in(query, ":funcid ").map(|oid| (oids::PG_PROC, oid));
-    let named = relations.chain(functions.filter(|_| !is_set));
-    named
-        .filter_map(|(class, oid)| Some((class, oid.filter(|oid| *oid >= FIRST_NORMAL)?)))
-        .filter_map(|(class, oid)| super::name(class, oid))
-        .filter(|(_, name)| mentions.words.contains_key(name))
-        .map(|(schema, name)| format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
-        .collect()
+    let named = |class, field, is_named: &dyn Fn(&String) -> bool| {
+        oids_in(query, field)
+            .filter_map(|oid| oid.filter(|oid| *oid >= FIRST_NORMAL))
+            .filter_map(|oid| super::name(class, oid))
+            .filter(|(_, name)| is_named(name))
+            .map(|(schema, name)| format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
+            .collect()
+    };
+    let is_called = |name: &String| !is_set && mentions.words.contains_key(name);
+    Captured {
+        relations: named(oids::PG_CLASS, ":relid ", &|name| unqualified.contains(name)),
+        functions: named(oids::PG_PROC, ":funcid ", &is_called),
+    }
 }
 
 /// Returns the statements of a text as the parser analyzes them; `None` where one is no query, or
 /// with `writes` none that writes rows either.
-fn analyzed(function: Row<'_>, source: &CStr, writes: bool) -> Option<Vec<String>> {
+fn analyzed(function: Row<'_>, source: &CStr, writes: bool) -> Option<Parsed> {
     // SAFETY: C strings and trees of the server, which are used before this function returns. The
     // row is one of pg_proc, and only its columns are read. Errors pass through no frame of Rust:
     // `pg_guard_ffi_boundary` catches them.
@@ -229,6 +246,11 @@ fn analyzed(function: Row<'_>, source: &CStr, writes: bool) -> Option<Vec<String
         if !statements.iter().all(is_read) || (!writes && statements.len() != 1) {
             return None;
         }
+        // The parser's tree is changed when it is analyzed.
+        let mut unqualified = BTreeSet::new();
+        for statement in &statements {
+            add_unqualified((**statement).stmt, std::ptr::from_mut(&mut unqualified).cast());
+        }
         let (row, call) = (function.tuple(), std::ptr::null_mut());
         let info = pg_sys::ffi::pg_guard_ffi_boundary(|| {
             prepare_sql_fn_parse_info(row, call, pg_sys::InvalidOid)
@@ -244,7 +266,29 @@ fn analyzed(function: Row<'_>, source: &CStr, writes: bool) -> Option<Vec<String
             let text = pg_sys::nodeToString(query.cast());
             from_server(CStr::from_ptr(text).to_bytes())
         });
-        Some(read.collect())
+        Some(Parsed { queries: read.collect(), unqualified })
+    }
+}
+
+/// Adds the relations without a schema in a tree of the parser to a set of names.
+///
+/// # Safety
+/// A valid tree of the parser, or null, and a set of names that outlives the call.
+unsafe extern "C-unwind" fn add_unqualified(node: *mut pg_sys::Node, names: *mut c_void) -> bool {
+    // SAFETY: as the caller promises; the name of a relation is a C string.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        if (*node).type_ == pg_sys::NodeTag::T_RangeVar {
+            let relation = node.cast::<pg_sys::RangeVar>();
+            if (*relation).schemaname.is_null() {
+                let name = CStr::from_ptr((*relation).relname).to_bytes();
+                (*names.cast::<BTreeSet<String>>()).insert(from_server(name));
+            }
+            return false;
+        }
+        pg_sys::raw_expression_tree_walker(node, Some(add_unqualified), names)
     }
 }
 

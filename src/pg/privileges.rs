@@ -67,7 +67,16 @@ pub fn on_routine(role: Oid, routine: Oid) -> bool {
 
 /// Whether a role has USAGE on a schema. False for a schema that does not exist.
 pub fn on_schema(role: Oid, schema: Oid) -> bool {
-    let (schema, mode) = (pg_sys::Oid::from(schema), pg_sys::ACL_USAGE as pg_sys::AclMode);
+    has_on_schema(role, schema, pg_sys::ACL_USAGE)
+}
+
+/// Whether a role can create objects in a schema. False for a schema that does not exist.
+pub fn creates_in(role: Oid, schema: Oid) -> bool {
+    has_on_schema(role, schema, pg_sys::ACL_CREATE)
+}
+
+fn has_on_schema(role: Oid, schema: Oid, privilege: u32) -> bool {
+    let (schema, mode) = (pg_sys::Oid::from(schema), privilege as pg_sys::AclMode);
     // SAFETY: lookups in the system cache; the check raises an error for a schema that does not
     // exist.
     unsafe {
@@ -79,6 +88,21 @@ pub fn on_schema(role: Oid, schema: Oid) -> bool {
         #[cfg(not(feature = "pg15"))]
         let result =
             pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role.into(), mode);
+        result == ALLOWED
+    }
+}
+
+/// Whether a role can create schemas in the current database.
+pub fn creates_schemas(role: Oid) -> bool {
+    let mode = pg_sys::ACL_CREATE as pg_sys::AclMode;
+    // SAFETY: a lookup in the system cache; the current database exists.
+    unsafe {
+        let database = pg_sys::MyDatabaseId;
+        #[cfg(feature = "pg15")]
+        let result = pg_sys::pg_database_aclcheck(database, role.into(), mode);
+        #[cfg(not(feature = "pg15"))]
+        let result =
+            pg_sys::object_aclcheck(pg_sys::DatabaseRelationId, database, role.into(), mode);
         result == ALLOWED
     }
 }

@@ -20,6 +20,11 @@ const APPLICATION: &str = "
     CREATE TABLE app.profiles (id uuid PRIMARY KEY, name text);
     CREATE TABLE app.posts (id int PRIMARY KEY, author uuid NOT NULL, published bool NOT NULL);
     CREATE TABLE app.log (at timestamptz NOT NULL DEFAULT now(), what text);
+    CREATE TABLE app.grants (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), number serial,
+        user_id uuid NOT NULL, right_of text NOT NULL, at timestamptz DEFAULT now());
+    ALTER TABLE app.grants ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON app.grants FOR SELECT TO authenticated
+        USING (user_id = (SELECT auth.uid()));
     CREATE TABLE app.prices (item text PRIMARY KEY, price numeric);
     CREATE TABLE app.forced (owner uuid NOT NULL);
     ALTER TABLE app.forced OWNER TO app_owner;
@@ -84,6 +89,17 @@ const IN_SQL: &[Case] = &[
     (
         "() RETURNS bigint",
         "SELECT count(*) FROM (SELECT * FROM app.docs) d WHERE d.owner = auth.uid()",
+        "",
+    ),
+    // Defaults that are another value for each row are no guard.
+    (
+        "(u uuid, r text) RETURNS void",
+        "INSERT INTO app.grants (user_id, right_of) VALUES (u, r)",
+        UNSCOPED,
+    ),
+    (
+        "(r text) RETURNS void",
+        "INSERT INTO app.grants (user_id, right_of) VALUES (auth.uid(), r)",
         "",
     ),
     (

@@ -72,6 +72,8 @@ impl Server {
                 is_immutable: false,
                 is_called: false,
                 argument_count: row.get::<_, i32>(5) as usize,
+                argument_names: Vec::new(),
+                asks_caller: true,
                 defaults: defaults.map_or_else(Vec::new, |d| stored::expressions(&d).unwrap()),
                 body: query.map_or(Body::Opaque, |query| Body::Query(Box::new(query))),
             };

@@ -77,6 +77,27 @@ const APPLICATION: &str = "
     CREATE FUNCTION app.joins(of int) RETURNS boolean LANGUAGE sql SECURITY DEFINER
         SET search_path = '', pg_temp AS $$
         WITH x AS (INSERT INTO app.members VALUES (auth.uid(), of, 'member')) SELECT true $$;
+    CREATE FUNCTION app.is_admin_of(id int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+        SET search_path = '', pg_temp AS $$ SELECT EXISTS (SELECT FROM app.members m
+            JOIN app.tenants t ON t.id = m.tenant
+            WHERE m.user_id = auth.uid() AND m.tenant = id AND m.role = 'admin') $$;
+    CREATE FUNCTION app.is_admin_of(of bigint) RETURNS boolean LANGUAGE sql STABLE
+        SECURITY DEFINER SET search_path = '', pg_temp AS $$ SELECT EXISTS (SELECT
+            FROM app.members m WHERE m.user_id = auth.uid() AND m.role = 'admin') $$;
+    CREATE FUNCTION app.is_on(name text) RETURNS boolean LANGUAGE plpgsql AS $$
+        DECLARE found bool; BEGIN EXECUTE format('SELECT %I FROM app.tenants LIMIT 1', name)
+            INTO found; RETURN found; END $$;
+    CREATE FUNCTION app.is_on_for_caller(name text) RETURNS boolean LANGUAGE plpgsql AS $$
+        DECLARE yes bool; BEGIN yes := auth.uid() IS NOT NULL; RETURN yes; END $$;
+    CREATE FUNCTION app.is_on_in_rows(name text) RETURNS boolean LANGUAGE plpgsql AS $$
+        DECLARE n int; BEGIN SELECT count(*) INTO n FROM app.members; RETURN n > 0; END $$;
+    CREATE FUNCTION app.qualified(of int) RETURNS boolean LANGUAGE plpgsql STABLE
+        SET search_path = '' AS 'BEGIN RETURN EXISTS (SELECT FROM app.members
+            WHERE members.tenant = of AND members.user_id = auth.uid()); END';
+    CREATE FUNCTION app.calls(of int) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS 'BEGIN RETURN of IN (SELECT tenants_of_caller()); END';
+    CREATE FUNCTION app.may_move(of text) RETURNS boolean LANGUAGE plpgsql
+        AS 'DECLARE yes bool; BEGIN yes := of = auth.uid()::text; RETURN yes; END';
     CREATE TYPE app.wrapped AS (a uuid);
     CREATE FUNCTION app.tenants_of_caller() RETURNS SETOF int LANGUAGE sql STABLE
         SECURITY DEFINER SET search_path = '', pg_temp
@@ -105,7 +126,21 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("coalesce(owner = auth.uid(), false)", "tied owner"),
     ("path LIKE auth.uid() || '/%'", "tied path"),
     ("path ~ ('^' || auth.uid()::text || '/')", "tied path"),
+    ("path ~ ('^' || auth.uid()::text || '/(a|b)/[0-9a-f]{36}$')", "tied path"),
+    ("path ~ ('^' || auth.uid()::text || '-.*')", "tied path"),
+    ("path ~ ('^' || auth.uid()::text || '?')", "pattern path"),
     ("split_part(path, '/', 1) = auth.uid()::text", "tied path"),
+    // Whatever a function of the row is, the row belongs to one caller by it.
+    ("replace(path, '.png', '')::uuid = auth.uid()", "tied path"),
+    (
+        "replace(path, '.png', '')::int IN (SELECT tenant FROM app.members \
+      WHERE user_id = auth.uid())",
+        "tied path",
+    ),
+    (
+        "left(path, 1) IN (SELECT left(role, 1) FROM app.members WHERE user_id = auth.uid())",
+        "lookup_uncorrelated path",
+    ),
     ("tenant = app.tenant_of_caller()", "tied tenant"),
     ("tenant = (current_setting('request.jwt.claims', true)::json ->> 'org')::int", "tied tenant"),
     ("app.may_read(owner)", "tied owner"),
@@ -164,6 +199,21 @@ const CONDITIONS: &[(&str, &str)] = &[
         "name_captured ",
     ),
     ("app.is_member_definer(tenant)", "name_captured "),
+    // The argument is not asked for: its name means a column in the body.
+    ("app.is_admin_of(tenant)", "name_captured "),
+    (
+        "app.is_admin_of(tenant) OR auth.jwt() -> 'app_metadata' ->> 'role' = 'admin'",
+        "name_captured |privileged ",
+    ),
+    ("app.is_admin_of(tenant) AND owner = auth.uid()", "tied owner"),
+    ("app.is_admin_of(1)", "privileged "),
+    ("app.is_admin_of(tenant::bigint)", "lookup_uncorrelated "),
+    // A switch says nothing of a row or caller; what asks for the caller may be a right.
+    ("app.is_on('x')", "ignores_row |unknown "),
+    ("app.is_on('x') AND NOT public", "row_open public|unknown "),
+    ("app.is_on(status)", "opaque |unknown "),
+    ("app.is_on_for_caller('x')", "opaque |unknown "),
+    ("app.is_on_in_rows('x')", "opaque |unknown "),
     ("EXISTS (SELECT FROM app.tenants t WHERE t.id = docs.tenant)", "lookup_unbound tenant"),
     (
         "EXISTS (SELECT FROM app.tenants t WHERE t.id = docs.tenant AND t.public)",
@@ -184,6 +234,8 @@ const CONDITIONS: &[(&str, &str)] = &[
     // Helper functions whose result is not what their text says.
     ("app.fragile(tenant)", "helper_path |tied tenant"),
     ("app.inherits(tenant)", "helper_path |tied tenant"),
+    ("app.qualified(tenant)", "tied tenant"),
+    ("app.calls(tenant)", "tied tenant"),
     ("app.sets(owner)", "opaque owner|unknown "),
     ("owner = app.cached()", "helper_immutable |tied owner"),
     ("app.nulls(owner, editor)", "tied owner"),
@@ -581,6 +633,41 @@ const MEMBERS: &[(&str, &str)] = &[
                  AND i.user_id = auth.uid()))",
         "lookup_writable|tied",
     ),
+    // A column has other values for which a function returns the same.
+    (
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY join_first ON app.members FOR INSERT TO authenticated WITH CHECK (
+             user_id = auth.uid() AND left(tenant::text, 1) = app.tenant_of_caller()::text)",
+        "lookup_writable|tied",
+    ),
+    // What a function returns that cannot be read is unknown, for the columns that it is asked for.
+    (
+        "GRANT UPDATE ON app.members TO authenticated;
+         CREATE POLICY move ON app.members FOR UPDATE TO authenticated
+             USING (app.may_move(tenant::text))",
+        "tied",
+    ),
+    (
+        "GRANT UPDATE ON app.members TO authenticated;
+         CREATE POLICY move ON app.members FOR UPDATE TO authenticated
+             USING (app.may_move('x'))",
+        "tied",
+    ),
+    (
+        "GRANT UPDATE ON app.members TO authenticated;
+         CREATE POLICY move ON app.members FOR UPDATE TO authenticated
+             USING (user_id = auth.uid() AND app.may_move(role))",
+        "lookup_writable|tied",
+    ),
+    // What is open is not opened by the lookup.
+    (
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY join_any ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid());
+         ALTER POLICY p ON app.docs USING (public AND (status = 'draft' OR tenant IN
+             (SELECT tenant FROM app.members WHERE user_id = auth.uid())) OR public)",
+        "row_open|tied",
+    ),
     ("ALTER TABLE app.members DISABLE ROW LEVEL SECURITY", "tied"),
     (
         "ALTER TABLE app.members DISABLE ROW LEVEL SECURITY;
@@ -812,4 +899,22 @@ fn lookup_that_its_reader_can_write_is_named() {
         assert_eq!(column(&mut client, said), [*expected], "{members}");
         client.batch_execute("ROLLBACK").unwrap();
     }
+}
+
+#[test]
+fn function_in_a_helper_is_captured_by_who_can_create_one() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client.batch_execute("ALTER POLICY p ON app.docs USING (app.calls(tenant))").unwrap();
+    assert_eq!(answers(&mut client, "authenticated"), "tied tenant");
+    client.batch_execute("GRANT CREATE ON SCHEMA app TO authenticated").unwrap();
+    assert_eq!(answers(&mut client, "authenticated"), "helper_path |tied tenant");
+    client
+        .batch_execute(
+            "REVOKE CREATE ON SCHEMA app FROM authenticated;
+             GRANT CREATE ON DATABASE postgres TO authenticated",
+        )
+        .unwrap();
+    assert_eq!(answers(&mut client, "authenticated"), "helper_path |tied tenant");
 }

@@ -622,3 +622,141 @@ fn rows_are_tied_by_the_same_part_of_a_document() {
     assert_eq!(found_with(&mut client, keys, &policies("owner")), [""; 0]);
     assert_eq!(found_with(&mut client, keys, &policies("editor")), expected);
 }
+
+/// A lookup that no policy lets its reader read, in which a name means the lookup itself.
+const CAPTURED: &str = "CREATE TABLE app.contacts (tenant text, user_id uuid);
+    ALTER TABLE app.contacts ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON app.contacts TO authenticated;
+    CREATE POLICY contacts ON app.docs FOR SELECT TO authenticated USING (EXISTS (SELECT
+        FROM app.contacts c WHERE c.tenant = tenant AND c.user_id = auth.uid()));";
+
+#[test]
+fn captured_name_is_reported_before_the_lookup_can_be_read() {
+    let (_cluster, mut client) = application();
+    assert_eq!(
+        found(&mut client, &format!("{OWN} {CAPTURED}")),
+        [
+            "warning policy_name_captured authenticated SELECT",
+            "warning policy_lookup_denied authenticated SELECT",
+        ]
+    );
+    client.batch_execute(CAPTURED).unwrap();
+    let advice = column(&mut client, "SELECT ops.golden_sql()::text").concat();
+    assert!(advice.contains("Correct the condition first"), "{advice}");
+}
+
+#[test]
+fn guard_follows_policies_of_lookups() {
+    let (_cluster, mut client) = application();
+    client.batch_execute(CAPTURED).unwrap();
+    guarded(&mut client);
+    let declare =
+        "SELECT ops.declare('ALTER TABLE app.contacts ENABLE ROW LEVEL SECURITY', 'test');
+        SELECT ops.declare('GRANT SELECT ON app.contacts TO authenticated', 'test');
+        SELECT ops.declare('CREATE POLICY own ON app.contacts FOR SELECT TO authenticated',
+            'test')";
+    client.batch_execute(declare).unwrap();
+    let own = "CREATE POLICY own ON app.contacts FOR SELECT TO authenticated
+        USING (user_id = auth.uid())";
+    let error = attempt(&mut client, own).unwrap_err();
+    assert!(error.message.contains("policy_name_captured"), "{}", error.message);
+    client
+        .batch_execute(
+            "ALTER POLICY contacts ON app.docs USING (EXISTS (SELECT
+                FROM app.contacts c WHERE c.tenant = docs.tenant AND c.user_id = auth.uid()))",
+        )
+        .unwrap();
+    client.batch_execute(own).unwrap();
+}
+
+#[test]
+fn lookup_that_cannot_be_read_is_reported_where_rows_would_pass_by_it() {
+    let (_cluster, mut client) = application();
+    let lookup = |policy: &str| {
+        format!(
+            "CREATE TABLE app.contacts (tenant text, user_id uuid);
+             ALTER TABLE app.contacts ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT ON app.contacts TO anon, authenticated; {policy}"
+        )
+    };
+    // Without a user, none of the conditions can be true; with one, the first can.
+    let part = "CREATE POLICY p ON app.docs FOR SELECT USING (owner = auth.uid() OR EXISTS (SELECT
+        FROM app.contacts c WHERE c.tenant = docs.tenant AND c.user_id = auth.uid()))";
+    assert_eq!(
+        found(&mut client, &lookup(part)),
+        ["warning policy_lookup_denied authenticated SELECT"]
+    );
+    let whole = "CREATE POLICY p ON app.docs FOR SELECT USING (EXISTS (SELECT
+        FROM app.contacts c WHERE c.tenant = docs.tenant AND c.user_id = auth.uid()))";
+    assert_eq!(
+        found(&mut client, &lookup(whole)),
+        ["warning policy_lookup_denied authenticated SELECT"]
+    );
+}
+
+#[test]
+fn new_row_is_asked_about_where_a_row_can_be_updated() {
+    let (_cluster, mut client) = application();
+    let policies = "GRANT UPDATE ON app.docs TO anon;
+        CREATE POLICY update ON app.docs FOR UPDATE USING (owner = auth.uid())
+            WITH CHECK (status = 'public');";
+    let of_anon = |client: &mut Client, policies: &str| {
+        let mut all = found(client, policies);
+        all.retain(|line| line.contains("policy_write_unchecked"));
+        all
+    };
+    assert_eq!(
+        of_anon(&mut client, policies),
+        ["warning policy_write_unchecked authenticated UPDATE"]
+    );
+    // A row that another policy lets it update is checked by this one.
+    let other = "CREATE POLICY other ON app.docs FOR UPDATE TO anon USING (status = 'draft')
+        WITH CHECK (false);";
+    assert_eq!(
+        of_anon(&mut client, &format!("{policies} {other}")),
+        [
+            "error policy_write_unchecked anon UPDATE",
+            "warning policy_write_unchecked authenticated UPDATE",
+        ]
+    );
+}
+
+#[test]
+fn policy_for_users_is_one_for_reading() {
+    let (_cluster, mut client) = application();
+    let notes = "CREATE FUNCTION app.may_delete() RETURNS boolean LANGUAGE plpgsql
+            AS 'DECLARE yes bool; BEGIN yes := auth.uid() IS NOT NULL; RETURN yes; END';
+        CREATE TABLE app.notes (id int PRIMARY KEY, owner uuid NOT NULL);
+        ALTER TABLE app.notes ENABLE ROW LEVEL SECURITY;
+        GRANT SELECT, DELETE ON app.notes TO anon;
+        CREATE POLICY remove ON app.notes FOR DELETE USING (app.may_delete());
+        CREATE POLICY read ON app.notes FOR SELECT";
+    let of_anon = |client: &mut Client, read: &str| {
+        let mut all = found(client, &format!("{notes} {read}"));
+        all.retain(|line| line.contains("policy_read_missing anon"));
+        all
+    };
+    assert_eq!(of_anon(&mut client, "USING (owner = auth.uid())"), [""; 0]);
+    let of_users = "TO authenticated USING (owner = auth.uid())";
+    assert_eq!(of_anon(&mut client, of_users), ["warning policy_read_missing anon DELETE"]);
+}
+
+#[test]
+fn lookup_that_is_not_about_the_row_is_reported_with_its_namesake() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE TABLE app.members (id text PRIMARY KEY, status text, user_id uuid);
+             GRANT SELECT ON app.members TO authenticated;
+             CREATE POLICY p ON app.docs FOR SELECT TO authenticated USING (EXISTS (SELECT
+                FROM app.members m WHERE m.id = split_part(status, '/', 2)))",
+        )
+        .unwrap();
+    let detail = "SELECT detail FROM ops.audit_policies() WHERE rule = 'policy_lookup_unbound'";
+    assert_eq!(
+        column(&mut client, detail),
+        ["Policy p on table app.docs lets role \"authenticated\" SELECT rows of others when \
+          app.members.id = split_part(app.members.status, '/', 2); the lookup does not ask for \
+          the caller; the policy's table has a column status, too."]
+    );
+}

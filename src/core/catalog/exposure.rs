@@ -87,8 +87,12 @@ pub struct Exposure {
     pub unknown: BTreeSet<String>,
     /// The relations that the reader of a lookup has no privilege on.
     pub denied: BTreeSet<String>,
-    /// The tables of which no policy lets the reader of a lookup read a row.
+    /// The tables of which no policy lets the reader of a lookup read a row, where rows would pass
+    /// if one did.
     pub hidden: BTreeSet<String>,
+    /// The ways in which rows that are not tied to the caller would be reached if the reader of
+    /// lookups could read rows of these relations: one of each kind.
+    pub latent: Vec<Open>,
     /// The functions that are declared IMMUTABLE although they ask the session or tables.
     pub immutable: BTreeSet<String>,
     /// The functions whose caller can give names in their texts to other objects.

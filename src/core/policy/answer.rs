@@ -63,12 +63,29 @@ impl Exposure {
             say(word, detail.to_owned());
         } else {
             self.ways(&mut answers);
+            if !self.hidden.is_empty() && !fails {
+                let detail = format!(
+                    "A lookup finds no row: no policy shows rows of {}.",
+                    listed_set(&self.hidden)
+                );
+                answers.push(Answer { word: "lookup_denied", detail, witness: Vec::new() });
+            }
+        }
+        for open in self.latent.iter().filter(|open| open.opening == Opening::NameCaptured) {
+            let detail = "As soon as a lookup can be read, a column of it is equal to itself: its \
+                          name was meant to be the table's.";
+            answers.push(Answer {
+                word: open.opening.as_str(),
+                detail: detail.to_owned(),
+                witness: open.witness.clone(),
+            });
         }
         for (function, objects) in &self.captured {
             let detail = format!(
-                "Its caller decides what {} means in {function}: by the search_path, or by \
+                "Its caller decides what {} {} in {function}: by the search_path, or by \
                  temporary tables.",
-                listed_set(objects)
+                listed_set(objects),
+                if objects.len() == 1 { "means" } else { "mean" }
             );
             answers.push(Answer { word: "helper_path", detail, witness: Vec::new() });
         }
@@ -137,7 +154,13 @@ impl Exposure {
                 format!("The lookup in {lookups} says nothing of the row.")
             }
             Opening::RoleName => format!("{columns} is the name of the database role."),
+            Opening::RowOpen if open.columns.len() > 1 => {
+                format!("{columns} have values that open the row.")
+            }
             Opening::RowOpen => format!("{columns} has a value that opens the row."),
+            Opening::NullRowOpen if open.columns.len() > 1 => {
+                format!("One of {columns} is null.")
+            }
             Opening::NullRowOpen => format!("{columns} is null."),
             Opening::WithoutIdentity => "A value of the session is not set.".into(),
             Opening::IgnoresRow => "Nothing is asked of the row.".into(),

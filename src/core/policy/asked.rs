@@ -76,10 +76,21 @@ pub struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// Reads the conditions.
     pub fn read(question: Question<'a>) -> Self {
+        Self::read_with(question, false)
+    }
+
+    /// Reads the conditions as they would be if the readers of lookups could read rows that no
+    /// privilege or policy lets them read.
+    pub fn read_where_readable(question: Question<'a>) -> Self {
+        Self::read_with(question, true)
+    }
+
+    fn read_with(question: Question<'a>, finds_unreadable: bool) -> Self {
         let Question { catalog, identities, relation, role, .. } = question;
         let mut terms = Terms::default();
-        let mut reader =
-            Reader::new(catalog, &mut terms, relation).for_role(role, relation, identities);
+        let mut reader = Reader::new(catalog, &mut terms, relation)
+            .for_role(role, relation, identities)
+            .finding_unreadable(finds_unreadable);
         let mut conditions = vec![match question.condition {
             Some(condition) => reader.condition(condition),
             None => Rc::new(Formula::FALSE),

@@ -8,7 +8,7 @@ use super::term::Row;
 use super::witness::Names;
 use super::writable::Writers;
 use crate::catalog::{Exposure, Oid, Open, Opening, TiedBy, Unindexed};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 /// Returns what a policy lets a role reach.
@@ -68,7 +68,45 @@ fn answer(
     exposure.is_never_true = !can_pass;
     exposure.ignores_row = can_pass && !can_fail;
     add_ways(question, asked, &mut exposure)?;
+    if exposure.recursive.is_empty()
+        && !(asked.found.hidden.is_empty() && exposure.denied.is_empty())
+    {
+        add_latent(question, asked, &mut exposure)?;
+    }
     Ok(exposure)
+}
+
+/// Adds the ways in which a row would pass if lookups could be read, and leaves only those hidden
+/// tables without which one would pass.
+fn add_latent(
+    question: &Question<'_>,
+    asked: &Asked<'_>,
+    exposure: &mut Exposure,
+) -> Result<(), TooLarge> {
+    let catalog = question.catalog;
+    let readable = Asked::read_where_readable(*question);
+    let mut hidden: BTreeSet<Oid> = BTreeSet::new();
+    let mut open: BTreeMap<Opening, Opened> = BTreeMap::new();
+    let mut can_pass = false;
+    readable.each_way(&mut |literals, way| {
+        can_pass = true;
+        let lookups = way.lookups().into_iter();
+        let unreadable: BTreeSet<Oid> = lookups
+            .filter(|(row, _)| readable.found.unreadable.contains(row))
+            .map(|(_, relation)| relation)
+            .collect();
+        let ties = way.ties(&BTreeSet::new());
+        if !unreadable.is_empty() && ties.columns.is_empty() && !way.is_privileged(&ties) {
+            open.entry(way.opening()).or_insert_with(|| Opened::of(literals)).add(way, literals);
+        }
+        hidden.extend(unreadable);
+        ControlFlow::Continue(())
+    })?;
+    exposure.latent = opened(question, &readable, open);
+    let is_reason = |of: &&Oid| (exposure.is_never_true && can_pass) || hidden.contains(*of);
+    let reasons = asked.found.hidden.iter().filter(is_reason);
+    exposure.hidden = reasons.filter_map(|oid| catalog.relation_name(*oid)).collect();
+    Ok(())
 }
 
 /// Adds the ways in which a row passes.
@@ -85,7 +123,9 @@ fn add_ways(
     let mut open: BTreeMap<Opening, Opened> = BTreeMap::new();
     let mut fixed: Option<BTreeSet<i16>> = None;
     let mut unindexed = BTreeSet::new();
+    let (mut all, mut forgeable) = (Vec::new(), Vec::new());
     asked.each_way(&mut |literals, way| {
+        all.push(literals.iter().copied().collect::<HashSet<Literal>>());
         let equal = way.equal_columns();
         fixed = Some(fixed.take().map_or_else(|| equal.clone(), |all| &all & &equal));
         unindexed.extend(way.unindexed());
@@ -105,32 +145,53 @@ fn add_ways(
         } else if is_privileged {
             exposure.has_privileged = true;
         } else {
-            let new = || Opened { shortest: literals.to_vec(), is_flag: true, ..Opened::default() };
-            open.entry(way.opening()).or_insert_with(new).add(way, literals);
+            open.entry(way.opening()).or_insert_with(|| Opened::of(literals)).add(way, literals);
             return ControlFlow::Continue(());
         }
-        exposure.forgeable.extend(writers.forgeable(way, &ties));
+        let of_way = writers.forgeable(way, &ties);
+        if !of_way.is_empty() {
+            forgeable.push((all.len() - 1, of_way));
+        }
         ControlFlow::Continue(())
     })?;
     exposure.lookup_writers = writers.unknown();
+    // What passes in a way passes in another one, too, of which less is asked: that one counts.
+    let adds = |index: usize| {
+        let mut others = all.iter().filter(|other| other.len() < all[index].len());
+        !others.any(|other| other.is_subset(&all[index]))
+    };
+    let forgeable = forgeable.into_iter().filter(|(index, _)| adds(*index));
+    exposure.forgeable.extend(forgeable.flat_map(|(_, of_way)| of_way));
     exposure.fixed = column_names(&fixed.unwrap_or_default());
     exposure.unindexed.extend(unindexed.into_iter().filter_map(|(row, of, columns)| {
         let names = columns.iter().filter_map(|number| catalog.column_name(of, *number));
         let (table, columns) = (catalog.relation_name(of)?, names.collect());
         Some(Unindexed { table, is_lookup: row != Row::CHECKED, columns })
     }));
-    for (opening, of) in open {
+    exposure.open = opened(question, asked, open);
+    Ok(())
+}
+
+/// Returns ways of which no row is tied to the caller, with the names of what they are about.
+fn opened(
+    question: &Question<'_>,
+    asked: &Asked<'_>,
+    open: BTreeMap<Opening, Opened>,
+) -> Vec<Open> {
+    let Question { catalog, relation, .. } = *question;
+    let named = |(opening, of): (Opening, Opened)| {
         let names = Names::of(asked.inspector(), &asked.found, &of.shortest);
         let relations = of.lookups.into_iter().filter_map(|oid| catalog.relation_name(oid));
-        exposure.open.push(Open {
+        let columns = of.columns.iter().filter_map(|n| catalog.column_name(relation, *n));
+        Open {
             opening,
-            columns: column_names(&of.columns),
+            columns: columns.collect(),
             is_flag: of.is_flag,
             lookups: (!of.misses_row).then(|| relations.collect()),
             witness: names.witness(&of.shortest),
-        });
-    }
-    Ok(())
+        }
+    };
+    open.into_iter().map(named).collect()
 }
 
 /// Returns the columns of which each is a unique key of the table of a question.
@@ -152,6 +213,10 @@ struct Opened {
 }
 
 impl Opened {
+    fn of(literals: &[Literal]) -> Self {
+        Self { shortest: literals.to_vec(), is_flag: true, ..Self::default() }
+    }
+
     fn add(&mut self, way: &Way<'_>, literals: &[Literal]) {
         self.columns.extend(way.conditions_on_row());
         self.lookups.extend(way.lookups().into_iter().map(|(_, relation)| relation));

@@ -13,6 +13,10 @@ pub trait Catalog {
     fn operator(&self, oid: Oid) -> Option<Operator>;
     /// Returns a function.
     fn function(&self, oid: Oid) -> Option<Rc<Function>>;
+    /// Returns the symbol of a built-in operator with two operands by its function.
+    fn symbol(&self, _function: Oid) -> Option<Rc<str>> {
+        None
+    }
     /// Returns a column; those with negative numbers are columns of the system.
     fn column(&self, relation: Oid, number: i16) -> Option<Column>;
     /// Returns a view; `None` for other relations.
@@ -53,6 +57,10 @@ pub trait Catalog {
     /// Whether a role may call a function by its name: it also has USAGE on the schema.
     fn may_call(&self, role: Oid, function: Oid) -> bool {
         self.may_execute(role, function)
+    }
+    /// Whether a role can create functions in a schema.
+    fn may_create_functions(&self, _role: Oid) -> bool {
+        true
     }
     /// Whether an index of a table begins with a column. True for what is no table.
     fn begins_index(&self, _relation: Oid, _number: i16) -> bool {
@@ -189,9 +197,34 @@ pub struct Function {
     /// The role as which it is executed; `None` where that is its caller.
     pub owner: Option<Oid>,
     pub argument_count: usize,
+    /// The names of the arguments; empty for those without one.
+    pub argument_names: Vec<String>,
+    /// Whether what it returns may depend on who calls it, where its body is not known.
+    pub asks_caller: bool,
     /// The defaults of the last arguments.
     pub defaults: Vec<Expression>,
     pub body: Body,
+}
+
+/// Volatile functions of the server that do nothing but return a value.
+const HARMLESS: [&str; 4] = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
+
+/// Volatile functions that return the next value, or one that no row has: nextval, and those of
+/// uuid-ossp.
+const NEXT: [&str; 4] = ["nextval", "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"];
+
+impl Function {
+    /// Whether a volatile function does nothing but return a value.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        HARMLESS.contains(&self.name.as_str())
+    }
+
+    /// Whether a volatile function returns values that say nothing of the caller.
+    #[must_use]
+    pub fn is_new_value(&self) -> bool {
+        self.is_harmless() || NEXT.contains(&self.name.as_str())
+    }
 }
 
 /// What is known of the body of a function.
@@ -203,9 +236,17 @@ pub enum Body {
     Constant(Option<bool>),
     /// It is one query.
     Query(Box<Query>),
-    /// It is one query, which is read each time it is called; with the objects whose names the
-    /// caller can give to others.
-    Text(Box<Query>, BTreeSet<String>),
+    /// It is one query, which is read each time it is called.
+    Text(Box<Query>, Captured),
+}
+
+/// The objects in the text of a function whose names its caller can give to others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// Tables and views: by the search_path, or by temporary ones.
+    pub relations: BTreeSet<String>,
+    /// Functions: by the search_path, if the caller can create others.
+    pub functions: BTreeSet<String>,
 }
 
 /// A column.

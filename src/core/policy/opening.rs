@@ -93,36 +93,45 @@ impl<'a> Way<'a> {
         super::ties::ties(self.inspector, self.literals, &is_trusted, without, &untrusted)
     }
 
+    /// As [`Way::ties`], without columns that are only in functions which may map different values
+    /// to one.
+    pub fn strict_ties(&self, without: &BTreeSet<Row>) -> Ties {
+        let is_trusted = |kind: Kind| self.inspector.identities.ties(kind);
+        let untrusted = self.untrusted.keys().copied().collect();
+        super::ties::strict_ties(self.inspector, self.literals, &is_trusted, without, &untrusted)
+    }
+
     /// Whether the caller has the right whatever the row is: a trusted value is a constant, or a
     /// row of the caller's in a lookup has one.
     pub fn is_privileged(&self, ties: &Ties) -> bool {
-        self.with_constants().any(|(literal, parts)| {
-            let is_right = |of: &Identity| of.kind != Kind::User && self.is_trusted(of);
-            let is_trusted = |parts: &Parts| match literal {
-                // A part of what the application says, as a boolean or in a list.
-                Literal::Holds(_, true) | Literal::Member(..) => {
-                    let of = &parts.identities;
-                    let is_alone = parts.columns.is_empty() && parts.opaque.is_empty();
-                    is_alone && !of.is_empty() && of.iter().all(is_right)
-                }
-                _ => parts.identity().is_some_and(is_right),
-            };
-            let is_of_caller = |parts: &Parts| {
-                self.untrusted_column(parts).is_none()
-                    && parts.row().is_some_and(|row| {
-                        ties.lookups.contains(&row) && !self.is_for_another_row(row)
-                    })
-            };
-            let is_asked = match literal {
-                Literal::Compare(Comparison::Equal, ..) | Literal::Holds(_, true) => true,
-                // A value that may be empty is contained in any.
-                Literal::Member(by, .., Some(true)) => by.shape != Shape::Contained,
-                _ => false,
-            };
-            is_asked
-                && !self.is_about_no_value(literal)
-                && parts.iter().any(|parts| is_trusted(parts) || is_of_caller(parts))
-        })
+        !self.is_without_argument(&self.lookup_rows())
+            && self.with_constants().any(|(literal, parts)| {
+                let is_right = |of: &Identity| of.kind != Kind::User && self.is_trusted(of);
+                let is_trusted = |parts: &Parts| match literal {
+                    // A part of what the application says, as a boolean or in a list.
+                    Literal::Holds(_, true) | Literal::Member(..) => {
+                        let of = &parts.identities;
+                        let is_alone = parts.columns.is_empty() && parts.opaque.is_empty();
+                        is_alone && !of.is_empty() && of.iter().all(is_right)
+                    }
+                    _ => parts.identity().is_some_and(is_right),
+                };
+                let is_of_caller = |parts: &Parts| {
+                    self.untrusted_column(parts).is_none()
+                        && parts.row().is_some_and(|row| {
+                            ties.lookups.contains(&row) && !self.is_for_another_row(row)
+                        })
+                };
+                let is_asked = match literal {
+                    Literal::Compare(Comparison::Equal, ..) | Literal::Holds(_, true) => true,
+                    // A value that may be empty is contained in any.
+                    Literal::Member(by, .., Some(true)) => by.shape != Shape::Contained,
+                    _ => false,
+                };
+                is_asked
+                    && !self.is_about_no_value(literal)
+                    && parts.iter().any(|parts| is_trusted(parts) || is_of_caller(parts))
+            })
     }
 
     /// Whether a row of a lookup says something of other rows than the checked one: a column of its
@@ -247,8 +256,7 @@ impl<'a> Way<'a> {
     /// A way is opaque where it depends on something of which nothing is known, and where a value
     /// of the session is in a function that may map different values to one.
     fn by_opaque(&self) -> Option<Opening> {
-        let mut is_opaque =
-            self.parts.iter().flat_map(|(_, parts)| parts).any(|parts| !parts.opaque.is_empty());
+        let mut is_opaque = self.opaque_terms().next().is_some();
         // The function of an operator of the application may be one of the server's.
         let is_of_operator = |function| self.found.operators.contains_key(&function);
         let mut terms = self.literals.iter().flat_map(|literal| operands(*literal));
@@ -296,6 +304,33 @@ impl<'a> Way<'a> {
     /// Whether a term is whether a text matches a pattern.
     fn is_pattern(&self, term: TermId) -> bool {
         self.inspector.called(term, &PATTERNS).is_some()
+    }
+
+    /// Returns the terms of which it is not known what they are, with what they are made of. What
+    /// says nothing of a row or caller is none of them.
+    fn opaque_terms(&self) -> impl Iterator<Item = (TermId, Parts)> {
+        let terms = self.literals.iter().flat_map(|literal| operands(*literal));
+        let terms = terms.filter(|term| !self.found.facts.contains_key(term));
+        terms
+            .map(|term| (term, self.inspector.parts(term)))
+            .filter(|(_, parts)| !parts.opaque.is_empty())
+    }
+
+    /// Returns the columns of the checked row that are asked for something of which nothing is
+    /// known; `None` where something is asked of which it is not known that it is about the row: it
+    /// may be a right of the caller.
+    pub fn asked_of_unknown(&self) -> Option<BTreeSet<i16>> {
+        let mut all = BTreeSet::new();
+        for (term, parts) in self.opaque_terms() {
+            let further = self.found.depends.get(&term).into_iter().flatten();
+            let mut of_row = parts.columns_of(Row::CHECKED).collect::<BTreeSet<i16>>();
+            of_row.extend(further.filter(|(row, _)| *row == Row::CHECKED).map(|(_, n)| *n));
+            if of_row.is_empty() {
+                return None;
+            }
+            all.extend(of_row);
+        }
+        Some(all)
     }
 
     fn by_comparison(&self) -> Option<Opening> {
@@ -367,7 +402,7 @@ impl<'a> Way<'a> {
             Literal::Compare(Comparison::Equal, a, b) => a == b && parts[0].is_of_lookup(),
             _ => false,
         };
-        if self.parts.iter().any(is_captured) {
+        if self.parts.iter().any(is_captured) || self.is_without_argument(&rows) {
             return Some(Opening::NameCaptured);
         }
         let has_identity = self.parts.iter().any(|(_, parts)| {
@@ -378,6 +413,11 @@ impl<'a> Way<'a> {
             false if self.is_opened_by_parent(&rows) => Opening::RowOpenByParent,
             false => Opening::LookupUnbound,
         })
+    }
+
+    /// Whether one of some rows is looked up by a function that was to ask for the checked row.
+    fn is_without_argument(&self, rows: &BTreeSet<Row>) -> bool {
+        !rows.is_disjoint(&self.found.without_argument)
     }
 
     /// Returns the subqueries that have found no row.

@@ -274,9 +274,15 @@ impl Parts {
     /// Returns the row that the term is a column of, or stands for a column of; `None` where there
     /// is something else in it.
     pub fn row(&self) -> Option<Row> {
+        self.row_of_function().filter(|_| !self.is_lossy)
+    }
+
+    /// Returns the row of whose columns the term is a function, which may map different values to
+    /// one.
+    pub fn row_of_function(&self) -> Option<Row> {
         let (row, _) = self.columns.first()?;
         let is_one = self.columns.iter().all(|(other, _)| other == row);
-        let is_plain = self.identities.is_empty() && self.opaque.is_empty() && !self.is_lossy;
+        let is_plain = self.identities.is_empty() && self.opaque.is_empty();
         (is_one && is_plain).then_some(*row)
     }
 

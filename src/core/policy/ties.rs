@@ -26,6 +26,8 @@ struct Class {
     columns: BTreeMap<Row, BTreeSet<i16>>,
     /// The columns of the checked row, each with the term where that is a part of it.
     parts: BTreeSet<(i16, Option<TermId>)>,
+    /// The columns of the checked row of which other terms in the class are functions.
+    of_function: BTreeSet<i16>,
     identities: Vec<Identity>,
     has_constant: bool,
 }
@@ -39,9 +41,34 @@ pub fn ties(
     without: &BTreeSet<Row>,
     untrusted: &BTreeSet<(Row, i16)>,
 ) -> Ties {
+    ties_of(classes(inspector, literals), is_trusted, without, untrusted)
+}
+
+/// As [`ties`], where a column that is only in a function is free: it can have other values for
+/// which the function returns the same.
+pub fn strict_ties(
+    inspector: Inspector<'_>,
+    literals: &[Literal],
+    is_trusted: &dyn Fn(Kind) -> bool,
+    without: &BTreeSet<Row>,
+    untrusted: &BTreeSet<(Row, i16)>,
+) -> Ties {
     let mut classes = classes(inspector, literals);
+    classes.iter_mut().for_each(|class| class.of_function.clear());
+    ties_of(classes, is_trusted, without, untrusted)
+}
+
+fn ties_of(
+    mut classes: Vec<Class>,
+    is_trusted: &dyn Fn(Kind) -> bool,
+    without: &BTreeSet<Row>,
+    untrusted: &BTreeSet<(Row, i16)>,
+) -> Ties {
     classes.retain(|class| !class.has_constant && !class.has_one_of(untrusted));
     for class in &mut classes {
+        // Whatever the function is, each row belongs to one caller by what it returns.
+        class.columns.entry(Row::CHECKED).or_default().extend(&class.of_function);
+        class.columns.retain(|_, columns| !columns.is_empty());
         class.columns.retain(|row, _| !without.contains(row));
     }
     let is_known = |class: &Class| class.identities.iter().any(|of| is_trusted(of.kind));
@@ -165,6 +192,8 @@ impl Class {
                 self.parts.extend(columns.clone().map(|number| (number, part)));
             }
             self.columns.entry(row).or_default().extend(columns);
+        } else if parts.row_of_function() == Some(Row::CHECKED) {
+            self.of_function.extend(parts.columns_of(Row::CHECKED));
         }
     }
 

@@ -9,29 +9,31 @@ use super::term::{Constant, Operation, Row, Term, TermId};
 use crate::sql::quote_literal;
 use crate::stored::SqlValue;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The names of rows: `R` for the checked one, and for the others their tables, with a number where
 /// there are several rows of one table.
 pub struct Names<'a> {
     inspector: Inspector<'a>,
+    found: &'a Found,
     rows: BTreeMap<Row, (String, Option<u32>)>,
 }
 
 impl<'a> Names<'a> {
     /// Names the rows that literals are about.
-    pub fn of(inspector: Inspector<'a>, found: &Found, literals: &[Literal]) -> Self {
+    pub fn of(inspector: Inspector<'a>, found: &'a Found, literals: &[Literal]) -> Self {
         let terms = literals.iter().flat_map(|literal| operands(*literal));
         Self::of_terms(inspector, found, terms)
     }
 
     /// Names the rows that a term is about.
-    pub fn of_term(inspector: Inspector<'a>, found: &Found, term: TermId) -> Self {
+    pub fn of_term(inspector: Inspector<'a>, found: &'a Found, term: TermId) -> Self {
         Self::of_terms(inspector, found, [term].into_iter())
     }
 
     fn of_terms(
         inspector: Inspector<'a>,
-        found: &Found,
+        found: &'a Found,
         terms: impl Iterator<Item = TermId>,
     ) -> Self {
         let mentioned = terms.flat_map(|term| inspector.parts(term).columns);
@@ -52,7 +54,7 @@ impl<'a> Names<'a> {
             *count += 1;
             *name = if *count == 1 { table } else { format!("{table}#{count}") };
         }
-        Self { inspector, rows }
+        Self { inspector, found, rows }
     }
 
     /// Returns what holds in a way, without what follows from the rest.
@@ -89,7 +91,12 @@ impl<'a> Names<'a> {
             Literal::Holds(a, value) if let Term::IsEmpty(of) = self.inspector.terms.get(a) => {
                 three(of.name.clone(), if value { "=" } else { "<>" }, "''".to_owned())
             }
-            Literal::Holds(a, value) => three(self.term(a), "IS", value.to_string().to_uppercase()),
+            Literal::Holds(a, true) if let Some((left, symbol, right)) = self.operation(a) => {
+                three(self.operand(left), &symbol, self.operand(right))
+            }
+            Literal::Holds(a, value) => {
+                three(self.operand(a), "IS", value.to_string().to_uppercase())
+            }
             Literal::Member(_, a, b, Some(false)) => three(self.term(a), "NOT IN", self.term(b)),
             Literal::Member(_, a, b, _) => three(self.term(a), "IN", self.term(b)),
             Literal::NullRow(_) | Literal::Found(..) => None,
@@ -98,6 +105,9 @@ impl<'a> Names<'a> {
 
     /// Returns a term as people write it.
     pub fn term(&self, term: TermId) -> String {
+        if let Some(call) = self.found.facts.get(&term) {
+            return call.clone();
+        }
         match self.inspector.terms.get(term) {
             Term::Constant(constant) => literal(constant),
             Term::Null => "NULL".to_owned(),
@@ -125,6 +135,32 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// Returns the operands and the symbol of a term that is an operation.
+    fn operation(&self, term: TermId) -> Option<(TermId, Rc<str>, TermId)> {
+        match self.inspector.terms.get(term) {
+            Term::Applied { operation: Operation::Function(oid, _), arguments, .. } => {
+                let symbol = self.inspector.catalog.symbol(*oid)?;
+                match arguments[..] {
+                    [left, right] => Some((left, symbol, right)),
+                    _ => None,
+                }
+            }
+            Term::Applied { operation: Operation::Conversion(_), arguments, .. } => {
+                match arguments[..] {
+                    [only] => self.operation(only),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns a term as an operand: in parentheses, where it is an operation itself.
+    fn operand(&self, term: TermId) -> String {
+        let text = self.term(term);
+        if self.operation(term).is_some() { format!("({text})") } else { text }
+    }
+
     fn list(&self, terms: &[TermId]) -> String {
         terms.iter().map(|term| self.term(*term)).collect::<Vec<_>>().join(", ")
     }
@@ -134,6 +170,11 @@ impl<'a> Names<'a> {
             Operation::Conversion(_) => self.list(arguments),
             Operation::Function(oid, _) => {
                 let function = self.inspector.catalog.function(oid);
+                if let (Some(symbol), [left, right]) =
+                    (self.inspector.catalog.symbol(oid), arguments)
+                {
+                    return format!("{} {symbol} {}", self.operand(*left), self.operand(*right));
+                }
                 let name = function.map(|function| function.name.clone());
                 let by_key = match name.as_deref() {
                     Some("jsonb_object_field_text" | "json_object_field_text") => Some("->>"),

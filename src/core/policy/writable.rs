@@ -230,12 +230,16 @@ impl<'a> Writers<'a> {
                     return ControlFlow::Continue(());
                 }
                 let forged = self.forged(table, way, depth);
-                let ties = way.ties(&forged);
+                let ties = way.strict_ties(&forged);
                 if ties.columns.is_empty() && way.is_privileged(&ties) {
                     return ControlFlow::Continue(());
                 }
+                let Some(unknown) = way.asked_of_unknown() else {
+                    return ControlFlow::Continue(());
+                };
                 has_way = true;
                 let mut held = way.joined(Row::CHECKED).constants;
+                held.extend(unknown);
                 // Who can write it has such a row already, for what it is tied to.
                 if !ties.columns.is_disjoint(&wanted) {
                     let own = way

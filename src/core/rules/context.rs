@@ -21,6 +21,18 @@ use std::rc::Rc;
 /// The safe paths that change paths least, by path.
 pub(super) type LeastChanges = HashMap<Vec<String>, Rc<[String]>>;
 
+/// What a permissive policy lets a client reach, by its place in the snapshot: some thirty rules
+/// ask for it.
+pub(super) struct OfClient {
+    pub relation: Oid,
+    /// The position of the policy among those of the relation.
+    pub policy: usize,
+    /// The position of the role among the clients.
+    pub role: usize,
+    /// The positions of what is reached among all exposures.
+    pub exposures: Vec<usize>,
+}
+
 /// The input of every rule: the contract, the catalog, access, and the declared roles and schemas
 /// that exist.
 pub struct Context<'a> {
@@ -55,6 +67,8 @@ pub struct Context<'a> {
     pub(crate) interrupts: &'a dyn Fn(),
     /// What the declared access needs, once it has been determined.
     pub(super) needs: OnceCell<Needs>,
+    /// Which policies let which clients reach something, once a rule has asked.
+    pub(super) exposed: OnceCell<Vec<OfClient>>,
 }
 
 impl<'a> Context<'a> {
@@ -97,6 +111,7 @@ impl<'a> Context<'a> {
             least_changes: RefCell::default(),
             interrupts,
             needs: OnceCell::new(),
+            exposed: OnceCell::new(),
         };
         cx.clients.extend(cx.undeclared_clients());
         cx.subjects = cx.clients.iter().chain(&cx.workers).copied().collect();

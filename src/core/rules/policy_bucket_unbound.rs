@@ -79,7 +79,7 @@ fn draft(policy: &StoragePolicy, grantee: (u32, &str), commands: &[Command]) -> 
     let name = safe_ident(&policy.name);
     let predicate = Predicate {
         verb: Verb::Of(format!("Policy {name} on table storage.objects lets")),
-        rest: format!("{} files of every bucket.", listed(&words)),
+        rest: format!("{} the files that it lets through in every bucket.", listed(&words)),
     };
     let object = Object {
         object_type: "policy",
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(
             found(tied.clone()),
             ["warning: Policy own on table storage.objects lets role \"authenticated\" SELECT \
-              files of every bucket."]
+              the files that it lets through in every bucket."]
         );
         let fixed = ["bucket_id".to_owned(), "owner".to_owned()].into();
         assert_eq!(found(Exposure { fixed, ..tied.clone() }), [""; 0]);

@@ -62,9 +62,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 fn fault(function: &str, names: &BTreeSet<String>) -> Fault {
     let what = format!(
-        "by {function}, in which the caller decides what {} means: by search_path, or by temporary \
+        "by {function}, in which the caller decides what {} {}: by search_path, or by temporary \
          tables",
-        listed_set(names)
+        listed_set(names),
+        if names.len() == 1 { "means" } else { "mean" }
     );
     Fault::plain(function, Sentence::Asks(what))
 }

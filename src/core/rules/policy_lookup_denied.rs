@@ -1,7 +1,7 @@
 //! A policy reads what the client may not read.
 
 use super::context::Context;
-use super::shared::exposed::{self, Fault, Sentence};
+use super::shared::exposed::{self, Fault, Sentence, when};
 use crate::catalog::Exposure;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -50,11 +50,29 @@ fn fault(exposure: &Exposure) -> Option<Fault> {
         let why = format!("the role has no privilege on {}", listed_set(&denied));
         return Some(Fault::plain("denied", Sentence::Fails(why)));
     }
-    let is_hidden = exposure.is_never_true && !exposure.fails() && !exposure.hidden.is_empty();
-    let why = || {
-        format!("no row, because no policy lets it read rows of {}", listed_set(&exposure.hidden))
+    if exposure.fails() || exposure.hidden.is_empty() {
+        return None;
+    }
+    let hidden = listed_set(&exposure.hidden);
+    let (kind, what) = if exposure.is_never_true {
+        ("hidden", format!("no row, because no policy lets the role read rows of {hidden}"))
+    } else {
+        let what = format!(
+            "no row by its lookup in {hidden}, because no policy lets the role read rows there"
+        );
+        ("hidden_in_part", what)
     };
-    is_hidden.then(|| Fault::plain("hidden", Sentence::Lets(why())))
+    let fault = Fault::plain(kind, Sentence::Lets(what));
+    // A policy for the lookup would not make the condition right.
+    let open = exposure.latent.first();
+    Some(match open {
+        Some(open) => fault.with_proposal(format!(
+            "Correct the condition first: if the role could read the lookup, rows of others would \
+             pass{}.",
+            when(&open.witness)
+        )),
+        None => fault,
+    })
 }
 
 #[cfg(test)]
@@ -73,6 +91,20 @@ mod tests {
             world.details(&RULE),
             ["warning: Policy p on table public.judgments raises an error for role \
              \"authenticated\" on SELECT: the role has no privilege on auth.users."]
+        );
+    }
+
+    #[test]
+    fn lookup_without_a_policy_is_reported_where_rows_pass_by_other_conditions() {
+        let mut world = World::conforming();
+        let hidden = ["public.plaintiffs".to_owned()].into();
+        let exposure = Exposure { hidden, has_privileged: true, ..Exposure::default() };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT no \
+             row by its lookup in public.plaintiffs, because no policy lets the role read rows \
+             there."]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! A policy looks a row up without asking for the caller.
 
 use super::context::Context;
-use super::shared::exposed;
+use super::shared::exposed::{self, Exposed, Fault, namesakes};
 use crate::catalog::Opening;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -36,8 +36,15 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let why = "; the lookup does not ask for the caller";
-    exposed::report_opening(cx, &RULE, Opening::LookupUnbound, why, out);
+    let faults = |of: &Exposed<'_>| -> Vec<Fault> {
+        let open = of.of_kind(Opening::LookupUnbound);
+        open.map(|open| {
+            let why = format!("; the lookup does not ask for the caller{}", namesakes(of, &open));
+            Fault::of(&open, "rows of others", &why)
+        })
+        .collect()
+    };
+    exposed::report(cx, &RULE, faults, out);
 }
 
 #[cfg(test)]

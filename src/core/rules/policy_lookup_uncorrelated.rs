@@ -1,7 +1,7 @@
 //! A policy looks the caller up without asking for the row.
 
 use super::context::Context;
-use super::shared::exposed::{self, Exposed, Fault, is_of_privileged};
+use super::shared::exposed::{self, Exposed, Fault, is_of_privileged, namesakes};
 use crate::catalog::{Open, Opening};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -39,10 +39,13 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let why = "; the lookup does not ask for the row";
     let faults = |of: &Exposed<'_>| -> Vec<Fault> {
         let open = of.of_kind(Opening::LookupUncorrelated).filter(|open| !is_privileged(cx, open));
-        open.map(|open| Fault::of(&open, "rows of others", why)).collect()
+        open.map(|open| {
+            let why = format!("; the lookup does not ask for the row{}", namesakes(of, &open));
+            Fault::of(&open, "rows of others", &why)
+        })
+        .collect()
     };
     exposed::report(cx, &RULE, faults, out);
 }

@@ -44,7 +44,9 @@ pub static RULE: Rule = Rule {
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let faults = |of: &Exposed<'_>| -> Vec<Fault> {
-        let forgeable = of.exposure.forgeable.iter().filter(|_| !of.is_for_all());
+        // Of a policy that raises an error, no row is reached.
+        let is_reached = !of.is_for_all() && !of.exposure.fails();
+        let forgeable = of.exposure.forgeable.iter().filter(|_| is_reached);
         forgeable.map(fault).collect()
     };
     exposed::report(cx, &RULE, faults, out);
@@ -82,12 +84,20 @@ mod tests {
             why: Free::Unrestricted,
         };
         let exposure = Exposure { forgeable: [forgeable].into(), ..Exposure::default() };
-        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure.clone());
         assert_eq!(
             world.details(&RULE),
             ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
              rows of others after INSERT of tenant on app.members: row security is not \
              enabled there."]
         );
+        let recursive = ["public.judgments".to_owned()].into();
+        world.expose(
+            "authenticated",
+            Command::Select,
+            Rows::Existing,
+            Exposure { recursive, ..exposure },
+        );
+        assert_eq!(world.details(&RULE), [""; 0], "reading raises an error");
     }
 }

@@ -1,11 +1,12 @@
 //! A column name in a policy's subquery means another table than it seems.
 
 use super::context::Context;
-use super::shared::exposed;
-use crate::catalog::Opening;
+use super::shared::exposed::{self, Exposed, Fault};
+use crate::catalog::{Open, Opening};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_set;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -44,13 +45,34 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let why = "; a column of the lookup is compared with itself, because its name means the \
                lookup and not the policy's table";
     exposed::report_opening(cx, &RULE, Opening::NameCaptured, why, out);
+    exposed::report(cx, &RULE, latent, out);
+}
+
+/// Returns what a policy would let through as soon as its lookup can be read: a policy or a grant
+/// for the lookup alone would open it.
+fn latent(of: &Exposed<'_>) -> Vec<Fault> {
+    let is_found = of.of_kind(Opening::NameCaptured).next().is_some() || of.is_for_all();
+    let captured = of.exposure.latent.iter().filter(|open| open.opening == Opening::NameCaptured);
+    let fault = |open: &Open| {
+        let lookups = open.lookups.clone().unwrap_or_default();
+        let why = format!(
+            ", as soon as the role can read rows of {}; a column of the lookup is compared with \
+             itself, because its name means the lookup and not the policy's table",
+            listed_set(&lookups)
+        );
+        Fault {
+            kind: "name_captured_unreadable".to_owned(),
+            ..Fault::of(open, "rows of others", &why)
+        }
+    };
+    captured.filter(|_| !is_found).map(fault).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{World, opened};
     use super::RULE;
-    use crate::catalog::{Command, Opening, Rows};
+    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
 
     #[test]
     fn policy_name_captured_is_reported_for_the_client() {
@@ -67,6 +89,28 @@ mod tests {
              rows of others when public.plaintiffs.tier IS NOT NULL; a column of the lookup \
              is compared with itself, because its name means the lookup and not the policy's \
              table."]
+        );
+    }
+
+    #[test]
+    fn captured_name_of_a_lookup_that_cannot_be_read_yet_is_reported() {
+        let mut world = World::conforming();
+        let open = opened(
+            Opening::NameCaptured,
+            "amount",
+            &[["public.plaintiffs.tier", "IS NOT", "NULL"]],
+        );
+        let lookups = Some(["public.plaintiffs".to_owned()].into());
+        let latent = open.open.into_iter().map(|open| Open { lookups: lookups.clone(), ..open });
+        let exposure =
+            Exposure { is_never_true: true, latent: latent.collect(), ..Exposure::default() };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others when public.plaintiffs.tier IS NOT NULL, as soon as the role can \
+             read rows of public.plaintiffs; a column of the lookup is compared with itself, \
+             because its name means the lookup and not the policy's table."]
         );
     }
 }

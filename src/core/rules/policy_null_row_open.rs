@@ -39,7 +39,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    exposed::report_read(cx, &RULE, Opening::NullRowOpen, "rows of others", out);
+    exposed::report_read(cx, &RULE, Opening::NullRowOpen, "rows that may belong to no user", out);
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(
             world.details(&RULE),
             ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
-             rows of others when owner IS NULL."]
+             rows that may belong to no user when owner IS NULL."]
         );
     }
 }

@@ -63,9 +63,9 @@ fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let what = || {
         let names = listed_set(&exposure.unknown);
         if names.is_empty() {
-            "by what is not understood".to_owned()
+            "by what the audit cannot read".to_owned()
         } else {
-            format!("by what is not understood: {names}")
+            format!("by what the audit cannot read: {names}")
         }
     };
     is_undecided.then(|| Fault::plain("", Sentence::Asks(what())))
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(
             world.details(&RULE),
             ["info: Policy p on table public.judgments decides for role \"authenticated\" on \
-             SELECT by what is not understood: function app.f()."]
+             SELECT by what the audit cannot read: function app.f()."]
         );
     }
 }

@@ -92,7 +92,15 @@ fn written(
                 .iter()
                 .any(|p| p.permissive && cx.policy_admits(p, relation, client, command))
     };
-    let is_reader = cx.has_privilege_on_a_column(client, relation, Command::Select.privilege())
+    // A policy for SELECT that asks for a user shows those without one no row, as is meant.
+    let has_one_for_users = cx.snapshot.is_anonymous(client)
+        && policies.iter().any(|policy| {
+            policy.permissive
+                && policy.covers(Command::Select)
+                && cx.access.policy_applies(policy, client.oid)
+        });
+    let is_reader = !has_one_for_users
+        && cx.has_privilege_on_a_column(client, relation, Command::Select.privilege())
         && cx.access.is_limited_by_policies(client.oid, relation)
         && !is_allowed(Command::Select)
         && !declared.is_some_and(|of| of.policy_commands(&client.name).contains(&Command::Select));

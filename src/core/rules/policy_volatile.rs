@@ -43,9 +43,13 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 fn fault(of: &Exposed<'_>) -> Option<Fault> {
     let functions = &of.exposure.calls.volatile;
     let what = format!(
-        "with {}, which {} VOLATILE: the server calls it for each row and uses no index for it",
+        "with {}, which {}",
         listed_set(functions),
-        if functions.len() == 1 { "is" } else { "are" }
+        if functions.len() == 1 {
+            "is VOLATILE: the server calls it for each row and uses no index for it"
+        } else {
+            "are VOLATILE: the server calls them for each row and uses no index for them"
+        }
     );
     (!functions.is_empty()).then(|| Fault::plain("volatile", Sentence::Asks(what)))
 }

@@ -75,6 +75,15 @@ impl Expression {
         }
     }
 
+    /// Whether it asks for the parameter with a number, of the function that it is in the body of.
+    fn has_parameter(&self, number: usize) -> bool {
+        match self {
+            Self::Parameter { parameter: Parameter::Argument(of), .. } if *of == number => true,
+            Self::Subquery { query, .. } if query.has_parameter(number) => true,
+            _ => self.parts().into_iter().any(|part| part.has_parameter(number)),
+        }
+    }
+
     /// Whether there is a subquery in it.
     #[must_use]
     pub fn has_subquery(&self) -> bool {
@@ -126,6 +135,13 @@ impl Query {
             && self.set_operation.is_none()
             && !(self.group || self.limit || self.offset || self.has_distinct)
             && !self.targets.iter().any(|target| target.expression.has_subquery())
+    }
+
+    /// Whether it asks for the parameter with a number.
+    #[must_use]
+    pub fn has_parameter(&self, number: usize) -> bool {
+        self.expressions().into_iter().any(|expression| expression.has_parameter(number))
+            || self.queries().into_iter().any(|query| query.has_parameter(number))
     }
 
     /// Returns its expressions, without those of queries in it.

@@ -9,7 +9,7 @@ use crate::policy::formula::{Comparison, Formula};
 use crate::policy::identity::{Identities, Identity};
 use crate::policy::term::{Row, Term, Terms};
 use crate::policy::value::{Meaning, Value, compare};
-use crate::stored::{self, Query};
+use crate::stored::{self, Expression, Query};
 use std::rc::Rc;
 
 /// A row of a table with row security that the executing role is exempt from.
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
             conditions.push(self.column_is((row, *oid), target.number, value));
         }
         for (number, default) in self.catalog.defaults(*oid).iter() {
-            if !given.contains(number) {
+            if !given.contains(number) && !self.is_new_value(default) {
                 // What is not known of a default, such as the next number, is no guard.
                 let unknown = self.unknown.clone();
                 let value = self.meaning(default);
@@ -208,6 +208,37 @@ impl<'a> Reader<'a> {
             }
         }
         values.into_iter().map(|value| value.unwrap_or(Meaning::Value(Value::Null))).collect()
+    }
+
+    /// Whether a default is another value for each row, which no caller has chosen and which says
+    /// nothing of any caller.
+    fn is_new_value(&self, default: &Expression) -> bool {
+        let mut calls = 0;
+        let mut waiting = vec![default];
+        while let Some(part) = waiting.pop() {
+            match part {
+                Expression::Call { function, .. } => {
+                    let Some(function) = self.catalog.function(*function) else { return false };
+                    let is_new = function.is_volatile && function.is_new_value();
+                    if !is_new && !function.is_built_in {
+                        return false;
+                    }
+                    if function.is_built_in && !function.is_volatile && !function.is_immutable {
+                        // Such as current_setting.
+                        return false;
+                    }
+                    calls += usize::from(is_new);
+                }
+                Expression::Constant(_)
+                | Expression::Operator { .. }
+                | Expression::Relabel { .. }
+                | Expression::ThroughText { .. }
+                | Expression::Collate { .. } => {}
+                _ => return false,
+            }
+            waiting.extend(part.parts());
+        }
+        calls > 0
     }
 
     fn column_is(

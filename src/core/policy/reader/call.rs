@@ -7,13 +7,11 @@ use crate::catalog::{FIRST_NORMAL, Oid};
 use crate::policy::constants::types;
 use crate::policy::facts::{Body, Function, View};
 use crate::policy::formula::{Formula, Membership, Shape};
-use crate::policy::term::{Constant, Operation, Term};
+use crate::policy::term::{Constant, Operation, Row, Term, TermId};
 use crate::policy::value::{Meaning, Value, not};
 use crate::stored::{Command, Expression, Query, Target};
+use std::collections::BTreeSet;
 use std::rc::Rc;
-
-/// Volatile functions of the server that do nothing but return a value.
-const HARMLESS: [&str; 4] = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
 
 /// Functions of the server that return the elements of their first argument as rows.
 const LISTING: [&str; 7] = [
@@ -60,14 +58,76 @@ impl Reader<'_> {
         }
         if function.is_volatile && !is_part {
             // What else it does may matter.
-            let is_harmless = HARMLESS.contains(&function.name.as_str());
-            let what =
-                if is_harmless { String::new() } else { format!("function {}", function.name) };
-            return self.unknown(&what, is_boolean);
+            let what = if function.is_harmless() {
+                String::new()
+            } else {
+                format!("function {}", function.name)
+            };
+            let fact = self.fact(&function, &arguments);
+            let meaning = self.unknown(&what, is_boolean);
+            self.note_fact(fact, &meaning);
+            self.note_dependence(&arguments, &meaning);
+            return meaning;
         }
+        let fact = self.fact(&function, &arguments);
         let values: Vec<_> =
             arguments.into_iter().map(|argument| self.as_value(argument)).collect();
-        self.applied(Operation::Function(*oid, *collation), function.is_strict, &values, is_boolean)
+        let operation = Operation::Function(*oid, *collation);
+        let meaning = self.applied(operation, function.is_strict, &values, is_boolean);
+        self.note_fact(fact, &meaning);
+        meaning
+    }
+
+    /// Returns a call as people write it, if its result says nothing of the row, and does not
+    /// depend on who calls it: a fact of the data, such as a switch.
+    fn fact(&self, function: &Function, arguments: &[Meaning]) -> Option<String> {
+        let is_constant = |argument: &Meaning| match argument {
+            Meaning::Condition(of) => matches!(**of, Formula::Constant(_)),
+            Meaning::Value(Value::Null) => true,
+            Meaning::Value(Value::Term(term)) => self.terms.as_constant(*term).is_some(),
+            Meaning::Value(Value::If(..)) => false,
+        };
+        let is_fact = !function.is_built_in
+            && !function.asks_caller
+            && self.is_of_role()
+            && !self.is_identity(function)
+            && arguments.iter().all(is_constant);
+        is_fact.then(|| self.call_text(function, arguments))
+    }
+
+    fn note_fact(&mut self, fact: Option<String>, meaning: &Meaning) {
+        self.found.facts.extend(term_of(meaning).zip(fact));
+    }
+
+    /// Notes the columns that a result of which nothing is known may depend on.
+    fn note_dependence(&mut self, arguments: &[Meaning], meaning: &Meaning) {
+        let Some(term) = term_of(meaning) else { return };
+        let mut columns = BTreeSet::new();
+        for argument in arguments {
+            match argument {
+                Meaning::Value(value) => {
+                    value.condition(&mut |term| {
+                        term.into_iter().for_each(|term| self.add_columns(term, &mut columns));
+                        Formula::NULL
+                    });
+                }
+                Meaning::Condition(condition) => condition.visit(&mut |part| {
+                    let terms = part.terms().into_iter();
+                    terms.for_each(|term| self.add_columns(term, &mut columns));
+                }),
+            }
+        }
+        self.found.depends.insert(term, columns);
+    }
+
+    fn add_columns(&self, term: TermId, columns: &mut BTreeSet<(Row, i16)>) {
+        match self.terms.get(term) {
+            Term::Column { row, number, .. } => drop(columns.insert((*row, *number))),
+            Term::Applied { arguments: parts, .. } | Term::Array(parts) => {
+                parts.iter().for_each(|part| self.add_columns(*part, columns));
+            }
+            _ => columns.extend(self.found.depends.get(&term).into_iter().flatten()),
+        }
     }
 
     /// Returns the arguments of a call, with the defaults that it leaves out.
@@ -136,9 +196,10 @@ impl Reader<'_> {
             Body::Opaque => return None,
             Body::Constant(value) => Meaning::Condition(Rc::new(Formula::Constant(*value))),
             Body::Query(query) | Body::Text(query, _) => {
-                let before = self.asked_session;
+                let (before, first) = (self.asked_session, self.terms.fresh());
                 let meaning = self.body(query, result, arguments, function.owner)?;
                 self.note_body(function, self.asked_session > before);
+                self.note_arguments(function, query, arguments, first);
                 meaning
             }
         };
@@ -248,9 +309,10 @@ impl Reader<'_> {
         let arguments = self.arguments(&function, arguments);
         match &function.body {
             Body::Query(query) | Body::Text(query, _) if self.is_followed(query, *result) => {
-                let before = self.asked_session;
+                let (before, first) = (self.asked_session, self.terms.fresh());
                 let mut selected = self.of_routine(query, &arguments, function.owner);
                 self.note_body(&function, self.asked_session > before);
+                self.note_arguments(&function, query, &arguments, first);
                 if function.is_strict {
                     let called = Rc::new(not(self.any_null(&arguments)));
                     selected.restrict(&called);
@@ -282,5 +344,17 @@ impl Reader<'_> {
             vec![Meaning::Value(Value::Term(term))],
             true,
         ))
+    }
+}
+
+/// Returns the term that the result of a call is.
+fn term_of(meaning: &Meaning) -> Option<TermId> {
+    match meaning {
+        Meaning::Condition(of) => match **of {
+            Formula::Holds(term) => Some(term),
+            _ => None,
+        },
+        Meaning::Value(Value::Term(term)) => Some(*term),
+        Meaning::Value(_) => None,
     }
 }

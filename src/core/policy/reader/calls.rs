@@ -88,7 +88,7 @@ impl Reader<'_> {
     }
 
     /// Returns a call as people write it.
-    fn call_text(&self, function: &Function, arguments: &[Meaning]) -> String {
+    pub(super) fn call_text(&self, function: &Function, arguments: &[Meaning]) -> String {
         let name = match function.signature.split_once('(') {
             Some((name, _)) => name,
             None => &function.name,

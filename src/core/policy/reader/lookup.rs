@@ -5,8 +5,10 @@ use super::{Entry, Reader, Scope};
 use crate::catalog::Oid;
 use crate::policy::facts::{Body, Function, Policies, Reads};
 use crate::policy::formula::Formula;
-use crate::policy::term::{Row, Term};
-use crate::stored::Expression;
+use crate::policy::term::{Row, Term, TermId};
+use crate::policy::value::{Meaning, Value};
+use crate::stored::{Expression, Query};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 impl Reader<'_> {
@@ -40,10 +42,54 @@ impl Reader<'_> {
         if function.is_immutable && asks_session {
             self.found.immutable.insert(function.signature.clone());
         }
-        if let Body::Text(_, captured) = &function.body
-            && !captured.is_empty()
-        {
-            self.found.captured.insert(function.signature.clone(), captured.clone());
+        if let (Body::Text(_, captured), Some(client)) = (&function.body, self.users.first()) {
+            // Temporary functions are found only by their schema.
+            let functions = captured.functions.iter();
+            let functions = functions.filter(|_| self.catalog.may_create_functions(*client));
+            let names: BTreeSet<String> =
+                captured.relations.iter().chain(functions).cloned().collect();
+            if !names.is_empty() {
+                self.found.captured.insert(function.signature.clone(), names);
+            }
+        }
+    }
+
+    /// Notes the rows of a body that has an argument about the checked row and does not ask for it,
+    /// because its name means a column there: those since `first`.
+    pub(super) fn note_arguments(
+        &mut self,
+        function: &Function,
+        query: &Query,
+        arguments: &[Meaning],
+        first: u32,
+    ) {
+        if self.policies_of.len() > 1 {
+            return;
+        }
+        let is_since = |(row, _): &(&Row, &Oid)| row.0 > first;
+        let rows: Vec<(Row, Oid)> =
+            self.found.rows.iter().filter(is_since).map(|(row, of)| (*row, *of)).collect();
+        let names = function.argument_names.iter().enumerate();
+        let is_captured = names.filter(|(_, name)| !name.is_empty()).any(|(index, name)| {
+            let is_of_checked = || match arguments.get(index) {
+                Some(Meaning::Value(Value::Term(term))) => self.is_of_checked(*term),
+                _ => false,
+            };
+            let is_column = || rows.iter().any(|(_, of)| self.catalog.has_column(*of, name));
+            is_of_checked() && !query.has_parameter(index + 1) && is_column()
+        });
+        if is_captured {
+            self.found.without_argument.extend(rows.into_iter().map(|(row, _)| row));
+        }
+    }
+
+    /// Whether a column of the checked row is in a term.
+    fn is_of_checked(&self, term: TermId) -> bool {
+        match self.terms.get(term) {
+            Term::Column { row, .. } => *row == Row::CHECKED,
+            Term::Applied { arguments, .. } => arguments.iter().any(|of| self.is_of_checked(*of)),
+            Term::Array(elements) => elements.iter().any(|of| self.is_of_checked(*of)),
+            _ => false,
         }
     }
 
@@ -59,7 +105,7 @@ impl Reader<'_> {
             }
             Reads::Denied => {
                 self.found.denied.insert(relation);
-                Formula::FALSE
+                self.unreadable(row)
             }
             Reads::Policies(_) if self.policies_of.contains(&relation) => {
                 self.found.recursive.insert(relation);
@@ -73,6 +119,7 @@ impl Reader<'_> {
             Reads::Policies(policies) => {
                 if policies.permissive.is_empty() {
                     self.found.hidden.insert(relation);
+                    return self.unreadable(row);
                 }
                 let entry = Entry::Row { row, relation, nullable };
                 self.policies_of.push(relation);
@@ -81,6 +128,14 @@ impl Reader<'_> {
                 condition
             }
         }
+    }
+
+    /// Returns the condition of a row that its reader cannot read.
+    fn unreadable(&mut self, row: Row) -> Formula {
+        if self.policies_of.len() <= 1 {
+            self.found.unreadable.insert(row);
+        }
+        Formula::Constant(Some(self.finds_unreadable))
     }
 
     /// Returns the condition of a row that policies let its reader see.

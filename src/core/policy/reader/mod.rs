@@ -58,6 +58,8 @@ pub struct Reader<'a> {
     replaced: Option<(Row, BTreeSet<i16>)>,
     /// The tables whose policies are being read.
     policies_of: Vec<Oid>,
+    /// Whether lookups find rows that no privilege or policy lets their reader read.
+    finds_unreadable: bool,
     /// How many bodies of functions are being read.
     functions: usize,
     /// How many of the subqueries that are being read the server executes once: they are about no
@@ -110,12 +112,21 @@ pub struct Found {
     pub not_executable: BTreeSet<String>,
     /// The tables of which no policy lets the reader of a lookup read a row.
     pub hidden: BTreeSet<Oid>,
+    /// The rows that the condition itself looks up, and that its reader cannot read.
+    pub unreadable: BTreeSet<Row>,
     /// The tables whose policies lead to themselves: the server raises an error.
     pub recursive: BTreeSet<Oid>,
     /// What the condition calls.
     pub calls: Calls,
     /// The constants that stand for values of the session that are not set.
     pub fallbacks: BTreeSet<TermId>,
+    /// The results of functions that say nothing of a row or caller, with the calls.
+    pub facts: BTreeMap<TermId, String>,
+    /// The columns that results of which nothing is known may depend on.
+    pub depends: BTreeMap<TermId, BTreeSet<(Row, i16)>>,
+    /// The rows that the body of a function looks up without asking for an argument that is about
+    /// the checked row: a column has its name.
+    pub without_argument: BTreeSet<Row>,
     /// The constants that the name of the current user is.
     pub role_names: BTreeSet<TermId>,
 }
@@ -169,6 +180,7 @@ impl<'a> Reader<'a> {
             reads_as: None,
             replaced: None,
             policies_of: Vec::new(),
+            finds_unreadable: false,
             functions: 0,
             once: 0,
             scopes: vec![Scope { entries: vec![checked; ENTRIES], with: Rc::default() }],
@@ -194,6 +206,12 @@ impl<'a> Reader<'a> {
         self.users = vec![role];
         self.policies_of = vec![relation];
         self.identities = Some(identities);
+        self
+    }
+
+    /// Returns the reader that takes lookups for readable that are not.
+    pub fn finding_unreadable(mut self, finds_unreadable: bool) -> Self {
+        self.finds_unreadable = finds_unreadable;
         self
     }
 

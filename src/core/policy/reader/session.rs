@@ -242,9 +242,9 @@ impl Reader<'_> {
         let Value::Term(pattern) = pattern else { return None };
         let mut parts = Vec::new();
         self.joined_texts(*pattern, &mut parts);
-        let is_plain = |part: &TermId| match self.terms.get(*part) {
-            Term::Constant(Constant::Text(text)) => !text.contains('|'),
-            _ => false,
+        let constant = |part: &TermId| match self.terms.get(*part) {
+            Term::Constant(Constant::Text(text)) => Some(text.as_str()),
+            _ => None,
         };
         let parts = match (name, parts.first().map(|part| self.terms.get(*part))) {
             ("~", Some(Term::Constant(Constant::Text(start)))) if start == "^" => &parts[1..],
@@ -255,13 +255,8 @@ impl Reader<'_> {
         let Term::Identity(of) = self.terms.get(user) else { return None };
         // A text may contain what means something in a pattern, and so may what follows.
         let is_uuid = of.kind == Kind::User && of.form == Form::Value;
-        let starts_with_slash = |part: &TermId| match self.terms.get(*part) {
-            Term::Constant(Constant::Text(text)) => text.starts_with('/') || text == "$",
-            _ => false,
-        };
-        let follows = &parts[1..];
-        let is_safe = name != "~"
-            || (follows.iter().all(is_plain) && follows.first().is_none_or(starts_with_slash));
+        let rest = || parts[1..].iter().map(constant).collect::<Option<String>>();
+        let is_safe = name != "~" || rest().is_some_and(|rest| follows_text(&rest));
         if !is_uuid || !is_safe {
             return None;
         }
@@ -292,6 +287,11 @@ impl Reader<'_> {
         self.identities.is_some_and(|identities| identities.parts.contains(&function.signature))
     }
 
+    /// Whether a function returns a value of the session, whatever it is declared as.
+    pub(super) fn is_identity(&self, function: &Function) -> bool {
+        self.identities.is_some_and(|of| of.function(&function.signature).is_some())
+    }
+
     /// Whether conditions are read for a role whose sessions are known.
     pub(super) fn is_of_role(&self) -> bool {
         self.identities.is_some()
@@ -301,5 +301,50 @@ impl Reader<'_> {
     pub(super) fn note_operator(&mut self, function: Oid, name: &str) {
         self.unknown.insert(format!("operator {name}"));
         self.found.operators.insert(function, name.to_owned());
+    }
+}
+
+/// Whether what follows a text in a regular expression leaves it what a match begins with: no
+/// branch without it, and no quantifier of its last character.
+fn follows_text(rest: &str) -> bool {
+    let mut depth = 0_usize;
+    let mut characters = rest.chars().peekable();
+    if characters.peek().is_some_and(|first| "*+?{".contains(*first)) {
+        return false;
+    }
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => drop(characters.next()),
+            '[' => {
+                characters.next_if_eq(&'^');
+                characters.next_if_eq(&']');
+                // What has brackets or escapes of its own is not followed.
+                if characters.find(|of| matches!(of, ']' | '[' | '\\')) != Some(']') {
+                    return false;
+                }
+            }
+            '(' => depth += 1,
+            ')' | '|' if depth == 0 => return false,
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    depth == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::follows_text;
+
+    #[test]
+    fn text_begins_each_match_of_a_pattern() {
+        for rest in ["", "/", "$", "-.*", "/(a|b)/x", "/[0-9a-f|]{36}\\.(jpg|pdf)$", "/\\|x"] {
+            assert!(follows_text(rest), "{rest}");
+        }
+        for rest in
+            ["|x", "/|x", "*", "?/", "{0}", "/(a|b)|c", "/)|(x", "[[:alpha:]]", "[\\]]", "(a"]
+        {
+            assert!(!follows_text(rest), "{rest}");
+        }
     }
 }

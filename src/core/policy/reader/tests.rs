@@ -56,6 +56,8 @@ impl Catalog for Fake {
             is_called: false,
             owner: None,
             argument_count: 1,
+            argument_names: vec![],
+            asks_caller: true,
             defaults: vec![boolean(Some(true))],
             body,
         }))

@@ -1,15 +1,15 @@
 //! What permissive policies let clients reach, for the rules about it.
 
 use super::policies::policy_object;
-use super::reached::of_policy;
+use super::reached::of_role;
 use crate::catalog::{
     Command, Exposure, Open, Opening, Policy, PolicyExposure, Relation, Role, Rows,
 };
-use crate::contract::{GuardAction, SchemaDecl, Severity, TableDecl};
+use crate::contract::{GuardAction, Severity, TableDecl};
 use crate::finding::{Draft, Measure, Predicate, Verb};
 use crate::fix::Fix;
 use crate::rule::Rule;
-use crate::rules::context::Context;
+use crate::rules::context::{Context, OfClient};
 use crate::sql::{listed, quote_ident, safe_ident};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -222,7 +222,7 @@ fn operand(text: &str) -> String {
         return "the user".to_owned();
     }
     let text = text.strip_prefix("R.").unwrap_or(text);
-    text.replace("(R.", "(").replace(", R.", ", ")
+    text.replace("(R.", "(").replace(" R.", " ")
 }
 
 /// Adds what `faults` returns about each permissive policy, client and command: one finding for
@@ -248,6 +248,35 @@ pub(crate) fn report(
         }
         out.extend(found.into_iter().map(|(fault, with)| draft(cx, rule, fault, &with)));
     });
+}
+
+/// Returns a clause about the columns of lookups in a way that have the name of a column of the
+/// table which the way does not ask for: that column may have been meant. Nothing about `id`, which
+/// most tables have.
+pub(crate) fn namesakes(of: &Exposed<'_>, open: &Open) -> String {
+    let operands: Vec<&str> = open.witness.iter().flatten().map(String::as_str).collect();
+    let is_asked = |column: &String| open.columns.contains(column);
+    let is_of_lookup = |column: &String| {
+        let end = format!(".{}", quote_ident(column));
+        operands.iter().any(|operand| {
+            operand.match_indices(&end).any(|(at, _)| {
+                let after = operand[at + end.len()..].chars().next();
+                let is_whole = after.is_none_or(|of| !of.is_alphanumeric() && of != '_');
+                is_whole && !operand[..at].ends_with('R')
+            })
+        })
+    };
+    let columns = of.relation.column_names.iter();
+    let mut same: Vec<String> = columns
+        .filter(|column| *column != "id" && !is_asked(column) && is_of_lookup(column))
+        .map(|column| quote_ident(column).into_owned())
+        .collect();
+    same.sort();
+    match same.len() {
+        0 => String::new(),
+        1 => format!("; the policy's table has a column {}, too", same[0]),
+        _ => format!("; the policy's table has columns {}, too", listed(&same)),
+    }
 }
 
 /// Adds what a rule finds about one kind of opening, for each command; `why` says what is wrong
@@ -280,50 +309,94 @@ pub(crate) fn report_read(
 
 /// Calls `work` with what each permissive policy lets each client reach.
 pub(crate) fn each<'a>(cx: &Context<'a>, mut work: impl FnMut(&[Exposed<'a>])) {
-    if cx.snapshot.exposures.is_empty() {
-        return;
-    }
-    for (relation, schema) in cx.relations().filter(|(relation, _)| relation.row_security) {
+    for of in cx.exposed.get_or_init(|| of_clients(cx)) {
         cx.check_interrupts();
-        for policy in cx.snapshot.policies_of(relation.oid).iter().filter(|of| of.permissive) {
-            let of_policy: Vec<&PolicyExposure> = of_policy(cx, policy).collect();
-            for role in &cx.clients {
-                let of_role = of_policy.iter().filter(|of| of.role == role.oid);
-                let exposed: Vec<Exposed<'a>> = of_role
-                    .filter_map(|of| exposed(cx, of, policy, (relation, schema), role))
+        let snapshot = cx.snapshot;
+        let Some(relation) = snapshot.relation(of.relation) else { continue };
+        let schema = cx.governed(relation.schema);
+        let table = schema.and_then(|schema| cx.contract.table(&schema.name, &relation.name));
+        let exposed: Vec<Exposed<'a>> = of
+            .exposures
+            .iter()
+            .map(|index| {
+                let found = &snapshot.exposures[*index];
+                Exposed {
+                    policy: &snapshot.policies_of(relation.oid)[of.policy],
+                    relation,
+                    table,
+                    role: cx.clients[of.role],
+                    command: found.command,
+                    rows: found.rows,
+                    exposure: &found.exposure,
+                    is_covered: found.covered_by.is_some(),
+                    triggers: &found.triggers,
+                }
+            })
+            .collect();
+        work(&exposed);
+    }
+}
+
+fn of_clients(cx: &Context<'_>) -> Vec<OfClient> {
+    let (mut all, snapshot) = (Vec::new(), cx.snapshot);
+    if snapshot.exposures.is_empty() {
+        return all;
+    }
+    for (relation, _) in cx.relations().filter(|(relation, _)| relation.row_security) {
+        cx.check_interrupts();
+        let policies = snapshot.policies_of(relation.oid).iter().enumerate();
+        for (number, policy) in policies.filter(|(_, policy)| policy.permissive) {
+            let first = snapshot.exposures.partition_point(|of| of.policy < policy.oid);
+            for (client, role) in cx.clients.iter().enumerate() {
+                let mut updates = None;
+                let mut is_asked = |of: &PolicyExposure| {
+                    let is_new = (of.command, of.rows) == (Command::Update, Rows::New);
+                    of.role == role.oid
+                        && is_asked(cx, of, policy, relation, role)
+                        && (!is_new
+                            || *updates.get_or_insert_with(|| updates_some_row(cx, relation, role)))
+                };
+                let of_policy = snapshot.exposures[first..].iter().enumerate();
+                let of_policy = of_policy.take_while(|(_, of)| of.policy == policy.oid);
+                let exposures: Vec<usize> = of_policy
+                    .filter(|(_, of)| is_asked(of))
+                    .map(|(index, _)| first + index)
                     .collect();
-                if !exposed.is_empty() {
-                    work(&exposed);
+                if !exposures.is_empty() {
+                    all.push(OfClient {
+                        relation: relation.oid,
+                        policy: number,
+                        role: client,
+                        exposures,
+                    });
                 }
             }
         }
     }
+    all
 }
 
-/// Returns what a policy lets a client reach; `None` where the policy does not apply to it, or it
-/// has no privilege: a plan may have changed that.
-fn exposed<'a>(
-    cx: &Context<'a>,
-    found: &'a PolicyExposure,
-    policy: &'a Policy,
-    (relation, schema): (&'a Relation, &'a SchemaDecl),
-    role: &'a Role,
-) -> Option<Exposed<'a>> {
-    let PolicyExposure { command, rows, .. } = *found;
-    let is_asked = policy.covers(command)
+/// Whether a policy of a table lets a client update a row: without one, there is no new row.
+fn updates_some_row(cx: &Context<'_>, relation: &Relation, role: &Role) -> bool {
+    let policies = cx.snapshot.policies_of(relation.oid).iter().filter(|of| of.permissive);
+    let existing = policies
+        .filter_map(|policy| of_role(cx, policy, role, Command::Update, Rows::Existing))
+        .collect::<Vec<_>>();
+    existing.is_empty() || existing.iter().any(|of| !of.is_never_true)
+}
+
+/// Whether a policy applies to a client with the privilege that it is asked for: a plan may have
+/// changed that.
+fn is_asked(
+    cx: &Context<'_>,
+    found: &PolicyExposure,
+    policy: &Policy,
+    relation: &Relation,
+    role: &Role,
+) -> bool {
+    policy.covers(found.command)
         && cx.access.policy_applies(policy, role.oid)
-        && cx.has_privilege_on_a_column(role, relation, command.privilege());
-    is_asked.then(|| Exposed {
-        policy,
-        relation,
-        table: cx.contract.table(&schema.name, &relation.name),
-        role,
-        command,
-        rows,
-        exposure: &found.exposure,
-        is_covered: found.covered_by.is_some(),
-        triggers: &found.triggers,
-    })
+        && cx.has_privilege_on_a_column(role, relation, found.command.privilege())
 }
 
 fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> Draft {
