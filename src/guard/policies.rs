@@ -46,7 +46,8 @@ pub fn concerned(changed: &[Changed], [then, now]: [&State; 2]) -> Option<Vec<Oi
     if !Own::is_there(then) {
         return None;
     }
-    let contract = contract::in_force(now, &Own::find(now));
+    // Without a valid contract, other checks reject what the guard concerns.
+    let contract = contract::valid_in_force(now, &Own::find(now))?;
     if !checks_any(&contract) {
         return None;
     }

@@ -21,22 +21,38 @@ thread_local! {
     static LAST: RefCell<Option<(Vec<u8>, Rc<Contract>)>> = const { RefCell::new(None) };
 }
 
+/// Returns the contract in force; `None` where there is none, or it is not valid.
+pub fn valid_in_force(snapshot: &State, own: &Own) -> Option<Rc<Contract>> {
+    let contracts = Contracts::open(own);
+    contracts.newest_row(snapshot, |row| known_or_read(&contracts, row)?.ok())
+}
+
+/// Returns the contract of a row: the one that was read last, where it has the same bytes.
+fn known_or_read(contracts: &Contracts, row: &Row<'_>) -> Option<Result<Rc<Contract>, String>> {
+    let bytes = row.bytes(contracts.document)?;
+    let same = |(known, _): &&(Vec<u8>, Rc<Contract>)| *known == bytes;
+    let known = LAST
+        .with_borrow(|last| last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract)));
+    if let Some(known) = known {
+        return Some(Ok(known));
+    }
+    let read = Contract::from_stored(&contracts.text(row)?).map_err(|error| error.to_string());
+    Some(read.map(|contract| {
+        let contract = Rc::new(contract);
+        LAST.set(Some((bytes, Rc::clone(&contract))));
+        contract
+    }))
+}
+
 /// Returns the contract in force. Raises an error where there is none, or it is not valid.
 pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
     let contracts = Contracts::open(own);
     let found = contracts.newest_row(snapshot, |row| {
-        let bytes = row.bytes(contracts.document)?;
-        let same = |(known, _): &&(Vec<u8>, Rc<Contract>)| *known == bytes;
-        let known = LAST.with_borrow(|last| {
-            last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract))
-        });
-        if known.is_some() {
-            return known;
-        }
-        let contract = Rc::new(Contract::from_stored(&contracts.text(row)?).unwrap_or_else(|e| {
+        let read = known_or_read(&contracts, row)?;
+        Some(read.unwrap_or_else(|error| {
             Report {
                 message: "the security contract in force is not valid".into(),
-                detail: format!("{e}."),
+                detail: format!("{error}."),
                 hint: format!(
                     "Load a valid contract with ops.load_contract(). Until then, run SET \
                      dragonfly_guard.mode = off; as a superuser to work without the guard. \
@@ -44,9 +60,7 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
                 ),
             }
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-        }));
-        LAST.set(Some((bytes, Rc::clone(&contract))));
-        Some(contract)
+        }))
     });
     found.unwrap_or_else(|| none_in_force())
 }
