@@ -470,19 +470,17 @@ CREATE FUNCTION ops.rls_policies()
     schema_name pg_catalog.name, table_name pg_catalog.name, policy_name pg_catalog.name,
       permissive pg_catalog.text,
     roles pg_catalog.name[], command pg_catalog.text, using_expression pg_catalog.text,
-      check_expression pg_catalog.text)
-  LANGUAGE sql STABLE ROWS 100
-BEGIN ATOMIC
-  SELECT p.schemaname, p.tablename, p.policyname, p.permissive, p.roles, p.cmd, p.qual, p.with_check
-    FROM pg_catalog.pg_policies AS p
-   WHERE p.schemaname OPERATOR(pg_catalog.=) ANY (
-           SELECT (s.value OPERATOR(pg_catalog.->>) 'name'::pg_catalog.text)::pg_catalog.name
-             FROM pg_catalog.jsonb_array_elements(
-               ops.contract() OPERATOR(pg_catalog.->) 'schemas'::pg_catalog.text) AS s(value))
-   ORDER BY 1, 2, 3;
-END;
+      check_expression pg_catalog.text,
+    ties pg_catalog.text[], open_when pg_catalog.text[], lookups pg_catalog.text[],
+      unknown_because pg_catalog.text[])
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_rls_policies';
 COMMENT ON FUNCTION ops.rls_policies() IS
-  'Returns the row security policies of the governed schemas.';
+  'Returns the row security policies of the governed schemas, with what their conditions let '
+  'clients reach: the columns that tie a row to its caller (ties), the other ways in which a row '
+  'passes, as ops.explain_policy() names them (open_when), the tables and views that are looked '
+  'up, and what could not be read (unknown_because). An item that is not about every client or '
+  'command ends with those that it is about. Restrictive policies count where they apply. NULL '
+  'where a policy limits no client, and for restrictive policies themselves.';
 
 CREATE FUNCTION ops.judge_search_path("function" pg_catalog.regprocedure)
   RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool,

@@ -1,10 +1,14 @@
 //! The tables of the contract with the declared and the actual state: the matrix of roles and
-//! schemas, and the row security of each table.
+//! schemas, the row security of each table, and its policies.
 
-use crate::audit::with_context;
+use crate::audit::{in_context, with_context};
+use crate::catalog::{self, PolicyTexts};
 use crate::pg::call::{Call, Value, sql_function};
-use dragonfly_core::report::overview;
+use crate::store::Installation;
+use dragonfly_core::catalog::{Command, Oid};
+use dragonfly_core::report::{PolicyRow, Reach, overview, rls_policies as policies_of};
 use pgrx::pg_sys;
+use std::collections::HashSet;
 
 sql_function!(
     /// `ops.role_matrix() RETURNS TABLE (schema_name name, role_name name, declared text,
@@ -45,4 +49,47 @@ fn rls_coverage(call: Call) -> pg_sys::Datum {
         ]
     });
     call.table(rows)
+}
+
+sql_function!(
+    /// `ops.rls_policies() RETURNS TABLE (schema_name name, table_name name, policy_name name,
+    /// permissive text, roles name[], command text, using_expression text, check_expression text,
+    /// ties text[], open_when text[], lookups text[], unknown_because text[])`
+    ops_rls_policies => rls_policies
+);
+fn rls_policies(call: Call) -> pg_sys::Datum {
+    let Installation { state, own, contract } = Installation::now();
+    let snapshot = catalog::with_exposures(&state, &contract, &own);
+    let rows = in_context(&contract, &snapshot, |cx| {
+        let rows = policies_of(cx);
+        let tables: HashSet<Oid> = rows.iter().map(|row| row.policy.relation).collect();
+        let mut texts = catalog::policy_texts(&state, |table| tables.contains(&table));
+        let row = |row: PolicyRow<'_>| {
+            let texts = texts.remove(&row.policy.oid).unwrap_or_default();
+            values_of_policy(row, texts)
+        };
+        rows.into_iter().map(row).collect::<Vec<_>>()
+    });
+    call.table(rows)
+}
+
+fn values_of_policy(row: PolicyRow<'_>, texts: PolicyTexts) -> Vec<Value> {
+    let PolicyRow { schema, table, policy, roles, reach } = row;
+    let mut values = vec![
+        Value::Name(schema.to_owned()),
+        Value::Name(table.to_owned()),
+        Value::Name(policy.name.clone()),
+        Value::Text(if policy.permissive { "PERMISSIVE" } else { "RESTRICTIVE" }.to_owned()),
+        Value::Names(roles),
+        Value::Text(policy.command.map_or("ALL", Command::as_str).to_owned()),
+        Value::text(texts.using),
+        Value::text(texts.check),
+    ];
+    match reach {
+        Some(Reach { ties, open_when, lookups, unknown_because }) => {
+            values.extend([ties, open_when, lookups, unknown_because].map(Value::Texts));
+        }
+        None => values.extend([const { Value::Null }; 4]),
+    }
+    values
 }

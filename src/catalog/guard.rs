@@ -153,17 +153,15 @@ fn functions(
     let (language, symbol, library) = (column("prolang"), column("prosrc"), column("probin"));
     let (arguments, strict, definer) =
         (column("proargtypes"), column("proisstrict"), column("prosecdef"));
-    let (config, acl, body) = (column("proconfig"), column("proacl"), column("prosqlbody"));
+    let (config, acl) = (column("proconfig"), column("proacl"));
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_PROC) {
         table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, *object)], |row| {
             let in_library =
                 row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
             let body = if in_library {
                 GuardBody::Symbol(row.text(symbol).unwrap_or_default())
-            } else if row.is_null(body) {
-                GuardBody::Other
             } else {
-                GuardBody::Parsed
+                GuardBody::Other
             };
             snapshot.guard.functions.push(GuardFunction {
                 schema: name_in(names, row.oid(schema)),

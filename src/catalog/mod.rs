@@ -23,6 +23,7 @@ mod object_hash;
 mod objects;
 pub mod oids;
 mod policies;
+mod policy_texts;
 mod publications;
 pub mod renamed;
 mod rights;
@@ -69,6 +70,7 @@ pub use objects::{
     relation_named, renamed_schemas, schema_named, unique_key, views_among, views_over,
 };
 pub use policies::relations_with_call as relations_with_policy_that_calls;
+pub use policy_texts::{PolicyTexts, policy_texts};
 pub use rights::has_active_policies;
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
@@ -83,7 +85,8 @@ pub use server_objects::{
 };
 pub use snapshot::{
     Concerning, Exposures, add_definer_bodies, add_exposures, add_reach, around, base, concerning,
-    current_base, for_paths, forget_base, full, objects_of, part, routine, with_parts, with_users,
+    current_base, for_paths, forget_base, full, objects_of, part, routine, with_exposures,
+    with_parts, with_users,
 };
 pub use stored_policies::{StoredPolicy, stored_policies};
 pub use texts::{code, named as objects_named, of as texts_of};

@@ -29,6 +29,17 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     snapshot
 }
 
+/// Reads what [`objects_of`] does, with what policies let clients reach.
+pub fn with_exposures(state: &State, contract: &Contract, own: &Own) -> Snapshot {
+    let mut snapshot = objects_of(state, contract, own);
+    let access = Access::new(&snapshot);
+    let cx = Context::new(contract, &snapshot, &access, &interrupts);
+    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
+    let found = exposures_of_clients(state, &cx, (&catalog, &identities), &|_| true, None);
+    snapshot.exposures = found.unwrap_or_default();
+    snapshot
+}
+
 /// Adds to a snapshot of the whole catalog, as it is now, what policies and the bodies of routines
 /// let clients reach, and what tells of rows that policies hide.
 pub fn add_reach(state: &State, contract: &Contract, snapshot: &mut Snapshot) {

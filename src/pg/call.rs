@@ -24,6 +24,7 @@ pub enum Value {
     Timestamp(i64),
     Json(Json),
     Texts(Vec<String>),
+    Names(Vec<String>),
 }
 
 impl Value {
@@ -49,6 +50,7 @@ impl Value {
             Self::Int(number) | Self::Timestamp(number) => pg_sys::Datum::from(*number),
             Self::Json(json) => buffer.json(json),
             Self::Texts(texts) => texts_datum(texts, buffer),
+            Self::Names(names) => names_datum(names, buffer),
         })
     }
 }
@@ -153,6 +155,22 @@ fn texts_datum(texts: &[String], buffer: &mut Buffer) -> pg_sys::Datum {
             count,
             pg_sys::TEXTOID,
             -1,
+            false,
+            align,
+        ))
+    }
+}
+
+fn names_datum(names: &[String], buffer: &mut Buffer) -> pg_sys::Datum {
+    let mut items: Vec<pg_sys::Datum> = names.iter().map(|name| buffer.name(name)).collect();
+    // SAFETY: the elements are name datums; the server copies them.
+    unsafe {
+        let (count, align) = (items.len() as i32, b'c' as std::ffi::c_char);
+        pg_sys::Datum::from(pg_sys::construct_array(
+            items.as_mut_ptr(),
+            count,
+            pg_sys::NAMEOID,
+            pg_sys::NAMEDATALEN as i32,
             false,
             align,
         ))

@@ -605,8 +605,6 @@ pub struct GuardTrigger {
 pub enum GuardBody {
     /// This symbol of the extension's library.
     Symbol(String),
-    /// An SQL body that was parsed when the routine was created.
-    Parsed,
     /// Anything else: no function of the extension has such a body.
     Other,
 }

@@ -2,8 +2,10 @@
 
 mod narrow;
 pub mod overview;
+mod policies;
 mod rule_page;
 pub mod shared_causes;
 
 pub use narrow::{NarrowFinding, narrow_changes};
+pub use policies::{PolicyRow, Reach, rls_policies};
 pub use rule_page::{rule_index, rule_page};

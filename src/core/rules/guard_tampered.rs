@@ -334,7 +334,7 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out.push(own.finding("missing", "", MISSING, None));
             continue;
         };
-        if function.body != symbol.map_or(GuardBody::Parsed, |s| GuardBody::Symbol(s.to_owned())) {
+        if function.body != GuardBody::Symbol(symbol.to_owned()) {
             out.push(own.finding("body", "", "has been replaced", None));
         }
         if let Some(owner) = untrusted_owner(cx, function.owner) {

@@ -141,7 +141,7 @@ impl World {
                 name: name.into(),
                 arguments: arguments.into(),
                 owner: root,
-                body: symbol.map_or(GuardBody::Parsed, |s| GuardBody::Symbol(s.to_owned())),
+                body: GuardBody::Symbol(symbol.into()),
                 strict,
                 security_definer: false,
                 config: vec![],
