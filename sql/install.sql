@@ -619,8 +619,9 @@ CREATE FUNCTION ops.doctor(authenticator pg_catalog.name DEFAULT NULL)
 COMMENT ON FUNCTION ops.doctor(pg_catalog.name) IS
   'The daily check: every declared object exists, is of the declared kind and can be used by the '
   'roles that it is declared for; views can be planned and function bodies parsed; the guard is '
-  'intact; PostgREST finds what it needs (authenticator: its login role). Passing checks are '
-  'reported as well.';
+  'intact; no flaw of the minor release voids row security (server); PostgREST finds what it needs '
+  '(authenticator: its login role). Passing checks are reported as well, and what the contract '
+  'trusts to say who a caller is (identity).';
 
 -- Every argument is given, so that no overload in ops can be called instead.
 CREATE VIEW ops.v_security_findings AS

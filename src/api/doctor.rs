@@ -4,12 +4,13 @@ use super::argument;
 use super::postgrest::authenticator_of;
 use crate::access::{Probe, Texts, declared};
 use crate::audit::with_findings;
+use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::interrupts;
 use crate::pg::lock_timeout;
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::doctor::{
-    AccessOutcome, Check, DeclaredAccess, Probes, Target, accesses_by_name, examine,
+    AccessOutcome, Check, DeclaredAccess, Probes, Server, Target, accesses_by_name, examine,
 };
 use dragonfly_core::rules::Context;
 use pgrx::pg_sys;
@@ -53,7 +54,12 @@ fn checks(authenticator: Option<&str>) -> Vec<Check> {
             access: &|access| outcomes.get(access).cloned().unwrap_or(AccessOutcome::Works),
             interrupts: &interrupts,
         };
-        examine(cx, findings, &authenticator_of(authenticator, cx.contract), &probes)
+        let authenticator = authenticator_of(authenticator, cx.contract);
+        let server = Server {
+            release: catalog::release(),
+            statistics_are_hidden: catalog::statistics_are_hidden(),
+        };
+        examine(cx, findings, &authenticator, server, &probes)
     })
 }
 

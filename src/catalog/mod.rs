@@ -33,6 +33,7 @@ mod row_triggers;
 mod scenarios;
 mod server_objects;
 mod snapshot;
+mod statistics;
 mod stored_policies;
 pub mod temporary;
 mod text_body;
@@ -88,6 +89,7 @@ pub use snapshot::{
     current_base, for_paths, forget_base, full, objects_of, part, routine, with_exposures,
     with_parts, with_users,
 };
+pub use statistics::statistics_are_hidden;
 pub use stored_policies::{StoredPolicy, stored_policies};
 pub use texts::{code, named as objects_named, of as texts_of};
 pub use toast::is_granted_toast;

@@ -22,9 +22,11 @@ fn doctor_passes_on_conforming_database() {
             "audit 1",
             "function 6",
             "guard 1",
+            "identity 1",
             "postgrest 9",
             "role 4",
             "schema 5",
+            "server 1",
             "table 12",
             "view 9"
         ]
@@ -38,6 +40,68 @@ fn doctor_passes_on_conforming_database() {
     assert_eq!(column(&mut client, FAILING), [""; 0], "a worker sees the same");
     client.batch_execute("SET ROLE anon").unwrap();
     assert_eq!(attempt(&mut client, "SELECT * FROM ops.doctor()").unwrap_err().code, "42501");
+}
+
+/// Flaws of the running server are reported, and views of extended statistics that show too much.
+#[test]
+fn doctor_reports_flaws_of_the_server_in_row_security() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let of_server = "SELECT concat_ws(' | ', object, ok::text, detail) FROM ops.doctor()
+          WHERE area = 'server' ORDER BY ok DESC";
+    let release = column(&mut client, "SHOW server_version_num").remove(0).parse::<u32>().unwrap();
+    let (major, minor) = (release / 10_000, release % 10_000);
+    let fixed = match major {
+        15 => 20,
+        16 => 16,
+        17 => 12,
+        18 => 7,
+        _ => 0,
+    };
+    let rows = column(&mut client, of_server);
+    let [row] = rows.as_slice() else { panic!("{rows:#?}") };
+    let is_passing = minor >= fixed;
+    assert!(row.starts_with(&format!("PostgreSQL {major}.{minor} | {is_passing} | ")), "{row}");
+    assert_eq!(row.contains(&format!("Install PostgreSQL {major}.{fixed} or")), !is_passing);
+    // A view as it was before.
+    client
+        .batch_execute(
+            "SET allow_system_table_mods = on; SET dragonfly_guard.mode = off;
+             DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW pg_catalog.pg_stats_ext
+                 WITH (security_barrier) AS '
+                 || replace(pg_get_viewdef('pg_catalog.pg_stats_ext'::regclass),
+                     'pg_has_role(c.relowner, ''USAGE''::text)', 'true'); END $$",
+        )
+        .unwrap();
+    let rows = column(&mut client, of_server);
+    if major <= 16 {
+        let last = rows.last().expect("a row");
+        assert!(
+            last.starts_with("pg_stats_ext | false | ") && last.contains("fix-CVE-2024-4317.sql"),
+            "{rows:#?}"
+        );
+    } else {
+        assert_eq!(rows.len(), 1, "{rows:#?}");
+    }
+}
+
+#[test]
+fn doctor_tells_what_the_contract_trusts() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let trusted = "SELECT detail FROM ops.doctor() WHERE area = 'identity' AND ok";
+    let before = column(&mut client, trusted).remove(0);
+    assert!(before.contains("functions auth.jwt() and auth.uid()"), "{before}");
+    assert!(before.ends_with("the contract declares nothing else."), "{before}");
+    client
+        .batch_execute(
+            "SELECT ops.declare($$SET contract.identity.settings.app.tenant = tenant$$,
+             'who it is')",
+        )
+        .unwrap();
+    let after = column(&mut client, trusted).remove(0);
+    assert!(after.contains("parameters app.tenant and request.jwt.claims"), "{after}");
+    assert!(after.contains("what the contract declares"), "{after}");
 }
 
 #[test]

@@ -46,6 +46,12 @@ impl Contract {
         self.identity.identities()
     }
 
+    /// Whether the contract declares where the database finds who the caller is.
+    #[must_use]
+    pub fn declares_identity(&self) -> bool {
+        !self.identity.is_empty()
+    }
+
     /// Returns the names of the roles of one kind, in declared order.
     pub fn roles_of(&self, kind: RoleKind) -> impl Iterator<Item = &str> {
         self.roles.iter().filter(move |r| r.kind == kind).map(|r| r.name.as_str())

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// `contract`, `role`, `schema`, `table`, `view`, `sequence`, `function`, `guard`, `postgrest`,
-    /// `audit`.
+    /// `contract`, `role`, `schema`, `table`, `view`, `sequence`, `function`, `guard`, `server`,
+    /// `identity`, `postgrest`, `audit`.
     pub area: &'static str,
     /// The identity of the object that was checked.
     pub object: String,

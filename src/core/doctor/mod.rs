@@ -7,13 +7,17 @@
 
 mod check;
 mod declared;
+mod identity;
 mod objects;
+mod server;
 
 pub use check::{Check, Outcome, Probes};
 pub use declared::{
     AccessName, AccessOutcome, DeclaredAccess, Target, accesses_by_name, declared_accesses, fails,
     rejects_every_row,
 };
+
+pub use server::Server;
 
 use check::{Identified, Problems};
 
@@ -31,6 +35,7 @@ pub fn examine(
     cx: &Context<'_>,
     findings: &[Finding],
     authenticator: &str,
+    server: Server,
     probes: &Probes<'_>,
 ) -> Vec<Check> {
     let orientation = Orientation::of(cx);
@@ -39,6 +44,8 @@ pub fn examine(
         None => declared_objects(cx, &Problems::of(findings), probes),
     };
     checks.push(guard(cx.contract.enforcement, findings));
+    checks.extend(server::checks(server));
+    checks.push(identity::check(cx.contract));
     checks.extend(postgrest(cx, authenticator));
     checks.push(audit(findings, orientation.is_some()));
     checks
