@@ -7,7 +7,7 @@ use crate::access::{
     Callable, Objects, Required, Statement, Texts, Told, forms, is_too_complex, text_bodies,
     unusable,
 };
-use crate::catalog;
+use crate::catalog::{self, Mentioned};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -16,7 +16,7 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::query::{self, Needs};
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, PolicyExposure, Privileges, RelationKind, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::explain::{
     Attempt, Execution, Form, Link, Missing, Named, Question, Subject, SubjectKind, Variant,
@@ -25,7 +25,8 @@ use dragonfly_core::explain::{
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 sql_function!(
     /// `ops.explain_access(role name, object text, privilege text DEFAULT NULL,
@@ -76,7 +77,8 @@ fn answer(
     let routines = snapshot.routines.iter().map(|r| ObjectId::Routine(r.oid));
     let relations = snapshot.relations.iter().map(|r| ObjectId::Relation(r.oid));
     let involved: Vec<ObjectId> = routines.chain(relations).collect();
-    let snapshot = catalog::with_users(&state, &snapshot, &involved);
+    let mut snapshot = catalog::with_users(&state, &snapshot, &involved);
+    snapshot.exposures = exposures(&state, &contract, &snapshot, role);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let callable = Callable::of(&snapshot);
@@ -115,6 +117,44 @@ fn answer(
         Subject::Missing(Missing { object: asked.name.clone(), ..Missing::default() })
     });
     explain(&cx, &Question { role, authenticator, owns_objects, privilege: wanted, subject })
+}
+
+/// The maximum number of tables whose policies are read: a view can read hundreds.
+const MOST_TABLES: usize = 50;
+
+/// Returns what the policies of the tables of a snapshot let these roles reach: the one that asks,
+/// and those as which views and routines are executed.
+fn exposures(
+    state: &State,
+    contract: &Contract,
+    snapshot: &Snapshot,
+    role: &str,
+) -> Rc<Vec<PolicyExposure>> {
+    let views = snapshot.relations.iter().filter(|relation| relation.kind == RelationKind::View);
+    let definers = snapshot.routines.iter().filter(|routine| routine.security_definer);
+    let roles: BTreeSet<Oid> = views
+        .map(|view| view.owner)
+        .chain(definers.map(|routine| routine.owner))
+        .chain(snapshot.role_named(role).map(|role| role.oid))
+        .collect();
+    let tables = snapshot
+        .relations
+        .iter()
+        .filter(|table| table.row_security && !snapshot.policies_of(table.oid).is_empty());
+    let (mentioned, identities) = (Mentioned::with_texts(state), contract.identities());
+    let mut found = Vec::new();
+    for table in tables.take(MOST_TABLES).map(|table| table.oid) {
+        let is_limited = |role: &Oid| catalog::has_active_policies(*role, table);
+        let limited: Vec<Oid> = roles.iter().copied().filter(is_limited).collect();
+        if !limited.is_empty() {
+            let policies = catalog::stored_policies(state, table);
+            let of_table =
+                catalog::exposures(&mentioned, &identities, table, &policies, None, &limited);
+            found.extend(of_table);
+        }
+    }
+    found.sort_by_key(|found| found.policy);
+    Rc::new(found)
 }
 
 /// Tells about the texts that a statement of a role runs, by routine and role.

@@ -1552,9 +1552,16 @@ fn body_that_is_text_is_checked_when_it_runs_and_verdict_names_what_the_role_lac
         (
             "app.found",
             "id FROM app.found",
-            format!("{limited} found. The body of function app.find() {is_text} {closed}"),
+            format!(
+                "{limited} found. Policy found: rows where R.id < count(*). The body of function \
+                 app.find() {is_text} {closed}"
+            ),
         ),
-        ("app.own", "id FROM app.own", format!("{limited} own.")),
+        (
+            "app.own",
+            "id FROM app.own",
+            format!("{limited} own. Policy own: rows where R.id = app.uid AND app.uid <> ''."),
+        ),
     ] {
         let question = format!("'reader', '{object}'");
         let verdict = links(&mut client, &question)
@@ -1580,5 +1587,116 @@ fn body_that_is_text_is_checked_when_it_runs_and_verdict_names_what_the_role_lac
             format!("app.find() Its body {is_text} {closed}"),
             format!("app.keep(integer) Its body {is_text} {kept}"),
         ]
+    );
+}
+
+/// What a person sees who asks why a client sees no row, or only some.
+#[test]
+fn explain_access_names_ties_and_why_there_is_no_row() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client
+        .batch_execute(
+            "CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE authenticator NOINHERIT LOGIN;
+             GRANT anon, authenticated TO authenticator;
+             CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO anon, authenticated;
+             CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
+                 AS $$ SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb
+                     ->> 'sub')::uuid $$;
+             CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
+                 AS $$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+             CREATE TABLE public.members (user_id uuid NOT NULL, team int NOT NULL);
+             ALTER TABLE public.members ENABLE ROW LEVEL SECURITY;
+             CREATE TABLE public.docs (id int PRIMARY KEY, owner uuid, team int, tenant text);
+             INSERT INTO public.docs VALUES (1, '00000000-0000-0000-0000-000000000001', 1, 'a');
+             INSERT INTO public.members VALUES ('00000000-0000-0000-0000-000000000001', 1);
+             ALTER TABLE public.docs ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT ON public.docs, public.members TO anon, authenticated;
+             CREATE VIEW public.all_docs WITH (security_invoker = true)
+                 AS SELECT * FROM public.docs;
+             GRANT SELECT ON public.all_docs TO authenticated;
+             CREATE POLICY own ON public.docs FOR SELECT USING (owner = auth.uid());
+             CREATE EXTENSION dragonfly_guard; SET dragonfly_guard.mode = off",
+        )
+        .unwrap();
+    let of = |client: &mut Client, role: &str, object: &str, start: &str| {
+        let links = links(client, &format!("'{role}', '{object}'"));
+        let found = links.iter().find(|link| link[3..].starts_with(start));
+        found.unwrap_or_else(|| panic!("{links:#?}")).clone()
+    };
+    let tie = "Policy own: rows whose owner is the caller's.";
+    assert_eq!(
+        of(&mut client, "authenticated", "public.docs", "verdict"),
+        format!("ok verdict: Allowed. The rows are limited by policies: own. {tie}")
+    );
+    for object in ["public.docs", "public.all_docs"] {
+        assert_eq!(
+            of(&mut client, "authenticated", object, "row security"),
+            format!(
+                "ok row security of table public.docs: Row security is enabled; for role \
+                 \"authenticated\" a row must be allowed by own. {tie}"
+            )
+        );
+    }
+    for (role, condition, why) in [
+        (
+            "anon",
+            "owner = auth.uid()",
+            "it asks the session for user, and the sessions of role \"anon\" have no user",
+        ),
+        (
+            "anon",
+            "tenant = auth.jwt() -> 'app_metadata' ->> 'tenant'",
+            "it asks the session for claims.app_metadata.tenant, and the sessions of role \
+             \"anon\" have no user",
+        ),
+        (
+            "authenticated",
+            "team IN (SELECT team FROM public.members WHERE user_id = auth.uid())",
+            "it looks rows up in public.members, of which no policy shows any",
+        ),
+        ("authenticated", "id > 1 AND id < 1", "its condition is never true"),
+    ] {
+        client
+            .batch_execute(&format!("ALTER POLICY own ON public.docs USING ({condition})"))
+            .unwrap();
+        let link = of(&mut client, role, "public.docs", "row security");
+        let reason = format!("Policy own lets no row through: {why}.");
+        assert!(link.starts_with("NO ") && link.contains(&reason), "{condition}: {link}");
+        let verdict = of(&mut client, role, "public.docs", "verdict");
+        assert!(
+            verdict.starts_with(
+                "NO verdict: Allowed, but row security excludes every row of table public.docs"
+            ),
+            "{condition}: {verdict}"
+        );
+        // As the server does it.
+        let claims = if role == "anon" {
+            r#"{"role": "anon"}"#
+        } else {
+            r#"{"role": "authenticated", "sub": "00000000-0000-0000-0000-000000000001"}"#
+        };
+        client
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL ROLE {role}; SET LOCAL request.jwt.claims = '{claims}'"
+            ))
+            .unwrap();
+        let rows = column(&mut client, "SELECT count(*)::text FROM public.docs");
+        client.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(rows, ["0"], "{condition}");
+    }
+    client
+        .batch_execute(
+            "ALTER POLICY own ON public.docs
+                 USING (tenant = auth.jwt() -> 'app_metadata' ->> 'tenant')",
+        )
+        .unwrap();
+    let verdict = of(&mut client, "authenticated", "public.docs", "verdict");
+    assert!(
+        verdict.ends_with(
+            "Policy own: rows whose tenant is the caller's; it asks the session for \
+             claims.app_metadata.tenant."
+        ),
+        "{verdict}"
     );
 }

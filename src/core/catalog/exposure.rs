@@ -71,6 +71,8 @@ pub struct Exposure {
     pub ties: BTreeSet<BTreeSet<String>>,
     /// The same, with the parts of columns that do.
     pub tied_by: BTreeSet<BTreeSet<TiedBy>>,
+    /// The values of the caller that the conditions ask for, as people write them.
+    pub values_of_caller: BTreeSet<String>,
     /// The columns of which each is a unique key of the table.
     pub unique: BTreeSet<String>,
     /// Whether callers with a right reach rows that are not tied to them.

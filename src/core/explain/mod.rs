@@ -12,6 +12,7 @@ mod contract;
 mod grant;
 mod name;
 mod needs;
+mod passing;
 mod question;
 mod requests;
 mod rows;

@@ -2,10 +2,11 @@
 //! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
 use super::grant::may_access_rows;
+use super::passing::{never_true, passing, why_no_row};
 use super::question::{Cause, Link, Need, Verdict, checked_as};
-use crate::catalog::{Command, Policy, Privileges, Relation, Role};
+use crate::catalog::{Command, Policy, Privileges, Relation, Role, Rows};
 use crate::fix::create_policy;
-use crate::rules::Context;
+use crate::rules::{Context, of_role};
 use crate::sql::{listed, listed_as_alternatives, printable, safe_ident};
 
 /// Returns a link for each table of the statement that has row security.
@@ -93,6 +94,10 @@ struct RowSecurity<'a> {
     restrictive: Vec<String>,
     /// Whether a permissive policy allows every row.
     allows_every_row: bool,
+    /// Sentences about the rows that permissive policies allow, as far as their conditions tell.
+    passing: Vec<String>,
+    /// Sentences about the policies that allow no row.
+    closed: Vec<String>,
 }
 
 impl<'a> RowSecurity<'a> {
@@ -106,7 +111,27 @@ impl<'a> RowSecurity<'a> {
             .collect();
         // A restrictive policy whose condition is never true excludes every row.
         let is_closed = applying.iter().any(|p| !p.permissive && p.is_for_no_rows(command));
-        let counts = |p: &Policy| !p.permissive || !is_closed && !p.is_for_no_rows(command);
+        let rows = if command == Command::Insert { Rows::New } else { Rows::Existing };
+        let known = |p: &Policy| {
+            let may_pass = p.permissive && !is_closed && !p.is_for_no_rows(command);
+            may_pass.then(|| of_role(cx, p, role, command, rows)).flatten()
+        };
+        let is_never_true = |p: &Policy| known(p).is_some_and(|of| of.is_never_true && !of.fails());
+        let counts = |p: &Policy| {
+            !p.permissive || !is_closed && !p.is_for_no_rows(command) && !is_never_true(p)
+        };
+        let (mut passing_rows, mut closed) = (Vec::new(), Vec::new());
+        for policy in &applying {
+            let name = safe_ident(&policy.name);
+            match known(policy) {
+                _ if policy.is_for_no_rows(command) => closed.push(never_true(&name)),
+                Some(exposure) if is_never_true(policy) => {
+                    closed.push(why_no_row(&name, exposure, role));
+                }
+                Some(exposure) => passing_rows.extend(passing(&name, exposure)),
+                None => {}
+            }
+        }
         let names = |permissive: bool| -> Vec<String> {
             applying
                 .iter()
@@ -123,6 +148,8 @@ impl<'a> RowSecurity<'a> {
             permissive: names(true),
             restrictive: names(false),
             allows_every_row: applying.iter().any(|p| p.permissive && p.always_true),
+            passing: passing_rows,
+            closed,
         }
     }
 
@@ -141,10 +168,16 @@ impl<'a> RowSecurity<'a> {
             let command = self.command.as_str();
             (
                 false,
-                format!("{state}, and no policy allows role \"{name}\" to {command}: {effect}."),
+                sentences(
+                    format!(
+                        "{state}, and no policy allows role \"{name}\" to {command}: {effect}."
+                    ),
+                    &self.closed,
+                ),
             )
         } else {
-            (true, format!("{state}; for role \"{name}\" {}.", self.restrict(verdict)))
+            let limit = format!("{state}; for role \"{name}\" {}.", self.restrict(verdict));
+            (true, sentences(limit, &[&self.passing[..], &self.closed].concat()))
         };
         let is_offered = !ok && may_access_rows(cx, self.role, self.table, self.command);
         let policy = || format!("-- {}", create_policy(&sql, self.role, self.command));
@@ -183,10 +216,11 @@ impl<'a> RowSecurity<'a> {
             return format!("{} allows every row", listed(permissive));
         }
         if self.is_target {
-            verdict.note(format!(
+            let limited = format!(
                 "The rows are limited by policies: {}.",
                 listed(&[&permissive[..], restrictive].concat())
-            ));
+            );
+            verdict.note(sentences(limited, &self.passing));
         }
         let and = match restrictive.as_slice() {
             [] => String::new(),
@@ -194,6 +228,16 @@ impl<'a> RowSecurity<'a> {
         };
         format!("a row must be allowed by {}{and}", listed_as_alternatives(permissive))
     }
+}
+
+/// The maximum number of policies that a link tells of: `ops.explain_policy()` tells of all.
+const MOST_TOLD: usize = 4;
+
+/// Returns a sentence with others after it.
+fn sentences(first: String, others: &[String]) -> String {
+    let told = others.iter().take(MOST_TOLD).map(String::as_str);
+    let rest = (others.len() > MOST_TOLD).then_some("See ops.explain_policy() for the others.");
+    std::iter::once(first.as_str()).chain(told).chain(rest).collect::<Vec<_>>().join(" ")
 }
 
 /// Why a role bypasses the row security of a table, as a predicate; `None` where it does not.

@@ -1,8 +1,11 @@
 use super::*;
 use crate::access::Access;
-use crate::catalog::{Command, PUBLIC, Policy, RelationKind};
+use crate::catalog::{
+    Caller, Command, Exposure, Open, Opening, PUBLIC, Policy, RelationKind, Rows,
+};
 use crate::contract::{ColumnGrants, TablePrivilege};
 use crate::rules::testing::World;
+use std::collections::BTreeSet;
 
 /// The links of an answer, each as a line.
 fn lines(
@@ -334,4 +337,105 @@ fn explain_checks_tables_of_view_as_owner_of_view() {
              TABLE public.plaintiff_tasks TO postgres;",
         ]
     );
+}
+
+/// The link about row security of public.judgments, and the verdict, where policy `p` lets a role
+/// reach this.
+fn told(role: &str, command: Command, exposure: Exposure) -> [String; 2] {
+    let mut world = with_login();
+    let rows = if command == Command::Insert { Rows::New } else { Rows::Existing };
+    world.expose(role, command, rows, exposure);
+    let lines = asked(&world, role, "public.judgments", command.privilege());
+    let of = |step: &str| {
+        let found = lines.iter().find(|line| line[3..].starts_with(step));
+        found.unwrap_or_else(|| panic!("{lines:#?}")).clone()
+    };
+    [of("row security"), of("verdict")]
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn explain_names_what_ties_rows_to_the_caller() {
+    let tied = Exposure {
+        ties: [names(&["owner"]), names(&["Team", "tenant"])].into(),
+        values_of_caller: names(&["claims.tenant", "user"]),
+        ..Exposure::default()
+    };
+    let sentence = "Policy p: rows whose \"Team\" and tenant are the caller's; rows whose owner is \
+                    the caller's; it asks the session for claims.tenant.";
+    assert_eq!(
+        told("authenticated", Command::Select, tied),
+        [
+            format!(
+                "ok row security of table public.judgments: Row security is enabled and forced; \
+                 for role \"authenticated\" a row must be allowed by p. {sentence}"
+            ),
+            format!("ok verdict: Allowed. The rows are limited by policies: p. {sentence}"),
+        ]
+    );
+}
+
+#[test]
+fn explain_names_other_ways_and_what_is_not_known() {
+    let opened = Exposure {
+        open: vec![Open {
+            opening: Opening::RowOpen,
+            witness: vec![["R.public", "IS", "TRUE"].map(str::to_owned)],
+            ..Open::default()
+        }],
+        has_privileged: true,
+        unknown: names(&["app.f(uuid)"]),
+        ..Exposure::default()
+    };
+    let [_, verdict] = told("authenticated", Command::Select, opened);
+    assert!(
+        verdict.ends_with(
+            "Policy p: rows of others, for callers with a right; rows where R.public IS TRUE; not \
+             decided: app.f(uuid)."
+        ),
+        "{verdict}"
+    );
+    let nothing_known = Exposure::default();
+    let [link, verdict] = told("authenticated", Command::Select, nothing_known);
+    assert!(link.ends_with("a row must be allowed by p."), "{link}");
+    assert!(verdict.ends_with("The rows are limited by policies: p."), "{verdict}");
+}
+
+#[test]
+fn explain_says_why_no_row_passes() {
+    let never = Exposure { is_never_true: true, ..Exposure::default() };
+    let without = Exposure {
+        caller: Some(Caller::Without),
+        values_of_caller: names(&["claims.tenant", "user"]),
+        ..never.clone()
+    };
+    let hidden = Exposure { hidden: names(&["app.members"]), ..never.clone() };
+    for (exposure, why) in [
+        (never.clone(), "its condition is never true"),
+        (
+            without,
+            "it asks the session for claims.tenant and user, and the sessions of role \"anon\" \
+             have no user",
+        ),
+        (hidden, "it looks rows up in app.members, of which no policy shows any"),
+    ] {
+        let [link, verdict] = told("anon", Command::Select, exposure);
+        assert!(
+            link.contains(&format!(
+                "and no policy allows role \"anon\" to SELECT: every row is excluded, and no error \
+                 is raised. Policy p lets no row through: {why}."
+            )),
+            "{link}"
+        );
+        assert!(verdict.starts_with("NO verdict: Allowed, but row security excludes"), "{verdict}");
+    }
+    let [_, verdict] = told("anon", Command::Insert, never.clone());
+    assert!(verdict.contains("new row violates row-level security policy"), "{verdict}");
+    // Reading what the condition looks up raises an error instead.
+    let denied = Exposure { denied: names(&["app.members"]), ..never };
+    let [link, _] = told("anon", Command::Select, denied);
+    assert!(link.starts_with("ok "), "{link}");
 }

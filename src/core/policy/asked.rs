@@ -2,7 +2,7 @@
 
 use super::facts::Catalog;
 use super::formula::{Comparison, Exists, Formula};
-use super::identity::Identities;
+use super::identity::{Identities, Kind};
 use super::literals::{Literal, Session, contradict};
 use super::opening::{Subquery, Way, operands};
 use super::parts::Inspector;
@@ -129,6 +129,22 @@ impl<'a> Asked<'a> {
     pub fn inspector(&self) -> Inspector<'_> {
         let Question { catalog, identities, .. } = self.question;
         Inspector { terms: &self.terms, catalog, identities, checked: Row::CHECKED }
+    }
+
+    /// Returns the values of the caller that the conditions ask for: only sessions with a user have
+    /// them.
+    pub fn values_of_caller(&self) -> BTreeSet<String> {
+        let is_of_caller =
+            |kind| matches!(kind, Kind::User | Kind::Trusted | Kind::Email | Kind::UserEditable);
+        let values = self.terms.all().filter_map(|(_, term)| match term {
+            Term::Identity(of) if is_of_caller(of.kind) => Some(of.name.clone()),
+            _ => None,
+        });
+        let all: BTreeSet<String> = values.collect();
+        // The claims that a claim is read from are asked for on the way.
+        let is_part = |name: &str, of: &str| name.starts_with(&format!("{of}."));
+        let has_part = |of: &String| all.iter().any(|name| is_part(name, of));
+        all.iter().filter(|name| !has_part(name)).cloned().collect()
     }
 
     /// Calls `each` with every way in which a row passes in a session of the role.

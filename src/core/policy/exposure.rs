@@ -32,6 +32,7 @@ pub fn exposure(question: &Question<'_>) -> Exposure {
         not_executable: found.not_executable.clone(),
         calls: asked.calls.clone(),
         unknown: asked.unknown.clone(),
+        values_of_caller: asked.values_of_caller(),
         unique: unique(question),
         ..Exposure::default()
     };

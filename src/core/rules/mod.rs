@@ -97,7 +97,7 @@ pub mod view_privileges;
 pub use context::Context;
 pub use needs::{NeedOnRelation, Needs, Why};
 pub use permitted::AccessNeeds;
-pub(crate) use shared::reached::of_policy;
+pub(crate) use shared::reached::{of_policy, of_role};
 
 use crate::finding::{Draft, Finding, Problem};
 use crate::rule::Rule;
