@@ -35,8 +35,9 @@ pub fn with_exposures(state: &State, contract: &Contract, own: &Own) -> Snapshot
     let access = Access::new(&snapshot);
     let cx = Context::new(contract, &snapshot, &access, &interrupts);
     let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
-    let found = exposures_of_clients(state, &cx, (&catalog, &identities), &|_| true, None);
-    snapshot.exposures = found.unwrap_or_default();
+    let of = (&catalog, &identities);
+    let (exposures, _) = exposures_of_clients(state, &cx, of, &|_| true, None);
+    snapshot.exposures = exposures;
     snapshot
 }
 

@@ -197,7 +197,8 @@ mod tests {
         let mut all = (*world.snapshot.exposures).clone();
         let policy = all[0].policy;
         let exposure = exposure.into();
-        all.push(PolicyExposure { policy, role, command, rows, exposure, covered_by: None });
+        let (covered_by, triggers) = Default::default();
+        all.push(PolicyExposure { policy, role, command, rows, exposure, covered_by, triggers });
         world.snapshot.exposures = Rc::new(all);
     }
 
