@@ -786,7 +786,8 @@ fn outcome_of_tied(
 fn may_have(values: &Values, scenario: &Scenario) -> bool {
     let columns = scenario.rows.first().map(|row| &row.columns);
     columns.into_iter().flatten().all(|(number, cell)| {
-        let value = values.get(number).cloned().flatten();
+        // It may have its default.
+        let Some(value) = values.get(number).cloned() else { return true };
         match cell {
             Cell::Null => value.is_none(),
             Cell::Constant(constant) => value == Some(text_of(constant)),
