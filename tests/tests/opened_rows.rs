@@ -490,9 +490,11 @@ fn declared_policy_that_becomes_never_true_is_rejected_and_reported() {
         WHERE step LIKE 'row security%'";
     let excluded = "false Row security is enabled, and no policy allows role \"rows_app\" to \
         SELECT: every row is excluded, and no error is raised.";
-    assert_eq!(column(&mut client, step), [excluded]);
+    let why = "Policy own lets no row through: its condition is never true.";
+    assert_eq!(column(&mut client, step), [format!("{excluded} {why}")]);
     run(&mut client, &format!("ALTER POLICY own ON app.t USING (true); {}", closing[6])).unwrap();
-    assert_eq!(column(&mut client, step), [excluded]);
+    let why = "Policy closed lets no row through: its condition is never true.";
+    assert_eq!(column(&mut client, step), [format!("{excluded} {why}")]);
     let found = column(&mut client, FOUND);
     assert!(found.contains(&"error rls_policy_missing app.t".to_owned()), "{found:?}");
     // A policy that allows nothing is neither declared nor reported for a role without one.

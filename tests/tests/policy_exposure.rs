@@ -318,7 +318,7 @@ const CONDITIONS: &[(&str, &str)] = &[
     // Results of functions of the caller and the row.
     ("jsonb_path_exists(data, '$.x', jsonb_build_object('u', auth.uid()))", "opaque data"),
     ("strpos(path, auth.uid()::text) > 0", "opaque path"),
-    ("left(path, 36) = auth.uid()::text", "opaque path"),
+    ("left(path, 36) = auth.uid()::text", "tied path"),
     ("left(path, 36) <> auth.uid()::text", "opaque path"),
     ("to_tsvector(path) @@ to_tsquery(auth.jwt() ->> 'org')", "opaque path"),
     ("jsonb_path_exists(data, '$.public')", "row_open data"),

@@ -93,7 +93,13 @@ mod tests {
         let mut world = World::conforming();
         world.reach("authenticated", Command::Insert, BodyWay::default());
         assert_eq!(world.details(&RULE), [""; 0]);
+        let null = |of: &str| [of, "IS", "NULL"].map(str::to_owned);
         let way = BodyWay { has_argument: true, ..BodyWay::default() };
+        let witness = vec![null("R.owner"), null("user")];
+        world.reach("anon", Command::Insert, BodyWay { witness, ..way.clone() });
+        assert_eq!(world.details(&RULE), [""; 0], "it is the row of no caller");
+        let witness = vec![null("user")];
+        world.reach("anon", Command::Insert, BodyWay { witness, ..way.clone() });
         world.reach("authenticated", Command::Insert, way);
         assert_eq!(world.details(&RULE).len(), 1);
     }

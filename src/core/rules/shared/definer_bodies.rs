@@ -231,6 +231,14 @@ struct Table<'a> {
     opened_by: Vec<BTreeSet<String>>,
 }
 
+/// Whether a row has null where the number of the user belongs, because there is no user: it is
+/// the row of no caller.
+fn is_without_owner(way: &BodyWay) -> bool {
+    let is_null = |[_, operator, value]: &&[String; 3]| operator == "IS" && value == "NULL";
+    let nulls: Vec<&[String; 3]> = way.witness.iter().filter(is_null).collect();
+    nulls.iter().any(|[of, ..]| of == "user") && nulls.iter().any(|[of, ..]| of.starts_with("R."))
+}
+
 impl<'a> Table<'a> {
     fn of(cx: &'a Context<'a>, relation: &Relation, role: &'a Role, command: Command) -> Self {
         let schema = cx.snapshot.schema_name(relation.schema);
@@ -279,7 +287,11 @@ impl<'a> Table<'a> {
             (true, _) => None,
             (_, true) => Some(Fault::ByArgument),
             // What the caller has no part in is none of its rows.
-            _ if self.command == Command::Insert && !way.has_argument => None,
+            _ if self.command == Command::Insert
+                && (!way.has_argument || is_without_owner(way)) =>
+            {
+                None
+            }
             _ => Some(Fault::Unscoped),
         }
     }
