@@ -46,6 +46,14 @@ impl Own {
         Self { extension, schema, contract_table }
     }
 
+    /// Returns the extension; `None` where it is not installed in this database, or its table of
+    /// contracts does not exist.
+    pub fn complete(state: &State) -> Option<Self> {
+        let (extension, schema) = Self::row(state)?;
+        let contract_table = Self::table(state, extension, "contract")?;
+        Some(Self { extension, schema, contract_table })
+    }
+
     /// Returns the table of exemptions; `None` where it does not exist.
     pub fn exemption_table(&self, state: &State) -> Option<Oid> {
         Self::table(state, self.extension, "exemption")

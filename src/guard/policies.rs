@@ -47,7 +47,7 @@ pub fn concerned(changed: &[Changed], [then, now]: [&State; 2]) -> Option<Vec<Oi
         return None;
     }
     // Without a valid contract, other checks reject what the guard concerns.
-    let contract = contract::valid_in_force(now, &Own::find(now))?;
+    let contract = contract::valid_in_force(now)?;
     if !checks_any(&contract) {
         return None;
     }

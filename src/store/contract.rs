@@ -21,9 +21,10 @@ thread_local! {
     static LAST: RefCell<Option<(Vec<u8>, Rc<Contract>)>> = const { RefCell::new(None) };
 }
 
-/// Returns the contract in force; `None` where there is none, or it is not valid.
-pub fn valid_in_force(snapshot: &State, own: &Own) -> Option<Rc<Contract>> {
-    let contracts = Contracts::open(own);
+/// Returns the contract in force; `None` where there is none, or it is not valid, or its table has
+/// been altered.
+pub fn valid_in_force(snapshot: &State) -> Option<Rc<Contract>> {
+    let contracts = Contracts::opened(&Own::complete(snapshot)?).ok()?;
     contracts.newest_row(snapshot, |row| known_or_read(&contracts, row)?.ok())
 }
 
@@ -133,19 +134,27 @@ struct Contracts {
 impl Contracts {
     /// Opens the table. Raises an error where a column that is read has been altered.
     fn open(own: &Own) -> Self {
+        Self::opened(own).unwrap_or_else(|name| {
+            table_changed(
+                "contract",
+                format!("Column \"{name}\" is missing or has another type."),
+                "Restore the column. Until then, run SET dragonfly_guard.mode = off; as a \
+                 superuser to work without the guard.",
+            )
+        })
+    }
+
+    /// Opens the table.
+    ///
+    /// # Errors
+    /// The name of a column that is read and has been altered.
+    fn opened(own: &Own) -> Result<Self, &'static str> {
         let table = Table::open(own.contract_table);
-        let typed = |name: &str, type_oid: pg_sys::Oid| {
-            table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
-                table_changed(
-                    "contract",
-                    format!("Column \"{name}\" is missing or has another type."),
-                    "Restore the column. Until then, run SET dragonfly_guard.mode = off; as a \
-                     superuser to work without the guard.",
-                )
-            })
+        let typed = |name: &'static str, type_oid: pg_sys::Oid| {
+            table.find(name).filter(|column| column.type_oid == type_oid).ok_or(name)
         };
-        let (id, document) = (typed("id", pg_sys::INT4OID), typed("document", pg_sys::JSONBOID));
-        Self { table, id, document }
+        let (id, document) = (typed("id", pg_sys::INT4OID)?, typed("document", pg_sys::JSONBOID)?);
+        Ok(Self { table, id, document })
     }
 
     /// Returns the document of a row as JSON text.
