@@ -6,13 +6,15 @@ use dragonfly_core::policy::identity::{Identities, Kind};
 use dragonfly_core::policy::{Cell, Claims, Scenario};
 use dragonfly_core::sql::quote_literal;
 use serde_json::{Map, Value as Json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a session tells of its caller.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     claims: Option<Map<String, Json>>,
     parameters: BTreeMap<String, String>,
+    /// The functions that return the address of the caller.
+    addresses: BTreeSet<String>,
 }
 
 /// The parameter of the claims.
@@ -25,10 +27,16 @@ const OF_THEIR_OWN: [&str; 3] = ["sub", "role", "email"];
 const DOCUMENTS: [&str; 2] = ["app_metadata", "user_metadata"];
 
 impl Session {
+    fn new(identities: &Identities) -> Self {
+        let is_address = |(_, kind): &(&String, &Kind)| **kind == Kind::Email;
+        let of = identities.functions.iter().filter(is_address);
+        Self { addresses: of.map(|(name, _)| name.clone()).collect(), ..Self::default() }
+    }
+
     /// Returns the session of claims as they are given.
     pub fn of_claims(mut claims: Map<String, Json>, role: &str, identities: &Identities) -> Self {
         claims.entry("role").or_insert_with(|| Json::String(role.to_owned()));
-        let mut session = Self { claims: Some(claims), parameters: BTreeMap::new() };
+        let mut session = Self { claims: Some(claims), ..Self::new(identities) };
         if let Some(Json::String(user)) = session.claim("sub").cloned() {
             session.set_user(&user, identities);
         }
@@ -42,7 +50,7 @@ impl Session {
         (identities, role): (&Identities, &str),
         chosen: &mut Chosen,
     ) -> (Self, Vec<String>) {
-        let (mut session, mut unset) = (Self::default(), Vec::new());
+        let (mut session, mut unset) = (Self::new(identities), Vec::new());
         if claims != Claims::Missing {
             let of_role = [("role".to_owned(), Json::String(role.to_owned()))];
             session.claims = Some(of_role.into_iter().collect());
@@ -140,7 +148,7 @@ impl Session {
             "user" => "sub",
             name => match name.strip_prefix("claims.") {
                 Some(path) => path,
-                None if name.contains("email") && name.contains('(') => "email",
+                None if self.addresses.contains(name) => "email",
                 None => return self.parameters.get(name).cloned(),
             },
         };
