@@ -1,7 +1,7 @@
 //! `ops.explain_policy()`: which rows the policies of a table let roles reach, and why.
 
 use super::argument;
-use crate::catalog::{self, Mentioned};
+use crate::catalog::{self, Mentioned, StoredPolicy};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::lock_timeout;
@@ -49,19 +49,9 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
     let snapshot = catalog::base(&state).complete();
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
-    let roles: Vec<Oid> = match role {
-        None => cx.clients.iter().map(|client| client.oid).collect(),
-        Some(name) => {
-            let known = || snapshot.roles.iter().map(|r| r.name.as_str()).collect::<Vec<_>>();
-            let role = snapshot.role_named(name);
-            vec![role.unwrap_or_else(|| unknown_argument("role", name, &known())).oid]
-        }
-    };
+    let roles = roles(&cx, role);
     let policies = catalog::stored_policies(&state, relation);
-    let known: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
-    if let Some(name) = policy.filter(|name| !known.contains(name)) {
-        unknown_argument("policy", name, &known)
-    }
+    require_policy(policy, &policies);
     if !catalog::has_row_security(&state, relation) {
         without_row_security(&state, relation)
     }
@@ -111,4 +101,20 @@ pub(super) fn without_row_security(state: &State, relation: Oid) -> ! {
         hint: format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;"),
     }
     .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+}
+
+/// Returns the role with a name, or all client roles. Raises an error where there is no such role.
+pub(super) fn roles(cx: &Context<'_>, name: Option<&str>) -> Vec<Oid> {
+    let Some(name) = name else { return cx.clients.iter().map(|client| client.oid).collect() };
+    let known = || cx.snapshot.roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>();
+    let role = cx.snapshot.role_named(name);
+    vec![role.unwrap_or_else(|| unknown_argument("role", name, &known())).oid]
+}
+
+/// Raises an error where no policy has the name that is asked for.
+pub(super) fn require_policy(name: Option<&str>, policies: &[StoredPolicy]) {
+    let known: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+    if let Some(name) = name.filter(|name| !known.contains(name)) {
+        unknown_argument("policy", name, &known)
+    }
 }

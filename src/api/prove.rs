@@ -1,7 +1,7 @@
 //! `ops.prove_policy()` and `ops.prove_isolation()`: whether the server lets a client reach what
 //! the analysis of policies says.
 
-use super::argument;
+use super::{argument, policies};
 use crate::catalog::{self, Mentioned, StoredPolicy};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::interrupts;
@@ -30,10 +30,7 @@ fn prove_policy(call: Call) -> pg_sys::Datum {
     let role = argument::optional_name(call, 2, "role");
     let without_where = argument::flag(call, 3, "without_where");
     let proofs = each_subject(relation, role.as_deref(), without_where, &mut |subject| {
-        let known: Vec<&str> = subject.policies.iter().map(|of| of.name.as_str()).collect();
-        if let Some(name) = policy.as_deref().filter(|name| !known.contains(name)) {
-            unknown_argument("policy", name, &known)
-        }
+        policies::require_policy(policy.as_deref(), subject.policies);
         let is_asked = |of: &&StoredPolicy| {
             of.is_permissive && policy.as_deref().is_none_or(|name| of.name == name)
         };
@@ -115,26 +112,19 @@ fn each_subject(
     let snapshot = catalog::base(&state).complete();
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
-    let roles: Vec<Oid> = match role {
-        None => cx.clients.iter().map(|client| client.oid).collect(),
-        Some(name) => {
-            let known = || snapshot.roles.iter().map(|r| r.name.as_str()).collect::<Vec<_>>();
-            let role = snapshot.role_named(name);
-            vec![role.unwrap_or_else(|| unknown_argument("role", name, &known())).oid]
-        }
-    };
+    let roles = policies::roles(&cx, role);
     if !catalog::has_row_security(&state, relation) {
-        super::policies::without_row_security(&state, relation)
+        policies::without_row_security(&state, relation)
     }
     let caller = caller(&access);
-    let policies = catalog::stored_policies(&state, relation);
+    let stored = catalog::stored_policies(&state, relation);
     let mentioned = Mentioned::with_texts(&state);
     let keys = keys(&contract, &mentioned, relation);
     let identities = contract.identities();
     let mut proofs = Vec::new();
     for role in roles {
         let name = snapshot.role_name(role);
-        let is_asked = policies
+        let is_asked = stored
             .iter()
             .any(|policy| COMMANDS.iter().any(|of| policy.is_for(*of, role, mentioned.rights())));
         if !is_asked || !catalog::has_active_policies(role, relation) {
@@ -145,7 +135,7 @@ fn each_subject(
             catalog: &mentioned,
             identities: &identities,
             relation,
-            policies: &policies,
+            policies: &stored,
             keys: &keys,
             caller,
             role,

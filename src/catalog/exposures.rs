@@ -2,6 +2,7 @@
 
 use super::expressions::Mentioned;
 use super::objects::{relation_named, schema_named};
+use super::question::{Conditions, QUESTIONS};
 use super::rights::{Rights, has_active_policies};
 use super::row_triggers::RowTriggers;
 use super::stored_policies::{StoredPolicy, stored_policies};
@@ -12,7 +13,7 @@ use dragonfly_core::catalog::{
 };
 use dragonfly_core::contract::{SchemaDecl, TableDecl};
 use dragonfly_core::policy::identity::Identities;
-use dragonfly_core::policy::{Question, Written, exposure, is_covered};
+use dragonfly_core::policy::{Question, exposure, is_covered};
 use dragonfly_core::rules::Context;
 use dragonfly_core::stored::Expression;
 use std::collections::{HashMap, HashSet};
@@ -130,37 +131,13 @@ fn exposures_until(
                 if !policy.is_for(command, *role, rights) || !has_privilege {
                     continue;
                 }
-                let restrictive_of = |rows| {
-                    let others = policies.iter().filter(|other| !other.is_permissive);
-                    others
-                        .filter(|other| other.is_for(command, *role, rights))
-                        .filter_map(move |other| other.condition(rows))
-                };
-                let restrictive: Vec<&Expression> = restrictive_of(rows).collect();
-                let condition = policy.condition(rows);
-                let of_old: Vec<&Expression> = restrictive_of(Rows::Existing).collect();
-                let written = match (command, rows) {
-                    (Command::Insert, _) => Some(Written::Inserted),
-                    (Command::Update, Rows::New) => {
-                        let using = policy.condition(Rows::Existing);
-                        Some(Written::Updated { using, restrictive: &of_old })
-                    }
-                    _ => None,
-                };
+                let conditions = Conditions::of(policy, policies, *role, (command, rows), rights);
+                let question = conditions.question((catalog, identities), relation, *role);
                 let asked = (
-                    condition.map(std::ptr::from_ref),
-                    restrictive.iter().map(|of| std::ptr::from_ref(*of)).collect(),
-                    written.is_some().then_some(command),
+                    question.condition.map(std::ptr::from_ref),
+                    conditions.restrictive.iter().map(|of| std::ptr::from_ref(*of)).collect(),
+                    question.written.is_some().then_some(command),
                 );
-                let question = Question {
-                    catalog,
-                    identities,
-                    relation,
-                    role: *role,
-                    condition,
-                    restrictive: &restrictive,
-                    written,
-                };
                 let exposure = known.entry(asked).or_insert_with(|| exposure(&question).into());
                 let exposure = Rc::clone(exposure);
                 if ends() {
@@ -236,12 +213,3 @@ fn leave_open(found: &mut [PolicyExposure]) {
 /// A condition and those of restrictive policies, by where they are, and the command that writes
 /// new rows.
 type Asked = (Option<*const Expression>, Vec<*const Expression>, Option<Command>);
-
-/// What a policy is asked.
-const QUESTIONS: [(Command, Rows); 5] = [
-    (Command::Select, Rows::Existing),
-    (Command::Insert, Rows::New),
-    (Command::Update, Rows::Existing),
-    (Command::Update, Rows::New),
-    (Command::Delete, Rows::Existing),
-];

@@ -25,6 +25,7 @@ pub mod oids;
 mod policies;
 mod policy_texts;
 mod publications;
+mod question;
 pub mod renamed;
 mod rights;
 mod roles;
@@ -72,6 +73,7 @@ pub use objects::{
 };
 pub use policies::relations_with_call as relations_with_policy_that_calls;
 pub use policy_texts::{PolicyTexts, policy_texts};
+pub use question::QUESTIONS;
 pub use rights::has_active_policies;
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{

@@ -1,11 +1,11 @@
 //! Rows and sessions with which rows pass policies.
 
 use super::expressions::Mentioned;
+use super::question::Conditions;
 use super::stored_policies::StoredPolicy;
 use dragonfly_core::catalog::{Command, Oid, Rows};
 use dragonfly_core::policy::identity::Identities;
-use dragonfly_core::policy::{Question, Scenario, TooLarge, Written, scenarios as of_question};
-use dragonfly_core::stored::Expression;
+use dragonfly_core::policy::{Scenario, TooLarge, scenarios as of_question};
 
 /// Returns a session and rows for each reason why a row of a table passes one of its policies,
 /// for a role and a command.
@@ -17,29 +17,9 @@ pub fn scenarios(
     relation: Oid,
     (policy, policies): (&StoredPolicy, &[StoredPolicy]),
     role: Oid,
-    (command, rows): (Command, Rows),
+    asked: (Command, Rows),
 ) -> Result<Vec<Scenario>, TooLarge> {
-    let conditions_of = |rows| {
-        let others = policies.iter().filter(|other| !other.is_permissive);
-        let others = others.filter(|other| other.is_for(command, role, catalog.rights()));
-        others.filter_map(|other| other.condition(rows)).collect::<Vec<&Expression>>()
-    };
-    let (restrictive, of_old) = (conditions_of(rows), conditions_of(Rows::Existing));
-    let written = match (command, rows) {
-        (Command::Insert, _) => Some(Written::Inserted),
-        (Command::Update, Rows::New) => {
-            let using = policy.condition(Rows::Existing);
-            Some(Written::Updated { using, restrictive: &of_old })
-        }
-        _ => None,
-    };
-    of_question(&Question {
-        catalog,
-        identities,
-        relation,
-        role,
-        condition: policy.condition(rows),
-        restrictive: &restrictive,
-        written,
-    })
+    let rights = catalog.rights();
+    let conditions = Conditions::of(policy, policies, role, asked, rights);
+    of_question(&conditions.question((catalog, identities), relation, role))
 }

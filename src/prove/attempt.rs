@@ -1,6 +1,6 @@
 //! What a client reaches of a row, as the client.
 
-use super::seed::{Seeded, Seeder, Values, condition, literal};
+use super::seed::{Seeded, Seeder, Values, condition, insertion, literal};
 use super::session::Session;
 use super::table::Table;
 use crate::pg::{privileges, restricted, setting, statement, subtransaction};
@@ -78,20 +78,7 @@ impl Client<'_> {
         asked: &Values,
     ) -> Observed {
         let may = |number: &i16| self.may(table, *number, pg_sys::ACL_INSERT);
-        let (numbers, values): (Vec<_>, Vec<_>) = all.iter().filter(|(n, _)| may(n)).unzip();
-        let names: Vec<&str> = numbers.iter().map(|n| table.columns[*n].name.as_str()).collect();
-        let values: Vec<String> =
-            values.into_iter().map(|value| literal(value.as_deref())).collect();
-        let sql = if names.is_empty() {
-            format!("INSERT INTO {} DEFAULT VALUES", table.name)
-        } else {
-            format!(
-                "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
-                table.name,
-                names.join(", "),
-                values.join(", ")
-            )
-        };
+        let sql = insertion(table, all.iter().filter(|(number, _)| may(number)));
         self.execute(seeder, table, &sql, Some(asked))
     }
 

@@ -6,17 +6,16 @@ use super::seed::{Caller, Seeded, Seeder, Values, note_types, note_user};
 use super::session::Session;
 use super::table::Table;
 use super::value::{Chosen, text_of};
-use crate::catalog::{self, Mentioned, StoredPolicy};
+use crate::catalog::{self, Mentioned, QUESTIONS, StoredPolicy};
 use crate::pg::heap::interrupts;
 use crate::pg::statement::{self, NotExecuted};
-use crate::pg::{privileges, subtransaction};
+use crate::pg::subtransaction;
 use dragonfly_core::catalog::{Command, Oid, Opening, Rows};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{
     Cell, Claims, Constant, NUMBERS, Planned, Reached, Scenario, TooLarge,
 };
 use dragonfly_core::sql::{capitalized, listed};
-use pgrx::pg_sys;
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -121,15 +120,6 @@ pub struct Pair {
     pub b: Map<String, Json>,
 }
 
-/// What policies are asked.
-pub const QUESTIONS: [(Command, Rows); 5] = [
-    (Command::Select, Rows::Existing),
-    (Command::Insert, Rows::New),
-    (Command::Update, Rows::Existing),
-    (Command::Update, Rows::New),
-    (Command::Delete, Rows::Existing),
-];
-
 /// Tries to reach rows that a policy lets the role reach, in each way that the analysis has found,
 /// and rows that it says belong to another caller.
 pub fn policy(subject: &Subject<'_>, policy: &StoredPolicy) -> Vec<Proof> {
@@ -171,16 +161,12 @@ pub struct Plan<'s> {
 }
 
 impl Subject<'_> {
+    /// Whether the role has the privilege for a command on the table, or on a part of it.
     pub fn has_privilege(&self, command: Command) -> bool {
-        let privilege = match command {
-            Command::Select => pg_sys::ACL_SELECT,
-            Command::Insert => pg_sys::ACL_INSERT,
-            Command::Update => pg_sys::ACL_UPDATE,
-            Command::Delete => pg_sys::ACL_DELETE,
-        };
-        privileges::on_part(self.role, self.relation, privilege)
+        self.catalog.rights().on_part(self.role, self.relation, command.privilege())
     }
 
+    /// Returns why rows pass a policy, each with a session and rows.
     pub fn scenarios(
         &self,
         policy: &StoredPolicy,
@@ -315,13 +301,12 @@ impl Subject<'_> {
 
     /// Returns who tries to reach a row, and whose it is.
     fn parties(&self, plan: &Plan<'_>) -> (String, String) {
-        let is_open = matches!(plan.reached, Reached::Open(_) | Reached::Forged(_));
         let as_who = match plan.main.claims {
             Claims::Missing => format!("{} without claims", self.role_name),
             Claims::Role => format!("{} without a user", self.role_name),
             Claims::User => format!("{}, user a", self.role_name),
         };
-        let of_whom = match (is_open, plan.rows) {
+        let of_whom = match (plan.is_own(), plan.rows) {
             (false, _) if plan.reached == Reached::Never => "anyone",
             (false, _) => "user b",
             (true, Rows::Existing) => "another caller",
@@ -714,7 +699,7 @@ fn outcome_of_open(
             format!(
                 "A row is written, but trigger {} may have made it the caller's: declare the keys \
                  of the table.",
-                listed(&table.triggers.iter().map(String::as_str).collect::<Vec<_>>())
+                listed(&table.triggers)
             ),
         ),
         Observed::Reached => match &plan.main.forged {
@@ -800,12 +785,11 @@ fn may_have(values: &Values, scenario: &Scenario) -> bool {
 
 /// Returns the sentence about a row that triggers have changed.
 fn changed(table: &Table) -> String {
-    let triggers: Vec<&str> = table.triggers.iter().map(String::as_str).collect();
-    if triggers.is_empty() {
+    if table.triggers.is_empty() {
         let why = "The row that is written is another one: the role cannot write every column.";
         return why.to_owned();
     }
-    format!("The row that is written is another one: see trigger {}.", listed(&triggers))
+    format!("The row that is written is another one: see trigger {}.", listed(&table.triggers))
 }
 
 /// Returns the sentence about the way in which a row passes.

@@ -1,8 +1,9 @@
 //! Whether two callers are isolated from each other.
 
-use super::experiment::{Expected, Pair, Proof, QUESTIONS, Subject, Verdict};
+use super::experiment::{Expected, Pair, Proof, Subject, Verdict};
 use super::session::Session;
 use super::table::Table;
+use crate::catalog::QUESTIONS;
 use crate::pg::heap::interrupts;
 use crate::pg::{privileges, restricted, statement, subtransaction};
 use dragonfly_core::catalog::{Command, Rows};

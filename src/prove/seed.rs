@@ -260,20 +260,7 @@ impl<'a> Seeder<'a> {
     }
 
     fn insert_values(&self, table: &Table, values: &Values) -> Result<Seeded, String> {
-        let named = |number: &i16| table.columns[number].name.as_str();
-        let names: Vec<&str> = values.keys().map(named).collect();
-        let literals: Vec<String> =
-            values.values().map(|value| literal(value.as_deref())).collect();
-        let what = if names.is_empty() {
-            "DEFAULT VALUES".to_owned()
-        } else {
-            format!(
-                "({}) OVERRIDING SYSTEM VALUE VALUES ({})",
-                names.join(", "),
-                literals.join(", ")
-            )
-        };
-        let sql = format!("INSERT INTO {} {what} RETURNING ctid, tableoid", table.name);
+        let sql = format!("{} RETURNING ctid, tableoid", insertion(table, values.iter()));
         let rows = self.without_triggers(|| self.as_owner(table, || statement::rows(&sql)))?;
         let place = match rows.first().map(Vec::as_slice) {
             Some([Some(place), Some(table)]) => format!(
@@ -399,6 +386,22 @@ pub fn condition(table: &Table, values: &Values) -> String {
     });
     let all: Vec<String> = compared.collect();
     if all.is_empty() { "true".to_owned() } else { all.join(" AND ") }
+}
+
+/// Returns the statement that inserts a row.
+pub fn insertion<'v>(
+    table: &Table,
+    values: impl Iterator<Item = (&'v i16, &'v Option<String>)>,
+) -> String {
+    let of = |(number, value): (&i16, &Option<String>)| {
+        (table.columns[number].name.as_str(), literal(value.as_deref()))
+    };
+    let (names, values): (Vec<&str>, Vec<String>) = values.map(of).unzip();
+    if names.is_empty() {
+        return format!("INSERT INTO {} DEFAULT VALUES", table.name);
+    }
+    let (names, values) = (names.join(", "), values.join(", "));
+    format!("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE VALUES ({values})", table.name)
 }
 
 /// Returns a value in SQL.
