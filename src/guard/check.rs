@@ -1096,15 +1096,14 @@ fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, Vec<&str>, bool)> {
     relations.chain(routines).collect()
 }
 
-/// Returns the names of the columns of each relation on whose columns the contract declares
-/// privileges.
+/// Returns the names of the columns of each relation of which the contract declares columns.
 fn declared_columns<'s>(
     states: &Snapshots,
     snapshot: &'s Snapshot,
 ) -> HashMap<(Oid, &'s str), &'s [String]> {
     let declares = |relation: &&Relation| {
         let (schema, name) = (snapshot.schema_name(relation.schema), &relation.name);
-        states.contract.declares_column_grants(schema, name)
+        states.contract.declares_columns(schema, name)
     };
     let declared = snapshot.relations.iter().filter(declares);
     declared.map(|r| ((r.schema, r.name.as_str()), &*r.column_names)).collect()

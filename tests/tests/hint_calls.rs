@@ -238,11 +238,17 @@ const ADOPTED: &str = "CREATE SCHEMA sales; CREATE SCHEMA crm;
         SET search_path = sales, pg_temp AS 'SELECT 1';
     REVOKE EXECUTE ON FUNCTION sales.ship(int) FROM PUBLIC;
     GRANT EXECUTE ON FUNCTION sales.ship(int) TO authenticated;
+    CREATE TABLE sales.notes (id int PRIMARY KEY, owner text NOT NULL, shown boolean NOT NULL);
+    CREATE INDEX ON sales.notes (owner);
+    ALTER TABLE sales.notes ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON sales.notes TO authenticated;
+    CREATE POLICY own ON sales.notes FOR SELECT TO authenticated
+        USING (shown OR owner = (SELECT current_setting('request.jwt.claims', true)::json->>'sub'));
     CREATE EXTENSION dragonfly_guard;
     SELECT FROM ops.adopt(ARRAY['public', 'sales'], dry_run => false, reason => 'test')";
 
-/// Statements that give declared objects another name, with the declarations that allow it.
-const RENAMES: [(&str, &str); 10] = [
+/// Statements that give declared objects another name or drop declared columns, with the declarations that allow it.
+const RENAMES: [(&str, &str); 14] = [
     (
         "ALTER FUNCTION public.total_due() RENAME TO total_open",
         "'ALTER ROUTINE public.total_due() RENAME TO total_open'",
@@ -277,6 +283,26 @@ const RENAMES: [(&str, &str); 10] = [
         "'CREATE SCHEMA crm; ALTER ROUTINE public.total_due() SET SCHEMA crm'",
     ),
     ("ALTER SCHEMA sales RENAME TO commerce", "'ALTER SCHEMA sales RENAME TO commerce'"),
+    (
+        "ALTER TABLE sales.notes RENAME COLUMN owner TO holder",
+        "'ALTER TABLE sales.notes RENAME COLUMN owner TO holder'",
+    ),
+    (
+        "ALTER TABLE sales.notes RENAME COLUMN shown TO \"Shown\"",
+        "'ALTER TABLE sales.notes RENAME COLUMN shown TO \"Shown\"'",
+    ),
+    (
+        "ALTER TABLE sales.notes RENAME TO remarks;
+         ALTER TABLE sales.remarks RENAME COLUMN shown TO visible",
+        "'ALTER TABLE sales.notes RENAME TO remarks; \
+          ALTER TABLE sales.remarks RENAME COLUMN shown TO visible'",
+    ),
+    (
+        "ALTER TABLE sales.notes DROP COLUMN shown CASCADE;
+         CREATE POLICY own ON sales.notes FOR SELECT TO authenticated USING
+            (owner = (SELECT current_setting('request.jwt.claims', true)::json->>'sub'))",
+        "'ALTER TABLE sales.notes RESET (contract.open_rows)'",
+    ),
 ];
 
 /// Follows the HINT of a rename in a copy of database `adopted`, then those of its WARNINGs about

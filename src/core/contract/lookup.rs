@@ -149,6 +149,17 @@ impl Contract {
         self.all_column_grants(schema, name).is_some_and(|grants| !grants.is_empty())
     }
 
+    /// Whether columns of a table or view are declared by name: with privileges, as keys or as what
+    /// opens rows.
+    #[must_use]
+    pub fn declares_columns(&self, schema: &str, name: &str) -> bool {
+        let names_rows = |table: &TableDecl| {
+            !table.keys.is_empty() || table.open_rows.values().any(|columns| !columns.is_empty())
+        };
+        self.declares_column_grants(schema, name)
+            || self.table(schema, name).is_some_and(names_rows)
+    }
+
     fn all_column_grants(&self, schema: &str, name: &str) -> Option<&ColumnGrantsByRole> {
         let of_table = self.table(schema, name).map(|table| &table.column_grants);
         of_table.or_else(|| self.view(schema, name).map(|view| &view.column_grants))

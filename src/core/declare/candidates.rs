@@ -2,12 +2,12 @@
 
 use super::held::{as_it_is, function_name, held_in};
 use super::{
-    Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Target,
+    Declaration, FunctionName, Grant, Granted, Name, On, PolicyHeader, RowSecurity, Rows, Target,
 };
 use crate::catalog::{
     Attribute, Command, ObjectId, Policy, Privileges, Relation, RelationKind, Schema,
 };
-use crate::contract::{ColumnGrants, RoleKind};
+use crate::contract::{ColumnGrants, RoleKind, TableDecl};
 use crate::finding::Finding;
 use crate::rules::{
     Context, required_object_missing, rls_disabled, rls_not_forced, role_missing,
@@ -352,21 +352,48 @@ impl Candidates<'_, '_> {
     /// What is declared for a column that does not exist is declared no longer.
     fn of_missing_column(&self) -> Vec<Declaration> {
         let contract = self.cx.contract;
-        let tables = contract.tables.iter().map(|t| (&t.schema, &t.name, &t.column_grants));
-        let views = contract.views.iter().map(|v| (&v.schema, &v.name, &v.column_grants));
-        for (schema, name, column_grants) in tables.chain(views) {
-            let relation = format!("{}.{}", quote_ident(schema), quote_ident(name));
-            let Some(column) = self.finding.object.identity.strip_prefix(&relation) else {
-                continue;
-            };
-            let is_it = |known: &&String| column == format!(".{}", quote_ident(known));
-            let all = column_grants.values().flat_map(ColumnGrants::each);
-            let column = all.flat_map(|(_, columns)| columns).find(is_it);
-            if let Some(column) = column {
-                return revoked_column(&Name::new(schema, name), column_grants, column);
+        let identity = &self.finding.object.identity;
+        let column_of = |schema: &str, name: &str| {
+            let relation = format!("{}.{}.", quote_ident(schema), quote_ident(name));
+            identity.strip_prefix(&relation)
+        };
+        for table in &contract.tables {
+            let Some(column) = column_of(&table.schema, &table.name) else { continue };
+            let name = Name::new(&table.schema, &table.name);
+            let mut declarations = revoked_column(&name, &table.column_grants, column);
+            declarations.extend(self.rows_that_exist(&name, table));
+            if !declarations.is_empty() {
+                return declarations;
             }
         }
-        vec![]
+        let view = contract.views.iter().find_map(|view| {
+            let column = column_of(&view.schema, &view.name)?;
+            let name = Name::new(&view.schema, &view.name);
+            Some(revoked_column(&name, &view.column_grants, column)).filter(|all| !all.is_empty())
+        });
+        view.unwrap_or_default()
+    }
+
+    /// Returns the declarations by which `keys` and `open_rows` of a table no longer name columns
+    /// that do not exist.
+    fn rows_that_exist(&self, name: &Name, table: &TableDecl) -> Vec<Declaration> {
+        let snapshot = self.cx.snapshot;
+        let schema = snapshot.schema_named(&table.schema);
+        let relation = schema.and_then(|of| snapshot.relation_named(of.oid, &table.name));
+        let Some(relation) = relation else { return vec![] };
+        let exists = |column: &String| relation.column_names.contains(column);
+        let mut declarations = Vec::new();
+        if !table.keys.iter().all(exists) {
+            let keys = table.keys.iter().filter(|column| exists(column)).cloned().collect();
+            declarations.push(Declaration::Rows(name.clone(), Rows::Keys(keys)));
+        }
+        if !table.open_rows.values().flatten().all(exists) {
+            let mut open_rows = table.open_rows.clone();
+            open_rows.values_mut().for_each(|columns| columns.retain(exists));
+            open_rows.retain(|_, columns| !columns.is_empty());
+            declarations.push(Declaration::Rows(name.clone(), Rows::OpenRows(open_rows)));
+        }
+        declarations
     }
 
     /// What the contract declares and the catalog does not have is declared no longer.
@@ -426,18 +453,19 @@ impl Candidates<'_, '_> {
     }
 }
 
-/// Returns the declarations that revoke what is declared for a column.
+/// Returns the declarations that revoke what is declared for a column, given quoted.
 fn revoked_column(
     on: &Name,
     column_grants: &BTreeMap<String, ColumnGrants>,
     column: &str,
 ) -> Vec<Declaration> {
     let revoke = |(role, grants): (&String, &ColumnGrants)| {
-        let has = |columns: &[String]| columns.iter().any(|declared| declared == column);
         let privileges: Vec<Granted> = grants
             .each()
-            .filter(|(_, columns)| has(columns))
-            .map(|(one, _)| Granted { privilege: Some(one), columns: vec![column.to_owned()] })
+            .filter_map(|(one, columns)| {
+                let declared = columns.iter().find(|declared| quote_ident(declared) == column)?;
+                Some(Granted { privilege: Some(one), columns: vec![declared.clone()] })
+            })
             .collect();
         (!privileges.is_empty()).then(|| {
             Declaration::Grant(Grant {

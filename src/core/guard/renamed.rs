@@ -23,6 +23,7 @@ pub(super) fn renamed(
             schema(before, after, regression)
                 .or_else(|| missing_relation(before, after, regression))
                 .or_else(|| missing_routine(before, after, regression))
+                .or_else(|| missing_column(before, after, regression))
         } else {
             missing_role(before, after, regression)
                 .or_else(|| role(before, after, regression))
@@ -179,6 +180,44 @@ fn missing_relation(
     })
 }
 
+/// Returns the declared column that is missing under its earlier name, on a relation that has as
+/// many columns as before.
+fn missing_column(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    regression: &Regression,
+) -> Option<Renamed> {
+    let missing = missing(regression)?;
+    before.snapshot.relations.iter().find_map(|old| {
+        let relation = before.snapshot.relation_identity(old);
+        let column = missing.strip_prefix(&relation)?.strip_prefix('.')?;
+        let new = after.snapshot.relation(old.oid)?;
+        let (was, is) = renamed_columns(old, new).find(|(was, _)| quote_ident(was) == column)?;
+        let names = "the contract declares it by its name.".to_owned();
+        Some(renamed_column(before, after, [old, new], [was, is], names))
+    })
+}
+
+/// Returns a column that has another name; `declared` says what the contract declares for it.
+fn renamed_column(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    [old, new]: [&Relation; 2],
+    [was, is]: [&String; 2],
+    declared: String,
+) -> Renamed {
+    let table = format!("{} {}", new.kind.object_type(), after.snapshot.relation_sql(new));
+    let relation = Name::new(before.snapshot.schema_name(old.schema), &old.name);
+    Renamed {
+        was: format!("column \"{}\" of {table}", printable(was)),
+        is: format!("column \"{}\" of {table}", printable(is)),
+        is_schema: false,
+        back: None,
+        declares: vec![Declaration::Rename(Rename::Column(relation, was.clone(), is.clone()))],
+        declared,
+    }
+}
+
 /// Returns the declared routine that is missing under its earlier name.
 fn missing_routine(
     before: &Context<'_>,
@@ -249,7 +288,8 @@ pub(super) fn missing(regression: &Regression) -> Option<&str> {
     is_gone.then_some(finding.object.identity.as_str())
 }
 
-/// Returns the declarations that give a relation its new schema and name.
+/// Returns the declarations that give a relation its new schema and name, and its declared columns
+/// theirs.
 fn moved(
     before: &Context<'_>,
     after: &Context<'_>,
@@ -260,7 +300,7 @@ fn moved(
         (before.snapshot.schema_name(old.schema), old.name.as_str()),
         (after.snapshot.schema_name(new.schema), new.name.as_str()),
     ];
-    steps(had, has, |schema, name| {
+    let mut declares = steps(had, has, |schema, name| {
         let name = Name::new(schema, name);
         match new.kind {
             RelationKind::View => Target::View(name),
@@ -268,7 +308,26 @@ fn moved(
             RelationKind::Sequence => Target::Sequence(name),
             _ => Target::Table(name),
         }
-    })
+    });
+    if after.contract.declares_columns(had.0, had.1) {
+        let column = |(was, is): (&String, &String)| {
+            let relation = Name::new(has.0, has.1);
+            Declaration::Rename(Rename::Column(relation, was.clone(), is.clone()))
+        };
+        declares.extend(renamed_columns(old, new).map(column));
+    }
+    declares
+}
+
+/// Returns the columns of a relation that have a new name, each with it, where the relation has as
+/// many columns as before.
+fn renamed_columns<'r>(
+    old: &'r Relation,
+    new: &'r Relation,
+) -> impl Iterator<Item = (&'r String, &'r String)> {
+    let has_all = old.column_names.len() == new.column_names.len();
+    let columns = old.column_names.iter().zip(new.column_names.iter());
+    columns.filter(move |(was, is)| has_all && was != is)
 }
 
 /// Returns the declarations that give an object another schema, then another name. `target` returns
@@ -304,21 +363,12 @@ fn column(before: &Context<'_>, after: &Context<'_>, regression: &Regression) ->
     let place = new.column_names.iter().position(|name| name == column)?;
     let was = old.column_names.get(place).filter(|was| *was != column)?;
     let [had, has] = [column_acl(old, was)?, column_acl(new, column)?];
-    let table = format!("{} {}", new.kind.object_type(), after.snapshot.relation_sql(new));
-    stayed(had, has).then(|| Renamed {
-        was: format!("column \"{}\" of {table}", printable(was)),
-        is: format!("column \"{}\" of {table}", printable(column)),
-        is_schema: false,
-        back: None,
-        declares: vec![Declaration::Rename(Rename::Column(
-            Name::new(schema, &old.name),
-            was.clone(),
-            column.to_owned(),
-        ))],
-        declared: format!(
+    stayed(had, has).then(|| {
+        let declared = format!(
             "the privileges that the contract declares for column \"{}\" have stayed on it.",
             printable(was)
-        ),
+        );
+        renamed_column(before, after, [old, new], [was, &new.column_names[place]], declared)
     })
 }
 

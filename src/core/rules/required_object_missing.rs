@@ -3,14 +3,14 @@
 use super::context::Context;
 use super::shared::definer_path;
 use crate::catalog::{Object, ObjectId, Relation, RelationKind, Routine, RoutineKind};
-use crate::contract::{ColumnGrants, FunctionDecl, GuardAction, Severity};
+use crate::contract::{ColumnGrants, ColumnGrantsByRole, FunctionDecl, GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::set_clause;
 use crate::sql::{capitalized, quote_ident, safe_ident, safe_qualified, safe_sql};
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
     breaks_declared: true,
     checks: "Every schema, table, view, sequence and function that the contract declares \
              exists, is of the declared kind and, for a function, has the declared argument \
-             types and SECURITY DEFINER. Columns that column_grants names exist.",
+             types and SECURITY DEFINER. Columns that column_grants, keys and open_rows name exist.",
     why: "Clients and workers depend on the declared objects, and declarations about a missing \
           object protect nothing.",
     fix: "Create the object again from its migration, in the same transaction where it is \
@@ -47,27 +47,50 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     routines(cx, out);
 }
 
-/// Adds a finding for each column that `column_grants` names and that does not exist.
+/// Adds a finding for each column that `column_grants`, `keys` or `open_rows` names and that does
+/// not exist.
 fn columns(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let of_tables =
-        cx.contract.tables.iter().map(|t| (t.schema.as_str(), t.name.as_str(), &t.column_grants));
-    let of_views =
-        cx.contract.views.iter().map(|v| (v.schema.as_str(), v.name.as_str(), &v.column_grants));
-    for (schema, name, grants) in of_tables.chain(of_views) {
-        let relation = cx
-            .snapshot
-            .schema_named(schema)
-            .and_then(|schema| cx.snapshot.relation_named(schema.oid, name));
-        // A missing relation is a finding of its own.
-        let Some(relation) = relation else { continue };
-        let declared = grants.values().flat_map(ColumnGrants::each).flat_map(|(_, names)| names);
-        let missing: BTreeSet<&String> =
-            declared.filter(|column| !relation.column_names.contains(column)).collect();
-        out.extend(missing.into_iter().map(|column| missing_column(relation, schema, column)));
+    for table in &cx.contract.tables {
+        let keys = table.keys.iter().map(|column| ("keys", column));
+        let open = table.open_rows.values().flatten().map(|column| ("open_rows", column));
+        let named = granted(&table.column_grants).chain(keys).chain(open);
+        missing_columns(cx, &table.schema, &table.name, named, out);
+    }
+    for view in &cx.contract.views {
+        missing_columns(cx, &view.schema, &view.name, granted(&view.column_grants), out);
     }
 }
 
-fn missing_column(relation: &Relation, schema: &str, column: &str) -> Draft {
+/// Returns the columns that `column_grants` names, each with where it is named.
+fn granted(grants: &ColumnGrantsByRole) -> impl Iterator<Item = (&'static str, &String)> {
+    let columns = grants.values().flat_map(ColumnGrants::each).flat_map(|(_, names)| names);
+    columns.map(|column| ("column_grants", column))
+}
+
+fn missing_columns<'a>(
+    cx: &Context<'_>,
+    schema: &str,
+    name: &str,
+    named: impl Iterator<Item = (&'static str, &'a String)>,
+    out: &mut Vec<Draft>,
+) {
+    let relation =
+        cx.snapshot.schema_named(schema).and_then(|of| cx.snapshot.relation_named(of.oid, name));
+    // A missing relation is a finding of its own.
+    let Some(relation) = relation else { return };
+    let mut missing: BTreeMap<&String, BTreeSet<&str>> = BTreeMap::new();
+    for (place, column) in named.filter(|(_, column)| !relation.column_names.contains(column)) {
+        missing.entry(column).or_default().insert(place);
+    }
+    let drafts = missing.into_iter().map(|(column, places)| {
+        let places = places.into_iter().collect::<Vec<_>>().join(" and ");
+        missing_column(relation, schema, column, &places)
+    });
+    out.extend(drafts);
+}
+
+/// Returns the finding about a missing column; `places` is where the contract names it.
+fn missing_column(relation: &Relation, schema: &str, column: &str, places: &str) -> Draft {
     let object = Object {
         object_type: relation.kind.column_type(),
         schema: Some(schema.to_owned()),
@@ -85,15 +108,14 @@ fn missing_column(relation: &Relation, schema: &str, column: &str) -> Draft {
         format!("Column {} of {} {table}", safe_ident(column), relation.kind.object_type());
     let proposal = format!(
         "Create the column again from its migration:\nALTER TABLE {table} ADD COLUMN {} ...;\n\
-         Or remove it from column_grants in the contract.",
+         Or remove it from {places} in the contract.",
         safe_ident(column)
     );
     let fix = Fix::Proposal(match relation.kind {
-        RelationKind::View | RelationKind::MaterializedView => {
-            "Create the view again from its migration, or remove the column from column_grants in \
-             the contract."
-                .to_owned()
-        }
+        RelationKind::View | RelationKind::MaterializedView => format!(
+            "Create the view again from its migration, or remove the column from {places} in the \
+             contract."
+        ),
         _ => proposal,
     });
     missing(object, &subject, "does not exist", fix)
@@ -385,6 +407,20 @@ mod tests {
             ["error schema enforcement: Schema enforcement, which the contract declares, does \
                  not exist. \
               => CREATE SCHEMA enforcement;"]
+        );
+    }
+
+    #[test]
+    fn missing_column_of_keys_and_open_rows_is_reported_once() {
+        let mut world = World::conforming();
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "judgments").unwrap();
+        table.keys = vec!["owner".into(), "tenant".into()];
+        table.open_rows.insert("authenticated".into(), vec!["owner".into()]);
+        world.relation("public.judgments").column_names = ["id", "tenant"].map(String::from).into();
+        assert_eq!(
+            world.found(&RULE),
+            ["error table column public.judgments.owner: Column owner of table public.judgments, \
+              which the contract declares, does not exist."]
         );
     }
 }
