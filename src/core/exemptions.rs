@@ -500,6 +500,19 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     })
 }
 
+/// Returns the pattern that a text alone matches.
+#[must_use]
+pub fn exact_pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 /// A part of a pattern without `*`: its characters, `None` for `?`.
 struct PatternPart(Vec<Option<char>>);
 
@@ -584,6 +597,15 @@ mod tests {
 
     const UNCHANGED: ObjectHash<'_> = &|_| Some("unchanged".to_owned());
     const CHANGED: ObjectHash<'_> = &|_| Some("changed".to_owned());
+
+    #[test]
+    fn exact_pattern_matches_its_text_alone() {
+        for text in ["app.t", "app.\"a*\"", "app.\"?\"", "app.\"\\\"", "*", "\\"] {
+            let pattern = exact_pattern(text);
+            assert!(matches(&pattern, text), "{pattern}");
+            assert!(!matches(&pattern, &text.replace(['*', '?', '\\', 't'], "x")), "{pattern}");
+        }
+    }
 
     #[test]
     fn accepted_finding_is_shown_on_request_only() {

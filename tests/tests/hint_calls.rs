@@ -247,8 +247,9 @@ const ADOPTED: &str = "CREATE SCHEMA sales; CREATE SCHEMA crm;
     CREATE EXTENSION dragonfly_guard;
     SELECT FROM ops.adopt(ARRAY['public', 'sales'], dry_run => false, reason => 'test')";
 
-/// Statements that give declared objects another name or drop declared columns, with the declarations that allow it.
-const RENAMES: [(&str, &str); 14] = [
+/// Statements that give declared objects another name or drop declared columns, with the
+/// declarations that allow it.
+const RENAMES: [(&str, &str); 16] = [
     (
         "ALTER FUNCTION public.total_due() RENAME TO total_open",
         "'ALTER ROUTINE public.total_due() RENAME TO total_open'",
@@ -296,6 +297,20 @@ const RENAMES: [(&str, &str); 14] = [
          ALTER TABLE sales.remarks RENAME COLUMN shown TO visible",
         "'ALTER TABLE sales.notes RENAME TO remarks; \
           ALTER TABLE sales.remarks RENAME COLUMN shown TO visible'",
+    ),
+    (
+        "ALTER TABLE sales.notes RENAME TO moved;
+         ALTER TABLE sales.order_lines RENAME TO notes;
+         ALTER TABLE sales.moved RENAME TO order_lines",
+        "'ALTER TABLE sales.notes RENAME TO notes_1; \
+          ALTER TABLE sales.order_lines RENAME TO notes; \
+          ALTER TABLE sales.notes_1 RENAME TO order_lines'",
+    ),
+    (
+        "ALTER TABLE sales.order_lines RENAME TO order_lines_old;
+         ALTER TABLE sales.notes RENAME TO order_lines",
+        "'ALTER TABLE sales.order_lines RENAME TO order_lines_old; \
+          ALTER TABLE sales.notes RENAME TO order_lines'",
     ),
     (
         "ALTER TABLE sales.notes DROP COLUMN shown CASCADE;

@@ -3,9 +3,10 @@
 use super::change::Regression;
 use crate::catalog::ObjectId;
 use crate::declare::{Attempt, Declaration, declare_call};
+use crate::exemptions::exact_pattern;
 use crate::finding::Finding;
 use crate::fix::Fix;
-use crate::sql::{is_unprintable, quote_literal};
+use crate::sql::safe_literal;
 
 /// Returns the calls that exempt what the audit would report about a regression. `None` where there
 /// are none, or the object is a new routine: it would have to be exempted when it exists.
@@ -27,24 +28,25 @@ pub(super) fn or_exempt(finding: &Finding) -> String {
 /// finding is about, with a gap for the reason. `None` where the rule cannot be exempted by
 /// pattern, or the identity or a role cannot be written in a call.
 pub(super) fn exempt_calls(finding: &Finding) -> Option<Vec<String>> {
-    let identity = &finding.object.identity;
-    let is_exact = !identity.chars().any(|c| matches!(c, '*' | '?' | '\\') || is_unprintable(c))
-        && !finding.roles.iter().any(|role| role.chars().any(is_unprintable));
+    if !finding.rule.exempt_by_pattern {
+        return None;
+    }
+    let object = safe_literal(&exact_pattern(&finding.object.identity))?;
     let call = |role: Option<&String>| {
-        let role =
-            role.map_or(String::new(), |name| format!(" role_name => {},", quote_literal(name)));
-        format!(
-            "SELECT ops.exempt(rule => '{}', object => {},{role} reason => '...', expires_at => \
-             now() + interval '30 days');",
+        let role = match role {
+            Some(name) => format!(" role_name => {},", safe_literal(name)?),
+            None => String::new(),
+        };
+        Some(format!(
+            "SELECT ops.exempt(rule => '{}', object => {object},{role} reason => '...', expires_at \
+             => now() + interval '30 days');",
             finding.rule.id,
-            quote_literal(identity)
-        )
+        ))
     };
-    let calls = || match finding.roles.as_slice() {
-        [] => vec![call(None)],
+    match finding.roles.as_slice() {
+        [] => Some(vec![call(None)?]),
         roles => roles.iter().map(|role| call(Some(role))).collect(),
-    };
-    (finding.rule.exempt_by_pattern && is_exact).then(calls)
+    }
 }
 
 /// How many calls that exempt what is left a HINT has.
@@ -105,7 +107,7 @@ mod tests {
     use crate::catalog::Privileges;
     use crate::declare::attempt;
     use crate::rules::testing::World;
-    use crate::rules::{rls_disabled, ungoverned_schema_access};
+    use crate::rules::{rls_disabled, table_privileges, ungoverned_schema_access};
 
     #[test]
     fn table_without_row_security_in_a_new_schema_is_left_with_a_call() {
@@ -131,6 +133,24 @@ mod tests {
              And fix what remains, or exempt it:\n\
              SELECT ops.exempt(rule => 'rls_disabled', object => 'more.t', reason => '...', \
              expires_at => now() + interval '30 days');"
+        );
+    }
+
+    #[test]
+    fn names_that_are_no_plain_text_are_exempt_by_exact_patterns() {
+        let mut world = World::conforming();
+        let anon = world.role("anon").oid;
+        let mut table = world.relation("public.judgments").clone();
+        (table.oid, table.name, table.acl) = (901, "a/*\\\n".into(), Some(vec![]));
+        world.add_relation(table);
+        world.grant("public.a/*\\\n", anon, Privileges::SELECT);
+        let found = world.findings(&table_privileges::RULE);
+        let of_table = found.iter().find(|f| f.object.identity.contains("a/*")).unwrap();
+        assert_eq!(
+            exempt_calls(of_table).unwrap(),
+            ["SELECT ops.exempt(rule => 'table_privileges', object => \
+              E'public.\"a/\\\\*\\\\\\\\\\u000A\"', role_name => 'anon', reason => '...', \
+              expires_at => now() + interval '30 days');"]
         );
     }
 

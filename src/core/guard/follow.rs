@@ -5,6 +5,7 @@ use super::calls::exempt_calls;
 use super::change::{Change, Regression};
 use super::completion::Cause;
 use super::declared::{Declared, Left, Rejected, States};
+use super::rename_order::in_order;
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::Contract;
@@ -69,17 +70,18 @@ impl Declared {
     }
 }
 
-/// Returns the declarations of the causes, those of roles and schemas first.
-fn renames(causes: &[Cause]) -> Vec<Declaration> {
-    let mut renames: Vec<Declaration> = Vec::new();
-    for one in causes.iter().flat_map(|cause| &cause.declares) {
+/// Returns the declarations of the causes, those of schemas first, each when its new name is free.
+pub(super) fn renames(causes: &[Cause]) -> Vec<Declaration> {
+    let mut renames: Vec<Vec<Declaration>> = Vec::new();
+    for one in causes.iter().map(|cause| &cause.declares).filter(|one| !one.is_empty()) {
         if !renames.contains(one) {
             renames.push(one.clone());
         }
     }
+    let mut ordered = in_order(renames);
     let is_inner = |one: &Declaration| renamed_schema(one).is_none();
-    renames.sort_by_key(is_inner);
-    renames
+    ordered.sort_by_key(is_inner);
+    ordered
 }
 
 /// Returns the earlier and the new name of a schema that a declaration renames.

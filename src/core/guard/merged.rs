@@ -7,6 +7,7 @@ use super::accepting::{
 use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
 use super::declared::Declared;
+use super::follow::renames;
 use super::rejection::{RUN_ANYWAY, RejectedAt, Rejection, source};
 use crate::contract::Contract;
 use crate::rules::{schema_create, security_definer_search_path};
@@ -111,7 +112,8 @@ fn merged_hint(
         add(&mut parts, text);
     }
     let is_covered = |r: &&Regression| {
-        is_gone(r) && !moved.is_empty() || completion.declared.iter().any(|d| d.covers(&[r]))
+        is_gone(r) && !moved.is_empty()
+            || completion.declared.iter().chain(follows).any(|d| d.covers(&[r]))
     };
     let is_left = |r: &&Regression| {
         r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint) && !is_covered(r)
@@ -174,9 +176,8 @@ fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
     if renamed.together().is_empty() {
         return Some(hint);
     }
-    let renames = causes.iter().flat_map(|cause| &cause.declares).map(|one| format!("{one};"));
-    let renames: BTreeSet<String> = renames.collect();
-    let statements = renames.into_iter().chain(renamed.together().iter().cloned());
+    let renames = renames(causes).into_iter().map(|one| format!("{one};"));
+    let statements = renames.chain(renamed.together().iter().cloned());
     Some(format!(
         "{hint}\nThen run in one transaction:\nBEGIN;\n{}\nCOMMIT;",
         statements.collect::<Vec<_>>().join("\n")

@@ -18,6 +18,7 @@ mod reach;
 mod redirected;
 mod regression;
 mod rejection;
+mod rename_order;
 mod renamed;
 mod replaced;
 mod through;

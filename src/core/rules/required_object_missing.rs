@@ -24,7 +24,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: true,
     checks: "Every schema, table, view, sequence and function that the contract declares \
              exists, is of the declared kind and, for a function, has the declared argument \
-             types and SECURITY DEFINER. Columns that column_grants, keys and open_rows name exist.",
+             types and SECURITY DEFINER. Columns that column_grants, keys and open_rows name \
+             exist.",
     why: "Clients and workers depend on the declared objects, and declarations about a missing \
           object protect nothing.",
     fix: "Create the object again from its migration, in the same transaction where it is \

@@ -109,6 +109,34 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
+/// Returns `text` as a string literal that is both shown and executed: control and direction
+/// characters are written as `E'\u000A'`. `None` with [`RAW_BYTES`], which no escape can write.
+#[must_use]
+pub fn safe_literal(text: &str) -> Option<String> {
+    if text.chars().any(|c| RAW_BYTES.contains(&c)) {
+        return None;
+    }
+    if !text.chars().any(is_unprintable) {
+        return Some(quote_literal(text));
+    }
+    let mut out = String::from("E'");
+    for c in text.chars() {
+        match c {
+            '\'' => out.push_str("''"),
+            '\\' => out.push_str("\\\\"),
+            c if is_unprintable(c) && u32::from(c) > 0xffff => {
+                let _ = write!(out, "\\U{:08X}", u32::from(c));
+            }
+            c if is_unprintable(c) => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    Some(out)
+}
+
 /// Returns the types in a list of arguments such as `text, app."a,b"[]`, without `pg_catalog.` and
 /// without spaces around them.
 #[must_use]
