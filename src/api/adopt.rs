@@ -190,7 +190,7 @@ impl Wanted {
                 role: None,
                 reason: self.reason.as_ref().unwrap_or(reason),
                 expires_at: self.expires_at,
-                accepted: &BTreeMap::from([(finding.fingerprint.as_str(), accepted)]),
+                accepted: &BTreeMap::from([(finding.fingerprint.clone(), accepted)]),
             });
             ids = Some((ids.map_or(id, |(first, _)| first), id));
         }

@@ -11,7 +11,9 @@ use crate::pg::report::{Report, unknown_argument, unknown_rule};
 use crate::pg::text::timestamp;
 use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
-use dragonfly_core::exemptions::{Accepted, Exemption, Missing, Status, missing};
+use dragonfly_core::exemptions::{
+    Accepted, Exemption, Missing, Status, covered_routines, is_about_routines, missing, routine_key,
+};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::orientation;
 use dragonfly_core::report::shared_causes;
@@ -78,12 +80,24 @@ fn exempt(call: Call) -> pg_sys::Datum {
             Accepted::member(finding, &hash)
         }
     };
-    let accepted: BTreeMap<&str, Accepted> =
-        found.iter().map(|f| (f.fingerprint.as_str(), accepted(f))).collect();
+    let mut accepted: BTreeMap<String, Accepted> =
+        found.iter().map(|f| (f.fingerprint.clone(), accepted(f))).collect();
+    let mut routines = 0;
+    if wanted.fingerprint.is_none() {
+        let covered = audit::with_context(|cx| covered_routines(cx.snapshot, &rule, &object));
+        for (routine, identity) in covered {
+            interrupts();
+            if let Some(hash) = hash(routine) {
+                accepted.insert(routine_key(&identity), Accepted::routine(hash));
+                routines += 1;
+            }
+        }
+    }
     let current = Current::read(state, own, Freshness::Fresh);
-    let hidden_already = found.iter().filter(|finding| current.accept(finding)).count();
+    let already = found.iter().filter(|finding| current.accept(finding)).count();
+    let is_hidden = |finding: &&Finding| finding.rule.id == rule && current.accept(finding);
+    let hidden_before = findings.iter().filter(is_hidden).count();
     let is_found = !found.is_empty();
-    let hidden = Hidden { now: found.len() - hidden_already, already: hidden_already };
     let id = change.add(&New {
         fingerprint: wanted.fingerprint.as_deref(),
         rule: &rule,
@@ -98,7 +112,11 @@ fn exempt(call: Call) -> pg_sys::Datum {
     } else {
         audit::with_context(|cx| missing(cx.snapshot, &rule, &object))
     };
-    hidden.report(id, expires_at, &object, missing);
+    let with_it = State::now();
+    let hidden_now = Current::read(&with_it, &change.own, Freshness::Fresh);
+    let is_hidden = |finding: &&Finding| finding.rule.id == rule && hidden_now.accept(finding);
+    let now = findings.iter().filter(is_hidden).count() - hidden_before;
+    Hidden { now, already, routines }.report(id, expires_at, [&rule, &object], missing);
     pg_sys::Datum::from(id)
 }
 
@@ -108,11 +126,19 @@ struct Hidden {
     now: usize,
     /// Those that another exemption hides already.
     already: usize,
+    /// How many routines it covers as they are.
+    routines: usize,
 }
 
 impl Hidden {
     /// Reports how many findings an exemption hides, until when, and whether its object is missing.
-    fn report(&self, id: i32, expires_at: Option<i64>, object: &str, missing: Option<Missing>) {
+    fn report(
+        &self,
+        id: i32,
+        expires_at: Option<i64>,
+        [rule, object]: [&str; 2],
+        missing: Option<Missing>,
+    ) {
         let until = match expires_at {
             Some(at) => format!(" until {}", timestamp(at)),
             None => " and does not expire".to_owned(),
@@ -122,6 +148,11 @@ impl Hidden {
             n => format!("{n} findings"),
         };
         let detail = match self.already {
+            0 if self.now == 0 && self.routines > 0 => {
+                "It covers what the rule finds about the routine later, while the routine is as it \
+                 is now."
+                    .to_owned()
+            }
             0 => String::new(),
             1 => "It also covers 1 finding that another exemption hides.".to_owned(),
             n => format!("It also covers {n} findings that other exemptions hide."),
@@ -130,11 +161,13 @@ impl Hidden {
         let Some(Missing { meant }) = missing else {
             return Report { message, detail, ..Report::default() }.notice();
         };
-        let detail = format!(
-            "There is no object \"{}\" now. The exemption applies to one that is created later or \
-             gets this name.",
-            printable(object)
-        );
+        let later = if is_about_routines(rule) {
+            "What a routine that is created later executes has not been accepted: the exemption \
+             does not apply to it."
+        } else {
+            "The exemption applies to one that is created later or gets this name."
+        };
+        let detail = format!("There is no object \"{}\" now. {later}", printable(object));
         let meant = meant.map(|name| format!("Did you mean \"{}\"? ", printable(&name)));
         let hint = format!(
             "{}To withdraw it, run SELECT ops.unexempt(id => {id});",

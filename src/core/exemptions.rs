@@ -7,7 +7,7 @@
 use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{CALLED_BY, Finding, GRANTEES, fingerprint};
-use crate::rule::Rule;
+use crate::rule::{Area, Rule};
 use crate::rules::{
     RULES, default_privileges, guard_tampered, server_object_privileges, stored_settings,
     untrusted_code,
@@ -43,7 +43,8 @@ pub struct Exemption {
     pub expires_at: Option<String>,
     /// Whether the exemption has expired.
     pub is_expired: bool,
-    /// The accepted state of each finding, by fingerprint.
+    /// The accepted state of each finding, by fingerprint. For an exemption by rule and object
+    /// also that of each routine that it covers, by [`routine_key`].
     pub accepted: BTreeMap<String, Accepted>,
 }
 
@@ -87,6 +88,13 @@ impl Accepted {
         let hash = object_hash(finding.object.id).unwrap_or_default();
         let state = fingerprint(&[&hash, &evidence.to_string()]);
         Self { severity: finding.severity, state, object: None }
+    }
+
+    /// Returns the state of a routine that has no finding yet, from the hash of the object: what
+    /// the rule finds about it later is accepted while the routine is as it is.
+    #[must_use]
+    pub fn routine(hash: String) -> Self {
+        Self { severity: Severity::Error, state: hash, object: None }
     }
 
     /// Returns the current state of one of several findings that are accepted together.
@@ -157,7 +165,7 @@ impl Exemption {
             ObjectId::Role(_) => then.is_none(),
             _ => true,
         };
-        if self.fingerprint.is_none() && applies {
+        if self.fingerprint.is_none() && (applies || self.covers_routine(finding, object_hash)) {
             return Status::Active;
         }
         let now = then.map(|_| Accepted::now(finding, object_hash));
@@ -167,6 +175,15 @@ impl Exemption {
             }
             _ => Status::Changed,
         }
+    }
+
+    /// Whether a finding that was not there yet is about a routine that was, and is unchanged.
+    fn covers_routine(&self, finding: &Finding, object_hash: ObjectHash<'_>) -> bool {
+        let key = routine_key(&finding.object.identity);
+        !self.accepted.contains_key(&finding.fingerprint)
+            && self.accepted.get(&key).is_some_and(|then| {
+                object_hash(finding.object.id).is_some_and(|now| now == then.state)
+            })
     }
 
     /// Returns the identities of the objects that the exemption is about; a pattern for one by
@@ -201,6 +218,39 @@ impl Exemption {
             ),
         }
     }
+}
+
+/// Returns the key in [`Exemption::accepted`] of a routine with an identity. No fingerprint is
+/// like it.
+#[must_use]
+pub fn routine_key(identity: &str) -> String {
+    format!("routine {identity}")
+}
+
+/// Whether the findings of a rule are about routines.
+#[must_use]
+pub fn is_about_routines(rule: &str) -> bool {
+    RULES.iter().any(|known| known.id == rule && known.area == Area::Functions)
+}
+
+/// How many routines without a finding a pattern covers at most: the state of each is stored.
+const MOST_ROUTINES: usize = 1_000;
+
+/// Returns the existing routines that an exemption by pattern covers before the rule finds
+/// something about them, each with its identity; none where the rule is not about routines, or
+/// very many match.
+#[must_use]
+pub fn covered_routines(snapshot: &Snapshot, rule: &str, pattern: &str) -> Vec<(ObjectId, String)> {
+    if !is_about_routines(rule) {
+        return vec![];
+    }
+    let routines = snapshot
+        .routines
+        .iter()
+        .map(|routine| (ObjectId::Routine(routine.oid), snapshot.routine_identity(routine)));
+    let matching = routines.filter(|(_, identity)| matches(pattern, identity));
+    let covered: Vec<_> = matching.take(MOST_ROUTINES + 1).collect();
+    if covered.len() > MOST_ROUTINES { vec![] } else { covered }
 }
 
 /// Whether a finding is about a role and no other.

@@ -272,8 +272,8 @@ pub struct New<'a> {
     pub reason: &'a str,
     /// When it expires, in microseconds since 2000.
     pub expires_at: Option<i64>,
-    /// The findings that it accepts now, by fingerprint.
-    pub accepted: &'a BTreeMap<&'a str, Accepted>,
+    /// What it accepts now, as in [`Exemption::accepted`].
+    pub accepted: &'a BTreeMap<String, Accepted>,
 }
 
 impl Change {

@@ -320,6 +320,80 @@ fn guard_allows_exempted_finding() {
 }
 
 #[test]
+fn pattern_covers_a_routine_before_it_has_a_finding_while_it_is_unchanged() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    let mut migrations = cluster.connect("app", "postgres");
+    let create = |body: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION public.count_open() RETURNS int LANGUAGE sql \
+             AS 'SELECT {body}'"
+        )
+    };
+    let revoke = "REVOKE EXECUTE ON FUNCTION public.count_open() FROM PUBLIC";
+    attempt(&mut migrations, &format!("BEGIN; {}; {revoke}; COMMIT", create("1"))).unwrap();
+    let grant = "GRANT EXECUTE ON FUNCTION public.count_open() TO anon";
+    let exempt = |object: &str| {
+        format!(
+            "SELECT ops.exempt(rule => 'routine_privileges', object => '{object}', \
+             role_name => 'anon', reason => 'Ticket 8')"
+        )
+    };
+    let error = attempt(&mut migrations, grant).unwrap_err();
+    assert!(error.hint.contains("rule => 'routine_privileges', object => 'public.count_open()'"));
+    attempt(&mut client, &exempt("public.count_open()")).unwrap();
+    attempt(&mut migrations, grant).unwrap();
+    let found = "SELECT rule || ' ' || object FROM ops.audit_security(rules =>
+        '{routine_privileges}') WHERE role_name = 'anon' AND object LIKE 'public.%'";
+    assert_eq!(column(&mut client, found), [""; 0]);
+    // What another body executes was not accepted.
+    attempt(&mut migrations, &create("2")).unwrap();
+    assert_eq!(column(&mut client, found), ["routine_privileges public.count_open()"]);
+    attempt(&mut migrations, &create("1")).unwrap();
+    assert_eq!(column(&mut client, found), [""; 0]);
+    // A pattern covers the routines of that time, and none that is created later.
+    attempt(&mut client, "SELECT ops.unexempt(id => 1)").unwrap();
+    attempt(&mut client, "REVOKE EXECUTE ON FUNCTION public.count_open() FROM anon").unwrap();
+    attempt(&mut client, &exempt("public.*")).unwrap();
+    attempt(&mut migrations, grant).unwrap();
+    let later = |sql: &str| sql.replace("count_open", "count_closed");
+    let both = format!("BEGIN; {}; {}; COMMIT", later(&create("1")), later(revoke));
+    attempt(&mut migrations, &both).unwrap();
+    assert!(attempt(&mut migrations, &later(grant)).is_err());
+}
+
+#[test]
+fn routine_finding_about_two_roles_is_covered_by_one_exemption_of_each() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    attempt(&mut client, "SET client_min_messages = error").unwrap();
+    attempt(
+        &mut client,
+        "BEGIN; SET LOCAL dragonfly_guard.mode = off;
+         CREATE FUNCTION public.of(who uuid) RETURNS SETOF public.plaintiffs LANGUAGE sql
+             SECURITY DEFINER SET search_path = public, pg_temp
+             AS 'SELECT * FROM public.plaintiffs';
+         REVOKE EXECUTE ON FUNCTION public.of(uuid) FROM PUBLIC;
+         GRANT EXECUTE ON FUNCTION public.of(uuid) TO anon, authenticated; COMMIT",
+    )
+    .unwrap();
+    let found = "SELECT DISTINCT rule FROM ops.audit_security() WHERE object LIKE 'public.of(%'
+        AND evidence->'grantees' @> '[\"anon\", \"authenticated\"]'";
+    let rules = column(&mut client, found);
+    assert!(!rules.is_empty(), "a finding about both roles");
+    for (rule, role) in rules.iter().flat_map(|rule| [(rule, "anon"), (rule, "authenticated")]) {
+        let object = "(SELECT object FROM ops.audit_security() WHERE object LIKE 'public.of(%' \
+                      LIMIT 1)";
+        let exempt = format!(
+            "SELECT ops.exempt(rule => '{rule}', object => {object}, role_name => '{role}', \
+             reason => 'Ticket 9')"
+        );
+        attempt(&mut client, &exempt).unwrap();
+    }
+    assert_eq!(column(&mut client, found), [""; 0]);
+}
+
+#[test]
 fn change_of_a_view_definition_resurfaces_finding() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");

@@ -37,7 +37,7 @@ pub(super) enum Read {
     Executed,
 }
 
-/// Returns how regressions can be declared or exempted. `declared`: what a contract would say that
+/// Returns how regressions can be declared or exempted; empty where nothing can. `declared`: what a contract would say that
 /// allows them, where it is known.
 pub(super) fn accept_hint(
     regressions: &[&Regression],
@@ -62,7 +62,7 @@ pub(super) fn accept_hint(
     let exempt = if regressions.iter().any(|r| r.is_missing || r.can_be_completed) {
         String::new()
     } else {
-        exempt_calls(regressions)
+        exempt_calls(regressions, is_done)
     };
     let mut hint = match calls {
         Some(calls) if exempt.is_empty() => {
@@ -72,34 +72,38 @@ pub(super) fn accept_hint(
             format!("If this is intended, declare it{first}: {calls}\nOr exempt {exempt}")
         }
         None => {
-            let exempt = exempt_calls(regressions);
-            let declare = match declare {
-                true if are_about_public() => format!(
+            let declare = declare.then(|| match are_about_public() {
+                true => format!(
                     "grant to roles instead of PUBLIC, which a contract does not declare, and \
-                     declare these grants with ops.declare(){first}, or "
+                     declare these grants with ops.declare(){first}"
                 ),
-                true => format!("declare it with ops.declare(){first}, or "),
-                false => String::new(),
-            };
-            match exempt.as_str() {
-                "" => format!("If this is intended, {declare}exempt it with ops.exempt()."),
-                calls => format!("If this is intended, {declare}exempt {calls}"),
+                false => format!("declare it with ops.declare(){first}"),
+            });
+            let exempt = Some(exempt_calls(regressions, is_done)).filter(|calls| !calls.is_empty());
+            let exempt = exempt.map(|calls| format!("exempt {calls}"));
+            match [declare, exempt] {
+                [Some(declare), Some(exempt)] => {
+                    format!("If this is intended, {declare}, or {exempt}")
+                }
+                [Some(declare), None] => format!("If this is intended, {declare}."),
+                [None, Some(exempt)] => format!("If this is intended, {exempt}"),
+                [None, None] => String::new(),
             }
         }
     };
     if read == Read::AtStatement && regressions.iter().any(|r| r.settled) {
         let later = "If a later statement of the transaction reverts it, run SET LOCAL \
                      dragonfly_guard.check_at = commit first.";
-        hint = joined(&[hint, later.to_owned()]);
+        hint = if hint.is_empty() { later.to_owned() } else { joined(&[hint, later.to_owned()]) };
     }
     hint
 }
 
 /// Returns the calls that exempt regressions, after the word "exempt"; the empty text where one of
 /// them cannot be exempted by a call.
-fn exempt_calls(regressions: &[&Regression]) -> String {
+fn exempt_calls(regressions: &[&Regression], is_done: bool) -> String {
     let calls: Option<Vec<Vec<String>>> =
-        regressions.iter().map(|regression| exempt_statements(regression)).collect();
+        regressions.iter().map(|regression| exempt_statements(regression, is_done)).collect();
     let calls: BTreeSet<String> = calls.into_iter().flatten().flatten().collect();
     let calls: Vec<String> = calls.into_iter().collect();
     match calls.as_slice() {

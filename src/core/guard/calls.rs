@@ -8,13 +8,25 @@ use crate::finding::Finding;
 use crate::fix::Fix;
 use crate::sql::safe_literal;
 
-/// Returns the calls that exempt what the audit would report about a regression. `None` where there
-/// are none, or the object is a new routine: it would have to be exempted when it exists.
-pub(super) fn exempt_statements(regression: &Regression) -> Option<Vec<String>> {
+/// Returns the calls that exempt what the audit would report about a regression; `is_done`: the
+/// statement has been executed. `None` where there are none, or before the statement where the
+/// object is a new routine: it has to exist when it is exempted.
+pub(super) fn exempt_statements(regression: &Regression, is_done: bool) -> Option<Vec<String>> {
     let finding = &regression.audited;
     let is_new_routine =
         regression.can_be_completed && matches!(finding.object.id, ObjectId::Routine(_));
+    if is_done {
+        return Some(exempt_calls(finding).unwrap_or_else(|| vec![exempt_one(finding)]));
+    }
     if is_new_routine { None } else { exempt_calls(finding) }
+}
+
+/// Returns the call that exempts a finding that is reported.
+fn exempt_one(finding: &Finding) -> String {
+    format!(
+        "SELECT ops.exempt('{}', reason => '...', expires_at => now() + interval '30 days');",
+        finding.fingerprint
+    )
 }
 
 /// Returns the line after a call that declares something: the calls that exempt it, if there are
@@ -94,11 +106,7 @@ pub fn accept_instead(finding: &Finding, meant: Option<&[Declaration]>) -> Strin
     let declare = meant.map_or(String::new(), |declarations| {
         format!("\nIf it is meant, run: {}", declare_call(declarations))
     });
-    format!(
-        "{fix}{declare}\nOr exempt it: SELECT ops.exempt('{}', reason => '...', expires_at => \
-         now() + interval '30 days');",
-        finding.fingerprint
-    )
+    format!("{fix}{declare}\nOr exempt it: {}", exempt_one(finding))
 }
 
 #[cfg(test)]

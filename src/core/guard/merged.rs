@@ -147,9 +147,9 @@ fn merged_hint(
     joined(&parts)
 }
 
-/// Adds a part that is not there yet.
+/// Adds a part that says something and is not there yet.
 fn add(parts: &mut Vec<String>, part: String) {
-    if !parts.contains(&part) {
+    if !part.is_empty() && !parts.contains(&part) {
         parts.push(part);
     }
 }

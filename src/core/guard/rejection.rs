@@ -747,7 +747,8 @@ impl Rejection {
         let choices = parts.len();
         let intended = intended(std::iter::once(regression), &[]);
         if !intended.is_empty() && !is_by_default(regression) {
-            parts.push(accept_hint(&intended, Read::Executed, declared));
+            let accept = accept_hint(&intended, Read::Executed, declared);
+            parts.extend(Some(accept).filter(|hint| !hint.is_empty()));
         }
         if regression.can_be_completed {
             // No statement has asked for what default privileges grant.
