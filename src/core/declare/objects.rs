@@ -333,6 +333,9 @@ impl<'s> Objects<'s> {
     /// Gives a declared relation another name.
     pub fn rename(&mut self, from: &Name, kind: Kind, to: &Name) -> Result<(), Unfit> {
         if let Some((other, _)) = self.kind_of(to) {
+            if self.kind_of(from).is_none() && (other == kind || kind == Kind::Table) {
+                return Ok(());
+            }
             if self.kind_of(from).is_none_or(|(declared, _)| declared != other) {
                 return Err(other_kind(to, other));
             }

@@ -1,4 +1,5 @@
-//! ALTER ... RENAME and SET SCHEMA: what is declared for a name is declared for another one.
+//! ALTER ... RENAME and SET SCHEMA: what is declared for a name is declared for another one. Where
+//! only the new name is declared, the contract says so already: the call of a HINT can be repeated.
 
 use super::amend::not_reserved;
 use super::amendment::Amendment;
@@ -56,6 +57,9 @@ impl Amendment<'_> {
 
     fn rename_role(&mut self, from: &str, to: &str) -> Result<(), Unfit> {
         if self.contract().role(to).is_some() {
+            if self.contract().role(from).is_none() {
+                return Ok(());
+            }
             let message = format!("role \"{}\" is already declared", printable(to));
             return Err(taken(message, "ROLE", &*safe_ident(from), &*safe_ident(to)));
         }
@@ -91,6 +95,11 @@ impl Amendment<'_> {
     }
 
     fn rename_schema(&mut self, from: &str, to: &str) -> Result<(), Unfit> {
+        let follows_already =
+            self.contract().schema(from).is_none() && self.contract().schema(to).is_some();
+        if follows_already {
+            return Ok(());
+        }
         self.require_schema(from)?;
         not_reserved(to)?;
         if self.contract().schema(to).is_some() {

@@ -46,20 +46,24 @@ pub(super) fn accept_hint(
 ) -> String {
     let is_done = read == Read::Executed;
     let first = if is_done { "" } else { " first" };
-    let (declare, calls) = match declared {
+    let known = match declared {
         Allowing::Known(declared) => {
             let fits = |one: &&Declared| one.covers(regressions) && one.is_possible(is_done);
-            let declared = declared.iter().find(fits);
-            (declared.is_some(), declared.and_then(|one| one.calls(is_done)))
+            declared.iter().find(fits)
         }
-        // A contract does not declare settings.
-        Allowing::Unknown => {
-            (regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE), None)
-        }
+        Allowing::Unknown => None,
     };
+    let calls = known.and_then(|one| one.calls(is_done));
+    let declare = match declared {
+        Allowing::Known(_) => known.is_some(),
+        // A contract does not declare settings.
+        Allowing::Unknown => regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE),
+    };
+    // What only has another name keeps what is declared for it.
+    let follows = known.is_some_and(Declared::follows);
     let are_about_public = || regressions.iter().any(|r| r.finding.role() == Some("PUBLIC"));
     // What is missing or new is declared, or reverted by the rest of the HINT.
-    let exempt = if regressions.iter().any(|r| r.is_missing || r.can_be_completed) {
+    let exempt = if follows || regressions.iter().any(|r| r.is_missing || r.can_be_completed) {
         String::new()
     } else {
         exempt_calls(regressions, is_done)

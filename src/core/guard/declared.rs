@@ -153,6 +153,11 @@ impl Declared {
         &self.together
     }
 
+    /// Whether it follows what has been renamed.
+    pub(super) fn follows(&self) -> bool {
+        self.declarations.iter().any(is_rename)
+    }
+
     /// Whether the declarations allow all of some regressions.
     #[must_use]
     pub fn covers(&self, regressions: &[&Regression]) -> bool {
