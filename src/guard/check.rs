@@ -7,7 +7,7 @@ use super::inherited::{self, Attached};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
-use super::through::Concerned;
+use super::through::{Concerned, was_possible};
 use super::{bodies, ended, enforce, policies, reasons, transaction, untrusted, views, written};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
@@ -672,6 +672,7 @@ impl Checked<'_, '_> {
         let old = Context::new(contract, &before, &old, &interrupts);
         let new = Context::new(contract, &after, &new, &interrupts);
         let mut through = through(&old, &new);
+        through.retain_mut(|through| was_possible(exempt.now, through));
         through.retain(|through| !exempt.finding(&new, &through.finding(&new)));
         let found = |through: &Through<'_>| {
             let rejection = Rejection::of_through(&new, through, tag);

@@ -6,8 +6,8 @@ use super::reasons::around;
 use super::snapshots::Snapshots;
 use crate::catalog;
 use crate::pg::heap::State;
-use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
-use dragonfly_core::guard::{concerned, owners_differ};
+use dragonfly_core::catalog::{Command, ObjectId, Oid, RelationKind, Snapshot};
+use dragonfly_core::guard::{Changed, Through, Way, concerned, owners_differ};
 use std::collections::HashSet;
 
 /// What has changed that views and routines may access with another result.
@@ -50,4 +50,26 @@ impl Concerned {
         let objects: Vec<ObjectId> = objects.into_iter().map(ObjectId::Relation).collect();
         [around(then, &states.before, &objects), around(now, &states.after, &objects)]
     }
+}
+
+/// The commands that change rows.
+const WRITES: [Command; 3] = [Command::Insert, Command::Update, Command::Delete];
+
+/// Whether an access that the server denies now was possible at all, without the privileges for
+/// writes that it never used: a statement on a view changes one table at most.
+pub fn was_possible(now: &State, through: &mut Through<'_>) -> bool {
+    let (Way::View(view), Changed::Denied(missing)) = (through.way, &mut through.changed) else {
+        return true;
+    };
+    if through.relation.kind == RelationKind::View {
+        return true;
+    }
+    let target = catalog::target(now, view.oid);
+    let target = target.filter(|target| target.table == through.relation.oid);
+    for command in WRITES {
+        if !target.as_ref().is_some_and(|target| target.commands.contains(&command)) {
+            *missing = *missing & !command.privilege();
+        }
+    }
+    !missing.is_empty()
 }

@@ -112,6 +112,36 @@ fn view_that_is_checked_as_its_callers_ends_access_that_they_have_through_it() {
 }
 
 #[test]
+fn write_that_a_view_never_allowed_does_not_end_and_what_ends_is_granted_again() {
+    let (cluster, mut client) = application(&[]);
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             CREATE TABLE app.d (id int, c int); GRANT USAGE ON SCHEMA app TO n_user;
+             GRANT SELECT, INSERT, DELETE ON app.c, app.d TO n_user;
+             CREATE VIEW api.joined WITH (security_invoker) AS
+                 SELECT d.id, c.login FROM app.d JOIN app.c ON c.id = d.c;
+             CREATE VIEW api.plain WITH (security_invoker) AS SELECT id, c FROM app.d;
+             GRANT SELECT, INSERT, DELETE ON api.joined, api.plain TO n_user;
+             RESET dragonfly_guard.mode;
+             SELECT ops.load_contract(jsonb_set(ops.infer_contract('{app,api}', 'as_is'),
+                                      '{version}', '\"1.0.2\"'))",
+        )
+        .unwrap();
+    let revoke = "REVOKE INSERT, DELETE ON app.d FROM n_user";
+    let ended = "REVOKE ends access of role \"n_user\" through view api.plain";
+    let found = warnings(&mut client, revoke);
+    assert!(found.contains(&ended.to_owned()), "{found:?}");
+    assert!(!found.iter().any(|message| message.contains("api.joined")), "{found:?}");
+    attempt(&mut client, "GRANT INSERT, DELETE ON app.d TO n_user").unwrap();
+    let said = cluster.client_program("psql", &["-X", "-q", "-d", "app", "-c", revoke]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let again = "GRANT INSERT, DELETE ON TABLE app.d TO n_user;";
+    assert!(said.contains(&format!("If this is not intended, run: {again}")), "{said}");
+    assert_eq!(warnings(&mut client, again), [""; 0]);
+}
+
+#[test]
 fn row_security_that_hides_or_shows_the_rows_of_a_view_is_a_warning() {
     let (_cluster, mut client) = application(HARDENED);
     let hidden = |tag: &str, way: &str| {

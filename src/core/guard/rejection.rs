@@ -17,7 +17,7 @@ use super::redirected::Redirected;
 use super::replaced::Replaced;
 use super::through::{Changed, Through, Way};
 use super::widened::{Reading, Shown};
-use crate::catalog::{RelationKind, Role, Routine, Snapshot};
+use crate::catalog::{Privileges, RelationKind, Role, Routine, Snapshot};
 use crate::contract::{Contract, GuardAction};
 use crate::declare::{Declaration, Name, PolicyHeader, Target, declare_call};
 use crate::exemptions::{Exemption, renewal};
@@ -799,6 +799,18 @@ fn named_roles(roles: &[&Role]) -> String {
     format!("{} {}", if names.len() == 1 { "role" } else { "roles" }, listed(&names))
 }
 
+/// Returns the statement after which a view shows each user what the user may read itself; `None`
+/// where a user may read nothing of the relation.
+fn as_users(cx: &Context<'_>, through: &Through<'_>) -> Option<String> {
+    let Way::View(view) = through.way else { return None };
+    let may_read =
+        |user: &&Role| cx.has_privilege_on_a_column(user, through.relation, Privileges::SELECT);
+    let is_of_use = view.kind == RelationKind::View && through.users.iter().all(may_read);
+    is_of_use.then(|| {
+        format!("ALTER VIEW {} SET (security_invoker = true);", cx.snapshot.relation_sql(view))
+    })
+}
+
 /// Returns the statement that reverts what changes about an access through a view or routine.
 fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
     let Through { relation, role, earlier, .. } = *through;
@@ -807,10 +819,10 @@ fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
     let of_view = match through.way {
         Way::View(view) => {
             let view_sql = cx.snapshot.relation_sql(view);
+            let earlier = earlier.filter(|earlier| earlier.oid != role.oid);
             if view.security_invoker && cx.is_subject(role.oid) {
-                Some(format!("ALTER VIEW {view_sql} SET (security_invoker = false);"))
+                earlier.map(|_| format!("ALTER VIEW {view_sql} SET (security_invoker = false);"))
             } else {
-                let earlier = earlier.filter(|earlier| earlier.oid != role.oid);
                 earlier.map(|earlier| {
                     // A view that ran as its users had the option; they never owned it.
                     let ran_as_user = through.users.iter().any(|user| user.oid == earlier.oid);
@@ -839,9 +851,9 @@ fn through_hint(cx: &Context<'_>, through: &Through<'_>) -> String {
         Changed::Shown if cx.access.bypasses_row_security(role.oid) => {
             of_view.or_else(|| Some(format!("ALTER ROLE {name} NOBYPASSRLS;")))
         }
-        Changed::Shown => {
+        Changed::Shown => as_users(cx, through).or_else(|| {
             is_of_owner.then(|| format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"))
-        }
+        }),
     };
     match revert {
         Some(sql) => format!("If this is not intended, run: {sql}"),
