@@ -9,6 +9,8 @@ pub struct Hint {
     pub calls: Vec<String>,
     /// The statements to run after it.
     pub afterwards: String,
+    /// The statements to run in the same transaction, after the statement.
+    pub together: String,
     /// The transaction to run in place of the statement, after the calls.
     pub instead: Option<String>,
 }
@@ -20,6 +22,11 @@ impl Hint {
     /// If a call has no end.
     #[must_use]
     pub fn read(hint: &str) -> Self {
+        let alternative = "\nIf everything that is granted is intended, ";
+        let hint = hint.split(alternative).next().unwrap_or_default();
+        let kept = "\nThen run in the same transaction:\n";
+        let (hint, together) = hint.split_once(kept).unwrap_or((hint, ""));
+        let together = together.to_owned();
         let (hint, instead) = match hint.split_once("\nThen run in one transaction:\n") {
             Some((hint, sql)) => {
                 let end = sql.find("COMMIT;").expect("the end of a transaction") + "COMMIT;".len();
@@ -54,7 +61,7 @@ impl Hint {
         }
         let run = hint.strip_prefix("Run: ").filter(|_| calls.is_empty() && afterwards.is_empty());
         let afterwards = run.map_or(afterwards, until_next);
-        Self { calls, afterwards, instead }
+        Self { calls, afterwards, together, instead }
     }
 
     /// Whether it says nothing to execute.

@@ -85,7 +85,7 @@ fn follow(cluster: &Cluster, client: &mut Client, sql: &str, hint: &Hint) {
     for call in &hint.calls {
         attempt(client, call).unwrap_or_else(|error| panic!("{sql}\n{call}: {error:?}"));
     }
-    let (succeeded, messages) = send(cluster, sql);
+    let (succeeded, messages) = send(cluster, &format!("{sql}; {}", hint.together));
     assert!(succeeded, "{sql}\n{hint:#?}\n{messages}");
     attempt(client, &hint.afterwards).unwrap_or_else(|error| panic!("{sql}\n{hint:?}: {error:?}"));
     assert_clean(client, sql, &format!("{hint:#?}"));
@@ -418,6 +418,59 @@ fn safe_choice_is_the_first_where_default_privileges_open_a_new_object() {
         assert!(succeeded, "{sql}: {again}");
         let errors = "SELECT detail FROM ops.audit_security(min_severity => 'error')";
         assert_eq!(column(&mut client, errors), [""; 0], "{sql}: {messages}");
+    }
+}
+
+/// A table with policies, in one transaction, and one with a serial column and two policies.
+const WITH_POLICIES: [(&str, &str); 2] = [
+    (
+        "CREATE TABLE public.lockers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            user_id uuid NOT NULL, code text);
+         CREATE INDEX ON public.lockers (user_id);
+         ALTER TABLE public.lockers ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON public.lockers TO authenticated
+            USING (user_id = (SELECT auth.uid()))",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE public.lockers TO authenticated'",
+    ),
+    (
+        "CREATE TABLE public.notices (id serial PRIMARY KEY, author uuid NOT NULL, body text);
+         CREATE INDEX ON public.notices (author);
+         ALTER TABLE public.notices ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY mine ON public.notices FOR SELECT TO authenticated
+            USING (author = (SELECT auth.uid()));
+         CREATE POLICY write ON public.notices FOR INSERT TO authenticated
+            WITH CHECK (author = (SELECT auth.uid()))",
+        "GRANT SELECT, INSERT ON TABLE public.notices TO authenticated'",
+    ),
+];
+
+#[test]
+fn new_table_keeps_what_its_policies_allow_by_the_first_choice_of_the_hint() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    for (sql, granted) in WITH_POLICIES {
+        let mut client = copy(&cluster);
+        attempt(&mut client, "GRANT CREATE ON SCHEMA public TO postgres").unwrap();
+        let messages = rejected(&cluster, &format!("{AS_OWNER}{sql}"));
+        let (_, hint) = messages.split_once("HINT:  To keep what the policies allow").unwrap();
+        let hint = Hint::read(hint);
+        assert_eq!(hint.calls.len(), 1, "{messages}");
+        assert!(hint.calls[0].contains(granted), "{messages}");
+        assert!(hint.together.contains("FROM anon;"), "{messages}");
+        follow(&cluster, &mut client, &format!("{AS_OWNER}{sql}"), &hint);
+        let table = granted.split("ON TABLE ").nth(1).unwrap().split(' ').next().unwrap();
+        let held = format!(
+            "SELECT grantee || ' ' || string_agg(privilege_type, ', ' ORDER BY privilege_type)
+             FROM information_schema.role_table_grants
+             WHERE table_schema || '.' || table_name = '{table}' AND grantee LIKE 'a%'
+             GROUP BY grantee"
+        );
+        let of_client = if table.ends_with("lockers") {
+            "authenticated DELETE, INSERT, SELECT, UPDATE"
+        } else {
+            "authenticated INSERT, SELECT"
+        };
+        assert_eq!(column(&mut client, &held), [of_client], "{messages}");
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Completion {
     pub causes: Vec<Cause>,
     /// The declarations under which the contract would allow what may be intended.
     pub declared: Vec<Declared>,
+    /// The declarations under which new tables keep the privileges that their policies give a use,
+    /// with the statements that revoke the others.
+    pub kept: Option<Declared>,
     /// The declarations under which the contract would follow what has been renamed, where it
     /// would then allow everything that is rejected because of it.
     pub renamed: Option<Declared>,

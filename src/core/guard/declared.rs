@@ -136,9 +136,10 @@ impl Declared {
         Some(())
     }
 
-    /// Returns declarations with which a contract follows what has been renamed. `together`: the
-    /// statements that have to be executed in the same transaction.
-    pub(super) fn following(
+    /// Returns declarations under which a contract allows some findings, with other statements: with
+    /// calls that exempt what remains, and `together` with those that have to be executed in the
+    /// same transaction.
+    pub(crate) fn following(
         regressions: &[&Regression],
         declarations: Vec<Declaration>,
         exempt: Vec<String>,
@@ -146,6 +147,11 @@ impl Declared {
     ) -> Self {
         let findings = regressions.iter().map(|r| r.finding.fingerprint.clone()).collect();
         Self { findings, declarations, exempt, afterwards: vec![], together }
+    }
+
+    /// Returns the declarations.
+    pub(crate) fn declarations(&self) -> &[Declaration] {
+        &self.declarations
     }
 
     /// Returns the statements that have to be executed in the same transaction.

@@ -104,7 +104,14 @@ fn merged_hint(
     if !intended.is_empty() {
         let read = if at == RejectedAt::Statement { Read::AtStatement } else { Read::AtCommit };
         let accept = accept_hint(&intended, read, Allowing::Known(&completion.declared));
-        add(&mut parts, accept);
+        match completion.kept.as_ref().and_then(kept_hint) {
+            Some(kept) => {
+                add(&mut parts, kept);
+                let all = "If everything that is granted is intended";
+                add(&mut parts, accept.replacen("If this is intended", all, 1));
+            }
+            None => add(&mut parts, accept),
+        }
     }
     let schemas: Vec<&Cause> =
         completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
@@ -152,6 +159,16 @@ fn add(parts: &mut Vec<String>, part: String) {
     if !part.is_empty() && !parts.contains(&part) {
         parts.push(part);
     }
+}
+
+/// Returns how new tables keep the privileges that their policies give a use, and no others.
+fn kept_hint(kept: &Declared) -> Option<String> {
+    let call = kept.calls(false)?;
+    Some(format!(
+        "To keep what the policies allow, declare it first: {call}\nThen run in the same \
+         transaction:\n{}",
+        kept.together().join("\n")
+    ))
 }
 
 /// Returns how the contract follows what has been renamed: the call and, where the search_path of

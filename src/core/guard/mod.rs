@@ -1,6 +1,7 @@
 //! The decisions of the guard: whether a statement is a regression, and the text of its rejection.
 
 mod accepting;
+mod by_policy;
 mod calls;
 mod change;
 mod completion;
@@ -28,6 +29,7 @@ mod widened;
 pub const RUNBOOK: &str = "See docs/how-to/runbook.md.";
 
 pub use accepting::{intended, is_by_default};
+pub(crate) use by_policy::narrowed;
 pub use calls::{accept_instead, accept_with_left};
 pub use change::{Change, Regression, Remaining};
 pub use completion::{Cause, CauseKind, Completion, causes};

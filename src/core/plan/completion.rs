@@ -6,9 +6,12 @@ use super::simulate::Simulation;
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::Severity;
+use crate::declare::amended;
 use crate::finding::{Finding, Problem};
 use crate::fix::{self, Statement};
-use crate::guard::{Change, Completion, Declared, Regression, States, causes, intended};
+use crate::guard::{
+    Cause, CauseKind, Change, Completion, Declared, Regression, States, causes, intended, narrowed,
+};
 use crate::rule::Rule;
 use crate::rules::Context;
 use std::collections::HashSet;
@@ -83,13 +86,53 @@ impl Completer<'_> {
             let is_other = all.len() > rejected.len();
             is_other.then(|| Declared::of(states, &rejected)).flatten()
         });
+        let kept = declared.as_ref().and_then(|of| self.kept(of, &causes, &everything, &new));
         Completion {
+            kept,
             declared: declared.into_iter().collect(),
             statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
             fixes: fixed.filter(|f| !left.contains(f.as_str())).chain(moved).collect(),
             causes,
             renamed,
         }
+    }
+
+    /// Returns the part of declarations that policies of new tables give a use, with the statements
+    /// that revoke what default privileges grant beyond it; `None` where these leave a finding.
+    fn kept(
+        &self,
+        declared: &Declared,
+        causes: &[Cause],
+        regressions: &[&Regression],
+        new: &HashSet<ObjectId>,
+    ) -> Option<Declared> {
+        if !causes.iter().any(|cause| cause.kind == CauseKind::DefaultPrivileges) {
+            return None;
+        }
+        let is_new = |relation| new.contains(&ObjectId::Relation(relation));
+        let declarations = narrowed(self.after, declared.declarations(), &is_new)?;
+        let contract = amended(self.after, &declarations)?;
+        let [before, after] = [self.before, self.after]
+            .map(|cx| Context::new(&contract, cx.snapshot, cx.access, self.interrupts));
+        let change =
+            Change::new(&before, &after).with_grants_to_public(self.granted_to_public.clone());
+        let found = self.rules.iter().flat_map(|rule| change.regressions(rule));
+        let found = found.filter(|r| (self.is_wanted)(&after, r)).map(|r| r.finding).collect();
+        let with_contract = Completer {
+            before: &before,
+            after: &after,
+            rules: self.rules,
+            granted_to_public: self.granted_to_public,
+            is_wanted: self.is_wanted,
+            whole: self.whole,
+            is_exempt: self.is_exempt,
+            runner: self.runner,
+            interrupts: self.interrupts,
+        };
+        let (chosen, left) = with_contract.choose(found, new, &HashSet::new());
+        let revokes = in_order(&chosen).iter().map(|w| w.statement.to_string()).collect();
+        (left.is_empty() && !chosen.is_empty())
+            .then(|| Declared::following(regressions, declarations, vec![], revokes))
     }
 
     /// Returns the statements that fix findings, and the findings that are left after them, except

@@ -1,0 +1,135 @@
+//! What remains of declarations where a new table keeps only the privileges that its policies give
+//! a use: without that, what default privileges grant would have to be declared or revoked as a
+//! whole.
+
+use crate::catalog::{Command, Oid, Privileges, Relation, Role};
+use crate::declare::{Declaration, Grant, Granted, Name, On, Target};
+use crate::rules::Context;
+use std::collections::HashSet;
+
+/// Returns declarations in which each client has the privileges on a new table with row security
+/// for which a policy applies, and none on the sequences of the table. `None` where no policy of a
+/// `new` table applies to a client, or the declarations say no more than that.
+pub(crate) fn narrowed(
+    after: &Context<'_>,
+    declarations: &[Declaration],
+    is_new: &dyn Fn(Oid) -> bool,
+) -> Option<Vec<Declaration>> {
+    let find = |name: &Name| {
+        let schema = after.snapshot.schema_named(&name.schema)?;
+        after.snapshot.relation_named(schema.oid, &name.name)
+    };
+    let is_governed_by_policies = |table: &Relation| {
+        let has_policy = |client: &&Role| !admitted(after, table, client).is_empty();
+        is_new(table.oid) && table.row_security && after.clients.iter().any(has_policy)
+    };
+    let mut narrowed = Vec::new();
+    for one in declarations {
+        let Declaration::Grant(grant) = one else {
+            narrowed.push(one.clone());
+            continue;
+        };
+        match &grant.on {
+            On::Tables(names) => {
+                for name in names {
+                    let table = find(name).filter(|table| is_governed_by_policies(table));
+                    let on = On::Tables(vec![name.clone()]);
+                    match table {
+                        Some(table) => narrowed.extend(of_table(after, table, grant, &on)),
+                        None => narrowed.push(with(grant, on, grant.roles.clone(), None)),
+                    }
+                }
+            }
+            On::Sequences(names) => {
+                for name in names {
+                    let table = find(name).and_then(|of| after.snapshot.relation(of.owned_by?));
+                    let mut roles = grant.roles.clone();
+                    if table.is_some_and(is_governed_by_policies) {
+                        roles.retain(|role| client(after, role).is_none());
+                    }
+                    if !roles.is_empty() {
+                        narrowed.push(with(grant, On::Sequences(vec![name.clone()]), roles, None));
+                    }
+                }
+            }
+            _ => narrowed.push(one.clone()),
+        }
+    }
+    drop_sequences_without_grants(&mut narrowed, declarations);
+    let is_less =
+        narrowed != declarations && narrowed.iter().any(|one| matches!(one, Declaration::Grant(_)));
+    is_less.then_some(narrowed)
+}
+
+/// Returns the commands for which a policy of a table lets a client through.
+fn admitted(cx: &Context<'_>, table: &Relation, client: &Role) -> Vec<Command> {
+    let policies = cx.snapshot.policies_of(table.oid);
+    let is_admitted = |command: &Command| {
+        policies.iter().any(|of| of.permissive && cx.policy_admits(of, table, client, *command))
+    };
+    Command::ALL.into_iter().filter(is_admitted).collect()
+}
+
+fn client<'a>(cx: &Context<'a>, name: &str) -> Option<&'a Role> {
+    cx.clients.iter().copied().find(|client| client.name == name)
+}
+
+/// Returns what is left of a grant on a table: for each client what its policies give a use, and
+/// for the other roles everything.
+fn of_table(cx: &Context<'_>, table: &Relation, grant: &Grant, on: &On) -> Vec<Declaration> {
+    let (clients, others): (Vec<&String>, Vec<&String>) =
+        grant.roles.iter().partition(|role| client(cx, role).is_some());
+    let mut left: Vec<(Privileges, Vec<String>)> = Vec::new();
+    for role in clients {
+        let commands = client(cx, role).map_or(vec![], |client| admitted(cx, table, client));
+        let allowed = commands.iter().fold(Privileges::NONE, |all, one| all | one.privilege());
+        match left.iter_mut().find(|(known, _)| *known == allowed) {
+            Some((_, roles)) => roles.push(role.clone()),
+            None => left.push((allowed, vec![role.clone()])),
+        }
+    }
+    let mut declared: Vec<Declaration> = left
+        .into_iter()
+        .filter(|(allowed, _)| holds(grant, *allowed))
+        .map(|(allowed, roles)| with(grant, on.clone(), roles, Some(allowed)))
+        .collect();
+    if !others.is_empty() {
+        let roles = others.into_iter().cloned().collect();
+        declared.push(with(grant, on.clone(), roles, None));
+    }
+    declared
+}
+
+/// Whether something of a grant is left with some privileges.
+fn holds(grant: &Grant, allowed: Privileges) -> bool {
+    grant.privileges.iter().any(|of| is_allowed(of, allowed))
+}
+
+fn is_allowed(granted: &Granted, allowed: Privileges) -> bool {
+    granted.privilege.is_none_or(|one| allowed.contains(one)) && !allowed.is_empty()
+}
+
+/// Returns a grant with other objects and roles, and of its privileges those that are `allowed`.
+fn with(grant: &Grant, on: On, roles: Vec<String>, allowed: Option<Privileges>) -> Declaration {
+    let mut grant = Grant { on, roles, ..grant.clone() };
+    if let Some(allowed) = allowed {
+        grant.privileges.retain(|of| is_allowed(of, allowed));
+    }
+    Declaration::Grant(grant)
+}
+
+/// Removes the declarations of sequences on which nothing is granted any more.
+fn drop_sequences_without_grants(narrowed: &mut Vec<Declaration>, before: &[Declaration]) {
+    let granted = |all: &[Declaration]| -> HashSet<Name> {
+        let names = all.iter().filter_map(|one| match one {
+            Declaration::Grant(Grant { on: On::Sequences(names), .. }) => Some(names.clone()),
+            _ => None,
+        });
+        names.flatten().collect()
+    };
+    let (was, is) = (granted(before), granted(narrowed));
+    narrowed.retain(|one| match one {
+        Declaration::Create(Target::Sequence(name)) => !was.contains(name) || is.contains(name),
+        _ => true,
+    });
+}
