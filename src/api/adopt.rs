@@ -15,7 +15,9 @@ use crate::store::exemptions::{Change, Current, New};
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::exemptions::Accepted;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
-use dragonfly_core::infer::summary::{Adoption, CouldBeClient, Line, approval, may_audit};
+use dragonfly_core::infer::summary::{
+    Adoption, CouldBeClient, Line, approval, may_audit, opened_by_default,
+};
 use dragonfly_core::infer::{LeftOut, Mode, ToConfirm, name_deployers, roles_to_confirm};
 use dragonfly_core::sql::{printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -149,6 +151,7 @@ impl Wanted {
                 could_be_clients: CouldBeClient::among(cx, &to_confirm),
                 to_confirm,
                 infos: found.iter().filter(|f| f.severity == Severity::Info).count(),
+                opened: opened_by_default(cx),
                 remaining: remaining(cx, found),
             })
         })
@@ -156,7 +159,7 @@ impl Wanted {
 
     fn summary(&self, adopted: &Adopted) -> Vec<Line> {
         let expires_in = self.expires_in.as_deref();
-        let Adopted { contract, left_out, to_confirm, could_be_clients, remaining, infos } =
+        let Adopted { contract, left_out, to_confirm, could_be_clients, remaining, opened, infos } =
             adopted;
         Adoption {
             contract,
@@ -164,6 +167,7 @@ impl Wanted {
             to_confirm,
             could_be_clients,
             remaining,
+            opened,
             infos: *infos,
             expires_in,
         }
@@ -285,6 +289,7 @@ struct Adopted {
     to_confirm: Vec<ToConfirm>,
     could_be_clients: Vec<CouldBeClient>,
     remaining: Vec<Remaining>,
+    opened: Vec<String>,
     infos: usize,
 }
 

@@ -265,12 +265,12 @@ fn story(application: &Application) {
         if let Some(rule) = rejected_by {
             assert!(!succeeded && messages.contains(&format!("Rule {rule}")), "{sql}: {messages}");
             while declare_call(&messages).is_some() && !succeeded {
-                let Hint { calls, afterwards, instead } = Hint::read(&messages);
+                let Hint { calls, afterwards, instead, together } = Hint::read(&messages);
                 for call in calls {
                     attempt(client, &call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
                 }
-                let sql = instead.as_deref().unwrap_or(sql);
-                (succeeded, messages) = migrate(&cluster, application.owner, sql);
+                let sql = instead.unwrap_or_else(|| format!("{sql}; {together}"));
+                (succeeded, messages) = migrate(&cluster, application.owner, &sql);
                 if succeeded {
                     attempt(client, &afterwards).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
                 }

@@ -50,7 +50,9 @@ fn hints(messages: &str) -> Vec<String> {
 /// Returns what the HINTs of several messages say together.
 fn read(messages: &str) -> Hint {
     let mut all = Hint::default();
-    for Hint { calls, afterwards, instead } in hints(messages).iter().map(|hint| Hint::read(hint)) {
+    for hint in hints(messages).iter().map(|hint| Hint::read(hint)) {
+        let Hint { calls, afterwards, together, instead } = hint;
+        all.together += &together;
         let new: Vec<String> = calls.into_iter().filter(|one| !all.calls.contains(one)).collect();
         all.calls.extend(new);
         all.instead = all.instead.or(instead);
@@ -74,7 +76,7 @@ fn follow(cluster: &Cluster, template: &str, sql: &str) -> Result<usize, String>
     for _ in 0..4 {
         let (passed, messages) = send(cluster, sql);
         said += &messages;
-        let Hint { calls, afterwards, .. } = read(&messages);
+        let Hint { calls, afterwards, together, .. } = read(&messages);
         count += calls.len() + usize::from(!afterwards.is_empty());
         if calls.is_empty() && !passed {
             return Err(format!("no call:\n{said}"));
@@ -87,7 +89,7 @@ fn follow(cluster: &Cluster, template: &str, sql: &str) -> Result<usize, String>
                 return Err(format!("{call}\nfails: {error:?}\n{said}"));
             }
         }
-        let then = if passed { String::new() } else { format!("{sql};") };
+        let then = if passed { String::new() } else { format!("{sql}; {together}") };
         if !passed && !send(cluster, &then).0 {
             continue;
         }

@@ -2,7 +2,7 @@
 //! a use: without that, what default privileges grant would have to be declared or revoked as a
 //! whole.
 
-use crate::catalog::{Command, Oid, Privileges, Relation, Role};
+use crate::catalog::{Command, Oid, Policy, Privileges, Relation, Role};
 use crate::declare::{Declaration, Grant, Granted, Name, On, Target};
 use crate::rules::Context;
 use std::collections::HashSet;
@@ -24,6 +24,7 @@ pub(crate) fn narrowed(
         is_new(table.oid) && table.row_security && after.clients.iter().any(has_policy)
     };
     let mut narrowed = Vec::new();
+    let mut is_less = false;
     for one in declarations {
         let Declaration::Grant(grant) = one else {
             narrowed.push(one.clone());
@@ -34,9 +35,13 @@ pub(crate) fn narrowed(
                 for name in names {
                     let table = find(name).filter(|table| is_governed_by_policies(table));
                     let on = On::Tables(vec![name.clone()]);
-                    match table {
-                        Some(table) => narrowed.extend(of_table(after, table, grant, &on)),
-                        None => narrowed.push(with(grant, on, grant.roles.clone(), None)),
+                    let all = with(grant, on.clone(), grant.roles.clone(), None);
+                    match table.map(|table| of_table(after, table, grant, &on)) {
+                        Some(left) if left != [all.clone()] => {
+                            is_less = true;
+                            narrowed.extend(left);
+                        }
+                        _ => narrowed.push(all),
                     }
                 }
             }
@@ -46,6 +51,7 @@ pub(crate) fn narrowed(
                     let mut roles = grant.roles.clone();
                     if table.is_some_and(is_governed_by_policies) {
                         roles.retain(|role| client(after, role).is_none());
+                        is_less = true;
                     }
                     if !roles.is_empty() {
                         narrowed.push(with(grant, On::Sequences(vec![name.clone()]), roles, None));
@@ -56,16 +62,19 @@ pub(crate) fn narrowed(
         }
     }
     drop_sequences_without_grants(&mut narrowed, declarations);
-    let is_less =
-        narrowed != declarations && narrowed.iter().any(|one| matches!(one, Declaration::Grant(_)));
     is_less.then_some(narrowed)
 }
 
-/// Returns the commands for which a policy of a table lets a client through.
+/// Returns the commands for which a policy of a table lets a client through to some rows.
 fn admitted(cx: &Context<'_>, table: &Relation, client: &Role) -> Vec<Command> {
     let policies = cx.snapshot.policies_of(table.oid);
     let is_admitted = |command: &Command| {
-        policies.iter().any(|of| of.permissive && cx.policy_admits(of, table, client, *command))
+        let admits = |of: &&Policy| {
+            of.permissive
+                && !of.is_for_all_rows(*command)
+                && cx.policy_admits(of, table, client, *command)
+        };
+        policies.iter().any(|of| admits(&of))
     };
     Command::ALL.into_iter().filter(is_admitted).collect()
 }

@@ -3,7 +3,8 @@
 
 use super::exempt::Remaining;
 use super::{LeftOut, ToConfirm};
-use crate::contract::{Contract, RoleKind, Severity};
+use crate::catalog::{AclItem, DefaultAcl, Role};
+use crate::contract::{Contract, RoleKind, SchemaDecl, Severity};
 use crate::declare::{Declaration, amended, reported};
 use crate::finding::Finding;
 use crate::rules::{Context, default_privileges};
@@ -100,10 +101,37 @@ pub struct Adoption<'a> {
     pub could_be_clients: &'a [CouldBeClient],
     /// The errors and warnings under it, the worst first.
     pub remaining: &'a [Remaining],
+    /// The roles to which default privileges open each new table.
+    pub opened: &'a [String],
     /// The number of findings of severity info under it, which need no exemption.
     pub infos: usize,
     /// The time after which the exemptions expire, in words; `None` for never.
     pub expires_in: Option<&'a str>,
+}
+
+/// Returns the roles to which default privileges open new tables in declared schemas, except those
+/// that have all privileges there: each new table is rejected until it is declared for them. `cx`
+/// has the inferred contract.
+#[must_use]
+pub fn opened_by_default(cx: &Context<'_>) -> Vec<String> {
+    let is_opened = |role: &Role| {
+        let gives = |default: &DefaultAcl, item: &AclItem| {
+            let is_on_tables = default.object_type == b'r' && item.grantee == role.oid;
+            let is_not_declared = |schema: &SchemaDecl| {
+                let is_there = cx.snapshot.schema_named(&schema.name);
+                let is_there =
+                    is_there.is_some_and(|of| default.schema == 0 || default.schema == of.oid);
+                is_there && !schema.all_on_objects.contains(&role.name)
+            };
+            is_on_tables && cx.contract.schemas.iter().any(is_not_declared)
+        };
+        let defaults = cx.snapshot.default_acls.iter();
+        defaults.filter(|of| of.role != role.oid).any(|of| of.acl.iter().any(|i| gives(of, i)))
+    };
+    let mut names: Vec<String> =
+        cx.subjects.iter().filter(|role| is_opened(role)).map(|role| role.name.clone()).collect();
+    names.sort();
+    names
 }
 
 /// Returns the line about who may read the audits: superusers, and the readers and deployers that
@@ -149,7 +177,11 @@ impl Adoption<'_> {
             Line::new("schemas", fitted(&schemas, WIDTH)),
             Line::new("objects", self.objects()),
         ];
-        let optional = [("confirm", self.kinds()), ("left out", self.not_declared())];
+        let optional = [
+            ("confirm", self.kinds()),
+            ("left out", self.not_declared()),
+            ("new", self.rejected_later()),
+        ];
         lines.extend(
             optional.into_iter().filter_map(|(topic, detail)| Some(Line::new(topic, detail?))),
         );
@@ -230,7 +262,9 @@ impl Adoption<'_> {
         let roles: BTreeSet<&str> =
             of_defaults.flat_map(|f| &f.roles).map(String::as_str).collect();
         let mut parts = Vec::new();
-        if !roles.is_empty() {
+        // The line about new tables says it of those that it names.
+        let is_said = roles.iter().all(|role| self.opened.iter().any(|opened| opened == role));
+        if !is_said {
             let roles: Vec<String> = roles.into_iter().map(named).collect();
             parts.push(format!("default privileges on new objects ({})", fitted(&roles, 40)));
         }
@@ -239,6 +273,13 @@ impl Adoption<'_> {
             parts.push(format!("{count} whose use fails, as ops.infer_contract() lists"));
         }
         (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    /// Returns that new tables have to be declared.
+    fn rejected_later(&self) -> Option<String> {
+        let what = "tables need ops.declare() first: default privileges open them to ";
+        let roles: Vec<String> = self.opened.iter().map(|name| named(name)).collect();
+        (!roles.is_empty()).then(|| format!("{what}{}", fitted(&roles, WIDTH - what.len())))
     }
 
     fn exempted(&self) -> String {
@@ -362,6 +403,7 @@ mod tests {
             to_confirm: &[],
             could_be_clients: &[],
             remaining,
+            opened: &[],
             infos,
             expires_in: Some("90 days"),
         };
@@ -412,6 +454,31 @@ mod tests {
         let first = left[0].finding.rule.id;
         assert!(look[0].starts_with(&format!("look at: error {first} ")), "{lines:#?}");
         assert_eq!(lines.last().unwrap(), "read: docs/rules/<rule>.md");
+    }
+
+    #[test]
+    fn roles_that_default_privileges_give_new_tables_are_named() {
+        let mut world = strict_world();
+        let (role, schema) = (world.role("postgres").oid, world.schema("public").oid);
+        let client = world.role("authenticated").oid;
+        let acl = vec![AclItem {
+            grantee: client,
+            grantor: role,
+            privileges: crate::catalog::Privileges::SELECT,
+            grantable: crate::catalog::Privileges::NONE,
+        }];
+        let opened = |world: &World| {
+            let (contract, _) = inferred(world);
+            let snapshot = world.snapshot.clone().complete();
+            let access = Access::new(&snapshot);
+            opened_by_default(&Context::new(&contract, &snapshot, &access, &|| {}))
+        };
+        assert_eq!(opened(&world), [""; 0]);
+        let default = DefaultAcl { role, schema, object_type: b'S', acl };
+        world.snapshot.default_acls.push(default.clone());
+        assert_eq!(opened(&world), [""; 0], "sequences");
+        world.snapshot.default_acls.push(DefaultAcl { object_type: b'r', ..default });
+        assert_eq!(opened(&world), ["authenticated"]);
     }
 
     #[test]
@@ -492,6 +559,7 @@ mod tests {
             to_confirm: &to_confirm,
             could_be_clients: &could_be_clients,
             remaining: &[],
+            opened: &[],
             infos: 0,
             expires_in: None,
         };

@@ -12,8 +12,8 @@ use crate::fix::{self, Statement};
 use crate::guard::{
     Cause, CauseKind, Change, Completion, Declared, Regression, States, causes, intended, narrowed,
 };
-use crate::rule::Rule;
-use crate::rules::Context;
+use crate::rule::{Area, Rule};
+use crate::rules::{Context, rls_policy_always_true};
 use std::collections::HashSet;
 
 /// How often the changed catalog is checked again: once for each phase, and for findings that a fix
@@ -106,7 +106,14 @@ impl Completer<'_> {
         regressions: &[&Regression],
         new: &HashSet<ObjectId>,
     ) -> Option<Declared> {
-        if !causes.iter().any(|cause| cause.kind == CauseKind::DefaultPrivileges) {
+        let is_by_default = causes.iter().any(|of| of.kind == CauseKind::DefaultPrivileges);
+        // What such a policy allows is what is wrong.
+        let is_open = causes.iter().any(|of| of.kind == CauseKind::PolicyForPublic)
+            || regressions.iter().any(|r| {
+                let rule = r.finding.rule;
+                *rule == rls_policy_always_true::RULE || rule.area == Area::Policies
+            });
+        if !is_by_default || is_open {
             return None;
         }
         let is_new = |relation| new.contains(&ObjectId::Relation(relation));
