@@ -589,17 +589,17 @@ COMMENT ON FUNCTION ops.prove_policy(pg_catalog.regclass, pg_catalog.name, pg_ca
   'that the caller can become the client roles and the owners of the tables.';
 CREATE FUNCTION ops.prove_isolation("table" pg_catalog.regclass, a pg_catalog.jsonb,
   b pg_catalog.jsonb, role pg_catalog.name DEFAULT NULL,
-  commands pg_catalog.text[] DEFAULT NULL)
+  commands pg_catalog.text[] DEFAULT NULL, without_where boolean DEFAULT false)
   RETURNS TABLE (policy_name pg_catalog.name, command pg_catalog.text, as_who pg_catalog.text,
     of_whom pg_catalog.text, expected pg_catalog.text, observed pg_catalog.text,
     verdict pg_catalog.text, why pg_catalog.text, witness pg_catalog.jsonb)
   LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_prove_isolation';
 COMMENT ON FUNCTION ops.prove_isolation(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.jsonb,
-  pg_catalog.name, pg_catalog.text[]) IS
+  pg_catalog.name, pg_catalog.text[], boolean) IS
   'Has the server try whether the caller with claims a reaches rows of the caller with claims b: '
   'rows that the policies of the table say are the second one''s, and the rows that are there. '
-  'Everything is rolled back; see ops.prove_policy(). Commands are SELECT, INSERT, UPDATE and '
-  'DELETE, all of them if NULL.';
+  'Everything is rolled back; see ops.prove_policy(), also for without_where. Commands are '
+  'SELECT, INSERT, UPDATE and DELETE, all of them if NULL.';
 CREATE FUNCTION ops.explain_policy("table" pg_catalog.regclass, policy pg_catalog.name DEFAULT NULL,
   role pg_catalog.name DEFAULT NULL)
   RETURNS TABLE (policy_name pg_catalog.name, role_name pg_catalog.name, command pg_catalog.text,

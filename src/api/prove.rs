@@ -16,6 +16,7 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::sql::safe_ident;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::{Map, Value as Json, json};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 sql_function!(
@@ -42,8 +43,9 @@ fn prove_policy(call: Call) -> pg_sys::Datum {
 
 sql_function!(
     /// `ops.prove_isolation("table" regclass, a jsonb, b jsonb, role name DEFAULT NULL,
-    /// commands text[] DEFAULT NULL) RETURNS TABLE (policy_name name, command text, as_who text,
-    /// of_whom text, expected text, observed text, verdict text, why text, witness jsonb)`
+    /// commands text[] DEFAULT NULL, without_where boolean DEFAULT false) RETURNS TABLE
+    /// (policy_name name, command text, as_who text, of_whom text, expected text, observed text,
+    /// verdict text, why text, witness jsonb)`
     ops_prove_isolation => prove_isolation
 );
 fn prove_isolation(call: Call) -> pg_sys::Datum {
@@ -54,7 +56,8 @@ fn prove_isolation(call: Call) -> pg_sys::Datum {
         || COMMANDS.to_vec(),
         |names| names.iter().map(|name| command(name)).collect(),
     );
-    let proofs = each_subject(relation, role.as_deref(), false, &mut |subject| {
+    let without_where = argument::flag(call, 5, "without_where");
+    let proofs = each_subject(relation, role.as_deref(), without_where, &mut |subject| {
         prove::isolation(subject, &pair, &commands)
     });
     call.table(proofs.into_iter().map(row))
@@ -98,13 +101,13 @@ fn row(proof: Proof) -> Vec<Value> {
     ]
 }
 
-/// Calls `prove` for each role whose rows of a table its policies limit: the one that is named, or
+/// Calls `each` for each role whose rows of a table its policies limit: the one that is named, or
 /// all client roles.
 fn each_subject(
     relation: Oid,
     role: Option<&str>,
     without_where: bool,
-    prove: &mut dyn FnMut(&Subject<'_>) -> Vec<Proof>,
+    each: &mut dyn FnMut(&Subject<'_>) -> Vec<Proof>,
 ) -> Vec<Proof> {
     // SAFETY: a C string; raises an error in a transaction that must not write, as on a standby.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"an experiment".as_ptr()) };
@@ -130,8 +133,8 @@ fn each_subject(
         if !is_asked || !catalog::has_active_policies(role, relation) {
             continue;
         }
-        require_membership(caller, role, &name);
-        proofs.extend(prove(&Subject {
+        require_membership((caller.oid, &snapshot.role_name(caller.oid)), (role, &name));
+        let subject = Subject {
             catalog: &mentioned,
             identities: &identities,
             relation,
@@ -141,7 +144,9 @@ fn each_subject(
             role,
             role_name: &name,
             without_where,
-        }));
+            known: RefCell::default(),
+        };
+        proofs.extend(prove::released(|| each(&subject)));
     }
     if proofs.is_empty() {
         let table = catalog::identity(&state, ObjectId::Relation(relation)).unwrap_or_default();
@@ -178,16 +183,16 @@ fn caller(access: &Access<'_>) -> Caller {
 }
 
 /// Raises an error where the caller may not become a client role.
-fn require_membership(caller: Caller, role: Oid, name: &str) {
+fn require_membership((caller, caller_name): (Oid, &str), (role, name): (Oid, &str)) {
     // SAFETY: a lookup in the system cache.
-    if unsafe { pg_sys::is_member_of_role(caller.oid.into(), role.into()) } {
+    if unsafe { pg_sys::is_member_of_role(caller.into(), role.into()) } {
         return;
     }
-    let ident = safe_ident(name);
+    let (ident, caller) = (safe_ident(name), safe_ident(caller_name));
     Report {
         message: format!("permission denied to become role {ident}"),
         detail: "An experiment runs as the client role.".into(),
-        hint: format!("GRANT {ident} TO the calling role, or call the function as a superuser."),
+        hint: format!("Call the function as a superuser, or: GRANT {ident} TO {caller};"),
     }
     .error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE)
 }

@@ -7,6 +7,7 @@ use super::rights::Rights;
 use super::stored_policies::stored_policies;
 use super::text_body::{Text, Texts};
 use super::{name, objects, oids};
+use crate::pg::constant;
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid, Privileges, Rows};
 use dragonfly_core::policy::Comparison;
@@ -745,6 +746,10 @@ impl Catalog for Mentioned<'_> {
 
     fn symbol(&self, function: Oid) -> Option<Rc<str>> {
         SYMBOLS.with(|all| all.get_or_init(|| symbols(self.state)).get(&function).cloned())
+    }
+
+    fn constant(&self, data_type: Oid, bytes: &[u8]) -> Option<String> {
+        constant::is_plain(data_type).then(|| constant::written(data_type, bytes))
     }
 
     fn may_create_functions(&self, role: Oid) -> bool {

@@ -4,6 +4,7 @@
 pub mod call;
 pub mod clock;
 pub mod commit;
+pub mod constant;
 pub mod heap;
 pub mod inert;
 mod jsonb;

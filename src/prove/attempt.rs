@@ -1,17 +1,16 @@
 //! What a client reaches of a row, as the client.
 
-use super::seed::{Seeded, Seeder, Values, condition, insertion, literal};
+use super::failure::Failure;
+use super::seed::{Seeded, Seeder, condition, insertion, literal};
 use super::session::Session;
 use super::table::Table;
+use super::value::Values;
 use crate::pg::{privileges, restricted, setting, statement, subtransaction};
 use dragonfly_core::catalog::Oid;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// How long a statement of a client may take, in milliseconds, unless the session limits it.
 const LIMIT: i32 = 5_000;
-
-/// How much of the message of an error is returned.
-const LONGEST: usize = 200;
 
 /// What was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +20,9 @@ pub enum Observed {
     /// It did not.
     NotReached,
     /// The policies reject the new row.
-    Rejected(String),
+    Rejected(Failure),
     /// It raised another error.
-    Failed(String),
+    Failed(Failure),
     /// A trigger wrote something else.
     Changed,
     /// It was not executed, with the reason.
@@ -37,8 +36,24 @@ impl Observed {
             Self::Reached => "reached".to_owned(),
             Self::NotReached => "not reached".to_owned(),
             Self::Changed => "another row is written".to_owned(),
-            Self::Rejected(message) | Self::Failed(message) => format!("error: {message}"),
+            Self::Rejected(error) | Self::Failed(error) => format!("error: {}", error.message),
             Self::NotTried(_) => "nothing".to_owned(),
+        }
+    }
+
+    /// Whether something else than a policy or a missing privilege ended the statement.
+    pub fn is_raised(&self) -> bool {
+        match self {
+            Self::Rejected(error) | Self::Failed(error) => !error.is_of_privilege,
+            _ => false,
+        }
+    }
+
+    /// Returns what a reader can do about an error; it may be empty.
+    pub fn advice(&self) -> &str {
+        match self {
+            Self::Rejected(error) | Self::Failed(error) => &error.advice,
+            _ => "",
         }
     }
 }
@@ -63,9 +78,11 @@ impl Client<'_> {
                 let sql = format!("SELECT FROM {} WHERE {found}", table.name);
                 self.execute(seeder, table, &sql, None)
             }
-            None => Observed::NotTried(
-                "The role has SELECT on no unique key, and not on the whole table.".to_owned(),
-            ),
+            None => Observed::NotTried(format!(
+                "The role has SELECT on no unique key of {0}, and not on the whole table: with \
+                     neither, no statement of its finds a certain row.",
+                table.name
+            )),
         }
     }
 
@@ -103,7 +120,10 @@ impl Client<'_> {
             sets.extend(own().find(|(number, _)| !in_key(number)).or_else(|| own().next()));
         }
         if sets.is_empty() {
-            return Observed::NotTried("The role has UPDATE on no column with a value.".to_owned());
+            return Observed::NotTried(format!(
+                "The role has UPDATE on no column of {} that has a value here.",
+                table.name
+            ));
         }
         let set = |(number, value): &(&i16, &Option<String>)| {
             format!("{} = {}", table.columns[*number].name, literal(value.as_deref()))
@@ -192,8 +212,11 @@ impl Client<'_> {
             // As the client, which may set only some parameters; what its code sets is taken back.
             let set = || restricted::as_role(self.role, || self.session.set());
             if let Err(error) = subtransaction::attempt(set) {
-                let message = subtransaction::report(&error).message().to_owned();
-                return Observed::NotTried(format!("The client cannot: {message}."));
+                let message = Failure::of(&error).message;
+                return Observed::NotTried(format!(
+                    "The role cannot set what the policy asks for: {message}. A client reaches the \
+                     row only where the server sets the parameter for it."
+                ));
             }
             let count = || setting::isolated(&[], || statement::count(sql));
             if restricted::as_role(self.role, count) == 0 {
@@ -212,13 +235,12 @@ impl Client<'_> {
         let is_kept = |observed: &Observed| self.keeps && *observed == Observed::Reached;
         let done = subtransaction::limited(LIMIT, run, is_kept);
         done.unwrap_or_else(|error| {
-            let report = subtransaction::report(&error);
-            let message: String = report.message().chars().take(LONGEST).collect();
-            match report.sql_error_code() {
+            let failure = Failure::of(&error);
+            match subtransaction::report(&error).sql_error_code() {
                 // The policies, or a trigger, say no.
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
-                | PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION => Observed::Rejected(message),
-                _ => Observed::Failed(message),
+                | PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION => Observed::Rejected(failure),
+                _ => Observed::Failed(failure),
             }
         })
     }

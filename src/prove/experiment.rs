@@ -1,116 +1,28 @@
 //! What one experiment does, and what it says of the analysis.
 
 use super::attempt::{Client, Observed};
+use super::callers;
+use super::failure::Failure;
 use super::forge::{Forger, forged};
-use super::seed::{Caller, Seeded, Seeder, Values, note_types, note_user};
+use super::outcome::{
+    NEEDS_NO_WHERE, Outcome, outcome_of_forgery, outcome_of_open, outcome_of_tied, unmet,
+};
+use super::plan::{Plan, another, note_all, own_values};
+use super::proof::{Expected, Proof, Verdict};
+use super::seed::{Seeded, Seeder, note_types};
 use super::session::Session;
+use super::subject::Subject;
 use super::table::Table;
-use super::value::{Chosen, text_of};
-use crate::catalog::{self, Mentioned, QUESTIONS, StoredPolicy};
+use super::value::{Chosen, Values};
+use crate::catalog::{QUESTIONS, StoredPolicy};
 use crate::pg::heap::interrupts;
 use crate::pg::statement::{self, NotExecuted};
 use crate::pg::subtransaction;
-use dragonfly_core::catalog::{Command, Oid, Opening, Rows};
-use dragonfly_core::policy::identity::Identities;
-use dragonfly_core::policy::{
-    Cell, Claims, Constant, NUMBERS, Planned, Reached, Scenario, TooLarge,
-};
-use dragonfly_core::sql::{capitalized, listed};
+use dragonfly_core::catalog::{Command, Rows};
+use dragonfly_core::policy::{Cell, NUMBERS, Planned, Reached, Scenario, TooLarge};
+use dragonfly_core::sql::listed;
 use serde_json::{Map, Value as Json};
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-
-/// What an experiment is about.
-pub struct Subject<'a> {
-    /// What conditions mention.
-    pub catalog: &'a Mentioned<'a>,
-    /// Where the values of sessions are.
-    pub identities: &'a Identities,
-    /// The table.
-    pub relation: Oid,
-    /// Its policies.
-    pub policies: &'a [StoredPolicy],
-    /// The columns by which a row belongs to a caller.
-    pub keys: &'a BTreeSet<i16>,
-    /// The caller.
-    pub caller: Caller,
-    /// The client role.
-    pub role: Oid,
-    /// Its name.
-    pub role_name: &'a str,
-    /// Whether UPDATE and DELETE are executed without WHERE where other rows are there.
-    pub without_where: bool,
-}
-
-/// The result of an experiment.
-#[derive(Debug)]
-pub struct Proof {
-    /// The policy.
-    pub policy: String,
-    /// The command.
-    pub command: Command,
-    /// Who tries to reach a row.
-    pub as_who: String,
-    /// Whose row it is.
-    pub of_whom: String,
-    /// What the analysis says.
-    pub expected: Expected,
-    /// What was observed.
-    pub observed: String,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Why, in a sentence.
-    pub why: String,
-    /// What holds in the way that was tried.
-    pub witness: Vec<[String; 3]>,
-}
-
-/// What the analysis says of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
-    /// The client reaches it.
-    Reached,
-    /// The client does not reach it.
-    NotReached,
-    /// It is not known.
-    Unknown,
-}
-
-/// What an experiment says of the analysis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The client reaches what the analysis says.
-    Confirmed,
-    /// The server does something else.
-    Refuted,
-    /// The client does not reach this row, as expected.
-    IsolatedHere,
-    /// There was no experiment.
-    NotTried,
-}
-
-impl Expected {
-    /// Returns the words for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reached => "reached",
-            Self::NotReached => "not reached",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl Verdict {
-    /// Returns the words for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirmed => "confirmed",
-            Self::Refuted => "refuted",
-            Self::IsolatedHere => "isolated here",
-            Self::NotTried => "not tried",
-        }
-    }
-}
 
 /// The claims of two callers: whether the first one reaches rows of the second one.
 #[derive(Debug, Clone)]
@@ -133,8 +45,7 @@ pub fn policy(subject: &Subject<'_>, policy: &StoredPolicy) -> Vec<Proof> {
         }
         match subject.scenarios(policy, command, rows) {
             Err(TooLarge) => {
-                let why = "The condition is too large.".to_owned();
-                proofs.push(subject.not_tried(policy, command, why));
+                proofs.push(subject.too_large(policy, command));
             }
             Ok(scenarios) => {
                 let tried = scenarios.iter().filter_map(|scenario| {
@@ -147,56 +58,7 @@ pub fn policy(subject: &Subject<'_>, policy: &StoredPolicy) -> Vec<Proof> {
     proofs
 }
 
-/// An experiment before anything is put into tables.
-pub struct Plan<'s> {
-    pub command: Command,
-    pub rows: Rows,
-    pub reached: Reached,
-    /// The row that must be there, with the ones that it needs.
-    pub old: Option<&'s Scenario>,
-    /// The row that is written, with the ones that it needs.
-    pub new: Option<&'s Scenario>,
-    /// The scenario that the experiment is about.
-    pub main: &'s Scenario,
-}
-
 impl Subject<'_> {
-    /// Whether the role has the privilege for a command on the table, or on a part of it.
-    pub fn has_privilege(&self, command: Command) -> bool {
-        self.catalog.rights().on_part(self.role, self.relation, command.privilege())
-    }
-
-    /// Returns why rows pass a policy, each with a session and rows.
-    pub fn scenarios(
-        &self,
-        policy: &StoredPolicy,
-        command: Command,
-        rows: Rows,
-    ) -> Result<Vec<Scenario>, TooLarge> {
-        catalog::scenarios(
-            (self.catalog, self.identities),
-            self.relation,
-            (policy, self.policies),
-            self.role,
-            (command, rows),
-        )
-    }
-
-    /// Returns the result for a policy that was not tried.
-    pub fn not_tried(&self, policy: &StoredPolicy, command: Command, why: String) -> Proof {
-        Proof {
-            policy: policy.name.clone(),
-            command,
-            as_who: self.role_name.to_owned(),
-            of_whom: String::new(),
-            expected: Expected::Unknown,
-            observed: "nothing".to_owned(),
-            verdict: Verdict::NotTried,
-            why,
-            witness: Vec::new(),
-        }
-    }
-
     /// Executes the experiment for a scenario; `None` where another one says the same.
     pub fn experiment(
         &self,
@@ -221,7 +83,7 @@ impl Subject<'_> {
         // The row before an update, or after it, is one of the caller's where there is such a one.
         let other = beside.and_then(|of| {
             let found = self.scenarios(policy, command, of).unwrap_or_default();
-            found.into_iter().find_map(|other| scenario.joined(&other))
+            found.iter().find_map(|other| scenario.joined(other))
         });
         let (main, other) = match &other {
             Some((main, other)) => (main, Some(other)),
@@ -238,8 +100,8 @@ impl Subject<'_> {
         let (expected, outcome) = match result {
             Ok(done) => done,
             Err(error) => {
-                let message = subtransaction::report(&error).message().to_owned();
-                let why = format!("The experiment failed: {message}.");
+                let failure = Failure::of(&error);
+                let why = failure.after(&format!("The experiment failed: {}", failure.message));
                 (plan.expected(), Outcome::not_tried(why))
             }
         };
@@ -256,63 +118,6 @@ impl Subject<'_> {
             witness: scenario.witness.clone(),
         };
         Some(if is_open { proof } else { self.explained(proof, rows, outcome.values.as_ref()) })
-    }
-
-    /// Returns the result for a row of another caller that was reached: as expected, where a policy
-    /// opens rows.
-    pub fn explained(&self, proof: Proof, rows: Rows, values: Option<&Values>) -> Proof {
-        if proof.verdict != Verdict::Refuted {
-            return proof;
-        }
-        match self.open(proof.command, rows, values) {
-            Some((policy, why)) => Proof {
-                expected: Expected::Reached,
-                verdict: Verdict::Confirmed,
-                why: format!("Policy {policy} opens rows. {why}"),
-                ..proof
-            },
-            None => proof,
-        }
-    }
-
-    /// Returns a policy by which rows pass that are not the caller's, and how.
-    fn open(
-        &self,
-        command: Command,
-        rows: Rows,
-        values: Option<&Values>,
-    ) -> Option<(String, String)> {
-        let policies = self.policies.iter();
-        let rights = self.catalog.rights();
-        let permissive =
-            policies.filter(|of| of.is_permissive && of.is_for(command, self.role, rights));
-        permissive
-            .flat_map(|policy| {
-                let scenarios = self.scenarios(policy, command, rows).unwrap_or_default();
-                scenarios.into_iter().map(move |scenario| (policy, scenario))
-            })
-            .find(|(_, scenario)| {
-                let unknown = [Opening::Opaque, Opening::ForeignOperator];
-                matches!(scenario.reached, Reached::Open(of) if !unknown.contains(&of))
-                    && values.is_none_or(|values| may_have(values, scenario))
-            })
-            .map(|(policy, scenario)| (policy.name.clone(), when(&scenario.witness)))
-    }
-
-    /// Returns who tries to reach a row, and whose it is.
-    fn parties(&self, plan: &Plan<'_>) -> (String, String) {
-        let as_who = match plan.main.claims {
-            Claims::Missing => format!("{} without claims", self.role_name),
-            Claims::Role => format!("{} without a user", self.role_name),
-            Claims::User => format!("{}, user a", self.role_name),
-        };
-        let of_whom = match (plan.is_own(), plan.rows) {
-            (false, _) if plan.reached == Reached::Never => "anyone",
-            (false, _) => "user b",
-            (true, Rows::Existing) => "another caller",
-            (true, Rows::New) => "a new row of another caller",
-        };
-        (as_who, of_whom.to_owned())
     }
 
     /// Puts the rows of a plan into tables and tries to reach one.
@@ -368,7 +173,10 @@ impl Subject<'_> {
             let mut client =
                 Client { role: self.role, session: &callers.own, is_alone, keeps: false };
             if client.select(&seeder, &table, row) == Observed::Reached {
-                return Err("The client reaches the row before it writes the lookup.".to_owned());
+                return Err(format!(
+                    "The role reaches the row before it writes {}: another policy lets it through.",
+                    of.table
+                ));
             }
             client.keeps = true;
             let forger = Forger { catalog: self.catalog, role: self.role_name, forged: of };
@@ -385,16 +193,53 @@ impl Subject<'_> {
             }
             _ => None,
         };
-        let attempt = Attempt {
-            seeder: &seeder,
-            table: &table,
-            row: row.as_ref(),
-            written: written.as_ref(),
-            asks_new: plan.rows == Rows::New,
+        let raised = std::cell::Cell::new(false);
+        let tried = |seeder: &Seeder<'_>| {
+            let attempt = Attempt {
+                seeder,
+                table: &table,
+                row: row.as_ref(),
+                written: written.as_ref(),
+                asks_new: plan.rows == Rows::New,
+                raised: &raised,
+            };
+            let of_other = Attempt { written: by_other.as_ref().or(attempt.written), ..attempt };
+            self.judge(plan, expected, &callers, (&attempt, &of_other), is_alone)
         };
-        let of_other = Attempt { written: by_other.as_ref().or(attempt.written), ..attempt };
-        let outcome = self.judge(plan, expected, &callers, (&attempt, &of_other), is_alone)?;
-        Ok(Outcome { values: row.map(|row| row.values), ..outcome })
+        let mut outcome = tried(&seeder);
+        // Code of the application may have missed what each caller has.
+        if raised.get() && self.seed_callers(&mut seeder, &table, &callers, plan, &mut chosen) {
+            let again = tried(&seeder);
+            if again.as_ref().is_ok_and(|of| of.verdict != Verdict::NotTried) {
+                outcome = again;
+            }
+        }
+        Ok(Outcome { values: row.map(|row| row.values), ..outcome? })
+    }
+
+    /// Puts the rows that say who the callers are into the tables of users; returns whether there
+    /// was such a row to be put into one.
+    fn seed_callers(
+        &self,
+        seeder: &mut Seeder<'_>,
+        table: &Table,
+        callers: &Callers,
+        plan: &Plan<'_>,
+        chosen: &mut Chosen,
+    ) -> bool {
+        let user = plan.main.session.get("user");
+        let cells = plan.main.rows.first().into_iter().flat_map(|row| &row.columns);
+        let of_user = cells.filter(|(_, cell)| Some(*cell) == user).map(|(number, _)| *number);
+        let columns = of_user.chain(self.keys.iter().copied()).collect();
+        let tables = callers::tables(table, &columns, self.identities);
+        let mut is_any = false;
+        for session in [Some(&callers.own), callers.other.as_ref()].into_iter().flatten() {
+            let Some(user) = session.value("user") else { continue };
+            for table in &tables {
+                is_any |= seeder.caller_row(*table, &user, chosen);
+            }
+        }
+        is_any
     }
 
     /// Returns the sessions of a plan.
@@ -432,7 +277,10 @@ impl Subject<'_> {
         let is_alike = |of: &Session| of.is_same(&own, &plan.main.session);
         if plan.reached == Reached::Tied && other.as_ref().is_some_and(is_alike) {
             let names: Vec<&str> = plan.main.session.keys().map(String::as_str).collect();
-            return Err(format!("Both callers have the same {}.", listed(&names)));
+            return Err(format!(
+                "Both callers have the same {}: arguments a and b need different ones.",
+                listed(&names)
+            ));
         }
         Ok(Callers { own, unset, other })
     }
@@ -467,18 +315,21 @@ impl Subject<'_> {
             return Ok(outcome_of_open(plan, expected, own, (&callers.unset, is_alone, table)));
         }
         // The row is its owner's, if the owner reaches it.
-        if own != Observed::Reached {
-            let finds_none = matches!(plan.command, Command::Update | Command::Delete) && !is_alone;
-            let advice = if finds_none {
-                " Without a policy of SELECT, WHERE finds no row: see without_where."
-            } else {
-                ""
-            };
-            return Err(format!(
-                "The caller whose row it is does not reach it either: {}.{advice}{}",
-                own.text(),
-                unmet(&plan.main.unmet, &callers.unset)
-            ));
+        match own {
+            Observed::Reached => {}
+            Observed::NotTried(why) => return Err(why),
+            own => {
+                let is_hidden = matches!(plan.command, Command::Update | Command::Delete)
+                    && own == Observed::NotReached
+                    && !is_alone;
+                let advice = if is_hidden { NEEDS_NO_WHERE } else { own.advice() };
+                let said = format!(
+                    "The caller whose row it is does not reach it either: {}. {advice}{}",
+                    own.text(),
+                    unmet(&plan.main.unmet, &callers.unset)
+                );
+                return Err(said.trim_end().to_owned());
+            }
         }
         let observed = by_other().unwrap_or(Observed::NotReached);
         Ok(outcome_of_tied(observed, (false, plan.command == Command::Update), table))
@@ -554,33 +405,6 @@ impl Subject<'_> {
     }
 }
 
-impl Plan<'_> {
-    /// Returns what the analysis says.
-    fn expected(&self) -> Expected {
-        match self.reached {
-            _ if self.main.may_fail => Expected::Unknown,
-            Reached::Open(Opening::Opaque | Opening::ForeignOperator) => Expected::Unknown,
-            Reached::Open(_) | Reached::Forged(_) => Expected::Reached,
-            Reached::Tied | Reached::Privileged | Reached::Never => Expected::NotReached,
-        }
-    }
-
-    /// Whether the one who asks is said to reach the row, which is not that caller's.
-    fn is_own(&self) -> bool {
-        matches!(self.reached, Reached::Open(_) | Reached::Forged(_))
-    }
-
-    /// Whether a new row is asked for nothing.
-    fn asks_nothing(&self) -> bool {
-        let columns = self.new.and_then(|of| of.rows.first()).map(|row| &row.columns);
-        self.rows == Rows::New && columns.is_some_and(BTreeMap::is_empty)
-    }
-
-    fn writes(&self) -> bool {
-        self.command != Command::Select
-    }
-}
-
 /// Prepares the subtransaction, and returns whether the table has no row.
 fn begin(seeder: &Seeder<'_>, table: &Table) -> Result<bool, String> {
     statement::count(
@@ -613,6 +437,8 @@ struct Attempt<'a> {
     written: Option<&'a (Values, Values)>,
     /// Whether the new row matters.
     asks_new: bool,
+    /// Whether something else than a policy or a privilege ended an attempt.
+    raised: &'a std::cell::Cell<bool>,
 }
 
 impl Attempt<'_> {
@@ -620,231 +446,21 @@ impl Attempt<'_> {
         let (seeder, table) = (self.seeder, &**self.table);
         let nothing = (Values::new(), Values::new());
         let (all, asked) = self.written.unwrap_or(&nothing);
-        match (command, self.row) {
+        let observed = match (command, self.row) {
             (Command::Insert, _) => client.insert(seeder, table, all, asked),
             (Command::Select, Some(row)) => client.select(seeder, table, row),
             (Command::Delete, Some(row)) => client.delete(seeder, table, row),
             (Command::Update, Some(row)) => {
                 client.update(seeder, table, row, asked, self.asks_new.then_some(asked))
             }
-            (_, None) => Observed::NotTried("No row of the caller's passes before.".to_owned()),
-        }
-    }
-}
-
-/// What came out of an experiment.
-pub struct Outcome {
-    pub observed: String,
-    pub verdict: Verdict,
-    pub why: String,
-    /// The values of the row that was there.
-    pub values: Option<Values>,
-}
-
-impl Outcome {
-    /// Returns the outcome of an experiment that was not executed.
-    pub fn not_tried(why: String) -> Self {
-        let observed = "nothing".to_owned();
-        Self { observed, verdict: Verdict::NotTried, why, values: None }
-    }
-}
-
-/// Why a statement that finds no row says nothing.
-const NEEDS_NO_WHERE: &str = "A statement with WHERE reaches only what SELECT shows, and one \
-    without it would reach the other rows of the table: without_where => true executes it, and \
-    locks them until it is rolled back.";
-
-/// Returns the outcome where the client could not write a lookup.
-fn outcome_of_forgery(table: &str, observed: &Observed) -> Outcome {
-    let why = format!("The client could not write a row of {table}: {}.", observed.text());
-    // A new row may need others, which the client could write as well.
-    let verdict = match observed {
-        Observed::NotReached | Observed::Changed => Verdict::Refuted,
-        _ => Verdict::NotTried,
-    };
-    Outcome { observed: "not reached".to_owned(), verdict, why, values: None }
-}
-
-/// Returns the values that a new row has where another caller writes it: those of the session are
-/// the other caller's.
-fn own_values(
-    scenario: &Scenario,
-    written: Option<&(Values, Values)>,
-    value: &dyn Fn(&String) -> Option<String>,
-) -> (Values, Values) {
-    let (mut all, mut asked) = written.cloned().unwrap_or_default();
-    let cells = scenario.rows.first().map(|row| &row.columns);
-    for (number, cell) in cells.into_iter().flatten() {
-        let of_session = scenario.session.iter().find(|(_, of)| *of == cell);
-        if let Some(value) = of_session.and_then(|(name, _)| value(name)) {
-            all.insert(*number, Some(value.clone()));
-            asked.insert(*number, Some(value));
-        }
-    }
-    (all, asked)
-}
-
-/// Returns the outcome where the analysis says that the row is not the caller's, and passes.
-fn outcome_of_open(
-    plan: &Plan<'_>,
-    expected: Expected,
-    observed: Observed,
-    (unset, is_alone, table): (&[String], bool, &Table),
-) -> Outcome {
-    let text = observed.text();
-    let (verdict, why) = match observed {
-        // Any new row counts, where it is not said by which columns a row is its caller's.
-        Observed::Reached if plan.asks_nothing() && !table.triggers.is_empty() => (
-            Verdict::NotTried,
-            format!(
-                "A row is written, but trigger {} may have made it the caller's: declare the keys \
-                 of the table.",
-                listed(&table.triggers)
-            ),
-        ),
-        Observed::Reached => match &plan.main.forged {
-            Some(forged) => (Verdict::Confirmed, forged.describe()),
-            None => (Verdict::Confirmed, when(&plan.main.witness)),
-        },
-        Observed::Changed => (Verdict::Refuted, changed(table)),
-        Observed::NotTried(why) => (Verdict::NotTried, why),
-        Observed::Rejected(why) | Observed::Failed(why) if plan.main.may_fail => {
-            (Verdict::IsolatedHere, format!("Reading fails: {why}."))
-        }
-        Observed::Failed(why) => (Verdict::NotTried, format!("{}.", capitalized(&why))),
-        _ if expected == Expected::Unknown => (
-            Verdict::NotTried,
-            "It is not known which rows pass: compare two callers with ops.prove_isolation()."
-                .to_owned(),
-        ),
-        _ if !(plan.main.unmet.is_empty() && unset.is_empty()) => {
-            (Verdict::NotTried, unmet(&plan.main.unmet, unset).trim_start().to_owned())
-        }
-        Observed::NotReached | Observed::Rejected(_)
-            if plan.command != Command::Select && plan.command != Command::Insert && !is_alone =>
-        {
-            (Verdict::NotTried, NEEDS_NO_WHERE.to_owned())
-        }
-        Observed::NotReached | Observed::Rejected(_) => {
-            (Verdict::Refuted, "The server decides: it does not let this row through.".to_owned())
-        }
-    };
-    Outcome { observed: text, verdict, why, values: None }
-}
-
-/// Returns the outcome where the row is another caller's.
-fn outcome_of_tied(
-    observed: Observed,
-    (is_never, is_update): (bool, bool),
-    table: &Table,
-) -> Outcome {
-    let text = observed.text();
-    let (verdict, why) = match observed {
-        Observed::NotReached | Observed::Rejected(_) | Observed::Failed(_) if is_never => (
-            Verdict::IsolatedHere,
-            "No row passes, says the analysis, and this one does not: a sample, and no proof."
-                .to_owned(),
-        ),
-        Observed::Reached => (
-            Verdict::Refuted,
-            "The server lets another caller reach the row: another policy, or something that the \
-             analysis does not see."
-                .to_owned(),
-        ),
-        Observed::Changed => (Verdict::IsolatedHere, changed(table)),
-        Observed::Rejected(why) if is_update => {
-            (Verdict::NotTried, format!("The row was found, and the new one was rejected: {why}."))
-        }
-        Observed::NotReached | Observed::Rejected(_) => (
-            Verdict::IsolatedHere,
-            "The caller whose row it is reaches it, and another one does not: a sample, and no \
-             proof."
-                .to_owned(),
-        ),
-        Observed::Failed(why) => (Verdict::NotTried, format!("{}.", capitalized(&why))),
-        Observed::NotTried(why) => (Verdict::NotTried, why),
-    };
-    Outcome { observed: text, verdict, why, values: None }
-}
-
-/// Whether a row with these values may pass in the way of a scenario.
-fn may_have(values: &Values, scenario: &Scenario) -> bool {
-    let columns = scenario.rows.first().map(|row| &row.columns);
-    columns.into_iter().flatten().all(|(number, cell)| {
-        // It may have its default.
-        let Some(value) = values.get(number).cloned() else { return true };
-        match cell {
-            Cell::Null => value.is_none(),
-            Cell::Constant(constant) => value == Some(text_of(constant)),
-            // Whether a value is less than another one is not compared.
-            Cell::Beside { .. } => false,
-            _ => true,
-        }
-    })
-}
-
-/// Returns the sentence about a row that triggers have changed.
-fn changed(table: &Table) -> String {
-    if table.triggers.is_empty() {
-        let why = "The row that is written is another one: the role cannot write every column.";
-        return why.to_owned();
-    }
-    format!("The row that is written is another one: see trigger {}.", listed(&table.triggers))
-}
-
-/// Returns the sentence about the way in which a row passes.
-fn when(witness: &[[String; 3]]) -> String {
-    let all: Vec<String> = witness.iter().map(|part| part.join(" ")).collect();
-    if all.is_empty() {
-        return "Nothing is asked of the row.".to_owned();
-    }
-    format!("The row passes when {}.", all.join(" and "))
-}
-
-/// Returns the sentence about what could not be brought about.
-fn unmet(of_rows: &BTreeSet<String>, of_session: &[String]) -> String {
-    let all: Vec<&str> =
-        of_rows.iter().map(String::as_str).chain(of_session.iter().map(String::as_str)).collect();
-    if all.is_empty() {
-        return String::new();
-    }
-    format!(" It is not known how to bring about {}.", listed(&all))
-}
-
-/// Notes the types of all values of a scenario.
-fn note_all(
-    seeder: &mut Seeder<'_>,
-    scenario: &Scenario,
-    chosen: &mut Chosen,
-) -> Result<(), String> {
-    for row in &scenario.rows {
-        note_types(&*seeder.table(row.relation)?, &row.columns, chosen);
-    }
-    if let Some(user) = scenario.session.get("user") {
-        note_user(user, chosen);
-    }
-    Ok(())
-}
-
-/// Returns the values of a session of another caller: where the row is tied to the caller, those
-/// that are no constants are others; where the caller has a right, that right is missing.
-fn another(plan: &Plan<'_>, chosen: &mut Chosen) -> BTreeMap<String, Cell> {
-    let mut number = 3 * NUMBERS;
-    let mut other = |cell: &Cell, chosen: &mut Chosen| {
-        number += 1;
-        chosen.note_like(number, cell);
-        Cell::Any(number)
-    };
-    let keeps_constants = plan.reached != Reached::Privileged;
-    let cells = plan.main.session.iter().map(|(name, cell)| {
-        let cell = match cell {
-            Cell::Null => Cell::Null,
-            constant @ Cell::Constant(_) if keeps_constants => constant.clone(),
-            Cell::Constant(Constant::Boolean(value)) => Cell::Constant(Constant::Boolean(!value)),
-            Cell::List(of) => Cell::List(other(of, chosen).into()),
-            cell => other(cell, chosen),
+            (_, None) => {
+                let why = "No row passes USING that the caller could then change.";
+                Observed::NotTried(why.to_owned())
+            }
         };
-        (name.clone(), cell)
-    });
-    cells.collect()
+        if observed.is_raised() {
+            self.raised.set(true);
+        }
+        observed
+    }
 }

@@ -1,7 +1,10 @@
 //! Whether two callers are isolated from each other.
 
-use super::experiment::{Expected, Pair, Proof, Subject, Verdict};
+use super::experiment::Pair;
+use super::failure::Failure;
+use super::proof::{Expected, Proof, Verdict};
 use super::session::Session;
+use super::subject::Subject;
 use super::table::Table;
 use crate::catalog::QUESTIONS;
 use crate::pg::heap::interrupts;
@@ -31,11 +34,10 @@ pub fn isolation(subject: &Subject<'_>, pair: &Pair, commands: &[Command]) -> Ve
                 continue;
             }
             let Ok(scenarios) = subject.scenarios(policy, command, rows) else {
-                let why = "The condition is too large.".to_owned();
-                proofs.push(subject.not_tried(policy, command, why));
+                proofs.push(subject.too_large(policy, command));
                 continue;
             };
-            for scenario in &scenarios {
+            for scenario in scenarios.iter() {
                 let tried = subject.experiment(policy, (command, rows), scenario, Some(pair));
                 proofs.extend(tried);
             }
@@ -62,22 +64,25 @@ impl Subject<'_> {
             witness: Vec::new(),
         };
         if !privileges::on_relation(self.role, self.relation, pg_sys::ACL_SELECT) {
-            let why = "The role has no SELECT on the whole table.".to_owned();
+            let why = "The role has SELECT on some columns only: the rows that two callers read \
+                       cannot be compared."
+                .to_owned();
             return Proof { why, ..proof };
         }
         let counted = subtransaction::rolled_back(|| self.rows_of_both(pair));
         let (all, both) = match counted {
             Ok(counted) => counted,
             Err(error) => {
-                let message = subtransaction::report(&error).message().to_owned();
-                proof.why = format!("The rows could not be read: {message}.");
+                let failure = Failure::of(&error);
+                proof.why =
+                    failure.after(&format!("The rows could not be read: {}", failure.message));
                 return proof;
             }
         };
         let first = if all == MOST_ROWS { "the first " } else { "" };
         proof.observed = format!("{both} of {first}{all} rows");
         let (verdict, why) = match (all, both) {
-            (0, _) => (Verdict::NotTried, "User b reads no row of the table."),
+            (0, _) => (Verdict::NotTried, "User b reads no row of the table: insert one of b's."),
             (_, 0) => (Verdict::IsolatedHere, "User a reads none of them: a sample, and no proof."),
             _ => (
                 Verdict::Refuted,

@@ -6,14 +6,25 @@
 //! privileges, and cannot become the caller.
 
 mod attempt;
+mod callers;
 mod experiment;
+mod failure;
 mod forge;
 mod isolation;
+mod locks;
+mod outcome;
+mod partition;
+mod plan;
+mod proof;
 mod seed;
 mod session;
+mod subject;
 mod table;
 mod value;
 
-pub use experiment::{Pair, Proof, Subject, policy};
+pub use experiment::{Pair, policy};
 pub use isolation::isolation;
+pub use locks::released;
+pub use proof::Proof;
 pub use seed::Caller;
+pub use subject::Subject;

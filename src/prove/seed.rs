@@ -1,16 +1,21 @@
 //! Putting rows into tables, as the owners of these.
 
+use super::failure::Failure;
+use super::partition;
 use super::table::{Reference, Table};
-use super::value::{Chosen, NoValue, Type};
+use super::value::{Chosen, NoValue, Type, Values};
 use crate::pg::{restricted, setting, statement, subtransaction};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::policy::facts::Catalog;
-use dragonfly_core::policy::{Cell, Constant, completed};
-use dragonfly_core::sql::{capitalized, quote_literal};
+use dragonfly_core::policy::{Cell, Constant, NUMBERS, completed};
+use dragonfly_core::sql::{quote_literal, safe_ident};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+
+/// More columns than a table has.
+const MOST_COLUMNS: u32 = 2_000;
 
 /// How many foreign keys are followed from a row.
 const DEEPEST: usize = 5;
@@ -35,9 +40,6 @@ pub struct Caller {
     pub is_superuser: bool,
 }
 
-/// The values of the columns of a row: a text, or null.
-pub type Values = BTreeMap<i16, Option<String>>;
-
 /// A row of a table.
 #[derive(Debug, Clone)]
 pub struct Seeded {
@@ -61,7 +63,7 @@ impl<'a> Seeder<'a> {
         let known = self.tables.entry(oid).or_insert_with(|| Table::read(oid).map(Rc::new));
         known.clone().ok_or_else(|| {
             let name = self.catalog.relation_name(oid).unwrap_or_else(|| oid.to_string());
-            format!("{name} is no table.")
+            format!("{name} is looked up, and is no table: no row can be put into it.")
         })
     }
 
@@ -78,8 +80,9 @@ impl<'a> Seeder<'a> {
             self.caller.oid
         } else {
             return Err(format!(
-                "Row security is forced on {}, so that its owner does not see its rows, and other \
-                 roles could execute code of the owner.",
+                "Row security is forced on {0}, so that its owner does not see its rows, and other \
+                 roles could execute code of the owner: try it in a copy of the database, after \
+                 ALTER TABLE {0} NO FORCE ROW LEVEL SECURITY.",
                 table.name
             ));
         };
@@ -87,9 +90,17 @@ impl<'a> Seeder<'a> {
         let may = role == self.caller.oid
             || unsafe { pg_sys::is_member_of_role(self.caller.oid.into(), role.into()) };
         if !may {
+            let owner = safe_ident(&table.owner_name);
+            // SAFETY: a lookup in the system cache.
+            let advice = if unsafe { pg_sys::superuser_arg(role.into()) } {
+                "call the function as a superuser.".to_owned()
+            } else {
+                let caller = self.catalog.role_name(self.caller.oid).unwrap_or_default();
+                format!("GRANT {owner} TO {};", safe_ident(&caller))
+            };
             return Err(format!(
-                "The caller is no member of {}, which owns {}.",
-                table.owner_name, table.name
+                "The caller is no member of {owner}, which owns {}: {advice}",
+                table.name
             ));
         }
         Ok(restricted::as_role(role, || setting::isolated(&[setting::SAFE_PATH], work)))
@@ -108,7 +119,7 @@ impl<'a> Seeder<'a> {
     ) -> Result<Seeded, String> {
         let table = self.table(relation)?;
         let given = self.given(&table, cells, role, chosen)?;
-        self.insert(&table, given, chosen, DEEPEST)
+        self.insert(&table, (given, &certain(cells)), chosen, DEEPEST)
     }
 
     /// Puts a row into a table as [`Seeder::row`] does, unless there is such a row.
@@ -127,7 +138,7 @@ impl<'a> Seeder<'a> {
         if self.exists(&table, &given)? {
             return Ok(());
         }
-        self.insert(&table, given, chosen, DEEPEST).map(|_| ())
+        self.insert(&table, (given, &certain(cells)), chosen, DEEPEST).map(|_| ())
     }
 
     /// Returns the values of a row that is not put into its table, all of them and those of the
@@ -145,7 +156,18 @@ impl<'a> Seeder<'a> {
         let given = self.given(table, cells, role, chosen)?;
         let mut asked = given.clone();
         asked.retain(|number, _| cells.contains_key(number));
-        Ok((self.complete(table, given, chosen, DEEPEST)?, asked))
+        // The other rows are there already.
+        let planned = std::mem::take(&mut self.planned);
+        let values = self.complete(table, given, chosen, DEEPEST);
+        self.planned = planned;
+        let values = values?;
+        // Whether the constraints allow them is tried before the client does.
+        match subtransaction::rolled_back(|| self.insert_values(table, &values)) {
+            Err(error) if is_of_check(&error) => {
+                Ok((self.as_another(table, values, &certain(cells))?, asked))
+            }
+            _ => Ok((values, asked)),
+        }
     }
 
     /// Returns the values of cells, and of other columns that the CHECK constraints name.
@@ -162,8 +184,14 @@ impl<'a> Seeder<'a> {
                 continue;
             };
             let text = chosen.text(cell, &column.data_type, role);
-            let no_value = || format!("No value of {}.{} is known.", table.name, column.name);
-            given.insert(*number, text.map_err(|NoValue| no_value())?);
+            let no_value = |NoValue| {
+                format!(
+                    "The policy asks {}.{} for something that is true of no value that is known of \
+                     its type.",
+                    table.name, column.name
+                )
+            };
+            given.insert(*number, text.map_err(no_value)?);
         }
         Ok(given)
     }
@@ -171,13 +199,13 @@ impl<'a> Seeder<'a> {
     /// Returns values of other columns that the CHECK constraints allow.
     fn allowed(&self, table: &Table, cells: &BTreeMap<i16, Cell>, chosen: &mut Chosen) -> Values {
         let more = completed(self.catalog, table.oid, cells);
+        // These are values of this row alone.
+        let from = 5 * NUMBERS + chosen.next() * MOST_COLUMNS;
         let value = |(number, cell): (&i16, &Cell)| {
             let column = table.columns.get(number).filter(|of| !of.is_generated)?;
-            let text = match cell {
-                Cell::Any(_) => Some(column.data_type.any(chosen.next())?),
-                cell => chosen.text(cell, &column.data_type, "").ok()?,
-            };
-            Some((*number, text))
+            let cell = cell.numbered_from(from);
+            chosen.note(&cell, &column.data_type);
+            Some((*number, chosen.text(&cell, &column.data_type, "").ok()?))
         };
         more.iter().filter_map(value).collect()
     }
@@ -208,18 +236,37 @@ impl<'a> Seeder<'a> {
                 given.extend(known);
             }
         }
+        given.extend(partition::values(table, &given, chosen));
+        let open: BTreeSet<i16> =
+            table.columns.keys().filter(|number| !given.contains_key(number)).copied().collect();
         for (number, column) in &table.columns {
             if given.contains_key(number) || column.is_generated || column.has_constant {
                 continue;
             }
             let value = if column.is_required {
                 let value = column.data_type.usual(chosen.next());
-                let no_value = || format!("No value of {}.{} is known.", table.name, column.name);
-                Some(value.ok_or_else(no_value)?)
+                let of_another =
+                    || self.existing(table, &[(*number, *number)]).ok()?.remove(number)?;
+                let no_value = || {
+                    format!(
+                        "No value of {}.{} is known: insert a row into {0}, and its value is used, \
+                         or give the column a constant as its default.",
+                        table.name, column.name
+                    )
+                };
+                Some(value.or_else(of_another).ok_or_else(no_value)?)
             } else {
                 None
             };
             given.insert(*number, value);
+        }
+        // The first row of a tree references itself.
+        for reference in table.references.iter().filter(|of| of.target == table.oid) {
+            let is_open = |number: &i16| open.contains(number) && !is_unset(&given, *number);
+            if reference.columns.iter().all(|(from, _)| is_open(from)) {
+                let own = |(from, to): &(i16, i16)| Some((*from, given.get(to)?.clone()));
+                given.extend(reference.columns.iter().filter_map(own).collect::<Values>());
+            }
         }
         let is_made = |of: &&Reference| of.columns.iter().any(|(from, _)| !taken.contains(from));
         for reference in table.references.iter().filter(is_made) {
@@ -231,32 +278,39 @@ impl<'a> Seeder<'a> {
     fn insert(
         &mut self,
         table: &Table,
-        given: Values,
+        (given, certain): (Values, &BTreeSet<i16>),
         chosen: &mut Chosen,
         depth: usize,
     ) -> Result<Seeded, String> {
-        let certain: Vec<i16> = given.keys().copied().collect();
         let values = self.complete(table, given, chosen, depth)?;
-        let first = subtransaction::attempt(|| self.insert_values(table, &values));
-        let error = match first {
+        let error = match subtransaction::attempt(|| self.insert_values(table, &values)) {
             Ok(done) => return done,
             Err(error) => error,
         };
-        let report = subtransaction::report(&error);
-        let failed = format!("No row could be put into {}: {}.", table.name, report.message());
-        // What a constraint allows is what another row has.
-        if report.sql_error_code() != PgSqlErrorCode::ERRCODE_CHECK_VIOLATION {
+        let failure = Failure::of(&error);
+        let failed =
+            failure.after(&format!("No row could be put into {}: {}", table.name, failure.message));
+        if !is_of_check(&error) {
             return Err(failed);
         }
-        let unique: Vec<i16> = table.keys.iter().flatten().copied().collect();
-        let free: Vec<(i16, i16)> = values
-            .keys()
-            .filter(|number| !certain.contains(number) && !unique.contains(number))
-            .map(|number| (*number, *number))
-            .collect();
-        let mut values = values.clone();
-        values.extend(self.existing(table, &free)?);
+        let values = self.as_another(table, values, certain)?;
         subtransaction::attempt(|| self.insert_values(table, &values)).unwrap_or(Err(failed))
+    }
+
+    /// Returns values, of which those that are not certain are what another row has: a constraint
+    /// allows these.
+    fn as_another(
+        &self,
+        table: &Table,
+        mut values: Values,
+        certain: &BTreeSet<i16>,
+    ) -> Result<Values, String> {
+        let unique: BTreeSet<i16> = table.keys.iter().flatten().copied().collect();
+        let is_free = |number: &&i16| !certain.contains(number) && !unique.contains(number);
+        let free: Vec<(i16, i16)> =
+            values.keys().filter(is_free).map(|number| (*number, *number)).collect();
+        values.extend(self.existing(table, &free)?);
+        Ok(values)
     }
 
     fn insert_values(&self, table: &Table, values: &Values) -> Result<Seeded, String> {
@@ -268,7 +322,13 @@ impl<'a> Seeder<'a> {
                    AND tableoid OPERATOR(pg_catalog.=) {table}::pg_catalog.oid",
                 quote_literal(place)
             ),
-            _ => return Err(format!("A trigger of {} kept the row out.", table.name)),
+            _ => {
+                return Err(format!(
+                    "A trigger or a rule of {} kept the row out: one that fires ALWAYS, or any \
+                     where the caller is no superuser.",
+                    table.name
+                ));
+            }
         };
         Ok(Seeded { place, values: values.clone() })
     }
@@ -317,21 +377,56 @@ impl<'a> Seeder<'a> {
         if is_itself {
             return Ok(());
         }
-        let target = self.table(reference.target)?;
-        let is_there = self.exists(&target, &key)?;
-        if is_there {
-            return Ok(());
-        }
         if depth == 0 {
-            return Err(format!("The foreign keys of {} lead too far.", table.name));
+            let target = self.table(reference.target)?;
+            if self.exists(&target, &key)? {
+                return Ok(());
+            }
+            return Err(format!(
+                "The foreign keys of {} lead too far: insert a row into {}, and it is referenced.",
+                table.name, target.name
+            ));
+        }
+        self.with_key(reference.target, &key, chosen, depth - 1).map(|_| ())
+    }
+
+    /// Whether the experiment is about rows of a table.
+    pub fn is_planned(&self, relation: Oid) -> bool {
+        self.planned.contains(&relation)
+    }
+
+    /// Puts a row with a key into a table, unless it is there; returns whether it did.
+    ///
+    /// # Errors
+    /// Why there is no such row.
+    pub fn referenced(
+        &mut self,
+        relation: Oid,
+        key: &Values,
+        chosen: &mut Chosen,
+    ) -> Result<bool, String> {
+        self.with_key(relation, key, chosen, DEEPEST)
+    }
+
+    fn with_key(
+        &mut self,
+        relation: Oid,
+        key: &Values,
+        chosen: &mut Chosen,
+        depth: usize,
+    ) -> Result<bool, String> {
+        let table = self.table(relation)?;
+        if self.exists(&table, key)? {
+            return Ok(false);
         }
         let known = key.iter().map(|(number, value)| {
             let text = value.clone().unwrap_or_default();
             (*number, Cell::Constant(Constant::Text(text)))
         });
         let mut given = key.clone();
-        given.extend(self.allowed(&target, &known.collect(), chosen));
-        self.insert(&target, given, chosen, depth - 1).map(|_| ())
+        given.extend(self.allowed(&table, &known.collect(), chosen));
+        let certain = key.keys().copied().collect();
+        self.insert(&table, (given, &certain), chosen, depth).map(|_| true)
     }
 
     /// Whether a table has a row with these values.
@@ -342,7 +437,7 @@ impl<'a> Seeder<'a> {
         let condition = condition(table, values);
         let sql = format!("SELECT FROM {} WHERE {condition} LIMIT 1", table.name);
         let found = subtransaction::attempt(|| self.as_owner(table, || statement::count(&sql)));
-        Ok(found.map_err(|error| message(&error))?? > 0)
+        Ok(found.map_err(|error| Failure::of(&error).sentences())?? > 0)
     }
 
     /// Whether a row is at a place of a table.
@@ -362,15 +457,25 @@ impl<'a> Seeder<'a> {
         let names: Vec<&str> = columns.iter().map(|(_, column)| column.name.as_str()).collect();
         let sql = format!("SELECT {} FROM {} LIMIT 1", names.join(", "), table.name);
         let rows = subtransaction::attempt(|| self.as_owner(table, || statement::rows(&sql)));
-        let rows = rows.map_err(|error| message(&error))??;
+        let rows = rows.map_err(|error| Failure::of(&error).sentences())??;
         let numbers = columns.iter().map(|(number, _)| *number);
         Ok(rows.into_iter().next().map(|row| numbers.zip(row).collect()).unwrap_or_default())
     }
 }
 
-/// Returns what an error says, as a sentence.
-fn message(error: &CaughtError) -> String {
-    format!("{}.", capitalized(subtransaction::report(error).message()))
+/// Whether a column has no value, or null.
+fn is_unset(values: &Values, number: i16) -> bool {
+    values.get(&number).is_none_or(Option::is_none)
+}
+
+/// Returns the columns that must have certain values.
+fn certain(cells: &BTreeMap<i16, Cell>) -> BTreeSet<i16> {
+    cells.keys().copied().collect()
+}
+
+/// Whether an error is that of a CHECK constraint.
+fn is_of_check(error: &CaughtError) -> bool {
+    subtransaction::report(error).sql_error_code() == PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
 }
 
 /// Returns the condition that finds rows with values that can be compared.

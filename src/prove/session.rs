@@ -178,7 +178,8 @@ impl Session {
     ) -> Result<(), String> {
         for (name, cell) in &scenario.session {
             let claim = if name == "user" { "sub" } else { name.trim_start_matches("claims.") };
-            let missing = || format!("The claims of user {user} have no {claim}.");
+            let missing =
+                || format!("The claims of user {user} have no {claim}: add it to argument {user}.");
             match cell {
                 Cell::Role => {}
                 Cell::Any(number) if name == "role" => chosen.set(*number, role.to_owned()),
@@ -192,8 +193,14 @@ impl Session {
                         if name == "role" { Some(role.to_owned()) } else { self.value(name) };
                     if known != wanted {
                         return Err(match wanted {
-                            Some(wanted) => format!("In the claims, {claim} is not {wanted}."),
-                            None => format!("The claims of user {user} have {claim}."),
+                            Some(wanted) => format!(
+                                "In the claims of user {user}, {claim} is not {wanted}: the row \
+                                 passes only where argument {user} says so."
+                            ),
+                            None => format!(
+                                "The claims of user {user} have {claim}: the row passes only where \
+                                 argument {user} has none."
+                            ),
                         });
                     }
                 }

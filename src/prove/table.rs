@@ -18,6 +18,8 @@ pub struct Table {
     pub owner_name: String,
     /// Whether its policies limit its owner.
     pub limits_owner: bool,
+    /// Whether its rows are in partitions.
+    pub is_partitioned: bool,
     /// Its columns by number.
     pub columns: BTreeMap<i16, Column>,
     /// Its foreign keys.
@@ -67,7 +69,8 @@ fn read(oid: Oid) -> Option<Table> {
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relowner::pg_catalog.text,
                 pg_catalog.pg_get_userbyid(c.relowner),
                 (c.relforcerowsecurity AND c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls))
-                  ::pg_catalog.text
+                  ::pg_catalog.text,
+                (c.relkind = 'p')::pg_catalog.text
            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            JOIN pg_roles r ON r.oid = c.relowner
           WHERE c.oid = {oid} AND c.relkind IN ('r', 'p')"
@@ -75,6 +78,7 @@ fn read(oid: Oid) -> Option<Table> {
     let mut of_table = of_table.into_iter().next()?.into_iter().map(Option::unwrap_or_default);
     let (name, owner) = (of_table.next()?, of_table.next()?.parse().ok()?);
     let (owner_name, limits_owner) = (of_table.next()?, of_table.next()? == "true");
+    let is_partitioned = of_table.next()? == "true";
     let triggers = statement::rows(&format!(
         "SELECT t.tgname, l.lanname IN ('sql', 'plpgsql') OR t.tgisinternal,
                 t.tgtype & 3 = 3 AND NOT t.tgisinternal
@@ -93,6 +97,7 @@ fn read(oid: Oid) -> Option<Table> {
         owner,
         owner_name,
         limits_owner,
+        is_partitioned,
         columns: columns(oid),
         references: references(oid),
         keys: keys(oid),

@@ -1,11 +1,14 @@
 //! Values as the texts that the server makes columns of.
 
-use crate::pg::text::from_server;
+use crate::pg::constant::written;
+use crate::pg::statement;
 use dragonfly_core::policy::{Cell, Constant};
-use pgrx::pg_sys;
+use dragonfly_core::sql::quote_literal;
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
-use std::ffi::CStr;
+use std::collections::{BTreeMap, HashMap};
+
+/// The values of the columns of a row: a text, or null.
+pub type Values = BTreeMap<i16, Option<String>>;
 
 /// The type of a column, or of what a domain is based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +134,7 @@ impl Type {
 
     /// Returns the sum of two integers, of which the second one is only the direction where the sum
     /// would be none of the type.
-    fn within(&self, number: i64, step: i64) -> Option<i64> {
+    fn sum(&self, number: i64, step: i64) -> Option<i64> {
         let most = match self.kind {
             Kind::Int2 => i16::MAX.into(),
             Kind::Int4 => i32::MAX.into(),
@@ -143,7 +146,7 @@ impl Type {
     }
 
     /// Returns the value that is less or greater than another one.
-    fn beside(&self, of: &str, is_above: bool) -> Option<String> {
+    pub fn beside(&self, of: &str, is_above: bool) -> Option<String> {
         let text = match self.kind {
             Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Number => {
                 // Far away, where there is hardly a row yet.
@@ -154,7 +157,7 @@ impl Type {
                 };
                 let step = if is_above { far } else { -far };
                 if let Ok(number) = of.parse::<i64>() {
-                    self.within(number, step)?.to_string()
+                    self.sum(number, step)?.to_string()
                 } else {
                     let step = if is_above { 1.0 } else { -1.0 };
                     (of.parse::<f64>().ok()? + step).to_string()
@@ -162,6 +165,8 @@ impl Type {
             }
             Kind::Date if of == "now" => if is_above { "tomorrow" } else { "yesterday" }.to_owned(),
             Kind::Date => if is_above { "infinity" } else { "-infinity" }.to_owned(),
+            Kind::Time => if is_above { "24:00" } else { "00:00" }.to_owned(),
+            Kind::Interval => if is_above { "1000 years" } else { "-1000 years" }.to_owned(),
             Kind::Uuid => {
                 let digit = if is_above { "f" } else { "0" };
                 digit.repeat(32)
@@ -172,6 +177,52 @@ impl Type {
         };
         Some(text)
     }
+}
+
+impl Type {
+    /// Returns a value from one on to another one, which is another one for each number as far as
+    /// there are as many; `None` where that is not known.
+    pub fn within(&self, low: &str, high: &str, number: u32) -> Option<String> {
+        if !matches!(self.kind, Kind::Int2 | Kind::Int4 | Kind::Int8) {
+            return self.between(low, high);
+        }
+        let (low, high): (i128, i128) = (low.parse().ok()?, high.parse().ok()?);
+        // From the end, where there is hardly a row yet.
+        let at = i128::from(number).checked_rem(high - low)?;
+        Some((high - 1 - at).to_string())
+    }
+
+    /// Returns the value in the middle of two other ones; `None` where that is not known.
+    fn between(&self, low: &str, high: &str) -> Option<String> {
+        match self.kind {
+            Kind::Int2 | Kind::Int4 | Kind::Int8 => {
+                let (low, high): (i128, i128) = (low.parse().ok()?, high.parse().ok()?);
+                Some((low + (high - low) / 2).to_string())
+            }
+            Kind::Number => {
+                let (low, high): (f64, f64) = (low.parse().ok()?, high.parse().ok()?);
+                Some((low + (high - low) / 2.0).to_string())
+            }
+            Kind::Date => {
+                let [low, high] =
+                    [low, high].map(|of| format!("{}::pg_catalog.timestamptz", quote_literal(of)));
+                computed(&format!(
+                    "{low} OPERATOR(pg_catalog.+)
+                       (({high} OPERATOR(pg_catalog.-) {low}) OPERATOR(pg_catalog./) 2)"
+                ))
+            }
+            Kind::Text => Some(format!("{low}0")),
+            _ => None,
+        }
+    }
+}
+
+/// How many values are tried where some are excluded: more than most enums have labels.
+const MOST_LABELS: usize = 100;
+
+/// Returns the result of an expression.
+fn computed(sql: &str) -> Option<String> {
+    statement::rows(&format!("SELECT ({sql})::pg_catalog.text")).pop()?.pop()?
 }
 
 /// There is no such value of a type.
@@ -200,12 +251,17 @@ impl Chosen {
             // The value is a text, unless it is compared with something else as well.
             Cell::List(of) | Cell::Part { of, .. } => self.note(of, &Type::of_session(false)),
             Cell::Beside { of, .. } => self.note(of, data_type),
+            Cell::Between { low, high } => {
+                self.note(low, data_type);
+                self.note(high, data_type);
+            }
+            Cell::Except { number, .. } => self.note(&Cell::Any(*number), data_type),
             Cell::Object(keys) => {
                 for of in keys.values() {
                     self.note(of, &Type::of_session(false));
                 }
             }
-            Cell::Null | Cell::Constant(_) | Cell::Role | Cell::Now => {}
+            Cell::Null | Cell::Constant(_) | Cell::Role | Cell::Now | Cell::Computed(_) => {}
         }
     }
 
@@ -241,6 +297,20 @@ impl Chosen {
         Some(value)
     }
 
+    /// Returns the value of a number, which is none of some constants; `None` where there is no
+    /// such value.
+    fn except(&mut self, number: u32, not: &[Constant]) -> Option<String> {
+        let not: Vec<String> = not.iter().map(text_of).collect();
+        for _ in 0..=MOST_LABELS {
+            let value = self.of(number)?;
+            if !not.contains(&value) {
+                return Some(value);
+            }
+            self.values.remove(&number);
+        }
+        None
+    }
+
     /// Returns a value as the text of a column; `None` for null.
     ///
     /// # Errors
@@ -262,6 +332,13 @@ impl Chosen {
                 let of = self.text(of, data_type, role)?.ok_or(NoValue)?;
                 data_type.beside(&of, *is_above).ok_or(NoValue)?
             }
+            Cell::Between { low, high } => {
+                let low = self.text(low, data_type, role)?.ok_or(NoValue)?;
+                let high = self.text(high, data_type, role)?.ok_or(NoValue)?;
+                data_type.between(&low, &high).ok_or(NoValue)?
+            }
+            Cell::Except { number, not } => self.except(*number, not).ok_or(NoValue)?,
+            Cell::Computed(sql) => computed(sql).ok_or(NoValue)?,
             Cell::List(of) => {
                 let element = self.text(of, &inner, role)?.ok_or(NoValue)?;
                 match data_type.kind {
@@ -312,26 +389,5 @@ pub fn text_of(constant: &Constant) -> String {
         Constant::Text(text) => text.clone(),
         Constant::Uuid(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         Constant::Other(data_type, bytes) => written(*data_type, bytes),
-    }
-}
-
-/// Returns the bytes of a stored constant as the output function of its type writes them.
-fn written(data_type: u32, bytes: &[u8]) -> String {
-    let (mut length, mut is_by_value) = (0, false);
-    // SAFETY: the bytes are those of a constant of the type in a stored expression, which the
-    // server has written from such a value; they are copied so that they are aligned, and the text
-    // is copied before anything is freed.
-    unsafe {
-        pg_sys::get_typlenbyval(data_type.into(), &mut length, &mut is_by_value);
-        let (mut output, mut is_variable) = (pg_sys::InvalidOid, false);
-        pg_sys::getTypeOutputInfo(data_type.into(), &mut output, &mut is_variable);
-        let mut aligned = vec![0_u64; bytes.len().div_ceil(8).max(1)];
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), aligned.as_mut_ptr().cast(), bytes.len());
-        let datum = if is_by_value {
-            pg_sys::Datum::from(aligned[0])
-        } else {
-            pg_sys::Datum::from(aligned.as_ptr())
-        };
-        from_server(CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, datum)).to_bytes())
     }
 }

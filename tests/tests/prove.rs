@@ -62,6 +62,22 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("kind = 'letter'", "reached: confirmed"),
     ("shown_from <= now()", "reached: confirmed"),
     ("shown_from < now() AND id > 7", "reached: confirmed"),
+    ("shown_from > '2030-01-01' AND shown_from < '2030-02-01'", "reached: confirmed"),
+    ("shown_from > current_date + 7", "reached: confirmed"),
+    (
+        "shown_from > now() - interval '1 hour' AND shown_from < now() + interval '1 hour'",
+        "reached: confirmed",
+    ),
+    ("shown_from = date_trunc('month', now()) + interval '1 day'", "reached: confirmed"),
+    ("tenant > 10 AND tenant < 20", "reached: confirmed"),
+    ("tenant < 10 AND tenant < -3000000", "reached: confirmed"),
+    ("kind <> 'letter'", "reached: confirmed"),
+    ("kind NOT IN ('memo') AND status <> 'draft'", "reached: confirmed"),
+    (
+        "public OR status = 'draft' OR kind = 'memo'",
+        "reached: confirmed|reached: confirmed|reached: confirmed",
+    ),
+    ("public OR public AND status = 'draft'", "reached: confirmed"),
     ("path IS NULL", "reached: confirmed"),
     ("path LIKE 'shared/%'", "reached: confirmed"),
     ("data ->> 'owner' = auth.uid()::text", "not reached: isolated here"),
@@ -339,6 +355,14 @@ fn callers_are_isolated_or_share_rows() {
             "DELETE, another caller: reached, not reached, not tried",
         ]
     );
+    assert_eq!(
+        column(&mut client, &deleted.replace("'{delete}'", "'{delete}', without_where => true")),
+        [
+            "DELETE, user b: reached, reached, confirmed",
+            "DELETE, another caller: reached, reached, confirmed",
+        ],
+        "the rows of both policies are deleted"
+    );
     let same = rows.replace(&format!("'{b}')"), &format!("'{a}', commands => '{{insert}}')"));
     assert_eq!(
         column(&mut client, &same),
@@ -363,8 +387,9 @@ fn owner_that_is_no_superuser_proves_own_policies() {
     assert_eq!(
         column(&mut owner, call),
         [
-            "not tried: The caller is no member of root_su, which owns auth.users.",
-            "confirmed: The row passes when R.public IS TRUE.",
+            "not tried: The caller is no member of root_su, which owns auth.users: call the \
+             function as a superuser.",
+            "confirmed: The row passes when public IS TRUE.",
         ]
         .map(|line| line.replace("root_su", SUPERUSER)),
         "the table of users belongs to another role"
@@ -377,6 +402,10 @@ fn owner_that_is_no_superuser_proves_own_policies() {
     let error = attempt(&mut owner, call).unwrap_err();
     assert_eq!(error.code, "42501");
     assert_eq!(error.message, "permission denied to become role authenticated");
+    assert_eq!(
+        error.hint,
+        "Call the function as a superuser, or: GRANT authenticated TO app_owner;"
+    );
     client.batch_execute("GRANT authenticated TO app_owner").unwrap();
     assert_eq!(
         column(&mut owner, "SELECT verdict FROM ops.prove_policy('app.docs', 'p')"),
@@ -506,4 +535,282 @@ fn deferred_constraint_is_checked_by_the_attempt() {
         )
         .unwrap();
     assert_eq!(verdicts(&mut client, "authenticated", ""), "reached: confirmed");
+}
+
+#[test]
+fn what_was_not_tried_says_what_to_do() {
+    let (cluster, mut client) = application();
+    // A constraint that is not read, on a column that the policy does not ask for.
+    client
+        .batch_execute(
+            "CREATE TABLE app.notes (id int PRIMARY KEY, owner uuid NOT NULL,
+                 body text NOT NULL CHECK (md5(body) LIKE '9%'));
+             ALTER TABLE app.notes OWNER TO app_owner;
+             ALTER TABLE app.notes ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT, INSERT ON app.notes TO authenticated;
+             CREATE POLICY p ON app.notes FOR INSERT TO authenticated
+                 WITH CHECK (owner = auth.uid());
+             CREATE POLICY q ON app.notes FOR SELECT TO authenticated USING (owner = auth.uid())",
+        )
+        .unwrap();
+    let rows = "SELECT verdict || ': ' || why FROM ops.prove_policy('app.notes')";
+    let proofs = column(&mut client, rows);
+    assert!(proofs.iter().all(|why| why.starts_with("not tried")), "{proofs:#?}");
+    assert!(
+        proofs.iter().all(|why| why.contains("notes_body_check")
+            && why.ends_with(
+                "Insert a row that meets the constraint: the columns that the policy does not \
+                 ask for are then filled as in that row."
+            )),
+        "{proofs:#?}"
+    );
+    client.batch_execute("INSERT INTO app.notes VALUES (1, gen_random_uuid(), 'b')").unwrap();
+    let verdicts = "SELECT verdict FROM ops.prove_policy('app.notes')";
+    assert_eq!(column(&mut client, verdicts), ["isolated here", "isolated here"]);
+    // A type of which no value is known.
+    client
+        .batch_execute(
+            "ALTER TABLE app.notes ADD device macaddr;
+             UPDATE app.notes SET device = '08:00:2b:01:02:03';
+             ALTER TABLE app.notes ALTER device SET NOT NULL",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, verdicts), ["isolated here", "isolated here"]);
+    // A role that may become the owner of a table.
+    client
+        .batch_execute(
+            "CREATE ROLE tester LOGIN; GRANT authenticated TO tester;
+             GRANT USAGE ON SCHEMA ops TO tester;
+             GRANT EXECUTE ON FUNCTION ops.prove_policy, ops.prove_isolation TO tester",
+        )
+        .unwrap();
+    let mut tester = cluster.connect("postgres", "tester");
+    let why = "The caller is no member of app_owner, which owns app.notes: GRANT app_owner TO \
+               tester;";
+    assert_eq!(
+        column(&mut tester, &rows.replace("verdict || ': ' || ", "")),
+        [why, why],
+        "the statement that helps"
+    );
+    let a = r#"{"sub": "00000000-0000-0000-0000-00000000000a"}"#;
+    let pair = |a: &str, b: &str| {
+        format!(
+            "SELECT why FROM ops.prove_isolation('app.notes', '{a}', '{b}',
+                 commands => '{{insert}}')"
+        )
+    };
+    assert_eq!(
+        column(&mut client, &pair(a, "{}")),
+        ["The claims of user b have no sub: add it to argument b."]
+    );
+    assert_eq!(
+        column(&mut client, &pair(a, a)),
+        ["Both callers have the same user: arguments a and b need different ones."]
+    );
+}
+
+#[test]
+fn way_in_which_a_row_passes_is_said_in_sql() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute("ALTER TABLE app.docs ADD price numeric, ADD day date, ADD tags text[]")
+        .unwrap();
+    let why = "SELECT why FROM ops.prove_policy('app.docs', 'p', 'authenticated')";
+    for (condition, expected) in [
+        ("kind = 'letter'", "kind = 'letter'"),
+        ("price > 1.50", "price > 1.50"),
+        ("day >= '2030-01-01'", "day >= '2030-01-01'"),
+        ("tenant IN (1, 2)", "tenant = 1"),
+        ("'shared' = ANY (tags)", "'shared' = ANY (tags)"),
+        ("tags @> '{shared}'", "tags @> '{shared}'"),
+        ("data ? 'shared'", "data ? 'shared'"),
+        ("EXISTS (SELECT FROM app.admins a WHERE a.user_id = owner)", "app.admins.user_id = owner"),
+    ] {
+        client.batch_execute(&format!("ALTER POLICY p ON app.docs USING ({condition})")).unwrap();
+        let expected = format!("The row passes when {expected}.");
+        assert_eq!(column(&mut client, why), [expected], "{condition}");
+    }
+}
+
+#[test]
+fn row_meets_constraints_on_enums() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE TYPE app.state AS ENUM ('new', 'open', 'closed');
+             CREATE TYPE app.single AS ENUM ('one');
+             CREATE TABLE app.cases (id int PRIMARY KEY, owner uuid NOT NULL,
+                 single app.single NOT NULL, kind app.kind NOT NULL CHECK (kind <> 'memo'),
+                 state app.state NOT NULL CHECK (state IN ('closed', 'open') AND state <> 'open'),
+                 days int NOT NULL CHECK (days > 3 AND days < 5));
+             ALTER TABLE app.cases OWNER TO app_owner;
+             ALTER TABLE app.cases ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT, INSERT ON app.cases TO authenticated;
+             CREATE POLICY p ON app.cases TO authenticated USING (owner = auth.uid())",
+        )
+        .unwrap();
+    let proofs = "SELECT verdict || ': ' || why FROM ops.prove_policy('app.cases')";
+    let isolated = "isolated here: The caller whose row it is reaches it, and another one does \
+                    not: a sample, and no proof.";
+    assert_eq!(column(&mut client, proofs), [isolated, isolated]);
+    client.batch_execute("ALTER POLICY p ON app.cases USING (state <> 'new')").unwrap();
+    assert_eq!(column(&mut client, proofs), ["confirmed: The row passes when state <> 'new'."; 2]);
+}
+
+#[test]
+fn caller_has_the_rows_that_code_of_the_application_expects() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE TABLE app.profiles (id uuid PRIMARY KEY REFERENCES auth.users,
+                 team int NOT NULL DEFAULT 7);
+             CREATE TABLE app.tasks (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+                 team int, author uuid REFERENCES auth.users);
+             ALTER TABLE app.tasks OWNER TO app_owner;
+             ALTER TABLE app.tasks ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT, INSERT ON app.tasks TO authenticated;
+             CREATE FUNCTION app.set_team() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+                     SELECT team INTO STRICT NEW.team FROM app.profiles WHERE id = auth.uid();
+                     RETURN NEW; END $$;
+             CREATE TRIGGER team BEFORE INSERT ON app.tasks
+                 FOR EACH ROW EXECUTE FUNCTION app.set_team();
+             CREATE POLICY p ON app.tasks FOR INSERT TO authenticated
+                 WITH CHECK (author = auth.uid())",
+        )
+        .unwrap();
+    let proofs = "SELECT verdict || ': ' || observed FROM ops.prove_policy('app.tasks')";
+    assert_eq!(
+        column(&mut client, proofs),
+        ["isolated here: error: new row violates row-level security policy for table \"tasks\""]
+    );
+    // The table of users is found by a foreign key as well as by its name, with other callers.
+    client
+        .batch_execute(
+            "CREATE SCHEMA login; ALTER TABLE auth.users SET SCHEMA login;
+             ALTER TABLE login.users RENAME TO accounts",
+        )
+        .unwrap();
+    let a = r#"{"sub": "00000000-0000-0000-0000-00000000000a"}"#;
+    let c = r#"{"sub": "00000000-0000-0000-0000-00000000000c"}"#;
+    let pair = format!(
+        "SELECT verdict || ': ' || observed FROM ops.prove_isolation('app.tasks', '{a}', '{c}',
+             commands => '{{insert}}')"
+    );
+    assert_eq!(column(&mut client, &pair), column(&mut client, proofs));
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM login.accounts"), ["1"]);
+}
+
+#[test]
+fn row_falls_into_a_partition_and_references_itself() {
+    let (_cluster, mut client) = application();
+    let own = "owner uuid NOT NULL";
+    for (name, create) in [
+        ("tree", format!("(id uuid PRIMARY KEY, parent uuid NOT NULL REFERENCES app.tree, {own})")),
+        (
+            "pair",
+            format!("(id int PRIMARY KEY, twin int NOT NULL UNIQUE REFERENCES app.pair, {own})"),
+        ),
+        ("days", format!("(id int, day date NOT NULL, {own}) PARTITION BY RANGE (day)")),
+        ("numbers", format!("(id int PRIMARY KEY, {own}) PARTITION BY RANGE (id)")),
+        ("lists", format!("(id int, region text DEFAULT 'us', {own}) PARTITION BY LIST (region)")),
+        ("hashed", format!("(id int, {own}) PARTITION BY HASH (id)")),
+        ("both", format!("(day date, region text, {own}) PARTITION BY RANGE (day)")),
+        ("two", format!("(day date, region text, {own}) PARTITION BY RANGE (region, day)")),
+    ] {
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE app.{name} {create}; ALTER TABLE app.{name} OWNER TO app_owner;
+                 ALTER TABLE app.{name} ENABLE ROW LEVEL SECURITY;
+                 GRANT SELECT, INSERT ON app.{name} TO authenticated;
+                 CREATE POLICY p ON app.{name} TO authenticated USING (owner = auth.uid())"
+            ))
+            .unwrap();
+    }
+    client
+        .batch_execute(
+            "CREATE TABLE app.d PARTITION OF app.days
+                 FOR VALUES FROM ('2030-01-01') TO ('2031-01-01');
+             CREATE TABLE app.n PARTITION OF app.numbers FOR VALUES FROM (-10) TO (100);
+             INSERT INTO app.numbers SELECT n, gen_random_uuid() FROM generate_series(-10, 40) n;
+             CREATE TABLE app.l PARTITION OF app.lists FOR VALUES IN (NULL, 'it''s, (\\)', 'b');
+             CREATE TABLE app.h PARTITION OF app.hashed FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+             CREATE TABLE app.b PARTITION OF app.both FOR VALUES FROM (MINVALUE) TO ('2030-01-01')
+                 PARTITION BY LIST (region);
+             CREATE TABLE app.b2 PARTITION OF app.both FOR VALUES FROM ('2030-01-01') TO (MAXVALUE)
+                 PARTITION BY LIST (region);
+             CREATE TABLE app.be PARTITION OF app.b2 FOR VALUES IN ('eu');
+             CREATE TABLE app.t PARTITION OF app.two
+                 FOR VALUES FROM ('eu', '2030-01-01') TO ('eu', '2030-02-01')",
+        )
+        .unwrap();
+    let proofs = "SELECT coalesce(string_agg(verdict || ': ' || why, E'\\n'), 'nothing')
+                  FROM ops.prove_policy('app.NAME')";
+    let isolated = "isolated here: The caller whose row it is reaches it, and another one does \
+                    not: a sample, and no proof.";
+    for name in ["tree", "pair", "days", "numbers", "lists", "hashed", "both", "two"] {
+        assert_eq!(
+            column(&mut client, &proofs.replace("NAME", name)),
+            [format!("{isolated}\n{isolated}")],
+            "{name}"
+        );
+    }
+    // What the policy asks for decides which partition it is.
+    client
+        .batch_execute("ALTER POLICY p ON app.lists USING (region = 'b' OR region = 'us')")
+        .unwrap();
+    assert_eq!(
+        column(&mut client, "SELECT verdict FROM ops.prove_policy('app.lists')"),
+        ["confirmed"; 2]
+    );
+}
+
+#[test]
+fn advisory_locks_are_released() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.locks(of uuid) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM pg_advisory_lock(-7), pg_advisory_lock(-7), pg_advisory_lock(1),
+                     pg_advisory_lock_shared(-2, 3), pg_advisory_xact_lock(4);
+                 RETURN of = auth.uid(); END $$;
+             ALTER POLICY p ON app.docs USING (app.locks(owner));
+             SELECT pg_advisory_lock(1), pg_advisory_lock_shared(5)",
+        )
+        .unwrap();
+    assert!(!column(&mut client, "SELECT verdict FROM ops.prove_policy('app.docs')").is_empty());
+    let locks = "SELECT format('%s %s %s', classid, objid, mode) FROM pg_locks
+                  WHERE locktype = 'advisory' ORDER BY objid";
+    assert_eq!(column(&mut client, locks), ["0 1 ExclusiveLock", "0 5 ShareLock"]);
+}
+
+#[test]
+fn condition_that_is_too_large_is_refused_at_once() {
+    let (_cluster, mut client) = application();
+    let columns: Vec<String> = (1..=9).map(|n| format!("c{n}")).collect();
+    let all = |n: usize| {
+        format!(
+            "({0} > 1 OR {1} > 2 OR {2} > 3)",
+            columns[n % 9],
+            columns[(n + 1) % 9],
+            columns[(n + 2) % 9]
+        )
+    };
+    let condition: Vec<String> = (0..9).map(all).collect();
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE app.wide (id int PRIMARY KEY, {} int);
+             ALTER TABLE app.wide ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT ON app.wide TO authenticated;
+             CREATE POLICY p ON app.wide TO authenticated USING ({})",
+            columns.join(" int, "),
+            condition.join(" AND ")
+        ))
+        .unwrap();
+    let start = std::time::Instant::now();
+    let why = "SELECT why FROM ops.prove_policy('app.wide')";
+    let expected = "The condition is too large: split the policy into several, of which each is \
+                    tried alone.";
+    assert_eq!(column(&mut client, why), [expected]);
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
 }

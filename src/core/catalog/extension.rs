@@ -138,7 +138,8 @@ pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 67] = [
     (
         "ops",
         "prove_isolation",
-        "pg_catalog.regclass,pg_catalog.jsonb,pg_catalog.jsonb,pg_catalog.name,pg_catalog.text[]",
+        "pg_catalog.regclass,pg_catalog.jsonb,pg_catalog.jsonb,pg_catalog.name,pg_catalog.text[],\
+         boolean",
         "ops_prove_isolation",
         false,
     ),

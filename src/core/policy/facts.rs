@@ -94,6 +94,10 @@ pub trait Catalog {
     fn is_text_of_extension(&self, _type: Oid) -> bool {
         false
     }
+    /// Returns the bytes of a constant as its type writes them.
+    fn constant(&self, _type: Oid, _bytes: &[u8]) -> Option<String> {
+        None
+    }
     /// Whether texts that are equal by a collation are the same.
     fn is_deterministic(&self, collation: Oid) -> bool;
     /// Lets the user cancel what takes long. It may not return.

@@ -16,6 +16,7 @@ use super::ties::Ties;
 use super::witness::Names;
 use super::writable::Writers;
 use crate::catalog::{Caller, Command, Forgeable, Oid, Opening};
+use crate::sql::quote_literal;
 use crate::stored::SqlValue;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -27,6 +28,8 @@ pub struct Scenario {
     pub reached: Reached,
     /// What holds in this way: a left operand, an operator and a right operand.
     pub witness: Vec<[String; 3]>,
+    /// The same as conditions in SQL.
+    pub conditions: Vec<String>,
     /// What the claims of the session contain.
     pub claims: Claims,
     /// Values of the session, by their names, such as `user` or `claims.app_metadata.tenant`.
@@ -97,6 +100,23 @@ pub enum Cell {
         /// Whether it is greater.
         is_above: bool,
     },
+    /// A value that is greater than one and less than another one.
+    Between {
+        /// The lesser one.
+        low: Box<Self>,
+        /// The greater one.
+        high: Box<Self>,
+    },
+    /// Any value, as [`Cell::Any`], but for some.
+    Except {
+        /// The number.
+        number: u32,
+        /// What it is not.
+        not: Vec<Constant>,
+    },
+    /// The result of an expression in SQL over constants and the time, by functions of the server
+    /// that do nothing but compute one.
+    Computed(String),
     /// A list with one element; where the type is none of lists, the element.
     List(Box<Self>),
     /// A JSON object.
@@ -157,11 +177,22 @@ impl Scenario {
 }
 
 impl Cell {
+    /// Returns the value with other numbers: each one greater by `more`.
+    #[must_use]
+    pub fn numbered_from(&self, more: u32) -> Self {
+        self.renumbered(&|number| Self::Any(number + more))
+    }
+
     fn renumbered(&self, new: &dyn Fn(u32) -> Self) -> Self {
         let inner = |of: &Self| Box::new(of.renumbered(new));
         match self {
             Self::Any(number) => new(*number),
             Self::Beside { of, is_above } => Self::Beside { of: inner(of), is_above: *is_above },
+            Self::Between { low, high } => Self::Between { low: inner(low), high: inner(high) },
+            Self::Except { number, not } => match new(*number) {
+                Self::Any(number) => Self::Except { number, not: not.clone() },
+                other => other,
+            },
             Self::List(of) => Self::List(inner(of)),
             Self::Object(keys) => {
                 let keys = keys.iter().map(|(key, of)| (key.clone(), of.renumbered(new)));
@@ -171,6 +202,39 @@ impl Cell {
                 Self::Part { of: inner(of), position: *position, separator: separator.clone() }
             }
             other => other.clone(),
+        }
+    }
+
+    /// Returns a value to which a further comparison applies as well; `None` where that is not
+    /// known.
+    fn narrowed(&self, comparison: Comparison, by: &Self) -> Option<Self> {
+        use Comparison::{Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+        let is_above = matches!(comparison, Greater | GreaterOrEqual);
+        let is_below = matches!(comparison, Less | LessOrEqual);
+        let boxed = || Box::new(by.clone());
+        match (self, by) {
+            (Self::Beside { of, is_above: true }, _) if is_below => {
+                Some(Self::Between { low: of.clone(), high: boxed() })
+            }
+            (Self::Beside { of, is_above: false }, _) if is_above => {
+                Some(Self::Between { low: boxed(), high: of.clone() })
+            }
+            (Self::Beside { of, is_above: was_above }, Self::Constant(Constant::Integer(new)))
+                if is_above || is_below =>
+            {
+                let Self::Constant(Constant::Integer(known)) = **of else { return None };
+                let bound = if *was_above { known.max(*new) } else { known.min(*new) };
+                let of = Box::new(Self::Constant(Constant::Integer(bound)));
+                Some(Self::Beside { of, is_above })
+            }
+            (Self::Except { number, not }, Self::Constant(constant)) if comparison == NotEqual => {
+                let not = not.iter().chain([constant]).cloned().collect();
+                Some(Self::Except { number: *number, not })
+            }
+            (Self::Except { .. }, _) if is_above || is_below => {
+                Some(Self::Beside { of: boxed(), is_above })
+            }
+            _ => None,
         }
     }
 }
@@ -183,7 +247,9 @@ impl Cell {
 pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
     let asked = Asked::read(*question);
     let writers = Writers::new(*question);
-    let mut shortest: BTreeMap<Reached, Candidate> = BTreeMap::new();
+    // What is too large is refused before each way is looked at in detail.
+    asked.each_way(&mut |_, _| ControlFlow::Continue(()))?;
+    let mut shortest: BTreeMap<(Reached, BTreeSet<Asks>), Candidate> = BTreeMap::new();
     for (number, session) in asked.sessions.iter().enumerate() {
         asked.each_way_in(session, false, &mut |literals, way| {
             let ties = way.ties(&BTreeSet::new());
@@ -193,15 +259,16 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
                 let forgeable = writers.forgeable(way, &ties).into_iter();
                 ways.extend(forgeable.map(|of| (Reached::Forged(of.command), Some(of))));
             }
+            let asks = asks(&asked, literals);
             for (reached, forged) in ways {
                 let is_shorter =
                     |known: &Candidate| known.unmet > 0 || literals.len() < known.shortest.1.len();
-                if shortest.get(&reached).is_none_or(is_shorter) {
+                let kind = (reached, asks.clone());
+                if shortest.get(&kind).is_none_or(is_shorter) {
                     let unmet = solve(asked.inspector(), session, literals).unmet.len();
                     let found = Candidate { unmet, shortest: (number, literals.to_vec(), forged) };
-                    let known = shortest.entry(reached).or_insert_with(|| found.clone());
-                    let cost = |of: &Candidate| (of.unmet, of.shortest.1.len());
-                    if cost(&found) < cost(known) {
+                    let known = shortest.entry(kind).or_insert_with(|| found.clone());
+                    if found.cost() < known.cost() {
                         *known = found;
                     }
                 }
@@ -211,10 +278,53 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
     }
     if shortest.is_empty() {
         let last = asked.sessions.len().saturating_sub(1);
-        shortest.insert(Reached::Never, Candidate { unmet: 0, shortest: (last, Vec::new(), None) });
+        let nothing = Candidate { unmet: 0, shortest: (last, Vec::new(), None) };
+        shortest.insert((Reached::Never, BTreeSet::new()), nothing);
     }
-    let found = shortest.into_iter();
+    let found = simplest(shortest).into_iter();
     Ok(found.map(|(reached, found)| scenario(&asked, reached, found.shortest)).collect())
+}
+
+/// Something that a way is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Asks {
+    Column(Option<Oid>, i16),
+    Session(String),
+}
+
+/// Returns the columns and values of the session that literals are about.
+fn asks(asked: &Asked<'_>, literals: &[Literal]) -> BTreeSet<Asks> {
+    let inspector = asked.inspector();
+    let mut all = BTreeSet::new();
+    for term in literals.iter().flat_map(|literal| operands(*literal)) {
+        let parts = inspector.parts(term);
+        let column =
+            |(row, number): &(Row, i16)| Asks::Column(asked.found.rows.get(row).copied(), *number);
+        all.extend(parts.columns.iter().map(column));
+        all.extend(parts.identities.iter().map(|of| Asks::Session(of.name.clone())));
+    }
+    all
+}
+
+/// How many ways for one reason are returned.
+const MOST: usize = 8;
+
+/// Returns the ways that ask for no more than another one for the same reason, the simplest ones.
+fn simplest(
+    all: BTreeMap<(Reached, BTreeSet<Asks>), Candidate>,
+) -> impl IntoIterator<Item = (Reached, Candidate)> {
+    let mut found: Vec<(Reached, BTreeSet<Asks>, Candidate)> = Vec::new();
+    let mut all: Vec<_> =
+        all.into_iter().map(|((reached, asks), of)| (reached, asks, of)).collect();
+    all.sort_by_key(|(reached, asks, of)| (*reached, asks.len(), of.cost()));
+    for (reached, asks, candidate) in all {
+        let of_reason = || found.iter().filter(|(known, ..)| *known == reached);
+        let says_more = of_reason().any(|(_, known, of)| of.unmet == 0 && known.is_subset(&asks));
+        if !says_more && of_reason().count() < MOST {
+            found.push((reached, asks, candidate));
+        }
+    }
+    found.into_iter().map(|(reached, _, candidate)| (reached, candidate))
 }
 
 /// A way, and how many of its parts cannot be brought about.
@@ -222,6 +332,12 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
 struct Candidate {
     unmet: usize,
     shortest: Shortest,
+}
+
+impl Candidate {
+    fn cost(&self) -> (usize, usize) {
+        (self.unmet, self.shortest.1.len())
+    }
 }
 
 /// The number of a session, what holds in it, and what the caller writes first.
@@ -266,6 +382,7 @@ fn scenario(asked: &Asked<'_>, reached: Reached, (number, literals, forged): Sho
     Scenario {
         reached,
         witness: Names::of(inspector, found, literals).witness(literals),
+        conditions: Names::of(inspector, found, literals).conditions(literals),
         claims,
         session: solved.session,
         rows: rows.collect(),
@@ -279,6 +396,10 @@ fn scenario(asked: &Asked<'_>, reached: Reached, (number, literals, forged): Sho
 
 /// Returns a way that also meets the CHECK constraints of the table, where there is such a one.
 fn with_checks(asked: &Asked<'_>, session: &Session, literals: &[Literal]) -> Vec<Literal> {
+    let table = asked.found.rows.get(&Row::CHECKED);
+    if table.is_none_or(|table| asked.inspector().catalog.checks(*table).is_empty()) {
+        return literals.to_vec();
+    }
     let mut found = None;
     // Where there are too many ways, the constraints are left to the experiment.
     let _ = asked.each_way_in(session, true, &mut |way, _| {
@@ -367,6 +488,7 @@ fn solve(inspector: Inspector<'_>, session: &Session, literals: &[Literal]) -> S
         values: HashMap::new(),
         numbers: HashMap::new(),
         nulls: BTreeSet::new(),
+        computed: BTreeSet::new(),
         unmet: BTreeSet::new(),
     };
     for (term, constant) in &session.constants {
@@ -427,8 +549,57 @@ struct Solver<'a> {
     /// The numbers of classes with any value.
     numbers: HashMap<TermId, u32>,
     nulls: BTreeSet<TermId>,
+    /// The operations whose results are known.
+    computed: BTreeSet<TermId>,
     unmet: BTreeSet<String>,
 }
+
+/// The keywords of the time, by the number of `SQLValueFunctionOp`.
+const TIMES: [&str; 9] = [
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_TIMESTAMP",
+    "LOCALTIME",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "LOCALTIMESTAMP",
+];
+
+/// The calls that return the time of the transaction or statement.
+const NOW: [&str; 3] =
+    ["pg_catalog.now()", "pg_catalog.transaction_timestamp()", "pg_catalog.statement_timestamp()"];
+
+/// The functions of the server that compute a time of others, or an integer.
+const COMPUTING: [&str; 26] = [
+    "now",
+    "transaction_timestamp",
+    "statement_timestamp",
+    "date_pli",
+    "date_mii",
+    "integer_pl_date",
+    "date_pl_interval",
+    "date_mi_interval",
+    "timestamp_pl_interval",
+    "timestamp_mi_interval",
+    "timestamptz_pl_interval",
+    "timestamptz_mi_interval",
+    "interval_pl",
+    "interval_mi",
+    "interval_mul",
+    "interval_div",
+    "interval_um",
+    "mul_d_interval",
+    "make_interval",
+    "date_trunc",
+    "timezone",
+    "date",
+    "timestamp",
+    "timestamptz",
+    "int4pl",
+    "int4mi",
+];
 
 impl Solver<'_> {
     /// Notes a term and those in it.
@@ -519,10 +690,39 @@ impl Solver<'_> {
             Term::Constant(constant) => Cell::Constant(constant.clone()),
             Term::Session(SqlValue::CurrentUser | SqlValue::SessionUser) => Cell::Role,
             Term::Session(SqlValue::Time { .. }) => Cell::Now,
+            Term::Applied { .. } => {
+                let Some(sql) = self.computed(term) else { return };
+                self.computed.insert(term);
+                if NOW.contains(&sql.as_str()) { Cell::Now } else { Cell::Computed(sql) }
+            }
             _ => return,
         };
         let class = self.class(term);
         self.values.insert(class, value);
+    }
+
+    /// Returns a term that is computed of constants and the time alone, in SQL.
+    fn computed(&self, term: TermId) -> Option<String> {
+        let catalog = self.inspector.catalog;
+        match self.inspector.terms.get(term) {
+            Term::Constant(Constant::Integer(number)) => Some(format!("({number})")),
+            Term::Constant(Constant::Text(text)) => Some(quote_literal(text)),
+            Term::Constant(Constant::Other(data_type, bytes)) => {
+                catalog.constant(*data_type, bytes).map(|text| quote_literal(&text))
+            }
+            Term::Session(SqlValue::Time { op, .. }) => {
+                TIMES.get(usize::from(*op)).map(|keyword| (*keyword).to_owned())
+            }
+            Term::Applied { operation: Operation::Function(oid, _), arguments, .. } => {
+                let function = catalog.function(*oid).filter(|of| of.is_built_in)?;
+                let is_known = COMPUTING.contains(&function.name.as_str());
+                let arguments: Option<Vec<String>> =
+                    arguments.iter().map(|of| self.computed(*of)).collect();
+                let arguments = arguments.filter(|_| is_known)?.join(", ");
+                Some(format!("pg_catalog.{}({arguments})", function.name))
+            }
+            _ => None,
+        }
     }
 
     /// Returns the value of a term; a new one where it has none.
@@ -614,6 +814,9 @@ impl Solver<'_> {
         if comparison == Comparison::Equal {
             return;
         }
+        if self.narrow(comparison, a, b) || self.narrow(comparison.swapped(), b, a) {
+            return;
+        }
         let (free, fixed, comparison) = match (self.is_free(a), self.is_free(b)) {
             (true, _) if !self.has_value(a) => (a, b, comparison),
             (_, true) if !self.has_value(b) => (b, a, comparison.swapped()),
@@ -628,12 +831,45 @@ impl Solver<'_> {
             (Comparison::NotEqual, Cell::Constant(Constant::Boolean(value))) => {
                 self.set(free, Cell::Constant(Constant::Boolean(!value)));
             }
+            (Comparison::NotEqual, Cell::Constant(constant)) if self.is_alone(free) => {
+                let class = self.class(free);
+                let next = self.numbers.len() as u32;
+                let number = *self.numbers.entry(class).or_insert(next);
+                self.set(free, Cell::Except { number, not: vec![constant] });
+            }
             (Comparison::Less | Comparison::Greater, value) => {
                 let is_above = comparison == Comparison::Greater;
                 self.set(free, Cell::Beside { of: value.into(), is_above });
             }
             _ => {}
         }
+    }
+
+    /// Applies a further comparison to a column that has been compared; false where that is not
+    /// known.
+    fn narrow(&mut self, comparison: Comparison, column: TermId, with: TermId) -> bool {
+        let class = self.class(column);
+        let known = match self.values.get(&class) {
+            Some(known) if self.is_free(column) => known.clone(),
+            _ => return false,
+        };
+        let is_compared =
+            matches!(known, Cell::Beside { .. } | Cell::Between { .. } | Cell::Except { .. });
+        if !is_compared || self.is_free(with) && !self.has_value(with) {
+            return false;
+        }
+        let by = self.cell(with);
+        if let Some(narrowed) = known.narrowed(comparison, &by) {
+            self.values.insert(class, narrowed);
+        }
+        true
+    }
+
+    /// Whether a term is a column that is equal to nothing else.
+    fn is_alone(&self, term: TermId) -> bool {
+        let base = self.base(term);
+        let is_column = matches!(self.inspector.terms.get(base), Term::Column { .. });
+        is_column && !self.classes.is_joined(base)
     }
 
     fn has_value(&mut self, term: TermId) -> bool {
@@ -646,7 +882,7 @@ impl Solver<'_> {
         let (inspector, base) = (self.inspector, self.base(term));
         let Term::Applied { operation, arguments, .. } = inspector.terms.get(base) else { return };
         let is_asked = self.has_value(base) || self.classes.is_joined(base);
-        if base != term || !is_asked {
+        if base != term || !is_asked || self.computed.contains(&base) {
             return;
         }
         let value = self.cell(base);
@@ -762,5 +998,34 @@ impl Solver<'_> {
             _ => None,
         };
         self.unmet.insert(what.unwrap_or_else(|| "a part of the condition".to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_comparison_narrows_a_value() {
+        use Comparison::{Greater, Less, NotEqual};
+        let number = |n| Cell::Constant(Constant::Integer(n));
+        let beside = |n, is_above| Cell::Beside { of: number(n).into(), is_above };
+        let between = |a, b| Cell::Between { low: number(a).into(), high: number(b).into() };
+        let except = |all: &[i64]| Cell::Except {
+            number: 1,
+            not: all.iter().map(|n| Constant::Integer(*n)).collect(),
+        };
+        for (known, comparison, by, expected) in [
+            (beside(1, true), Less, 5, Some(between(1, 5))),
+            (beside(5, false), Greater, 1, Some(between(1, 5))),
+            (beside(1, true), Greater, 5, Some(beside(5, true))),
+            (beside(1, false), Less, 5, Some(beside(1, false))),
+            (except(&[1]), NotEqual, 2, Some(except(&[1, 2]))),
+            (except(&[1]), Greater, 2, Some(beside(2, true))),
+            (between(1, 5), Less, 3, None),
+        ] {
+            let narrowed = known.narrowed(comparison, &number(by));
+            assert_eq!(narrowed, expected, "{known:?} {comparison:?} {by}");
+        }
     }
 }

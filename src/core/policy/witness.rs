@@ -1,11 +1,13 @@
 //! A way in which a row passes, as people read it.
 
-use super::formula::Comparison;
+use super::facts::Catalog;
+use super::formula::{Comparison, Membership, Shape};
 use super::literals::Literal;
 use super::opening::operands;
 use super::parts::Inspector;
 use super::reader::Found;
 use super::term::{Constant, Operation, Row, Term, TermId};
+use crate::catalog::Oid;
 use crate::sql::quote_literal;
 use crate::stored::SqlValue;
 use std::collections::BTreeMap;
@@ -59,19 +61,65 @@ impl<'a> Names<'a> {
 
     /// Returns what holds in a way, without what follows from the rest.
     pub fn witness(&self, literals: &[Literal]) -> Vec<[String; 3]> {
-        let mut all: Vec<[String; 3]> = Vec::new();
-        for part in literals.iter().filter_map(|literal| self.literal(*literal)) {
-            if !all.contains(&part) {
-                all.push(part);
+        self.said(literals).into_iter().map(|(_, part)| part).collect()
+    }
+
+    /// Returns the literals that say something, each with its operands and operator.
+    fn said(&self, literals: &[Literal]) -> Vec<(Literal, [String; 3])> {
+        let mut all: Vec<(Literal, [String; 3])> = Vec::new();
+        for literal in literals {
+            if let Some(part) = self.literal(*literal)
+                && all.iter().all(|(_, known)| *known != part)
+            {
+                all.push((*literal, part));
             }
         }
         let says_more = |[left, operator, _]: &[String; 3], of: &str| {
             left == of && (operator == "=" || operator == "IS")
         };
         let follows = |[left, operator, right]: &[String; 3]| {
-            operator == "<>" && right == "''" && all.iter().any(|part| says_more(part, left))
+            operator == "<>" && right == "''" && all.iter().any(|(_, part)| says_more(part, left))
         };
-        all.iter().filter(|part| !follows(part)).cloned().collect()
+        all.iter().filter(|(_, part)| !follows(part)).cloned().collect()
+    }
+
+    /// Returns what holds in a way as conditions in SQL, without what follows from the rest. The
+    /// columns of the checked row have no table before them.
+    pub fn conditions(mut self, literals: &[Literal]) -> Vec<String> {
+        if let Some((name, _)) = self.rows.get_mut(&Row::CHECKED) {
+            name.clear();
+        }
+        let text = |(literal, part): (Literal, [String; 3])| match literal {
+            Literal::Member(by, a, b, value) => self.membership(by, a, b, value),
+            _ => part.join(" "),
+        };
+        self.said(literals).into_iter().map(text).collect()
+    }
+
+    /// Returns a membership in SQL: whether it is true, false or null.
+    fn membership(&self, by: Membership, a: TermId, b: TermId, value: Option<bool>) -> String {
+        let (left, right) = (self.operand(a), self.operand(b));
+        let array = match self.inspector.terms.get(b) {
+            Term::Array(elements) => Some(self.list(elements)),
+            _ => None,
+        };
+        let operator = self.inspector.catalog.operator(by.operator);
+        let is_of_elements = by.operator == Oid::MAX
+            || operator.as_ref().is_some_and(|of| of.comparison == Some(Comparison::Equal));
+        let symbol = operator.map_or_else(|| "=".to_owned(), |operator| operator.name);
+        match (by.shape, array, value) {
+            (Shape::Element, Some(list), Some(true)) => format!("{left} IN ({list})"),
+            (Shape::Element, Some(list), Some(false)) => format!("{left} NOT IN ({list})"),
+            (Shape::Element, None, Some(true)) if is_of_elements => {
+                format!("{left} = ANY ({right})")
+            }
+            (Shape::Element, None, Some(false)) if is_of_elements => {
+                format!("{left} <> ALL ({right})")
+            }
+            (.., Some(true)) => format!("{left} {symbol} {right}"),
+            (.., Some(false)) => format!("NOT ({left} {symbol} {right})"),
+            (.., None) => format!("({left} {symbol} {right}) IS NULL"),
+        }
     }
 
     /// Returns a literal as a left operand, an operator and a right operand; `None` where there is
@@ -109,14 +157,15 @@ impl<'a> Names<'a> {
             return call.clone();
         }
         match self.inspector.terms.get(term) {
-            Term::Constant(constant) => literal(constant),
+            Term::Constant(constant) => literal(self.inspector.catalog, constant),
             Term::Null => "NULL".to_owned(),
             Term::Column { row, number, .. } => {
                 let row = if *row == self.inspector.checked { Row::CHECKED } else { *row };
                 let (name, relation) = self.rows.get(&row).cloned().unwrap_or_default();
                 let catalog = self.inspector.catalog;
                 let column = relation.and_then(|relation| catalog.column_name(relation, *number));
-                format!("{name}.{}", column.unwrap_or_else(|| number.to_string()))
+                let column = column.unwrap_or_else(|| number.to_string());
+                if name.is_empty() { column } else { format!("{name}.{column}") }
             }
             Term::Identity(identity) => identity.name.clone(),
             Term::IsEmpty(identity) => format!("{} = ''", identity.name),
@@ -202,8 +251,11 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The types whose constants are numbers, besides integers: numeric, real and double precision.
+const NUMBERS: [Oid; 3] = [1700, 700, 701];
+
 /// Returns a constant in SQL.
-fn literal(constant: &Constant) -> String {
+fn literal(catalog: &dyn Catalog, constant: &Constant) -> String {
     match constant {
         Constant::Boolean(value) => value.to_string(),
         Constant::Integer(value) => value.to_string(),
@@ -213,6 +265,13 @@ fn literal(constant: &Constant) -> String {
             let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
             quote_literal(&parts.join("-"))
         }
-        Constant::Other(..) => "(a constant)".to_owned(),
+        Constant::Other(data_type, bytes) => match catalog.constant(*data_type, bytes) {
+            // NaN and infinity are no numbers in SQL.
+            Some(text) if NUMBERS.contains(data_type) && !text.contains(char::is_alphabetic) => {
+                text
+            }
+            Some(text) => quote_literal(&text),
+            None => "(a constant)".to_owned(),
+        },
     }
 }
