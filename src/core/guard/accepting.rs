@@ -37,8 +37,8 @@ pub(super) enum Read {
     Executed,
 }
 
-/// Returns how regressions can be declared or exempted; empty where nothing can. `declared`: what a contract would say that
-/// allows them, where it is known.
+/// Returns how regressions can be declared or exempted; empty where nothing can. `declared`: what a
+/// contract would say that allows them, where it is known.
 pub(super) fn accept_hint(
     regressions: &[&Regression],
     read: Read,
@@ -76,13 +76,13 @@ pub(super) fn accept_hint(
             format!("If this is intended, declare it{first}: {calls}\nOr exempt {exempt}")
         }
         None => {
-            let declare = declare.then(|| match are_about_public() {
-                true => format!(
-                    "grant to roles instead of PUBLIC, which a contract does not declare, and \
-                     declare these grants with ops.declare(){first}"
-                ),
-                false => format!("declare it with ops.declare(){first}"),
-            });
+            let to_public = if are_about_public() {
+                "grant to roles instead of PUBLIC, which a contract does not declare, and declare \
+                 these grants"
+            } else {
+                "declare it"
+            };
+            let declare = declare.then(|| format!("{to_public} with ops.declare(){first}"));
             let exempt = Some(exempt_calls(regressions, is_done)).filter(|calls| !calls.is_empty());
             let exempt = exempt.map(|calls| format!("exempt {calls}"));
             match [declare, exempt] {

@@ -136,9 +136,9 @@ impl Declared {
         Some(())
     }
 
-    /// Returns declarations under which a contract allows some findings, with other statements: with
-    /// calls that exempt what remains, and `together` with those that have to be executed in the
-    /// same transaction.
+    /// Returns declarations under which a contract allows some findings: with the calls that exempt
+    /// what remains, and with the statements that have to be executed in the same transaction,
+    /// `together`.
     pub(crate) fn following(
         regressions: &[&Regression],
         declarations: Vec<Declaration>,
