@@ -182,12 +182,15 @@ impl Finder<'_> {
             let writable = self.of.writes(access.user, self.table, self.command);
             let Some(writable) = writable else { continue };
             let known = access.checks.map(|checks| {
-                let mut policies = writable.policies.clone();
+                let mut known = Writable::clone(&writable);
+                known.columns.retain(|number| access.columns.contains(number));
                 if !checks.is_empty() {
-                    policies.get_or_insert_with(any_row).restrictive.extend(checks);
+                    if known.policies.is_none() {
+                        known.existing = any_row();
+                    }
+                    known.policies.get_or_insert_with(any_row).restrictive.extend(checks);
                 }
-                let columns = &access.columns & &writable.columns;
-                Rc::new(Writable { columns, policies })
+                Rc::new(known)
             });
             let columns = objects::numbered_columns(self.state, self.table);
             found.push(Detour {
@@ -285,7 +288,7 @@ impl Finder<'_> {
                     |number: &i16| may_write(self.role, rule.relation, *number, privilege);
                 let columns = given_by_new_row(action, rule.relation, &is_given).map(|columns| {
                     let columns = &columns & &writable.columns;
-                    Rc::new(Writable { columns, policies: writable.policies.clone() })
+                    Rc::new(Writable { columns, ..Writable::clone(&writable) })
                 });
                 let names = objects::numbered_columns(self.state, self.table);
                 found.push(Detour {

@@ -537,7 +537,11 @@ impl<'a> Mentioned<'a> {
         }
         let is_limited = rights.is_limited(role, relation);
         let policies = is_limited.then(|| self.policies(role, relation, command));
-        Some(Rc::new(Writable { columns, policies }))
+        let existing = match command {
+            Command::Update if is_limited => self.existing(role, relation, command),
+            _ => Policies::default(),
+        };
+        Some(Rc::new(Writable { columns, policies, existing }))
     }
 
     fn all_column_names(&self, relation: Oid) -> Rc<HashMap<i16, String>> {
@@ -602,6 +606,18 @@ impl<'a> Mentioned<'a> {
             let of = &mut found;
             let list = if policy.is_permissive { &mut of.permissive } else { &mut of.restrictive };
             list.push(condition);
+        }
+        found
+    }
+
+    /// Returns the conditions of the policies for the rows that a role changes.
+    fn existing(&self, role: Oid, relation: Oid, command: Command) -> Policies {
+        let mut found = Policies::default();
+        let policies = stored_policies(self.state, relation);
+        for policy in policies.iter().filter(|of| of.is_for(command, role, &self.rights)) {
+            let of = &mut found;
+            let list = if policy.is_permissive { &mut of.permissive } else { &mut of.restrictive };
+            list.extend(policy.condition(Rows::Existing).cloned());
         }
         found
     }

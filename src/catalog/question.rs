@@ -53,8 +53,9 @@ impl<'p> Conditions<'p> {
         role: Oid,
     ) -> Question<'q> {
         let written = match self.asked {
-            (Command::Insert, _) => Some(Written::Inserted),
+            (Command::Insert, _) => Some(Written::Inserted { columns: None }),
             (Command::Update, Rows::New) => Some(Written::Updated {
+                columns: None,
                 using: self.policy.condition(Rows::Existing),
                 restrictive: &self.of_old,
             }),

@@ -901,6 +901,217 @@ fn lookup_that_its_reader_can_write_is_named() {
     }
 }
 
+/// What is asked of the caller's membership, policies by which members are written, and what is
+/// said of that.
+const ROLES: &[(&str, &str, &str)] = &[
+    // What can be written is not what is asked for.
+    (
+        "role IN ('owner', 'admin')",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (role = 'viewer')",
+        "tied",
+    ),
+    (
+        "role <> 'viewer'",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid() AND role = 'viewer')",
+        "tied",
+    ),
+    (
+        "level >= 5",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid() AND level < 3)",
+        "tied",
+    ),
+    (
+        "approved",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid() AND NOT approved)",
+        "tied",
+    ),
+    (
+        "approved_at IS NOT NULL",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid() AND approved_at IS NULL)",
+        "tied",
+    ),
+    (
+        "role = 'viewer'",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid() AND role = 'viewer')",
+        "lookup_writable|tied",
+    ),
+    // Others can be enlisted, and not oneself.
+    (
+        "role = 'owner'",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id <> auth.uid())",
+        "tied",
+    ),
+    // A column that cannot be written has its default, or the value that it had.
+    (
+        "role = 'owner'",
+        "GRANT INSERT (user_id, tenant) ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid())",
+        "tied",
+    ),
+    (
+        "role = 'viewer'",
+        "GRANT INSERT (user_id, tenant) ON app.members TO authenticated;
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
+    (
+        "role = 'owner'",
+        "GRANT INSERT (user_id, tenant) ON app.members TO authenticated;
+         ALTER TABLE app.members DISABLE ROW LEVEL SECURITY",
+        "tied",
+    ),
+    (
+        "role = 'owner'",
+        "GRANT UPDATE (tenant) ON app.members TO authenticated;
+         CREATE POLICY move ON app.members FOR UPDATE TO authenticated
+             USING (user_id = auth.uid() AND role = 'viewer') WITH CHECK (true)",
+        "tied",
+    ),
+    (
+        "role = 'owner'",
+        "GRANT UPDATE (tenant) ON app.members TO authenticated;
+         CREATE POLICY move ON app.members FOR UPDATE TO authenticated
+             USING (user_id = auth.uid()) WITH CHECK (true)",
+        "lookup_writable|tied",
+    ),
+    // Without USING, no row is updated.
+    (
+        "role = 'owner'",
+        "GRANT UPDATE ON app.members TO authenticated;
+         CREATE POLICY move ON app.members FOR UPDATE TO authenticated WITH CHECK (true)",
+        "tied",
+    ),
+    // An admin makes himself an owner, or anybody another one.
+    (
+        "role = 'owner'",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR INSERT TO authenticated
+             WITH CHECK (app.has_role(tenant, 'admin'))",
+        "lookup_writable|tied",
+    ),
+    (
+        "role = 'owner'",
+        "GRANT UPDATE ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR UPDATE TO authenticated
+             USING (app.has_role(tenant, 'admin'))",
+        "lookup_writable|tied",
+    ),
+    (
+        "role = 'owner'",
+        "GRANT UPDATE ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR UPDATE TO authenticated
+             USING (app.has_role(tenant, 'admin'))
+             WITH CHECK (app.has_role(tenant, 'admin') AND role <> 'owner')",
+        "tied",
+    ),
+    (
+        "role = 'owner'",
+        "GRANT UPDATE (role) ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR UPDATE TO authenticated
+             USING (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
+    // Who manages members has what is asked for.
+    (
+        "role IN ('owner', 'admin')",
+        "GRANT INSERT, UPDATE ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members TO authenticated
+             USING (app.has_role(tenant, 'admin') OR app.has_role(tenant, 'owner'))",
+        "tied",
+    ),
+    (
+        "level >= 5",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR INSERT TO authenticated
+             WITH CHECK (app.has_level(tenant, 10))",
+        "tied",
+    ),
+    (
+        "level >= 5",
+        "GRANT INSERT ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR INSERT TO authenticated
+             WITH CHECK (app.has_level(tenant, 3))",
+        "lookup_writable|tied",
+    ),
+    (
+        "role IN ('owner', 'admin')",
+        "GRANT UPDATE (role) ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR UPDATE TO authenticated
+             USING (user_id = auth.uid() AND role = 'admin') WITH CHECK (user_id = auth.uid())",
+        "tied",
+    ),
+    (
+        "role = 'owner'",
+        "GRANT UPDATE (role) ON app.members TO authenticated;
+         CREATE POLICY manage ON app.members FOR UPDATE TO authenticated
+             USING (user_id = auth.uid() AND role = 'admin') WITH CHECK (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
+    // By a view, columns are written that the role cannot write itself.
+    (
+        "role = 'owner'",
+        "CREATE VIEW app.v AS SELECT * FROM app.members;
+         GRANT INSERT ON app.v TO authenticated",
+        "lookup_writable|tied",
+    ),
+    (
+        "role = 'owner'",
+        "CREATE VIEW app.v AS SELECT * FROM app.members WHERE role = 'viewer'
+             WITH CHECK OPTION;
+         GRANT INSERT, UPDATE ON app.v TO authenticated",
+        "tied",
+    ),
+];
+
+#[test]
+fn what_is_written_is_compared_with_what_the_lookup_asks_for() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client
+        .batch_execute(
+            "ALTER TABLE app.members ALTER role SET DEFAULT 'viewer',
+                 ADD level int NOT NULL DEFAULT 0, ADD approved boolean NOT NULL DEFAULT false,
+                 ADD approved_at timestamptz, ADD id uuid NOT NULL DEFAULT gen_random_uuid();
+             CREATE FUNCTION app.has_role(of int, wanted text) RETURNS boolean LANGUAGE sql STABLE
+                 SECURITY DEFINER SET search_path = '', pg_temp AS
+                 'SELECT EXISTS (SELECT FROM app.members m WHERE m.user_id = auth.uid()
+                     AND m.tenant = of AND m.role = wanted)';
+             CREATE FUNCTION app.has_level(of int, wanted int) RETURNS boolean LANGUAGE sql STABLE
+                 SECURITY DEFINER SET search_path = '', pg_temp AS
+                 'SELECT EXISTS (SELECT FROM app.members m WHERE m.user_id = auth.uid()
+                     AND m.tenant = of AND m.level >= wanted)'",
+        )
+        .unwrap();
+    for (asked, members, expected) in ROLES {
+        let policy = format!(
+            "ALTER POLICY p ON app.docs USING (EXISTS (SELECT FROM app.members m
+                WHERE m.user_id = auth.uid() AND m.tenant = docs.tenant AND m.{asked}))"
+        );
+        client.batch_execute(&format!("BEGIN; {members}; {policy}")).unwrap();
+        let said = "SELECT string_agg(DISTINCT answer, '|' ORDER BY answer)
+            FROM ops.explain_policy('app.docs', 'p', 'authenticated')";
+        assert_eq!(column(&mut client, said), [*expected], "{asked} {members}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
 #[test]
 fn function_in_a_helper_is_captured_by_who_can_create_one() {
     let cluster = Cluster::start();

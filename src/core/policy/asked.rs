@@ -1,7 +1,8 @@
 //! A policy and a role, as questions to the search.
 
+use super::asks::{Ask, negated};
 use super::facts::Catalog;
-use super::formula::{Comparison, Exists, Formula};
+use super::formula::{Exists, Formula};
 use super::identity::{Identities, Kind};
 use super::literals::{Literal, Session, contradict};
 use super::opening::{Subquery, Way, operands};
@@ -9,10 +10,10 @@ use super::parts::Inspector;
 use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
 use super::sessions::sessions;
-use super::term::{Constant, Row, Term, Terms};
+use super::term::{Row, Term, Terms};
 use crate::catalog::{Caller, Calls, Oid};
 use crate::stored::Expression;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -38,11 +39,16 @@ pub struct Question<'a> {
 /// How a new row comes about.
 #[derive(Debug, Clone, Copy)]
 pub enum Written<'a> {
-    /// By INSERT: a column that the role cannot give a value has its default.
-    Inserted,
-    /// By UPDATE of a row that meets USING and the restrictive policies: a column that the role
-    /// cannot update keeps its value.
+    /// By INSERT: a column that is not given a value has its default.
+    Inserted {
+        /// The columns that can be given one; `None`: those that the role has the privilege for.
+        columns: Option<&'a BTreeSet<i16>>,
+    },
+    /// By UPDATE of a row that meets USING and the restrictive policies: a column that is not
+    /// updated keeps its value.
     Updated {
+        /// The columns that can be updated; `None`: those that the role has the privilege for.
+        columns: Option<&'a BTreeSet<i16>>,
         /// The condition of USING.
         using: Option<&'a Expression>,
         /// Those of the restrictive policies.
@@ -158,12 +164,33 @@ impl<'a> Asked<'a> {
         self.sessions.iter().try_for_each(|session| self.each_way_in(session, false, each))
     }
 
+    /// As [`Asked::each_way`], with what was true of the row that UPDATE replaces as well, which
+    /// the way says nothing of.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where there are too many.
+    pub fn each_update(
+        &self,
+        each: &mut dyn FnMut(&[Literal], &Way<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TooLarge> {
+        self.sessions.iter().try_for_each(|session| self.each_whole_way(session, false, each))
+    }
+
     /// Calls `each` with every way in which a row passes in one session: with what CHECK
     /// constraints ask of the row as well, or without.
     ///
     /// # Errors
     /// [`TooLarge`] where there are too many.
     pub fn each_way_in(
+        &self,
+        session: &Session,
+        with_checks: bool,
+        each: &mut dyn FnMut(&[Literal], &Way<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TooLarge> {
+        self.each_whole_way(session, with_checks, &mut |_, way| each(way.literals(), way))
+    }
+
+    fn each_whole_way(
         &self,
         session: &Session,
         with_checks: bool,
@@ -180,43 +207,43 @@ impl<'a> Asked<'a> {
             Literal::NullRow(row) => *row == self.replaced,
             of => operands(*of).into_iter().any(|term| inspector.is_about(term, self.replaced)),
         };
-        let mut of_way = |literals: &[Literal]| {
+        let mut of_way = |all: &[Literal]| {
             self.question.catalog.interrupts();
             // What was true of the row before says nothing of what has replaced it.
             let kept: Vec<Literal>;
             let literals = if self.given.is_empty() {
-                literals
+                all
             } else {
-                kept = literals.iter().filter(|l| !is_of_replaced(l)).copied().collect();
+                kept = all.iter().filter(|l| !is_of_replaced(l)).copied().collect();
                 &kept
             };
-            each(literals, &Way::new(inspector, &self.found, &subqueries, literals))
+            each(all, &Way::new(inspector, &self.found, &subqueries, literals))
         };
         ways(&self.terms, session, Nulls::Everywhere, Budget::default(), &goals, &mut of_way)
     }
 
-    /// Returns that columns of the row are certain constants, as literals.
-    pub fn that_columns_are(&mut self, values: &BTreeMap<i16, Constant>) -> Vec<Literal> {
+    /// Returns what is asked of a row of the table as literals; `row` says of which row each column
+    /// is taken.
+    pub fn literals(&mut self, asks: &[Ask], row: &dyn Fn(i16) -> Row) -> Vec<Literal> {
         let Question { catalog, relation, .. } = self.question;
-        let literals = values.iter().map(|(number, constant)| {
-            let facts = catalog.column(relation, *number);
+        let column = |number| {
+            let facts = catalog.column(relation, number);
             let nullable = facts.is_none_or(|column| column.nullable);
-            let column = Term::Column { row: Row::CHECKED, number: *number, nullable };
-            let column = self.terms.add(column);
-            match constant {
-                Constant::Boolean(value) => Literal::Holds(column, *value),
-                constant => {
-                    let constant = self.terms.constant(constant.clone());
-                    Literal::Compare(Comparison::Equal, column, constant)
-                }
-            }
-        });
-        literals.collect()
+            Term::Column { row: row(number), number, nullable }
+        };
+        asks.iter().map(|ask| ask.literal(&mut self.terms, &column)).collect()
     }
 
     /// Whether a way leaves it open that further literals hold.
     pub fn allows(&self, way: &[Literal], further: &[Literal]) -> bool {
         !contradict(&self.terms, &Session::default(), &[way, further].concat())
+    }
+
+    /// Whether further literals hold in each case in which those of a way do.
+    pub fn implies(&self, way: &[Literal], further: &[Literal]) -> bool {
+        further.iter().all(|one| {
+            way.contains(one) || negated(*one).iter().all(|other| !self.allows(way, &[*other]))
+        })
     }
 
     /// Whether a row can pass in a session.

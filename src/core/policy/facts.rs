@@ -150,6 +150,8 @@ pub struct Writable {
     pub columns: BTreeSet<i16>,
     /// The conditions of a new row; `None` where no policies are asked.
     pub policies: Option<Policies>,
+    /// The conditions of the row that UPDATE replaces.
+    pub existing: Policies,
 }
 
 /// Another relation by which a role writes rows of a table.

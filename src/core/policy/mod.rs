@@ -6,6 +6,7 @@
 
 mod answer;
 mod asked;
+mod asks;
 mod body;
 mod constants;
 mod exposure;

@@ -1,5 +1,6 @@
 //! Why a row that is not tied to the caller passes: what kind of opening a way is.
 
+use super::asks::AskReader;
 use super::formula::{Comparison, Shape};
 use super::identity::{Identity, Kind};
 use super::literals::Literal;
@@ -38,8 +39,6 @@ pub struct Joined {
     pub others: BTreeMap<Row, (BTreeSet<i16>, BTreeSet<i16>)>,
     /// The columns that are equal to constants.
     pub constants: BTreeSet<i16>,
-    /// The constants that columns themselves are equal to.
-    pub values: BTreeMap<i16, Constant>,
 }
 
 /// What a subquery is about.
@@ -544,6 +543,23 @@ impl<'a> Way<'a> {
         self.found.rows.get(&row).copied()
     }
 
+    /// Whether a column must be equal to another one.
+    pub fn are_equal(&self, column: (Row, i16), other: (Row, i16)) -> bool {
+        let mut equal = BTreeSet::from([column]);
+        super::ties::with_equal(self.inspector, self.literals, &mut equal);
+        equal.contains(&other)
+    }
+
+    /// Returns what reads what the way asks of rows.
+    pub fn ask_reader(&self) -> AskReader<'_> {
+        AskReader { terms: self.inspector.terms, catalog: self.inspector.catalog }
+    }
+
+    /// Returns the literals of the way.
+    pub fn literals(&self) -> &[Literal] {
+        self.literals
+    }
+
     /// Returns what the columns of a row are equal to.
     pub fn joined(&self, row: Row) -> Joined {
         let mut joined = Joined::default();
@@ -551,7 +567,6 @@ impl<'a> Way<'a> {
             if let (Literal::Holds(..), [of]) = (literal, &parts[..]) {
                 joined.constants.extend(of.columns_of(row));
             }
-            joined.values.extend(self.value(*literal, row));
             let is_equality = matches!(
                 literal,
                 Literal::Compare(Comparison::Equal, ..) | Literal::Member(.., Some(true))
@@ -573,23 +588,6 @@ impl<'a> Way<'a> {
             }
         }
         joined
-    }
-
-    /// Returns the column of a row that a literal says is a constant.
-    fn value(&self, literal: Literal, row: Row) -> Option<(i16, Constant)> {
-        let number = |term| match *self.inspector.terms.get(term) {
-            Term::Column { row: of, number, .. } => (of == row).then_some(number),
-            _ => None,
-        };
-        let constant = |term| self.inspector.terms.as_constant(term).cloned();
-        match literal {
-            Literal::Holds(term, value) => Some((number(term)?, Constant::Boolean(value))),
-            Literal::Compare(Comparison::Equal, a, b) => {
-                let of = |a, b| Some((number(a)?, constant(b)?));
-                of(a, b).or_else(|| of(b, a))
-            }
-            _ => None,
-        }
     }
 
     /// Returns the columns of the checked row that are equal to something, or elements of it.

@@ -2,31 +2,35 @@
 //! caller can take.
 
 use super::asked::{Asked, Question, Written};
-use super::constants::types;
+use super::asks::{Ask, always, any};
 use super::facts::{Policies, Writable};
+use super::literals::Literal;
 use super::opening::Way;
-use super::term::{Constant, Row};
+use super::search::TooLarge;
+use super::term::Row;
 use super::ties::Ties;
 use crate::catalog::{Command, Forgeable, Free, Oid};
-use crate::stored::{self, Expression};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::stored::Expression;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// How deeply the policies of lookups are followed for what their own lookups allow.
 const DEEPEST: usize = 3;
 
+/// How many ways are noted in which a row of a lookup ties rows to the caller.
+const MOST_SUFFICIENT: usize = 100;
+
+/// The checked row, where what is asked of a row of a lookup is noted as of [`Row::CHECKED`].
+const READ: Row = Row(1);
+
 /// Finds what a role can write.
 pub struct Writers<'a> {
     question: Question<'a>,
     known: RefCell<HashMap<Asking, Option<Given>>>,
+    sufficient: OnceCell<Vec<Sufficient>>,
     /// What writes lookups in a way that is not known.
     unknown: RefCell<BTreeSet<String>>,
-}
-
-/// Returns the condition that is always true.
-fn always() -> Expression {
-    Expression::Constant(stored::Constant { data_type: types::BOOL, value: Some(vec![1]) })
 }
 
 /// What is asked for: rows of a table by a command.
@@ -36,10 +40,21 @@ struct Asking {
     command: Command,
     /// The columns that lead to other rows.
     joined: BTreeSet<i16>,
-    /// The columns that are to be certain constants.
+    /// The columns that are to have certain values.
     constants: BTreeSet<i16>,
-    /// These constants, as far as they are known.
-    values: BTreeMap<i16, Constant>,
+    /// What else than leading to other rows is asked of a row.
+    asks: Vec<Ask>,
+    /// What is asked of a row that does the same for the caller, in one of several ways.
+    sufficient: Vec<Vec<Ask>>,
+}
+
+/// A way in which a row of a lookup lets the caller pass.
+struct Sufficient {
+    lookup: Oid,
+    /// What is asked of that row alone.
+    asks: Vec<Ask>,
+    /// What else is asked, with the checked row as [`READ`].
+    others: HashSet<Ask>,
 }
 
 /// Columns that a role can give the value that it wants.
@@ -50,10 +65,66 @@ struct Given {
     why: Free,
 }
 
+/// What is asked of the rows of a question, as literals about its terms.
+struct Wanted {
+    /// Of the row that is written.
+    new: Vec<Literal>,
+    /// Those of them that are about constants.
+    bound: Vec<Literal>,
+    /// For each row that the writer has already, in each of the sufficient ways.
+    own: Vec<(Row, Vec<Vec<Literal>>)>,
+    /// As those, of the row that UPDATE replaces, where that leads to the same rows.
+    replaced: Vec<Vec<Literal>>,
+}
+
+impl Wanted {
+    fn of(asked: &mut Asked<'_>, asking: &Asking, written: &BTreeSet<i16>) -> Self {
+        let rows = asked.found.rows.iter();
+        let own = rows.filter(|(row, of)| **row != Row::CHECKED && **of == asking.table);
+        let own: Vec<Row> = own.map(|(row, _)| *row).collect();
+        let mut in_each = |row: &dyn Fn(i16) -> Row| -> Vec<Vec<Literal>> {
+            asking.sufficient.iter().map(|asks| asked.literals(asks, row)).collect()
+        };
+        let own = own.into_iter().map(|of| (of, in_each(&|_| of))).collect();
+        let is_update = asking.command == Command::Update;
+        let replaced = if is_update && asking.joined.is_disjoint(written) {
+            let row = asked.replaced;
+            let of_column =
+                |number: i16| if written.contains(&number) { row } else { Row::CHECKED };
+            asking.sufficient.iter().map(|asks| asked.literals(asks, &of_column)).collect()
+        } else {
+            Vec::new()
+        };
+        let new = asked.literals(&asking.asks, &|_| Row::CHECKED);
+        let bound = asking.asks.iter().zip(&new).filter(|(ask, _)| !ask.bound().is_empty());
+        let bound = bound.map(|(_, literal)| *literal).collect();
+        Self { new, bound, own, replaced }
+    }
+
+    /// Whether the writer has a row already that leads to the same rows and does the same; `ties`
+    /// are those of the way.
+    fn has_one(
+        &self,
+        (asked, asking): (&Asked<'_>, &Asking),
+        all: &[Literal],
+        (way, ties): (&Way<'_>, &Ties),
+    ) -> bool {
+        let leads_there = |row: Row| {
+            let mut joined = asking.joined.iter();
+            ties.lookups.contains(&row)
+                && joined.all(|number| way.are_equal((row, *number), (Row::CHECKED, *number)))
+        };
+        let suffices = |of: &Vec<Literal>| asked.implies(all, of);
+        self.replaced.iter().any(suffices)
+            || self.own.iter().any(|(row, of)| leads_there(*row) && of.iter().any(suffices))
+    }
+}
+
 impl<'a> Writers<'a> {
     /// Returns what finds the columns that the role of a question can write.
     pub fn new(question: Question<'a>) -> Self {
-        Self { question, known: RefCell::default(), unknown: RefCell::default() }
+        let (known, unknown) = Default::default();
+        Self { question, known, sufficient: OnceCell::new(), unknown }
     }
 
     /// Returns what may write lookups in a way that is not known.
@@ -98,19 +169,21 @@ impl<'a> Writers<'a> {
         let is_keyed = joined.others.iter().any(is_key);
         // What belongs to the caller's own row is the caller's, whatever that row contains.
         let is_parent = joined.others.iter().any(|of| *of.0 == Row::CHECKED && is_key(of));
+        let asks = asks(way, row);
         let mut asking = Asking {
             table: relation,
             command: Command::Update,
             joined: BTreeSet::new(),
             constants: BTreeSet::new(),
-            values: BTreeMap::new(),
+            sufficient: self.sufficient(way, (row, relation), &asks),
+            asks,
         };
         if !is_keyed {
             asking.joined.extend(joined.others.values().flat_map(|(own, _)| own));
         }
         if is_of_caller && !is_parent {
             asking.constants.extend(&joined.constants);
-            asking.values.extend(joined.values);
+            asking.constants.extend(asking.asks.iter().flat_map(Ask::bound));
         }
         let commands =
             if is_keyed { &[Command::Update][..] } else { &[Command::Insert, Command::Update][..] };
@@ -126,6 +199,45 @@ impl<'a> Writers<'a> {
             })
         });
         written.collect()
+    }
+
+    /// Returns what is asked of a row that lets the caller pass as the row of a lookup does in a
+    /// way: the same, or what another way asks of it where that asks for nothing else.
+    fn sufficient(&self, way: &Way<'_>, (row, lookup): (Row, Oid), asks: &[Ask]) -> Vec<Vec<Ask>> {
+        let all = self.sufficient.get_or_init(|| self.read_sufficient());
+        let reader = way.ask_reader();
+        let named = named(row);
+        let known = way.literals().iter().filter_map(|literal| reader.ask(*literal, &named));
+        let known: HashSet<Ask> = known.collect();
+        let others = all.iter().filter(|of| of.lookup == lookup && of.others.is_subset(&known));
+        let mut found = vec![asks.to_vec()];
+        for other in others {
+            if !found.contains(&other.asks) {
+                found.push(other.asks.clone());
+            }
+        }
+        found
+    }
+
+    fn read_sufficient(&self) -> Vec<Sufficient> {
+        let mut found: Vec<Sufficient> = Vec::new();
+        // Of what is too large, those that were found are sufficient, too.
+        let _ = Asked::read(self.question).each_way(&mut |literals, way| {
+            let reader = way.ask_reader();
+            for (row, lookup) in way.lookups() {
+                let named = named(row);
+                let asked = literals.iter().filter(|of| !matches!(of, Literal::Found(_, true)));
+                let all = asked.map(|literal| reader.ask(*literal, &named));
+                if let Some(all) = all.collect::<Option<Vec<Ask>>>() {
+                    let (asks, others): (Vec<_>, Vec<_>) =
+                        all.into_iter().partition(|ask| ask.is_only_of(Row::CHECKED));
+                    found.push(Sufficient { lookup, asks, others: others.into_iter().collect() });
+                }
+            }
+            let is_enough = found.len() >= MOST_SUFFICIENT;
+            if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        found
     }
 
     /// Returns which of some columns of a table the role can give the value that it wants; `None`
@@ -158,13 +270,16 @@ impl<'a> Writers<'a> {
             };
             let theirs = |number: &i16| detour.columns.get(number).copied();
             let mapped = |numbers: &BTreeSet<i16>| numbers.iter().filter_map(theirs).collect();
-            let values = asking.values.iter();
+            let asks = |of: &Vec<Ask>| -> Vec<Ask> {
+                of.iter().filter_map(|ask| ask.renumbered(&detour.columns)).collect()
+            };
             let of_table = Asking {
                 table: detour.table,
                 command: asking.command,
                 joined: mapped(&asking.joined),
                 constants: mapped(&asking.constants),
-                values: values.filter_map(|(n, of)| Some((theirs(n)?, of.clone()))).collect(),
+                asks: asks(&asking.asks),
+                sufficient: asking.sufficient.iter().map(asks).collect(),
             };
             let given = self.by(&of_table, writable, depth)?;
             let own = |number: &i16| {
@@ -181,86 +296,103 @@ impl<'a> Writers<'a> {
     fn by(&self, asking: &Asking, writable: &Writable, depth: usize) -> Option<Given> {
         let Asking { table, command, joined, constants, .. } = asking;
         let (table, command) = (*table, *command);
-        let wanted = joined | constants;
-        let columns: BTreeSet<i16> = &wanted & &writable.columns;
+        let columns: BTreeSet<i16> = &(joined | constants) & &writable.columns;
         // Where the row is only asked to be the caller's, and to have constants, each row that the
         // caller may insert with them will do.
+        let bound: BTreeSet<i16> = asking.asks.iter().flat_map(Ask::bound).collect();
         let is_right = command == Command::Insert
             && joined.is_empty()
             && !constants.is_empty()
-            && constants.iter().all(|number| asking.values.contains_key(number));
-        if columns.is_empty() && !is_right {
+            && constants.is_subset(&bound);
+        if (columns.is_empty() && !is_right) || self.lacks_value(asking, writable) {
             return None;
-        }
-        let catalog = self.question.catalog;
-        let mut values = asking.values.clone();
-        match command {
-            Command::Insert => {
-                let defaults = catalog.defaults(table);
-                let is_null = |number: &i16| {
-                    !writable.columns.contains(number)
-                        && !defaults.iter().any(|(of, _)| of == number)
-                };
-                if values.keys().any(is_null) {
-                    return None;
-                }
-            }
-            // The row may have it already.
-            _ => values.retain(|number, _| writable.columns.contains(number)),
-        }
-        if writable.policies.is_none() && !columns.is_empty() {
-            return Some(Given { through: None, columns, why: Free::Unrestricted });
         }
         let none = Policies { permissive: vec![always()], restrictive: Vec::new() };
         let policies = writable.policies.as_ref().unwrap_or(&none);
         let restrictive: Vec<&Expression> = policies.restrictive.iter().collect();
-        let question = Question {
-            relation: table,
-            restrictive: &restrictive,
-            written: (command == Command::Insert).then_some(Written::Inserted),
-            ..self.question
+        let existing = &writable.existing;
+        let is_limited = writable.policies.is_some();
+        let using = if is_limited { any(existing.permissive.clone()) } else { Some(always()) };
+        let of_existing: Vec<&Expression> = existing.restrictive.iter().collect();
+        let written = match command {
+            Command::Insert => Written::Inserted { columns: Some(&writable.columns) },
+            // Without USING, no row can be updated.
+            _ => Written::Updated {
+                columns: Some(&writable.columns),
+                using: Some(using.as_ref()?),
+                restrictive: &of_existing,
+            },
         };
-        for condition in &policies.permissive {
-            let mut asked = Asked::read(Question { condition: Some(condition), ..question });
-            let wanted_values = asked.that_columns_are(&values);
-            let (mut free, mut has_way) = (BTreeSet::new(), false);
-            // Of what is too large, nothing is known.
-            let _ = asked.each_way(&mut |literals, way| {
-                if !asked.allows(literals, &wanted_values) {
-                    return ControlFlow::Continue(());
-                }
-                let forged = self.forged(table, way, depth);
-                let ties = way.strict_ties(&forged);
-                if ties.columns.is_empty() && way.is_privileged(&ties) {
-                    return ControlFlow::Continue(());
-                }
-                let Some(unknown) = way.asked_of_unknown() else {
-                    return ControlFlow::Continue(());
-                };
-                has_way = true;
-                let mut held = way.joined(Row::CHECKED).constants;
-                held.extend(unknown);
-                // Who can write it has such a row already, for what it is tied to.
-                if !ties.columns.is_disjoint(&wanted) {
-                    let own = way
-                        .lookups()
-                        .into_iter()
-                        .filter(|(row, relation)| *relation == table && ties.lookups.contains(row));
-                    held.extend(own.flat_map(|(row, _)| way.joined(row).constants));
-                }
-                free = columns.iter().copied().collect();
-                free.retain(|c| !ties.columns.contains(c) && !held.contains(c));
-                if free.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            if !free.is_empty() {
-                return Some(Given { through: None, columns: free, why: Free::AnyValue });
+        let question = Question { relation: table, restrictive: &restrictive, ..self.question };
+        policies.permissive.iter().find_map(|condition| {
+            let of = Question { condition: Some(condition), written: Some(written), ..question };
+            let by = |of| self.by_policy(asking, (&columns, is_right), of, depth);
+            // What is too large with what is true of each row may be small enough without.
+            let given = by(of).or_else(|TooLarge| by(Question { written: None, ..of }));
+            let given = given.ok().flatten()?;
+            let is_unrestricted = writable.policies.is_none() && given.why == Free::AnyValue;
+            Some(if is_unrestricted { Given { why: Free::Unrestricted, ..given } } else { given })
+        })
+    }
+
+    /// Whether a column of a row that is inserted is null that is asked for a value: nothing can be
+    /// written to it, and it has no default.
+    fn lacks_value(&self, asking: &Asking, writable: &Writable) -> bool {
+        let catalog = self.question.catalog;
+        let defaults = catalog.defaults(asking.table);
+        let is_null = |number: i16| {
+            let column = catalog.column(asking.table, number);
+            !writable.columns.contains(&number)
+                && column.is_some_and(|of| of.generated.is_none())
+                && !defaults.iter().any(|(of, _)| *of == number)
+        };
+        let mut bound = asking.asks.iter().flat_map(Ask::bound);
+        asking.command == Command::Insert && bound.any(is_null)
+    }
+
+    /// Returns what the role can write in the ways in which a new row passes a policy.
+    fn by_policy(
+        &self,
+        asking: &Asking,
+        (columns, is_right): (&BTreeSet<i16>, bool),
+        question: Question<'_>,
+        depth: usize,
+    ) -> Result<Option<Given>, TooLarge> {
+        let mut asked = Asked::read(question);
+        let written = match question.written {
+            Some(Written::Inserted { columns } | Written::Updated { columns, .. }) => columns,
+            None => None,
+        };
+        let wanted = Wanted::of(&mut asked, asking, written.unwrap_or(columns));
+        let (mut free, mut has_way) = (BTreeSet::new(), false);
+        asked.each_update(&mut |all, way| {
+            if !asked.allows(all, &wanted.new) {
+                return ControlFlow::Continue(());
             }
-            if is_right && has_way {
-                let columns = constants.clone();
-                return Some(Given { through: None, columns, why: Free::EachRow });
+            let forged = self.forged(asking.table, way, depth);
+            let ties = way.strict_ties(&forged);
+            let has_right = ties.columns.is_empty() && way.is_privileged(&ties);
+            if has_right || wanted.has_one((&asked, asking), all, (way, &ties)) {
+                return ControlFlow::Continue(());
             }
-        }
-        None
+            let Some(unknown) = way.asked_of_unknown() else {
+                return ControlFlow::Continue(());
+            };
+            has_way |= is_right && asked.implies(all, &wanted.bound);
+            let mut held = way.joined(Row::CHECKED).constants;
+            held.extend(unknown);
+            free = columns.iter().copied().collect();
+            free.retain(|c| !ties.columns.contains(c) && !held.contains(c));
+            if free.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(if !free.is_empty() {
+            Some(Given { through: None, columns: free, why: Free::AnyValue })
+        } else if has_way {
+            let columns = asking.constants.clone();
+            Some(Given { through: None, columns, why: Free::EachRow })
+        } else {
+            None
+        })
     }
 
     /// Returns the rows of lookups in a way that the role can write itself.
@@ -271,12 +403,14 @@ impl<'a> Writers<'a> {
         let is_forged = |(row, relation): &(Row, Oid)| {
             let joined = way.joined(*row);
             let others = joined.others.values().flat_map(|(own, _)| own);
+            let asks = asks(way, *row);
             let asking = Asking {
                 table: *relation,
                 command: Command::Insert,
                 joined: others.copied().collect(),
                 constants: joined.constants,
-                values: joined.values,
+                sufficient: vec![asks.clone()],
+                asks,
             };
             *relation != table
                 && [Command::Insert, Command::Update].into_iter().any(|command| {
@@ -285,5 +419,22 @@ impl<'a> Writers<'a> {
                 })
         };
         way.lookups().into_iter().filter(is_forged).map(|(row, _)| row).collect()
+    }
+}
+
+/// Returns what a way asks of a row alone.
+fn asks(way: &Way<'_>, row: Row) -> Vec<Ask> {
+    let reader = way.ask_reader();
+    let named = |of: Row| (of == row).then_some(Row::CHECKED);
+    let asks = way.literals().iter().filter_map(|literal| reader.ask(*literal, &named));
+    asks.filter(|ask| ask.is_only_of(Row::CHECKED)).collect()
+}
+
+/// Returns how rows are named where what is asked of the row of a lookup is noted.
+fn named(lookup: Row) -> impl Fn(Row) -> Option<Row> {
+    move |of| match of {
+        of if of == lookup => Some(Row::CHECKED),
+        Row::CHECKED => Some(READ),
+        _ => None,
     }
 }

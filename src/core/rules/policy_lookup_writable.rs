@@ -18,11 +18,12 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     checks: "No row of another table by which a policy ties rows to the caller, or gives the \
-             caller a right, can be written by the client with any value: neither the table \
-             itself, nor by way of views, rules, parents and partitions. A value that each row has \
-             which the client may insert is no right. It concerns permissive policies of governed \
-             tables with row security, for clients, and no command for which all_rows of the \
-             table says that every row is meant.",
+             caller a right, can be written by the client with values that the policy asks for: \
+             neither the table itself, nor by way of views, rules, parents and partitions. A \
+             value that each row has which the client may insert is no right, and who has such a \
+             row already gains nothing. It concerns permissive policies of governed tables with \
+             row security, for clients, and no command for which all_rows of the table says that \
+             every row is meant.",
     why: "A caller who can insert a membership, or point the own one at another tenant, reads \
           that tenant's rows.",
     fix: "Revoke INSERT and UPDATE on those columns from the client, or check new rows: WITH \

@@ -6,6 +6,7 @@ use crate::catalog::{Command, Oid};
 use crate::policy::asked::{Question, Written};
 use crate::policy::formula::Formula;
 use crate::policy::term::{Row, Term};
+use crate::policy::value::Value;
 use crate::stored::Expression;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -16,18 +17,18 @@ impl Reader<'_> {
     pub fn given(&mut self, question: &Question<'_>, replaced: Row) -> Vec<Rc<Formula>> {
         let Question { catalog, role, relation, .. } = *question;
         let Some(written) = question.written else { return Vec::new() };
-        let command = match written {
-            Written::Inserted => Command::Insert,
-            Written::Updated { .. } => Command::Update,
+        let (command, columns) = match written {
+            Written::Inserted { columns } => (Command::Insert, columns),
+            Written::Updated { columns, .. } => (Command::Update, columns),
         };
-        let writable = catalog.writes(role, relation, command);
-        let writable = writable.map(|of| of.columns.clone()).unwrap_or_default();
+        let own = || catalog.writes(role, relation, command).map(|of| of.columns.clone());
+        let writable = columns.cloned().or_else(own).unwrap_or_default();
         let (found, unknown, columns) =
             (self.found.clone(), self.unknown.clone(), self.columns.clone());
         let given = match written {
-            Written::Inserted => self.defaults(relation, &writable),
+            Written::Inserted { .. } => self.defaults(relation, &writable),
             Written::Updated { using, .. } if is_same(using, question.condition) => Vec::new(),
-            Written::Updated { using, restrictive } => {
+            Written::Updated { using, restrictive, .. } => {
                 self.replaced = Some((replaced, writable));
                 let conditions = using.into_iter().chain(restrictive.iter().copied());
                 let read = conditions.map(|of| self.condition(of)).collect();
@@ -46,14 +47,19 @@ impl Reader<'_> {
     fn defaults(&mut self, relation: Oid, writable: &BTreeSet<i16>) -> Vec<Rc<Formula>> {
         let defaults = self.catalog.defaults(relation);
         let own = defaults.iter().filter(|(number, _)| !writable.contains(number));
-        own.map(|(number, default)| {
+        own.filter_map(|(number, default)| {
             let facts = self.catalog.column(relation, *number);
             let nullable = facts.is_none_or(|column| column.nullable);
             let column = Term::Column { row: Row::CHECKED, number: *number, nullable };
             let column = self.terms.add(column);
             let value = self.meaning(default);
             let value = self.as_value(value);
-            Rc::new(equals(column, &value))
+            // Of a value that is another one for each row, nothing more is known.
+            let is_known = match value {
+                Value::Term(of) => !matches!(self.terms.get(of), Term::Unknown(_)),
+                _ => true,
+            };
+            is_known.then(|| Rc::new(equals(column, &value)))
         })
         .collect()
     }
