@@ -760,3 +760,87 @@ fn lookup_that_is_not_about_the_row_is_reported_with_its_namesake() {
           the caller; the policy's table has a column status, too."]
     );
 }
+
+/// Members of tenants, whose documents they read: callers may enlist themselves through a view.
+const TEAMS: &str = "CREATE TABLE app.members (user_id uuid NOT NULL, tenant text NOT NULL);
+    ALTER TABLE app.members ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON app.members TO authenticated;
+    CREATE POLICY own ON app.members FOR SELECT TO authenticated USING (user_id = auth.uid());
+    CREATE POLICY team ON app.docs FOR SELECT TO authenticated USING (EXISTS (SELECT
+        FROM app.members m WHERE m.tenant = docs.tenant AND m.user_id = auth.uid()));";
+
+/// Returns the sentences of a rule about some policies.
+fn details(client: &mut Client, rule: &str, policies: &str) -> Vec<String> {
+    client.batch_execute(&format!("BEGIN; {policies}")).unwrap();
+    let query = format!("SELECT detail FROM ops.audit_policies() WHERE rule = '{rule}'");
+    let found = column(client, &query);
+    client.batch_execute("ROLLBACK").unwrap();
+    found
+}
+
+#[test]
+fn lookup_that_is_written_by_two_commands_is_one_finding() {
+    let (_cluster, mut client) = application();
+    let both = "GRANT INSERT, UPDATE ON app.members TO authenticated;
+        CREATE POLICY enlist ON app.members TO authenticated USING (user_id = auth.uid());";
+    let lets = "Policy team on table app.docs lets role \"authenticated\" SELECT rows of others \
+        after";
+    assert_eq!(
+        details(&mut client, "policy_lookup_writable", &format!("{TEAMS} {both}")),
+        [format!(
+            "{lets} INSERT or UPDATE of tenant on app.members: the policies there allow any value."
+        )]
+    );
+    let by_view = "GRANT UPDATE ON app.members TO authenticated;
+        CREATE POLICY move ON app.members FOR UPDATE TO authenticated
+            USING (user_id = auth.uid());
+        CREATE VIEW app.v AS SELECT * FROM app.members; GRANT INSERT ON app.v TO authenticated;";
+    assert_eq!(
+        details(&mut client, "policy_lookup_writable", &format!("{TEAMS} {by_view}")),
+        [format!(
+            "{lets} INSERT of tenant on app.members through view app.v (no policy restricts \
+             that) or UPDATE of tenant on app.members (the policies there allow any value)."
+        )]
+    );
+}
+
+#[test]
+fn argument_that_a_column_captures_is_named() {
+    let (_cluster, mut client) = application();
+    let policies = format!(
+        "{TEAMS} CREATE FUNCTION app.is_member(tenant text) RETURNS boolean LANGUAGE sql STABLE
+             SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+             AS 'SELECT EXISTS (SELECT FROM app.members m
+                 WHERE m.tenant = tenant AND m.user_id = auth.uid())';
+         ALTER POLICY team ON app.docs USING (app.is_member(tenant));"
+    );
+    let found = details(&mut client, "policy_name_captured", &policies);
+    assert!(
+        found[0].ends_with(
+            "; argument tenant of function app.is_member(text) is not asked for, because its \
+             name means a column in the function's body."
+        ),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn further_row_of_a_lookup_and_conditions_that_are_left_out_are_told_in_words() {
+    let (_cluster, mut client) = application();
+    let policies = format!(
+        "{TEAMS} ALTER POLICY team ON app.docs USING (EXISTS (SELECT FROM app.members m
+             JOIN app.members other ON other.tenant = m.tenant
+             WHERE m.tenant = docs.tenant AND m.user_id <> other.user_id
+                 AND m.tenant <> 'a' AND other.tenant <> 'b'));
+         DROP POLICY own ON app.members;
+         CREATE POLICY anyone ON app.members FOR SELECT TO authenticated USING (true);"
+    );
+    let found = details(&mut client, "policy_row_open", &policies);
+    assert_eq!(
+        found,
+        ["Policy team on table app.docs lets role \"authenticated\" SELECT rows of others when \
+          tenant of another row of app.members <> 'b' and app.members.tenant <> 'a' and \
+          app.members.user_id <> user_id of another row of app.members and tenant = \
+          app.members.tenant and 1 more condition."]
+    );
+}

@@ -149,6 +149,28 @@ pub struct Open {
     pub lookups: Option<BTreeSet<String>>,
     /// What holds in this way: a left operand, an operator and a right operand.
     pub witness: Vec<[String; 3]>,
+    /// The argument that was meant by a captured name, where that is one of a function.
+    pub captured: Option<CapturedArgument>,
+}
+
+/// An argument that the body of its function does not ask for: a column there has its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
+pub struct CapturedArgument {
+    pub function: String,
+    pub argument: String,
+}
+
+impl CapturedArgument {
+    /// Returns a clause that says what has happened to it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { function, argument } = self;
+        format!(
+            "argument {argument} of function {function} is not asked for, because its name means \
+             a column in the function's body"
+        )
+    }
 }
 
 /// A kind of opening. The first that fits is what a way is.
@@ -313,12 +335,12 @@ pub enum Free {
 }
 
 impl Forgeable {
-    /// Returns the command, the columns and where they are.
+    /// Returns a command, the columns and where they are.
     #[must_use]
-    pub fn what(&self) -> String {
+    pub fn what(&self, command: &str) -> String {
         let through = self.through.as_ref();
         let through = through.map_or_else(String::new, |of| format!(" through {of}"));
-        let (command, columns) = (self.command.as_str(), listed_set(&self.columns));
+        let columns = listed_set(&self.columns);
         format!("{command} of {columns} on {}{through}", self.table)
     }
 
@@ -331,6 +353,9 @@ impl Forgeable {
             Free::AnyValue => "its policies allow any value",
             Free::EachRow => "each row that the caller may insert has that value",
         };
-        format!("The caller can make a row its own: {}, because {why}.", self.what())
+        format!(
+            "The caller can make a row its own: {}, because {why}.",
+            self.what(self.command.as_str())
+        )
     }
 }

@@ -25,7 +25,8 @@ pub use calls::{Calls, Raise, Unindexed};
 pub use definer::{BodyAccess, BodyWay, DefinerBody, ExecutedText, SetParameter};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, TypeOwner, Use};
 pub use exposure::{
-    Caller, Exposure, Forgeable, Free, Open, Opening, PolicyExposure, Rows, StoragePolicy, TiedBy,
+    Caller, CapturedArgument, Exposure, Forgeable, Free, Open, Opening, PolicyExposure, Rows,
+    StoragePolicy, TiedBy,
 };
 pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};

@@ -158,6 +158,7 @@ mod tests {
             columns: ["stage".to_owned()].into(),
             lookups: Some([].into()),
             witness: vec![witness],
+            captured: None,
         };
         let exposure = Exposure { open: vec![open], ..Exposure::default() };
         world.expose("authenticated", command, reached, exposure);

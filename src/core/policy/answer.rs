@@ -72,11 +72,17 @@ impl Exposure {
             }
         }
         for open in self.latent.iter().filter(|open| open.opening == Opening::NameCaptured) {
-            let detail = "As soon as a lookup can be read, a column of it is equal to itself: its \
-                          name was meant to be the table's.";
+            let detail = match &open.captured {
+                Some(captured) => {
+                    format!("As soon as a lookup can be read, {}.", captured.describe())
+                }
+                None => "As soon as a lookup can be read, a column of it is equal to itself: its \
+                         name was meant to be the table's."
+                    .to_owned(),
+            };
             answers.push(Answer {
                 word: open.opening.as_str(),
-                detail: detail.to_owned(),
+                detail,
                 witness: open.witness.clone(),
             });
         }
@@ -143,6 +149,9 @@ impl Exposure {
             Opening::Pattern => format!("{columns} matches a pattern with a value of the caller."),
             Opening::Inverted => format!("{columns} differs from a value of the caller."),
             Opening::NotEqual => format!("{columns} is less or greater than a value."),
+            Opening::NameCaptured if let Some(captured) = &open.captured => {
+                format!("For rows of {lookups}, {}.", captured.describe())
+            }
             Opening::NameCaptured => format!(
                 "A column of {lookups} is equal to itself: its name was meant to be the table's."
             ),

@@ -7,7 +7,7 @@ use super::search::TooLarge;
 use super::term::Row;
 use super::witness::Names;
 use super::writable::Writers;
-use crate::catalog::{Exposure, Oid, Open, Opening, TiedBy, Unindexed};
+use crate::catalog::{CapturedArgument, Exposure, Oid, Open, Opening, TiedBy, Unindexed};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
@@ -190,6 +190,7 @@ fn opened(
             is_flag: of.is_flag,
             lookups: (!of.misses_row).then(|| relations.collect()),
             witness: names.witness(&of.shortest),
+            captured: of.captured.filter(|_| opening == Opening::NameCaptured),
         }
     };
     open.into_iter().map(named).collect()
@@ -211,6 +212,7 @@ struct Opened {
     lookups: BTreeSet<Oid>,
     misses_row: bool,
     is_flag: bool,
+    captured: Option<CapturedArgument>,
 }
 
 impl Opened {
@@ -223,6 +225,7 @@ impl Opened {
         self.lookups.extend(way.lookups().into_iter().map(|(_, relation)| relation));
         self.misses_row |= way.misses_row();
         self.is_flag &= way.is_by_flags();
+        self.captured = self.captured.take().or_else(|| way.captured_argument().cloned());
         if literals.len() < self.shortest.len() {
             self.shortest = literals.to_vec();
         }

@@ -8,7 +8,7 @@ use super::parts::{Inspector, Parts};
 use super::reader::Found;
 use super::term::{Constant, Operation, Row, Term, TermId};
 use super::ties::Ties;
-use crate::catalog::{Oid, Opening};
+use crate::catalog::{CapturedArgument, Oid, Opening};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The functions of the server that match a text with a pattern.
@@ -103,7 +103,7 @@ impl<'a> Way<'a> {
     /// Whether the caller has the right whatever the row is: a trusted value is a constant, or a
     /// row of the caller's in a lookup has one.
     pub fn is_privileged(&self, ties: &Ties) -> bool {
-        !self.is_without_argument(&self.lookup_rows())
+        self.captured_argument().is_none()
             && self.with_constants().any(|(literal, parts)| {
                 let is_right = |of: &Identity| of.kind != Kind::User && self.is_trusted(of);
                 let is_trusted = |parts: &Parts| match literal {
@@ -401,7 +401,7 @@ impl<'a> Way<'a> {
             Literal::Compare(Comparison::Equal, a, b) => a == b && parts[0].is_of_lookup(),
             _ => false,
         };
-        if self.parts.iter().any(is_captured) || self.is_without_argument(&rows) {
+        if self.parts.iter().any(is_captured) || self.without_argument(&rows).is_some() {
             return Some(Opening::NameCaptured);
         }
         let has_identity = self.parts.iter().any(|(_, parts)| {
@@ -414,9 +414,13 @@ impl<'a> Way<'a> {
         })
     }
 
-    /// Whether one of some rows is looked up by a function that was to ask for the checked row.
-    fn is_without_argument(&self, rows: &BTreeSet<Row>) -> bool {
-        !rows.is_disjoint(&self.found.without_argument)
+    /// Returns the argument of a function that looks up a row, and was to ask for the checked row.
+    pub fn captured_argument(&self) -> Option<&'a CapturedArgument> {
+        self.without_argument(&self.lookup_rows())
+    }
+
+    fn without_argument(&self, rows: &BTreeSet<Row>) -> Option<&'a CapturedArgument> {
+        rows.iter().find_map(|row| self.found.without_argument.get(row))
     }
 
     /// Returns the subqueries that have found no row.

@@ -2,10 +2,12 @@
 
 use super::context::Context;
 use super::shared::exposed::{self, Exposed, Fault, Sentence};
-use crate::catalog::{Forgeable, Free};
+use crate::catalog::{Command, Forgeable, Free};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::listed_as_alternatives;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -47,25 +49,48 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let faults = |of: &Exposed<'_>| -> Vec<Fault> {
         // Of a policy that raises an error, no row is reached.
         let is_reached = !of.is_for_all() && !of.exposure.fails();
-        let forgeable = of.exposure.forgeable.iter().filter(|_| is_reached);
-        forgeable.map(fault).collect()
+        let mut tables = BTreeMap::<&str, Vec<&Forgeable>>::new();
+        for forgeable in of.exposure.forgeable.iter().filter(|_| is_reached) {
+            tables.entry(&forgeable.table).or_default().push(forgeable);
+        }
+        tables.into_iter().map(|(table, ways)| fault(table, &ways)).collect()
     };
     exposed::report(cx, &RULE, faults, out);
 }
 
-fn fault(of: &Forgeable) -> Fault {
-    let why = match of.why {
+/// Returns what is said about a table that is written in some ways.
+fn fault(table: &str, ways: &[&Forgeable]) -> Fault {
+    let written = |of: &Forgeable| (of.columns.clone(), of.through.clone(), of.why);
+    let what = match ways {
+        [first, rest @ ..] if rest.iter().all(|of| written(of) == written(first)) => {
+            let commands: BTreeSet<&str> = ways.iter().map(|of| of.command.as_str()).collect();
+            let commands: Vec<&str> = commands.into_iter().collect();
+            let of = first.what(&listed_as_alternatives(&commands));
+            format!("{of}: {}", why(first))
+        }
+        _ => {
+            let each = ways.iter().map(|of| {
+                let what = of.what(of.command.as_str());
+                format!("{what} ({})", why(of))
+            });
+            listed_as_alternatives(&each.collect::<Vec<_>>())
+        }
+    };
+    let commands: BTreeSet<Command> = ways.iter().map(|of| of.command).collect();
+    let after = |of| if of == Command::Insert { "after INSERT" } else { "after UPDATE" };
+    Fault {
+        ways: commands.into_iter().map(after).collect(),
+        ..Fault::plain(table, Sentence::Lets(format!("rows of others after {what}")))
+    }
+}
+
+fn why(of: &Forgeable) -> &'static str {
+    match of.why {
         Free::Unrestricted if of.through.is_some() => "no policy restricts that",
         Free::Unrestricted => "row security is not enabled there",
         Free::AnyValue => "the policies there allow any value",
         Free::EachRow => "each row that the role may insert has that value",
-    };
-    let what = format!("rows of others after {}: {why}", of.what());
-    let kind = match &of.through {
-        Some(through) => format!("{} {} {through}", of.command.as_str(), of.table),
-        None => format!("{} {}", of.command.as_str(), of.table),
-    };
-    Fault::plain(kind, Sentence::Lets(what))
+    }
 }
 
 #[cfg(test)]
@@ -84,13 +109,36 @@ mod tests {
             through: None,
             why: Free::Unrestricted,
         };
-        let exposure = Exposure { forgeable: [forgeable].into(), ..Exposure::default() };
+        let exposure = Exposure { forgeable: [forgeable.clone()].into(), ..Exposure::default() };
         world.expose("authenticated", Command::Select, Rows::Existing, exposure.clone());
         assert_eq!(
             world.details(&RULE),
             ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
              rows of others after INSERT of tenant on app.members: row security is not \
              enabled there."]
+        );
+        let both = [forgeable.clone(), Forgeable { command: Command::Update, ..forgeable.clone() }];
+        let exposure = Exposure { forgeable: both.into(), ..exposure };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure.clone());
+        assert_eq!(
+            world.details(&RULE),
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others after INSERT or UPDATE of tenant on app.members: row security is \
+             not enabled there."]
+        );
+        let other = Forgeable {
+            command: Command::Update,
+            columns: ["role".to_owned()].into(),
+            why: Free::AnyValue,
+            ..forgeable.clone()
+        };
+        let exposure = Exposure { forgeable: [forgeable, other].into(), ..exposure };
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure.clone());
+        assert_eq!(
+            world.details(&RULE),
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others after INSERT of tenant on app.members (row security is not enabled \
+             there) or UPDATE of role on app.members (the policies there allow any value)."]
         );
         let recursive = ["public.judgments".to_owned()].into();
         world.expose(

@@ -42,10 +42,19 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let why = "; a column of the lookup is compared with itself, because its name means the \
-               lookup and not the policy's table";
-    exposed::report_opening(cx, &RULE, Opening::NameCaptured, why, out);
+    let fault = |open: Open| Fault::of(&open, "rows of others", &format!("; {}", why(&open)));
+    let found = |of: &Exposed<'_>| of.of_kind(Opening::NameCaptured).map(fault).collect();
+    exposed::report(cx, &RULE, found, out);
     exposed::report(cx, &RULE, latent, out);
+}
+
+fn why(open: &Open) -> String {
+    match &open.captured {
+        Some(captured) => captured.describe(),
+        None => "a column of the lookup is compared with itself, because its name means the \
+                 lookup and not the policy's table"
+            .to_owned(),
+    }
 }
 
 /// Returns what a policy would let through as soon as its lookup can be read: a policy or a grant
@@ -56,9 +65,9 @@ fn latent(of: &Exposed<'_>) -> Vec<Fault> {
     let fault = |open: &Open| {
         let lookups = open.lookups.clone().unwrap_or_default();
         let why = format!(
-            ", as soon as the role can read rows of {}; a column of the lookup is compared with \
-             itself, because its name means the lookup and not the policy's table",
-            listed_set(&lookups)
+            ", as soon as the role can read rows of {}; {}",
+            listed_set(&lookups),
+            why(open)
         );
         Fault {
             kind: "name_captured_unreadable".to_owned(),
@@ -72,7 +81,7 @@ fn latent(of: &Exposed<'_>) -> Vec<Fault> {
 mod tests {
     use super::super::testing::{World, opened};
     use super::RULE;
-    use crate::catalog::{Command, Exposure, Open, Opening, Rows};
+    use crate::catalog::{CapturedArgument, Command, Exposure, Open, Opening, Rows};
 
     #[test]
     fn policy_name_captured_is_reported_for_the_client() {
@@ -89,6 +98,23 @@ mod tests {
              rows of others when public.plaintiffs.tier IS NOT NULL; a column of the lookup \
              is compared with itself, because its name means the lookup and not the policy's \
              table."]
+        );
+    }
+
+    #[test]
+    fn captured_argument_of_a_function_is_named() {
+        let mut world = World::conforming();
+        let mut exposure = opened(Opening::NameCaptured, "amount", &[]);
+        exposure.open[0].captured = Some(CapturedArgument {
+            function: "app.is_member(tenant integer)".into(),
+            argument: "tenant".into(),
+        });
+        world.expose("authenticated", Command::Select, Rows::Existing, exposure);
+        assert_eq!(
+            world.details(&RULE),
+            ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
+             rows of others; argument tenant of function app.is_member(tenant integer) is not \
+             asked for, because its name means a column in the function's body."]
         );
     }
 

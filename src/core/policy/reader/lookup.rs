@@ -2,11 +2,12 @@
 
 use super::expression::{all, any};
 use super::{Entry, Reader, Scope};
-use crate::catalog::Oid;
+use crate::catalog::{CapturedArgument, Oid};
 use crate::policy::facts::{Body, Function, Policies, Reads};
 use crate::policy::formula::Formula;
 use crate::policy::term::{Row, Term, TermId};
 use crate::policy::value::{Meaning, Value};
+use crate::sql::quote_ident;
 use crate::stored::{Expression, Query};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -70,16 +71,21 @@ impl Reader<'_> {
         let rows: Vec<(Row, Oid)> =
             self.found.rows.iter().filter(is_since).map(|(row, of)| (*row, *of)).collect();
         let names = function.argument_names.iter().enumerate();
-        let is_captured = names.filter(|(_, name)| !name.is_empty()).any(|(index, name)| {
-            let is_of_checked = || match arguments.get(index) {
+        let captured = names.filter(|(_, name)| !name.is_empty()).find(|(index, name)| {
+            let is_of_checked = || match arguments.get(*index) {
                 Some(Meaning::Value(Value::Term(term))) => self.is_of_checked(*term),
                 _ => false,
             };
             let is_column = || rows.iter().any(|(_, of)| self.catalog.has_column(*of, name));
             is_of_checked() && !query.has_parameter(index + 1) && is_column()
         });
-        if is_captured {
-            self.found.without_argument.extend(rows.into_iter().map(|(row, _)| row));
+        if let Some((_, name)) = captured {
+            let captured = CapturedArgument {
+                function: function.signature.clone(),
+                argument: quote_ident(name).into_owned(),
+            };
+            let of_rows = rows.into_iter().map(|(row, _)| (row, captured.clone()));
+            self.found.without_argument.extend(of_rows);
         }
     }
 

@@ -20,7 +20,7 @@ use super::formula::Formula;
 use super::identity::Identities;
 use super::term::{Constant, Row, Term, TermId, Terms};
 use super::value::{Meaning, Value, choice};
-use crate::catalog::{Calls, Oid};
+use crate::catalog::{Calls, CapturedArgument, Oid};
 use crate::stored::{Expression, Query};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -126,7 +126,7 @@ pub struct Found {
     pub depends: BTreeMap<TermId, BTreeSet<(Row, i16)>>,
     /// The rows that the body of a function looks up without asking for an argument that is about
     /// the checked row: a column has its name.
-    pub without_argument: BTreeSet<Row>,
+    pub without_argument: BTreeMap<Row, CapturedArgument>,
     /// The constants that the name of the current user is.
     pub role_names: BTreeSet<TermId>,
 }

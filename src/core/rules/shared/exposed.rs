@@ -48,6 +48,8 @@ pub(crate) struct Fault {
     pub proposal: Option<String>,
     /// Whether something else may prevent what is said: then it is a warning.
     pub may_be_prevented: bool,
+    /// In which ways the client gets there, where there are several: another one is worse.
+    pub ways: Vec<&'static str>,
 }
 
 /// A sentence about a policy, a client and commands.
@@ -85,6 +87,7 @@ impl Fault {
             witness: open.witness.clone(),
             proposal: None,
             may_be_prevented: false,
+            ways: Vec::new(),
         }
     }
 
@@ -96,6 +99,7 @@ impl Fault {
             witness: Vec::new(),
             proposal: None,
             may_be_prevented: false,
+            ways: Vec::new(),
         }
     }
 
@@ -191,7 +195,8 @@ pub(crate) fn when(witness: &[[String; 3]]) -> String {
     const MOST: usize = 4;
     let mut parts: Vec<String> = witness.iter().take(MOST).map(comparison).collect();
     if witness.len() > MOST {
-        parts.push("more".to_owned());
+        let left = witness.len() - MOST;
+        parts.push(format!("{left} more condition{}", if left == 1 { "" } else { "s" }));
     }
     if parts.is_empty() { String::new() } else { format!(" when {}", parts.join(" and ")) }
 }
@@ -222,7 +227,38 @@ fn operand(text: &str) -> String {
         return "the user".to_owned();
     }
     let text = text.strip_prefix("R.").unwrap_or(text);
-    text.replace("(R.", "(").replace(" R.", " ")
+    without_numbers(&text.replace("(R.", "(").replace(" R.", " "))
+}
+
+/// Returns a text with columns of further rows of one table as people name them: `app.m#2.tenant`
+/// becomes `tenant of another row of app.m`.
+fn without_numbers(text: &str) -> String {
+    let (mut written, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('#') {
+        let (before, after) = (&rest[..at], &rest[at + 1..]);
+        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let number = after[..digits].parse::<u32>();
+        let column = number.ok().zip(after[digits..].strip_prefix('.'));
+        let mut is_quoted = false;
+        let is_end = |c: char| {
+            is_quoted ^= c == '"';
+            !is_quoted && matches!(c, ' ' | '(' | ',' | '\'' | '[')
+        };
+        let start = before.rfind(is_end).map_or(0, |end| end + 1);
+        let is_literal = (written.matches('\'').count() + before.matches('\'').count()) % 2 == 1;
+        let Some((number, of)) = column.filter(|_| start < at && !is_literal) else {
+            written.push_str(&rest[..=at]);
+            rest = after;
+            continue;
+        };
+        let end = of.find([' ', ')', ',', '[', ']']).unwrap_or(of.len());
+        let which = if number == 2 { "another row" } else { "yet another row" };
+        let (table, column) = (&before[start..], &of[..end]);
+        written.push_str(&before[..start]);
+        written.push_str(&format!("{column} of {which} of {table}"));
+        rest = &of[end..];
+    }
+    written + rest
 }
 
 /// Adds what `faults` returns about each permissive policy, client and command: one finding for
@@ -431,8 +467,11 @@ fn draft(cx: &Context<'_>, rule: &Rule, fault: Fault, with: &[&Exposed<'_>]) -> 
     };
     let grantee = (first.role.oid, first.role.name.as_str());
     let object = policy_object(cx, first.policy, first.relation);
+    let kind = [fault.ways.join(" "), fault.kind.clone()].join(" ");
+    let key = format!("{} {}", commands.join(", "), kind.trim_start());
+    commands.extend(fault.ways);
     Draft::of_grantee(object, severity, grantee, predicate)
-        .key(format!("{} {}", commands.join(", "), fault.kind))
+        .key(key)
         .evidence(evidence)
         .fix(Fix::Proposal(proposal))
         .measure(Measure::excess(fault.kind, commands).limited_to(action).due_at_commit())
@@ -470,4 +509,34 @@ pub(crate) fn is_of_privileged(cx: &Context<'_>, tables: &BTreeSet<String>) -> b
         })
     };
     tables.iter().all(is_privileged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{when, without_numbers};
+
+    fn part(left: &str, operator: &str, right: &str) -> [String; 3] {
+        [left, operator, right].map(str::to_owned)
+    }
+
+    #[test]
+    fn further_rows_of_a_table_are_named_in_words() {
+        for (witness, text) in [
+            ("app.m.tenant", "app.m.tenant"),
+            ("app.m#2.tenant", "tenant of another row of app.m"),
+            ("lower(app.\"a b\"#3.role)", "lower(role of yet another row of app.\"a b\")"),
+            ("'a#2.b'", "'a#2.b'"),
+            ("data #>> '{a}'", "data #>> '{a}'"),
+        ] {
+            assert_eq!(without_numbers(witness), text);
+        }
+    }
+
+    #[test]
+    fn conditions_that_are_left_out_are_counted() {
+        let one = part("R.a", "=", "1");
+        let all: Vec<_> = std::iter::repeat_n(one, 6).collect();
+        assert_eq!(when(&all), " when a = 1 and a = 1 and a = 1 and a = 1 and 2 more conditions");
+        assert!(when(&all[..5]).ends_with(" and 1 more condition"));
+    }
 }
