@@ -115,8 +115,9 @@ impl Consulted {
         self.names.get(&name(state, object)?)
     }
 
-    /// Returns the tables whose policies consult one of some objects, or a text with one of some
-    /// names. What is known is no longer valid then: the transaction has changed the objects.
+    /// Returns the tables whose policies consult one of some objects or a table that is written
+    /// through one of them, or a text with one of some names. What is known is no longer valid
+    /// then: the transaction has changed the objects.
     pub fn tables<'n>(
         &self,
         now: &State,
@@ -132,6 +133,11 @@ impl Consulted {
             interrupts();
             add(self.objects.get(&object));
             add(self.names_of(now, object));
+            if object.0 == oids::PG_CLASS && !self.objects.is_empty() {
+                for table in Reader::in_state(now).written_through(object.1) {
+                    add(self.objects.get(&(oids::PG_CLASS, table)));
+                }
+            }
         }
         names.for_each(|name| add(self.names.get(name)));
         if is_changed {
@@ -296,6 +302,26 @@ impl<'a> Reader<'a> {
                 found.push(used);
             }
         });
+        found
+    }
+
+    /// Returns the relations that may be written through another one: by rules, such as those of a
+    /// view, and as its children or partitions.
+    fn written_through(&self, relation: Oid) -> BTreeSet<Oid> {
+        let (mut found, mut waiting) = (BTreeSet::new(), vec![relation]);
+        while let Some(next) = waiting.pop() {
+            interrupts();
+            let table = Table::open(oids::PG_REWRITE);
+            let (rule, keys) = (table.column("oid"), [(table.column("ev_class"), next)]);
+            let mut rules = Vec::new();
+            table.lookup(self.state, oids::PG_REWRITE_RELATION_INDEX, &keys, |row| {
+                rules.push((oids::PG_REWRITE, row.oid(rule)));
+            });
+            let mentioned = rules.into_iter().flat_map(|rule| self.dependencies(rule));
+            let relations = mentioned.filter(|(class, _)| *class == oids::PG_CLASS);
+            let all = relations.map(|(_, oid)| oid).chain(self.children(next));
+            waiting.extend(all.filter(|of| *of != relation && found.insert(*of)));
+        }
         found
     }
 

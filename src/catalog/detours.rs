@@ -1,14 +1,13 @@
 //! By which other relations a role writes rows of a table: views, rules, triggers, parents and
 //! partitions. Nothing is executed.
 
+use super::rights::Rights;
 use super::{name, objects, oids, updatable};
 use crate::pg::heap::{State, Table, interrupts, of_row};
-use crate::pg::privileges;
 use dragonfly_core::catalog::{CheckOption, Command, Oid};
 use dragonfly_core::policy::facts::{Catalog, Detour, Policies, Writable};
 use dragonfly_core::policy::types::BOOL;
 use dragonfly_core::stored::{self, Expression, FromItem, Query, Range};
-use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -83,6 +82,8 @@ pub struct Finder<'a> {
     pub state: &'a State,
     /// The catalog in this state.
     pub of: &'a dyn Catalog,
+    /// What roles may do in this state.
+    pub rights: &'a Rights<'a>,
     pub role: Oid,
     pub table: Oid,
     pub command: Command,
@@ -112,13 +113,15 @@ impl Finder<'_> {
         found
     }
 
-    fn privilege(command: Command) -> u32 {
-        match command {
-            Command::Select => pg_sys::ACL_SELECT,
-            Command::Insert => pg_sys::ACL_INSERT,
-            Command::Update => pg_sys::ACL_UPDATE,
-            Command::Delete => pg_sys::ACL_DELETE,
-        }
+    /// Returns the columns of a relation that a role can write.
+    fn written(&self, role: Oid, relation: Oid, command: Command) -> BTreeSet<i16> {
+        let privilege = command.privilege();
+        let has_all = self.rights.on_relation(role, relation, privilege);
+        let columns = objects::numbered_columns(self.state, relation).into_iter();
+        let may = |(number, name): &(i16, String)| {
+            has_all || self.rights.on_column(role, relation, (*number, name), privilege)
+        };
+        columns.filter(may).map(|(number, _)| number).collect()
     }
 
     fn named(&self, word: &str, relation: Oid) -> String {
@@ -219,23 +222,16 @@ impl Finder<'_> {
             let Some(known) = self.of.view(view) else { continue };
             let Some((entry, columns)) = columns_of(&known.query, relation) else { continue };
             let own_check = self.check(view, &known.query, entry);
-            let privilege = Self::privilege(self.command);
             let mut issuers = vec![ViewAccess {
                 view,
                 user: self.role,
-                columns: columns
-                    .keys()
-                    .copied()
-                    .filter(|n| may_write(self.role, view, *n, privilege))
-                    .collect(),
+                columns: self.written(self.role, view, self.command),
                 checks: Some(Vec::new()),
             }];
             issuers.extend(self.accesses(view, depth + 1));
             for issuer in issuers {
-                let may = |number: &&i16| {
-                    issuer.view == view || may_write(issuer.user, view, **number, privilege)
-                };
-                let allowed = issuer.columns.iter().filter(may);
+                let may = self.written(issuer.user, view, self.command);
+                let allowed = issuer.columns.intersection(&may);
                 let written: BTreeSet<i16> =
                     allowed.filter_map(|number| columns.get(number).copied()).collect();
                 if written.is_empty() {
@@ -270,8 +266,7 @@ impl Finder<'_> {
             let Some((_, event)) = events.iter().find(|(letter, _)| *letter == rule.event) else {
                 continue;
             };
-            let privilege = Self::privilege(*event);
-            if !privileges::on_part(self.role, rule.relation, privilege) {
+            if !self.rights.on_part(self.role, rule.relation, event.privilege()) {
                 continue;
             }
             let owner = of_row(self.state, oids::CLASS_BY_OID, rule.relation, "relowner", {
@@ -284,8 +279,8 @@ impl Finder<'_> {
                 else {
                     continue;
                 };
-                let is_given =
-                    |number: &i16| may_write(self.role, rule.relation, *number, privilege);
+                let given = self.written(self.role, rule.relation, *event);
+                let is_given = |number: &i16| given.contains(number);
                 let columns = given_by_new_row(action, rule.relation, &is_given).map(|columns| {
                     let columns = &columns & &writable.columns;
                     Rc::new(Writable { columns, ..Writable::clone(&writable) })
@@ -332,11 +327,9 @@ impl Finder<'_> {
         let views: BTreeSet<Oid> =
             self.rewritten(self.table).iter().map(|of| of.relation).collect();
         let is_fired = |trigger: &&DefinerTrigger| {
-            // SAFETY: lookups in the system cache.
-            let is_own =
-                unsafe { pg_sys::has_privs_of_role(self.role.into(), trigger.owner.into()) };
+            let is_own = self.rights.has_privileges_of(self.role, trigger.owner);
             let may = |command: &Command| {
-                privileges::on_part(self.role, trigger.relation, Self::privilege(*command))
+                self.rights.on_part(self.role, trigger.relation, command.privilege())
             };
             !is_own && trigger.relation != self.table && trigger.commands.iter().any(may)
         };
@@ -398,12 +391,6 @@ impl Finder<'_> {
         }
         found
     }
-}
-
-/// Whether a role has a privilege on a column, or on the relation.
-fn may_write(role: Oid, relation: Oid, number: i16, privilege: u32) -> bool {
-    privileges::on_relation(role, relation, privilege)
-        || privileges::on_column(role, relation, number, privilege)
 }
 
 /// A rule.

@@ -156,7 +156,7 @@ fn exposures_until(
                     rows,
                     exposure,
                     covered_by,
-                    triggers: triggers.before(command, roles),
+                    triggers: triggers.before(command, roles, rights),
                 });
             }
         }

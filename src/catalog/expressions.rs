@@ -741,8 +741,16 @@ impl Catalog for Mentioned<'_> {
     fn detours(&self, role: Oid, table: Oid, command: Command) -> Rc<Vec<Detour>> {
         let read = || {
             let (children, triggers) = (self.children(table), self.definer_triggers());
-            let state = self.state;
-            let finder = Finder { state, of: self, role, table, command, children, triggers };
+            let finder = Finder {
+                state: self.state,
+                of: self,
+                rights: &self.rights,
+                role,
+                table,
+                command,
+                children,
+                triggers,
+            };
             Rc::new(finder.detours())
         };
         once(&self.detours, (role, table, command), read)

@@ -1,9 +1,9 @@
 //! Triggers of tables that are fired for each row.
 
 use super::oids;
+use super::rights::Rights;
 use crate::pg::heap::{State, Table, of_row};
 use dragonfly_core::catalog::{Command, Oid};
-use pgrx::pg_sys;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -68,15 +68,17 @@ impl<'a> RowTriggers<'a> {
 
     /// Returns the triggers that are fired before a command and whose functions none of some roles
     /// can change.
-    pub fn before(&self, command: Command, roles: &[Oid]) -> Rc<BTreeSet<String>> {
+    pub fn before(
+        &self,
+        command: Command,
+        roles: &[Oid],
+        rights: &Rights<'_>,
+    ) -> Rc<BTreeSet<String>> {
         let is_safe = |trigger: &&RowTrigger| {
             let owner = of_row(self.state, oids::PROC_BY_OID, trigger.function, "proowner", {
                 |row, owner| row.oid(owner)
             });
-            // SAFETY: lookups in the system cache.
-            let is_owner = |role: &Oid| unsafe {
-                owner.is_none_or(|of| pg_sys::has_privs_of_role((*role).into(), of.into()))
-            };
+            let is_owner = |role: &Oid| owner.is_none_or(|of| rights.has_privileges_of(*role, of));
             !roles.iter().any(is_owner)
         };
         let before = self.all.iter().filter(|trigger| trigger.is_before(command));

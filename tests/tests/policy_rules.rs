@@ -844,3 +844,17 @@ fn further_row_of_a_lookup_and_conditions_that_are_left_out_are_told_in_words() 
           app.members.tenant and 1 more condition."]
     );
 }
+
+#[test]
+fn guard_asks_what_roles_could_write_through_views_before() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(&format!("{TEAMS} CREATE VIEW app.v AS SELECT * FROM app.members"))
+        .unwrap();
+    guarded(&mut client);
+    let grant = "GRANT INSERT ON app.v TO authenticated";
+    client.batch_execute(&format!("SELECT ops.declare('{grant}', 'test')")).unwrap();
+    let error = attempt(&mut client, grant).unwrap_err();
+    let text = format!("{} {}", error.message, error.detail);
+    assert!(text.contains("policy_lookup_writable"), "{error:?}");
+}
