@@ -841,6 +841,18 @@ impl Catalog for Mentioned<'_> {
         self.all_column_names(relation).values().any(|known| known == name)
     }
 
+    fn key_of_constraint(&self, constraint: Oid) -> Option<BTreeSet<i16>> {
+        let table = Table::open(oids::PG_CONSTRAINT);
+        let column = |name| table.column(name);
+        let (kind, key) = (column("contype"), column("conkey"));
+        let (mut found, keys) = (None, [(column("oid"), constraint)]);
+        table.lookup(self.state, oids::PG_CONSTRAINT_OID_INDEX, &keys, |row| {
+            let is_key = matches!(row.char(kind), b'p' | b'u');
+            found = is_key.then(|| row.numbers(key).into_iter().collect());
+        });
+        found
+    }
+
     fn unique_keys(&self, relation: Oid) -> Rc<Vec<BTreeSet<i16>>> {
         once(&self.unique_keys, relation, || Rc::new(objects::unique_keys(self.state, relation)))
     }

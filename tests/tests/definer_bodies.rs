@@ -158,6 +158,18 @@ const IN_SQL: &[Case] = &[
              DO NOTHING",
         "",
     ),
+    (
+        "(n text) RETURNS void",
+        "INSERT INTO app.members VALUES (auth.uid(), 1, 'member')
+             ON CONFLICT ON CONSTRAINT members_pkey DO UPDATE SET role = excluded.role",
+        "",
+    ),
+    (
+        "(n int) RETURNS void",
+        "INSERT INTO app.docs (id, tenant, status) VALUES (n, 1, 'new')
+             ON CONFLICT ON CONSTRAINT docs_pkey DO UPDATE SET status = 'changed'",
+        UNSCOPED,
+    ),
     // Rows of others.
     ("() RETURNS SETOF app.docs", "SELECT * FROM app.docs", UNSCOPED),
     ("() RETURNS SETOF app.docs", "SELECT * FROM app.all_docs", UNSCOPED),

@@ -50,6 +50,10 @@ pub trait Catalog {
     fn unique_keys(&self, _relation: Oid) -> Rc<Vec<BTreeSet<i16>>> {
         Rc::default()
     }
+    /// Returns the columns of the unique key that is a constraint.
+    fn key_of_constraint(&self, _constraint: Oid) -> Option<BTreeSet<i16>> {
+        None
+    }
     /// Whether a role may call a function.
     fn may_execute(&self, _role: Oid, _function: Oid) -> bool {
         true

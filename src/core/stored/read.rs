@@ -343,6 +343,7 @@ fn on_conflict(node: &Node<'_>) -> Option<OnConflict> {
     let keys = node.list("arbiterElems").iter().filter_map(Value::as_node);
     (node.text("action") == Some("2")).then(|| OnConflict {
         keys: keys.map(|key| of_value(key.field("expr"))).collect(),
+        constraint: node.number("constraint").filter(|oid| *oid != 0),
         condition: optional(node, "onConflictWhere"),
         excluded: node.number("exclRelIndex").unwrap_or_default(),
     })

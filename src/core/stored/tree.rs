@@ -288,6 +288,8 @@ pub struct Query {
 pub struct OnConflict {
     /// The expressions of the key; none where a constraint was named.
     pub keys: Vec<Expression>,
+    /// The constraint that was named.
+    pub constraint: Option<Oid>,
     pub condition: Option<Expression>,
     /// The entry that is the row that was to be inserted, from 1.
     pub excluded: usize,

@@ -159,17 +159,25 @@ impl<'a> Reader<'a> {
         let Some(stored::Range::Relation { oid: table, .. }) = written.map(|of| &of.range) else {
             return Vec::new();
         };
-        let new = Entry::Columns(self.inserted_values(query, *table));
+        let inserted = self.inserted_values(query, *table);
         let row = Row(self.terms.fresh());
         let old = Entry::Row { row, relation: *table, nullable: false };
         let before = self.accesses.len();
         self.notes_accesses = true;
         let _ = self.read_rows(row, *table, false);
         self.notes_accesses = false;
-        if of.keys.is_empty() {
+        let mut conditions = sources;
+        let named = of.constraint.and_then(|of| self.catalog.key_of_constraint(of));
+        if of.keys.is_empty() && named.is_none() {
             self.unknown.insert("ON CONFLICT ON CONSTRAINT".to_owned());
         }
-        let mut conditions = sources;
+        for number in named.unwrap_or_default() {
+            let index = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
+            let own = index.and_then(|index| inserted.get(index)).cloned();
+            let own = own.unwrap_or(Meaning::Value(Value::Null));
+            conditions.push(self.column_is((row, *table), number, own));
+        }
+        let new = Entry::Columns(inserted);
         for key in &of.keys {
             self.set_entry(query.written, new.clone());
             let own = self.meaning(key);
