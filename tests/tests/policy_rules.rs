@@ -2,6 +2,7 @@
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, with_reason};
 use postgres::Client;
+use std::time::{Duration, Instant};
 
 #[test]
 fn policy_of_each_rule_is_reported_by_it() {
@@ -857,4 +858,48 @@ fn guard_asks_what_roles_could_write_through_views_before() {
     let error = attempt(&mut client, grant).unwrap_err();
     let text = format!("{} {}", error.message, error.detail);
     assert!(text.contains("policy_lookup_writable"), "{error:?}");
+}
+
+/// Returns how long an audit of the policies takes: the median of some times, of which the machine
+/// may have delayed a few.
+fn audit_takes(client: &mut Client) -> Duration {
+    let mut times: Vec<Duration> = (0..5)
+        .map(|_| {
+            let started = Instant::now();
+            client.query("SELECT * FROM ops.audit_policies()", &[]).unwrap();
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn audit_of_ten_times_as_many_policies_takes_hardly_more_than_ten_times_as_long() {
+    let (_cluster, mut client) = application();
+    client.batch_execute(&format!("{OWN} {TEAMS}")).unwrap();
+    let with_tables = |client: &mut Client, from: usize, to: usize| {
+        client
+            .batch_execute(&format!(
+                "DO $do$ BEGIN FOR n IN {from}..{to} LOOP EXECUTE format(
+                    'CREATE TABLE app.t%1$s (id int PRIMARY KEY, owner uuid NOT NULL, tenant text);
+                     ALTER TABLE app.t%1$s ENABLE ROW LEVEL SECURITY;
+                     GRANT SELECT, INSERT, UPDATE, DELETE ON app.t%1$s TO authenticated;
+                     CREATE POLICY r ON app.t%1$s FOR SELECT TO authenticated USING (EXISTS (SELECT
+                         FROM app.members m WHERE m.tenant = t%1$s.tenant
+                             AND m.user_id = auth.uid()));
+                     CREATE POLICY i ON app.t%1$s FOR INSERT TO authenticated
+                         WITH CHECK (owner = auth.uid());
+                     CREATE POLICY u ON app.t%1$s FOR UPDATE TO authenticated
+                         USING (owner = auth.uid());
+                     CREATE POLICY d ON app.t%1$s FOR DELETE TO authenticated
+                         USING (owner = auth.uid())', n); END LOOP; END $do$"
+            ))
+            .unwrap();
+    };
+    with_tables(&mut client, 1, 25);
+    let few = audit_takes(&mut client);
+    with_tables(&mut client, 26, 250);
+    let many = audit_takes(&mut client);
+    assert!(many < few * 20, "100 policies: {few:?}, 1,000 policies: {many:?}");
 }
