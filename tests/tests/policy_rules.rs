@@ -124,6 +124,27 @@ fn severity_is_that_of_the_rule_where_the_contract_declares_keys() {
 }
 
 #[test]
+fn each_declared_key_is_as_good_for_writes_as_the_one_that_rows_are_read_by() {
+    let (_cluster, mut client) = application();
+    let policies = "CREATE POLICY read ON app.docs FOR SELECT TO authenticated
+            USING (owner = auth.uid());
+        CREATE POLICY change ON app.docs FOR UPDATE TO authenticated
+            USING (owner = auth.uid() OR editor = auth.uid());
+        CREATE POLICY remove ON app.docs FOR DELETE TO authenticated
+            USING (owner = auth.uid() OR editor = auth.uid());";
+    let both = "ALTER TABLE app.docs SET (contract.keys = 'owner, editor')";
+    assert_eq!(found_with(&mut client, both, policies), [""; 0]);
+    let owner = "ALTER TABLE app.docs SET (contract.keys = 'owner')";
+    assert_eq!(
+        found_with(&mut client, owner, policies),
+        [
+            "warning policy_check_wider authenticated UPDATE",
+            "warning policy_check_wider authenticated DELETE",
+        ]
+    );
+}
+
+#[test]
 fn rows_that_the_contract_says_are_open_are_no_finding() {
     let (_cluster, mut client) = application();
     let public = "CREATE POLICY public ON app.docs FOR SELECT TO anon, authenticated

@@ -73,7 +73,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 /// Returns what is said of ways that tie rows by other parts of the keys than those are by which
-/// rows are read.
+/// rows are read. A key by which no row is read is as good as those: the contract declares it.
 fn by_other_parts(cx: &Context<'_>, of: &Exposed<'_>, keys: &BTreeSet<String>) -> Vec<Fault> {
     let read = parts_tied_by(cx, of.relation, of.role);
     let read: Vec<&TiedBy> = read.into_iter().filter(|by| keys.contains(&by.column)).collect();
@@ -81,7 +81,11 @@ fn by_other_parts(cx: &Context<'_>, of: &Exposed<'_>, keys: &BTreeSet<String>) -
     let mut faults = Vec::new();
     for way in of.exposure.tied_by.iter().filter(|_| !of.reads() && !read.is_empty()) {
         let by_keys: Vec<&TiedBy> = way.iter().filter(|by| keys.contains(&by.column)).collect();
-        let is_read = by_keys.iter().any(|by| read.iter().any(|other| other.meets(by)));
+        let is_as_good = |by: &TiedBy| {
+            let mut same = read.iter().filter(|other| other.column == by.column).peekable();
+            same.peek().is_none() || same.any(|other| other.meets(by))
+        };
+        let is_read = by_keys.iter().any(|by| is_as_good(by));
         if !by_keys.is_empty() && !is_read {
             faults.push(fault(&names(&by_keys), "rows are read by", &names(&read)));
         }
@@ -112,6 +116,30 @@ mod tests {
         assert!(!owner.meets(&editor));
         assert!(owner.meets(&whole) && whole.meets(&editor));
         assert_eq!((owner.as_str(), whole.as_str()), ("data ->> 'owner'", "data"));
+    }
+
+    #[test]
+    fn each_declared_key_is_as_good_for_writes_as_the_one_that_rows_are_read_by() {
+        let mut world = World::conforming();
+        world.contract.tables.iter_mut().find(|table| table.name == "judgments").unwrap().keys =
+            vec!["owner".into(), "editor".into()];
+        let by = |column: &str| {
+            let column = column.to_owned();
+            Exposure {
+                ties: [[column.clone()].into()].into(),
+                tied_by: [[TiedBy { column, part: None }].into()].into(),
+                ..Exposure::default()
+            }
+        };
+        world.expose("authenticated", Command::Select, Rows::Existing, by("owner"));
+        let read = (*world.snapshot.exposures).clone();
+        world.expose("authenticated", Command::Delete, Rows::Existing, by("editor"));
+        let all = read.into_iter().chain((*world.snapshot.exposures).clone());
+        world.snapshot.exposures = std::rc::Rc::new(all.collect());
+        assert_eq!(world.details(&RULE), [""; 0]);
+        world.contract.tables.iter_mut().find(|table| table.name == "judgments").unwrap().keys =
+            vec!["owner".into()];
+        assert_eq!(world.details(&RULE).len(), 1, "editor is no key");
     }
 
     #[test]
