@@ -300,6 +300,45 @@ fn what_is_a_finding_afterwards_is_warned_about_with_the_calls_that_resolve_it()
     }
 }
 
+/// Statements that leave a role its privilege on some columns only.
+const NARROWED: [&str; 4] = [
+    "REVOKE UPDATE ON public.profiles FROM authenticated;
+        GRANT UPDATE (name, is_public) ON public.profiles TO authenticated",
+    "REVOKE SELECT, INSERT ON public.posts FROM authenticated;
+        GRANT SELECT (id, title), INSERT (title) ON public.posts TO authenticated",
+    "REVOKE SELECT ON public.bookings, public.posts FROM authenticated;
+        GRANT SELECT (id) ON public.bookings, public.posts TO authenticated",
+    "REVOKE SELECT ON public.latest_posts FROM anon;
+        GRANT SELECT (title) ON public.latest_posts TO anon",
+];
+
+#[test]
+fn privilege_that_is_narrowed_to_columns_is_declared_in_one_call() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    for sql in NARROWED {
+        let mut client = copy(&cluster);
+        let messages = follow_warning(&cluster, &mut client, sql);
+        assert_eq!(messages.matches("SELECT * FROM ops.declare(").count(), 1, "{messages}");
+        assert!(!messages.contains('{') && !messages.contains("ops.exempt("), "{messages}");
+        // So does a finding of the audit.
+        let mut client = copy(&cluster);
+        send(&cluster, sql);
+        let found = "FROM ops.audit_security(min_severity => 'warning')";
+        let plan = "SELECT statement FROM ops.golden_sql() WHERE why LIKE '% only, while %'";
+        let proposed = column(&mut client, plan);
+        assert_eq!(proposed.len(), column(&mut client, &format!("SELECT 1::text {found}")).len());
+        for fix in proposed {
+            assert!(fix.contains("ops.declare('REVOKE ") && !fix.contains('{'), "{sql}: {fix}");
+        }
+        let accept = format!("SELECT ops.accept(fingerprint, 'test') {found} LIMIT 1");
+        for _ in column(&mut client, &format!("SELECT fingerprint {found}")) {
+            attempt(&mut client, &accept).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+        assert_clean(&mut client, sql, "");
+    }
+}
+
 #[test]
 fn grant_of_what_public_has_is_a_warning() {
     let cluster = Cluster::start();

@@ -7,6 +7,7 @@ use super::{Declaration, amend};
 use crate::contract::{Contract, Severity, examine_interruptibly};
 use crate::finding::Finding;
 use crate::rules::{Context, RULES};
+use crate::sql::call_declaring;
 use std::collections::HashSet;
 
 /// What makes a contract allow findings.
@@ -94,12 +95,5 @@ pub(crate) fn reported(cx: &Context<'_>) -> Vec<Finding> {
 #[must_use]
 pub fn declare_call(declarations: &[Declaration]) -> String {
     let statements: Vec<String> = declarations.iter().map(ToString::to_string).collect();
-    declare_statements(&statements.join("; "))
-}
-
-/// Returns the call of `ops.declare()` with these statements, with a gap for the reason.
-#[must_use]
-pub fn declare_statements(statements: &str) -> String {
-    let statements = crate::sql::quote_literal(statements);
-    format!("SELECT * FROM ops.declare({statements}, note => '...');")
+    call_declaring(&statements.join("; "))
 }

@@ -30,7 +30,9 @@ pub(crate) fn add(declarations: &mut Vec<Declaration>, one: Declaration) {
         return;
     }
     if let Declaration::Grant(grant) = &one {
-        for known in declarations.iter_mut() {
+        // What is granted after a REVOKE of the same is not granted before it.
+        let first = declarations.iter().rposition(|known| contradicts(known, grant));
+        for known in declarations.iter_mut().skip(first.map_or(0, |place| place + 1)) {
             if let Declaration::Grant(known) = known
                 && (&known.on, &known.roles) == (&grant.on, &grant.roles)
                 && known.is_revoke == grant.is_revoke
@@ -43,6 +45,23 @@ pub(crate) fn add(declarations: &mut Vec<Declaration>, one: Declaration) {
         }
     }
     declarations.push(one);
+}
+
+/// Whether a declaration grants what a statement revokes, or revokes what it grants, so that their
+/// order counts.
+pub(crate) fn contradicts(known: &Declaration, grant: &Grant) -> bool {
+    let Declaration::Grant(known) = known else { return false };
+    let has_same = |privileges: Option<Privileges>| {
+        let is_same = |one: &Granted| match (one.privilege, privileges) {
+            (Some(one), Some(other)) => one.intersects(other),
+            _ => true,
+        };
+        known.privileges.iter().any(is_same)
+    };
+    known.is_revoke != grant.is_revoke
+        && known.roles.iter().any(|role| grant.roles.contains(role))
+        && known.on.has_same(&grant.on)
+        && grant.privileges.iter().any(|granted| has_same(granted.privilege))
 }
 
 /// The declarations about one finding.
@@ -147,6 +166,11 @@ impl Candidates<'_, '_> {
         self.finding.evidence["problem"] == "missing"
     }
 
+    /// Whether a privilege that is declared for a relation is there on some columns.
+    fn is_on_columns_only(&self) -> bool {
+        self.finding.evidence["problem"] == "on columns"
+    }
+
     fn grant(&self, privileges: Privileges, on: On) -> Vec<Declaration> {
         let roles = self.roles();
         if roles.is_empty() || privileges.is_empty() {
@@ -157,16 +181,17 @@ impl Candidates<'_, '_> {
             .into_iter()
             .map(str::to_owned)
             .collect();
-        let granted = privileges.each().into_iter();
-        vec![Declaration::Grant(Grant {
-            is_revoke: self.is_missing(),
-            privileges: granted
-                .map(|one| Granted { privilege: Some(one), columns: columns.clone() })
-                .collect(),
-            on,
-            roles,
-            to_public: false,
-        })]
+        let grant = |is_revoke, columns: &[String]| {
+            let granted = privileges.each().into_iter();
+            let granted =
+                granted.map(|one| Granted { privilege: Some(one), columns: columns.to_vec() });
+            let (on, roles) = (on.clone(), roles.clone());
+            let privileges = granted.collect();
+            Declaration::Grant(Grant { is_revoke, privileges, on, roles, to_public: false })
+        };
+        // What is declared for the whole relation is declared for the columns that have it.
+        let whole = self.is_on_columns_only().then(|| grant(true, &[]));
+        whole.into_iter().chain([grant(self.is_missing(), &columns)]).collect()
     }
 
     fn of_relation(&self, relation: &Relation) -> Vec<Declaration> {
@@ -478,4 +503,44 @@ fn revoked_column(
         })
     };
     column_grants.iter().filter_map(revoke).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(is_revoke: bool, privilege: Privileges, columns: &[&str]) -> Declaration {
+        let columns = columns.iter().map(|column| (*column).to_owned()).collect();
+        Declaration::Grant(Grant {
+            is_revoke,
+            privileges: vec![Granted { privilege: Some(privilege), columns }],
+            on: On::Tables(vec![Name::new("public", "t")]),
+            roles: vec!["anon".into()],
+            to_public: false,
+        })
+    }
+
+    #[test]
+    fn grant_on_columns_stays_after_the_revoke_on_the_table() {
+        let (select, insert) = (Privileges::SELECT, Privileges::INSERT);
+        let mut all = Vec::new();
+        for one in [
+            grant(false, Privileges::DELETE, &[]),
+            grant(true, select, &[]),
+            grant(false, select, &["id"]),
+            grant(true, insert, &[]),
+            grant(false, insert, &["id"]),
+        ] {
+            add(&mut all, one);
+        }
+        let statements: Vec<String> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            statements,
+            [
+                "GRANT DELETE ON TABLE public.t TO anon",
+                "REVOKE SELECT, INSERT ON TABLE public.t FROM anon",
+                "GRANT SELECT (id), INSERT (id) ON TABLE public.t TO anon",
+            ]
+        );
+    }
 }

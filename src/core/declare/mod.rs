@@ -23,10 +23,10 @@ mod statements;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{Accepted, Attempt, accepting, attempt, declare_call, declare_statements};
+pub use accept::{Accepted, Attempt, accepting, attempt, declare_call};
 pub(crate) use accept::{amended, reported};
 pub use amend::amend;
-pub(crate) use candidates::{add, candidates};
+pub(crate) use candidates::{add, candidates, contradicts};
 pub(crate) use created::for_created;
 pub use meant::meant;
 pub use print::headed;
@@ -140,6 +140,27 @@ pub enum On {
     AllSequences(Vec<String>),
     /// ALL FUNCTIONS, PROCEDURES or ROUTINES IN SCHEMA.
     AllFunctions(Vec<String>),
+}
+
+impl On {
+    /// Whether both name the same object, or one of them all objects of a schema.
+    fn has_same(&self, other: &Self) -> bool {
+        fn any<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+            one.iter().any(|name| other.contains(name))
+        }
+        match (self, other) {
+            (
+                Self::Tables(one) | Self::Sequences(one),
+                Self::Tables(all) | Self::Sequences(all),
+            ) => any(one, all),
+            (Self::Functions(one), Self::Functions(all)) => any(one, all),
+            (Self::Schemas(one), Self::Schemas(all)) => any(one, all),
+            (Self::Schemas(_), _) | (_, Self::Schemas(_)) => false,
+            (Self::Tables(_) | Self::Sequences(_), Self::Functions(_))
+            | (Self::Functions(_), Self::Tables(_) | Self::Sequences(_)) => false,
+            _ => true,
+        }
+    }
 }
 
 /// One privilege of GRANT or REVOKE.

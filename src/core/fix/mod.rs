@@ -12,7 +12,7 @@ mod statement;
 pub use acl::{AclStatement, Grantee, Securable, Verb};
 pub(crate) use default_privileges::{alter_default_privileges, default_acl_objects};
 pub(crate) use membership::{end_inheritance, grant_set_role};
-pub(crate) use policy::create_policy;
+pub(crate) use policy::{create_policy, policy_header};
 pub(crate) use statement::ignoring;
 pub use statement::{Change, Ddl, RoutineChange, Statement};
 

@@ -9,7 +9,7 @@ use crate::catalog::{ObjectId, Oid, Policy, Snapshot};
 use crate::contract::{Contract, GuardAction};
 use crate::declare::{
     Declaration, Grant, Name, On, PolicyHeader, RowSecurity, Target, add, amended, candidates,
-    declare_call, for_created, reported,
+    contradicts, declare_call, for_created, reported,
 };
 use crate::finding::Finding;
 use crate::rule::Recheck;
@@ -460,6 +460,9 @@ fn merged(declarations: Vec<Declaration>) -> Vec<Declaration> {
     let first = all.len();
     for one in grants {
         let Declaration::Grant(grant) = one else { continue };
+        // What is granted after a REVOKE of the same is not granted before it.
+        let after = all.iter().rposition(|known| contradicts(known, &grant));
+        let first = after.map_or(first, |place| first.max(place + 1));
         let same = all[first..].iter_mut().find_map(|known| match known {
             Declaration::Grant(known) if is_same(known, &grant) => Some(&mut known.on),
             _ => None,

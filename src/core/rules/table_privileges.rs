@@ -154,7 +154,9 @@ mod tests {
             proposal.lines().collect::<Vec<_>>(),
             [
                 "Declare these columns instead of the table:",
-                r#"{"column_grants":{"authenticated":{"UPDATE":["status"]}}}"#,
+                "SELECT * FROM ops.declare('REVOKE UPDATE ON TABLE public.judgments FROM \
+                 authenticated; GRANT UPDATE (status) ON TABLE public.judgments TO authenticated', \
+                 note => '...');",
                 "Or grant UPDATE on all columns, which opens the other columns to the role:",
                 "GRANT UPDATE ON TABLE public.judgments TO authenticated;",
             ]

@@ -354,6 +354,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Returns the call of `ops.declare()` with these statements, with a gap for the reason.
+#[must_use]
+pub fn call_declaring(statements: &str) -> String {
+    format!("SELECT * FROM ops.declare({}, note => '...');", quote_literal(statements))
+}
+
 /// Returns `names` as a list in a sentence: `a`, `a and b`, `a, b and c`.
 #[must_use]
 pub fn listed<S: AsRef<str>>(names: &[S]) -> String {

@@ -11,7 +11,7 @@ use crate::finding::Verb::{Has, Lacks};
 use crate::finding::{CALLED_BY, Draft, Measure, Predicate};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
 use crate::rules::context::Context;
-use crate::sql::{listed, printable};
+use crate::sql::{call_declaring, listed, printable, safe_ident};
 use serde_json::json;
 
 /// The privileges that roles may have.
@@ -406,21 +406,47 @@ impl Target<'_> {
             self.name
         );
         let words = privilege.words();
-        let declaration =
-            json!({"column_grants": {role.name.as_str(): {privilege.to_string(): &columns}}});
-        let proposal = format!(
-            "Declare these columns instead of the {}:\n{}\n\
-             Or grant {privilege} on all columns, which opens the other columns to the role:\n{}",
-            self.object.object_type,
-            printable(&declaration.to_string()),
-            self.statement(cx, Verb::Grant, privilege, role.oid, false)
+        let grant = self.statement(cx, Verb::Grant, privilege, role.oid, false);
+        let declare = self.declare_columns(cx, role, privilege, &columns).map_or_else(
+            || format!("Grant {privilege} on all columns"),
+            |call| {
+                let kind = self.object.object_type;
+                format!(
+                    "Declare these columns instead of the {kind}:\n{call}\n\
+                     Or grant {privilege} on all columns"
+                )
+            },
         );
+        let proposal = format!("{declare}, which opens the other columns to the role:\n{grant}");
         Draft::new(self.object.clone(), Severity::Warning, detail)
             .grantee(role.oid, &role.name)
             .key(format!("on columns {privilege}"))
             .evidence(json!({"problem": "on columns", "privileges": words, "columns": columns}))
             .fix(Fix::Proposal(proposal))
             .measure(Measure::missing("on columns", words).limited_to(GuardAction::Warn))
+    }
+
+    /// Returns the call that declares a privilege for columns instead of the relation. `None` where
+    /// the role has all privileges on every object of the schema: the statements revoke no part of
+    /// them.
+    fn declare_columns(
+        &self,
+        cx: &Context<'_>,
+        role: &Role,
+        privilege: Privileges,
+        columns: &[&str],
+    ) -> Option<String> {
+        let schema = self.object.schema.as_ref().and_then(|name| cx.contract.schema(name));
+        if schema.is_some_and(|schema| schema.all_on_objects.contains(&role.name)) {
+            return None;
+        }
+        let columns: Vec<_> = columns.iter().map(|column| safe_ident(column)).collect();
+        let (name, table) = (safe_ident(&role.name), &self.sql);
+        Some(call_declaring(&format!(
+            "REVOKE {privilege} ON TABLE {table} FROM {name}; GRANT {privilege} ({}) ON TABLE \
+             {table} TO {name}",
+            columns.join(", ")
+        )))
     }
 
     /// Adds the finding about a declared privilege on columns that a role does not have.

@@ -4,9 +4,9 @@
 
 use crate::catalog::{Command, Oid, Policy, Privileges, Relation, RelationKind, Role};
 use crate::contract::SchemaDecl;
-use crate::fix::{Change, Fix, Statement, create_policy};
+use crate::fix::{Change, Fix, Statement, create_policy, policy_header};
 use crate::rules::context::Context;
-use crate::sql::{listed, printable};
+use crate::sql::{call_declaring, listed, printable};
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
@@ -57,8 +57,9 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
             format!(
                 "The contract declares table {sql} for {} without row security, which would \
                  exclude every row that no policy admits. Where these roles may access every row, \
-                 nothing is to be done. Otherwise declare \"row_security\": true and the policies.",
-                Self::named(&losses)
+                 nothing is to be done. Otherwise declare row security and the policies: {}",
+                Self::named(&losses),
+                self.declare(&sql, &losses)
             )
         };
         let enable = format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;");
@@ -86,6 +87,19 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
         }
         let because = format!("No policy on table {sql} admits {}.", Self::named(&losses));
         self.proposal(relation, losses, &because, &force)
+    }
+
+    /// Returns the call that declares row security of a table, and a policy for each role that the
+    /// contract declares and each command.
+    fn declare(&self, table: &str, losses: &[Loss<'_>]) -> String {
+        let declared =
+            losses.iter().filter(|loss| self.cx.contract.role(&loss.role.name).is_some());
+        let policies = declared.flat_map(|loss| {
+            loss.commands.iter().map(|command| policy_header(table, loss.role, *command))
+        });
+        let enable = format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY");
+        let statements: Vec<String> = std::iter::once(enable).chain(policies).collect();
+        call_declaring(&statements.join("; "))
     }
 
     /// Returns the proposal to create the policies that are missing and to run `statement`.
