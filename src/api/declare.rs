@@ -226,11 +226,7 @@ fn accept(call: Call) -> pg_sys::Datum {
             }
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
         };
-        let attempt = declare::attempt(cx, &[finding]);
-        let is_allowed = |attempt: &Attempt| {
-            !attempt.left.iter().any(|left| left.fingerprint == finding.fingerprint)
-        };
-        match attempt.filter(is_allowed) {
+        match declare::attempt(cx, &[finding]).filter(|attempt| attempt.is_allowed) {
             Some(attempt) if attempt.left.is_empty() => attempt.accepted.contract,
             Some(attempt) => reject_partial(&attempt),
             None => {

@@ -103,7 +103,7 @@ fn exempting(messages: &str) -> Hint {
 const NURSE: &str = "CREATE ROLE nurse; GRANT nurse TO authenticator";
 
 /// Statements of a first day, each with what runs before it.
-const STATEMENTS: [(&str, &str); 12] = [
+const STATEMENTS: [(&str, &str); 15] = [
     (NURSE, "GRANT SELECT ON public.plots TO nurse"),
     (NURSE, "GRANT SELECT ON public.posts TO nurse"),
     ("", "CREATE OR REPLACE VIEW public.free_plots AS SELECT id, label FROM public.plots"),
@@ -116,7 +116,18 @@ const STATEMENTS: [(&str, &str); 12] = [
     ("", "ALTER TABLE public.posts DISABLE ROW LEVEL SECURITY"),
     ("", "GRANT SELECT ON jobs.done TO PUBLIC"),
     ("", "GRANT SELECT ON jobs.done TO anon"),
+    ("", CONTACT_FORM),
+    ("GRANT CREATE ON SCHEMA public TO postgres", VIEW_AS_ITS_USER),
+    ("CREATE ROLE nurse", "ALTER TABLE jobs.done OWNER TO nurse"),
 ];
+
+/// Rows that belong to no user.
+const CONTACT_FORM: &str =
+    "CREATE POLICY ask ON public.posts FOR INSERT TO anon WITH CHECK (author IS NULL)";
+
+/// A view that default privileges open.
+const VIEW_AS_ITS_USER: &str = "SET ROLE postgres; CREATE VIEW public.drafts \
+     WITH (security_invoker) AS SELECT id, title FROM public.posts WHERE NOT published";
 
 #[test]
 fn calls_that_belong_together_leave_no_finding_in_an_adopted_database() {
@@ -255,6 +266,55 @@ fn each_choice_of_a_hint_begins_a_line_in_the_same_order() {
             messages.lines().filter_map(|line| choices.iter().position(|c| line.starts_with(c)));
         assert_eq!(found.collect::<Vec<_>>(), [0, 1, 2], "{messages}");
     }
+}
+
+#[test]
+fn declaration_that_allows_a_statement_is_in_the_hint() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    for (before, sql, declared) in [
+        ("", CONTACT_FORM, "ALTER TABLE public.posts SET (contract.append_only_by = ''anon'')"),
+        (
+            "GRANT CREATE ON SCHEMA public TO postgres",
+            VIEW_AS_ITS_USER,
+            "CREATE VIEW public.drafts WITH (security_invoker = true) AS SELECT; GRANT ",
+        ),
+        (
+            "CREATE ROLE nurse",
+            "ALTER TABLE jobs.done OWNER TO nurse",
+            "CREATE ROLE nurse; ALTER ROLE nurse SET contract.kind = owner",
+        ),
+    ] {
+        let mut client = copy(&cluster);
+        attempt(&mut client, before).unwrap();
+        let messages = rejected(&cluster, sql);
+        assert!(messages.contains(declared), "{sql}: {messages}");
+    }
+}
+
+#[test]
+fn finding_about_several_tables_is_accepted_for_all_of_them() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let mut client = copy(&cluster);
+    attempt(&mut client, "SELECT ops.unexempt(id => id) FROM ops.v_exemptions").unwrap();
+    let grouped = "FROM ops.audit_security() WHERE detail LIKE '% tables of schema %'";
+    let found = column(&mut client, &format!("SELECT fingerprint {grouped}"));
+    assert!(!found.is_empty());
+    for fingerprint in found {
+        let accept = format!("SELECT ops.accept('{fingerprint}', 'test')");
+        match attempt(&mut client, &accept) {
+            Ok(()) => {}
+            // What it leaves has a call that fixes or exempts it.
+            Err(error) => {
+                assert!(error.message.starts_with("a contract that allows this"), "{error:?}");
+                for call in Hint::read(&error.hint).calls {
+                    attempt(&mut client, &call).unwrap_or_else(|e| panic!("{call}: {e:?}"));
+                }
+            }
+        }
+    }
+    assert_eq!(column(&mut client, &format!("SELECT detail {grouped}")), [""; 0]);
 }
 
 /// Statements that pass with a WARNING, each with what runs before it.

@@ -10,7 +10,7 @@ use crate::catalog::{
 use crate::contract::{ColumnGrants, RoleKind, TableDecl};
 use crate::finding::Finding;
 use crate::rules::{
-    Context, required_object_missing, rls_disabled, rls_not_forced, role_missing,
+    Context, object_ownership, required_object_missing, rls_disabled, rls_not_forced, role_missing,
     undeclared_role_privileges, ungoverned_schema_access, view_privileges,
 };
 use crate::sql::{argument_types, quote_ident, safe_qualified};
@@ -28,6 +28,16 @@ pub(crate) fn candidates(cx: &Context<'_>, finding: &Finding) -> Vec<Declaration
 pub(crate) fn add(declarations: &mut Vec<Declaration>, one: Declaration) {
     if declarations.contains(&one) {
         return;
+    }
+    if let Declaration::Rows(table, rows) = &one {
+        for known in declarations.iter_mut() {
+            if let Declaration::Rows(known, known_rows) = known
+                && known == table
+                && known_rows.extend(rows)
+            {
+                return;
+            }
+        }
     }
     if let Declaration::Grant(grant) = &one {
         // What is granted after a REVOKE of the same is not granted before it.
@@ -72,6 +82,9 @@ struct Candidates<'c, 'a> {
 
 impl Candidates<'_, '_> {
     fn all(&self) -> Vec<Declaration> {
+        if *self.finding.rule == object_ownership::RULE {
+            return self.of_owner();
+        }
         let about = match self.finding.object.id {
             ObjectId::Relation(oid) => {
                 self.cx.snapshot.relation(oid).map(|relation| self.of_relation(relation))
@@ -91,6 +104,18 @@ impl Candidates<'_, '_> {
         };
         let about = about.unwrap_or_default();
         if about.is_empty() { about } else { [self.needed_first(), about].concat() }
+    }
+
+    /// The declarations of an owner that the contract does not name.
+    fn of_owner(&self) -> Vec<Declaration> {
+        let owner = self.evidence("owner").first().map(|name| (*name).to_owned());
+        match owner.filter(|name| self.cx.contract.role(name).is_none()) {
+            Some(name) => vec![
+                Declaration::Create(Target::Role(name.clone())),
+                Declaration::Kind(name, RoleKind::Owner),
+            ],
+            None => vec![],
+        }
     }
 
     /// The declarations of the schema and the object, where these are not declared.

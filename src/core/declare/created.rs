@@ -1,36 +1,48 @@
-//! What has to be declared for a role or a schema that the contract does not declare yet, so that
-//! what the role may do already, or what is granted in the schema, is no finding.
+//! What has to be declared for a role, a schema or a relation that the contract does not declare
+//! yet, so that what the role may do already, or what is granted there, is no finding.
 
 use super::candidates::{add, candidates};
-use super::{Declaration, Grant, RowSecurity, Target};
+use super::{Declaration, Grant, Name, RowSecurity, Target};
+use crate::catalog::ObjectId;
 use crate::finding::Finding;
 use crate::rules::Context;
 use std::collections::HashSet;
 
-/// Returns what has to be declared beside the roles and schemas that `declarations` create, so that
-/// what is granted to these roles, or in these schemas, is no finding: also what the roles have
-/// through PUBLIC, which may have what is declared for all. `cx` is the catalog with the contract
-/// that declares them, and `left` the findings then.
+/// Returns what has to be declared beside the roles, schemas and relations that `declarations`
+/// create, so that what is granted to these roles, in these schemas, or on these relations, is no
+/// finding: also what the roles have through PUBLIC, which may have what is declared for all. `cx`
+/// is the catalog with the contract that declares them, and `left` the findings then, each with
+/// whether it would not be there without the declarations.
 pub(crate) fn for_created<'f>(
     cx: &Context<'_>,
     declarations: &[Declaration],
-    left: impl Iterator<Item = &'f Finding>,
+    left: impl Iterator<Item = (&'f Finding, bool)>,
 ) -> Vec<Declaration> {
-    let (mut roles, mut schemas) = (HashSet::new(), HashSet::new());
+    let (mut roles, mut schemas, mut relations) = (HashSet::new(), HashSet::new(), HashSet::new());
     for one in declarations {
         match one {
             Declaration::Create(Target::Role(name)) => _ = roles.insert(name.as_str()),
             Declaration::Create(Target::Schema(name)) => _ = schemas.insert(name.as_str()),
+            Declaration::Create(
+                Target::Table(name)
+                | Target::View(name)
+                | Target::MaterializedView(name)
+                | Target::Sequence(name),
+            )
+            | Declaration::CreateView { name, .. } => _ = relations.insert(name.clone()),
             _ => {}
         }
     }
-    if roles.is_empty() && schemas.is_empty() {
+    if roles.is_empty() && schemas.is_empty() && relations.is_empty() {
         return vec![];
     }
+    let is_of_relation =
+        |finding: &Finding| relation(cx, finding).is_some_and(|name| relations.contains(&name));
     let is_of_role = |role: &String| role == "PUBLIC" || roles.contains(role.as_str());
     let mut all = Vec::new();
-    for finding in left {
-        let is_in_new = finding.object.schema.as_deref().is_some_and(|s| schemas.contains(s));
+    for (finding, is_added) in left {
+        let is_in_new = finding.object.schema.as_deref().is_some_and(|s| schemas.contains(s))
+            || is_added && is_of_relation(finding);
         let is_of_new = !finding.roles.is_empty() && finding.roles.iter().all(is_of_role);
         if !(is_in_new || is_of_new) || finding.evidence["problem"] == "missing" {
             continue;
@@ -58,6 +70,13 @@ pub(crate) fn for_created<'f>(
         permissions.for_each(|one| add(&mut all, one));
     }
     all
+}
+
+/// Returns the name of the relation that a finding is about.
+fn relation(cx: &Context<'_>, finding: &Finding) -> Option<Name> {
+    let ObjectId::Relation(oid) = finding.object.id else { return None };
+    let relation = cx.snapshot.relation(oid)?;
+    Some(Name::new(cx.snapshot.schema_name(relation.schema), &relation.name))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Declarations that say that what a policy lets clients reach is meant. No state of the catalog
 //! shows it, so that a person decides; that a declaration suffices is tried on the contract.
 
-use super::accept::{Attempt, amended, attempt_with};
+use super::accept::{Accepted, Attempt, amended, attempt_with};
 use super::{Declaration, Name, Rows};
 use crate::catalog::{Command, ObjectId, Relation};
 use crate::contract::{ByRole, PolicyCommand, TableDecl};
@@ -17,6 +17,25 @@ const MOST_TRIED: usize = 100;
 /// about a policy would not be one, and no other finding would appear; `None` where there is none.
 #[must_use]
 pub fn meant(cx: &Context<'_>, finding: &Finding) -> Option<Vec<Declaration>> {
+    Some(first_enough(cx, finding, |_| true)?.declarations)
+}
+
+/// Does the same with the declarations that allow what the policy shows and nothing else:
+/// `append_only_by` and `open_rows`. These accept the finding.
+#[must_use]
+pub fn meant_rows(cx: &Context<'_>, finding: &Finding) -> Option<Accepted> {
+    first_enough(cx, finding, |one| {
+        matches!(one, Declaration::Rows(_, Rows::AppendOnlyBy(_) | Rows::OpenRows(_)))
+    })
+}
+
+/// Returns the first of some declarations under which a finding would not be one, and no other
+/// finding would appear.
+fn first_enough(
+    cx: &Context<'_>,
+    finding: &Finding,
+    is_wanted: impl Fn(&Declaration) -> bool,
+) -> Option<Accepted> {
     if finding.rule.area != Area::Policies {
         return None;
     }
@@ -34,11 +53,12 @@ pub fn meant(cx: &Context<'_>, finding: &Finding) -> Option<Vec<Declaration>> {
         let declared = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);
         !declared.run(finding.rule).iter().any(is_of_it)
     };
-    let tried = candidates(cx, finding)?.into_iter().take(MOST_TRIED).map(|one| vec![one]);
+    let wanted = candidates(cx, finding)?.into_iter().filter(is_wanted);
+    let tried = wanted.take(MOST_TRIED).map(|one| vec![one]);
     let mut enough = tried.filter(|declarations| is_gone(declarations));
     enough.find_map(|declarations| {
-        let Attempt { accepted, left } = attempt_with(cx, &[finding], declarations)?;
-        left.is_empty().then_some(accepted.declarations)
+        let Attempt { accepted, left, .. } = attempt_with(cx, &[finding], declarations)?;
+        left.is_empty().then_some(accepted)
     })
 }
 

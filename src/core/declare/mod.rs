@@ -28,7 +28,7 @@ pub(crate) use accept::{amended, reported};
 pub use amend::amend;
 pub(crate) use candidates::{add, candidates, contradicts};
 pub(crate) use created::for_created;
-pub use meant::meant;
+pub use meant::{meant, meant_rows};
 pub use print::headed;
 pub use statements::{Section, statements};
 
@@ -155,8 +155,9 @@ impl On {
             ) => any(one, all),
             (Self::Functions(one), Self::Functions(all)) => any(one, all),
             (Self::Schemas(one), Self::Schemas(all)) => any(one, all),
-            (Self::Schemas(_), _) | (_, Self::Schemas(_)) => false,
-            (Self::Tables(_) | Self::Sequences(_), Self::Functions(_))
+            (Self::Schemas(_), _)
+            | (_, Self::Schemas(_))
+            | (Self::Tables(_) | Self::Sequences(_), Self::Functions(_))
             | (Self::Functions(_), Self::Tables(_) | Self::Sequences(_)) => false,
             _ => true,
         }

@@ -47,6 +47,25 @@ impl Rows {
         })
     }
 
+    /// Adds what another declaration says about the same table, where both together say more than
+    /// the last one; false where they do not.
+    pub(super) fn extend(&mut self, more: &Self) -> bool {
+        let union = |known: &mut Vec<String>, more: &[String]| {
+            let more: Vec<String> = more.iter().filter(|m| !known.contains(m)).cloned().collect();
+            known.extend(more);
+        };
+        match (self, more) {
+            (Self::AppendOnlyBy(known), Self::AppendOnlyBy(more)) => union(known, more),
+            (Self::OpenRows(known), Self::OpenRows(more)) => {
+                for (role, columns) in more {
+                    union(known.entry(role.clone()).or_default(), columns);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
     fn option(&self) -> &'static str {
         match self {
             Self::Keys(_) => "keys",

@@ -9,7 +9,7 @@ use crate::catalog::{ObjectId, Oid, Policy, Snapshot};
 use crate::contract::{Contract, GuardAction};
 use crate::declare::{
     Declaration, Grant, Name, On, PolicyHeader, RowSecurity, Target, add, amended, candidates,
-    contradicts, declare_call, for_created, reported,
+    contradicts, declare_call, for_created, meant_rows, reported,
 };
 use crate::finding::Finding;
 use crate::rule::Recheck;
@@ -226,7 +226,12 @@ impl Found {
             let contract = amended(cx, &declarations)?;
             let declared = Context::new(&contract, cx.snapshot, cx.access, cx.interrupts);
             let left = left.among(&declared);
-            let more = for_created(&declared, &declarations, left.iter().map(|l| &l.finding));
+            let marked = left.iter().map(|left| (&left.finding, left.is_added));
+            let mut more = for_created(&declared, &declarations, marked);
+            for left in left.iter().filter(|left| left.is_added) {
+                let rows = meant_rows(&declared, &left.finding);
+                rows.into_iter().for_each(|rows| more.extend(rows.declarations));
+            }
             Some((Self { declarations, contract, left }, more))
         };
         let (mut found, mut more) = tried(declarations)?;
