@@ -317,6 +317,36 @@ fn finding_about_several_tables_is_accepted_for_all_of_them() {
     assert_eq!(column(&mut client, &format!("SELECT detail {grouped}")), [""; 0]);
 }
 
+#[test]
+fn accepted_information_is_declared_or_has_another_call() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let mut client = copy(&cluster);
+    let sql = "CREATE POLICY few ON public.bookings FOR SELECT TO authenticated USING (plot > 2)";
+    attempt(&mut client, sql).unwrap();
+    let found = "FROM ops.audit_security() WHERE object LIKE 'few on %' AND severity = 'info'";
+    let opened = format!("{found} AND rule = 'policy_row_open'");
+    let accept = format!("SELECT ops.accept(fingerprint, 'test') {opened}");
+    attempt(&mut client, &accept).unwrap();
+    assert_eq!(column(&mut client, &format!("SELECT detail {opened}")), [""; 0]);
+    let declared = "SELECT ops.contract_sql()";
+    let declared = column(&mut client, declared).concat();
+    let open_rows = r#"SET (contract.open_rows = '{"authenticated":["plot"]}')"#;
+    assert!(declared.contains(open_rows), "{declared}");
+    // No contract allows the others.
+    let others = "SELECT fingerprint FROM ops.audit_security() WHERE severity = 'info' \
+                  AND rule IN ('rls_not_forced', 'policy_per_row', 'policy_unindexed')";
+    let others = column(&mut client, others);
+    assert!(!others.is_empty());
+    for fingerprint in others {
+        let accept = format!("SELECT ops.accept('{fingerprint}', 'test')");
+        let error = attempt(&mut client, &accept).unwrap_err();
+        assert_eq!(error.message, "no contract can allow this finding", "{error:?}");
+        let (_, exempt) = error.hint.split_once("Or exempt it: ").expect(&error.hint);
+        attempt(&mut client, &with_reason(exempt)).unwrap();
+    }
+}
+
 /// Statements that pass with a WARNING, each with what runs before it.
 const WARNED: [(&str, &str); 14] = [
     ("CREATE ROLE nurse", "GRANT SELECT ON jobs.done TO nurse"),
