@@ -45,7 +45,10 @@ fn declare(call: Call) -> pg_sys::Datum {
             // Only the result of all statements counts: one may depend on a later one.
             setting::under(&[(c"dragonfly_guard.check_at", c"commit")], || {
                 statements.iter().filter(|one| one.is_executable).for_each(execute);
-                guard::check_as_if_committing();
+                let texts: Vec<&str> = statements.iter().map(|one| one.text.trim()).collect();
+                // A comment at the end of one must not contain what follows.
+                let end = if sql.contains("--") { "\n; " } else { "; " };
+                guard::check_after_declaring(&texts.join(end));
             });
         }
     });
@@ -230,14 +233,14 @@ fn accept(call: Call) -> pg_sys::Datum {
             Some(attempt) if attempt.left.is_empty() => attempt.accepted.contract,
             Some(attempt) => reject_partial(&attempt),
             None => {
-                let meant = declare::meant(cx, finding);
-                let message = match meant {
-                    Some(_) => "a person has to say that what this finding is about is meant",
                 // What a policy opens by columns of its rows is worth knowing, and no violation.
                 let rows = declare::meant_rows(cx, finding);
                 if let Some(accepted) = rows.filter(|_| finding.severity == Severity::Info) {
                     return accepted.contract;
                 }
+                let meant = declare::meant(cx, finding);
+                let message = match meant {
+                    Some(_) => "a person has to say that what this finding is about is meant",
                     None => "no contract can allow this finding",
                 };
                 Report {

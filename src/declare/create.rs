@@ -5,9 +5,9 @@ use super::reason::{clause, not_expressible, without};
 use super::tree::Tree;
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{Attribute, Command};
-use dragonfly_core::declare::{Declaration, PolicyHeader, Target, Unfit};
+use dragonfly_core::declare::{Declaration, Name, PolicyHeader, Target, Unfit, sequence_of_column};
 use dragonfly_core::sql::printable;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, ConstrType};
 use std::ffi::CString;
 
 /// The prefix of the settings that are fields of the contract.
@@ -86,7 +86,8 @@ pub fn schema(statement: Tree<pg_sys::CreateSchemaStmt>) -> Result<Vec<Declarati
     }
 }
 
-/// CREATE TABLE. Columns, parents and storage are not declared.
+/// CREATE TABLE. Columns, parents and storage are not declared; the sequences of columns are known
+/// to later statements.
 pub fn table(statement: Tree<pg_sys::CreateStmt>) -> Result<Vec<Declaration>, Unfit> {
     let Some(named) = statement.below(|statement| statement.relation) else { return Ok(vec![]) };
     let options = statement.list(|statement| statement.options).into_iter();
@@ -99,7 +100,33 @@ pub fn table(statement: Tree<pg_sys::CreateStmt>) -> Result<Vec<Declaration>, Un
             ));
         }
     }
-    Ok(vec![Declaration::Create(Target::Table(relation(named)?))])
+    let table = relation(named)?;
+    let columns = statement.list(|statement| statement.tableElts).into_iter();
+    let columns = columns.filter_map(Tree::cast::<pg_sys::ColumnDef>).filter(has_sequence);
+    let sequence = |column: Tree<pg_sys::ColumnDef>| {
+        let column = column.text(|column| column.colname)?;
+        let name = sequence_of_column(&table.name, &column);
+        Some(Declaration::SequenceOfColumn(Name::new(&table.schema, name)))
+    };
+    let sequences: Vec<Declaration> = columns.filter_map(sequence).collect();
+    let mut declared = vec![Declaration::Create(Target::Table(table))];
+    declared.extend(sequences);
+    Ok(declared)
+}
+
+/// Whether the server creates a sequence for a column: it is an identity column, or has one of the
+/// names in place of a type that the server reads so (`transformColumnDefinition`).
+fn has_sequence(column: &Tree<pg_sys::ColumnDef>) -> bool {
+    const SERIAL: [&str; 6] =
+        ["smallserial", "serial2", "serial", "serial4", "bigserial", "serial8"];
+    let constraints = column.list(|column| column.constraints).into_iter();
+    let is_identity = |one: Tree<pg_sys::Constraint>| one.contype == ConstrType::CONSTR_IDENTITY;
+    constraints.filter_map(Tree::cast::<pg_sys::Constraint>).any(is_identity)
+        || column.below(|column| column.typeName).is_some_and(|written| {
+            let names = written.list(|written| written.names);
+            let name = names.first().and_then(|name| name.value());
+            names.len() == 1 && name.is_some_and(|name| SERIAL.contains(&name.as_str()))
+        })
 }
 
 /// CREATE MATERIALIZED VIEW.

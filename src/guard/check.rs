@@ -60,6 +60,11 @@ impl Moment {
 
 /// Checks the changes of a command. Raises an error where the command is rejected.
 pub fn run(changed: &[Changed], at: RejectedAt, tag: &str) {
+    run_after(changed, at, tag, None);
+}
+
+/// Does the same. `statements` are those of the call of `ops.declare()` that has made the changes.
+fn run_after(changed: &[Changed], at: RejectedAt, tag: &str, statements: Option<&str>) {
     let moment = Moment::of(at);
     reject_impostors(changed, tag);
     let now = State::now();
@@ -75,7 +80,8 @@ pub fn run(changed: &[Changed], at: RejectedAt, tag: &str) {
     // A session that holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
     let input = Input { states: &states, now: &now, changed, uses: &uses, moment, tag, freshness };
-    let Violations { found, completion } = check(input);
+    let Violations { found, mut completion } = check(input);
+    statements.into_iter().for_each(|statements| completion.called_with(statements));
     let is_rejected = found.iter().any(|found| found.is_rejected_at(moment));
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
         found.is_due_at(moment)
@@ -245,13 +251,14 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
 }
 
 /// Checks the transaction as a commit would. Raises an error where a commit would be rejected.
-pub fn as_if_committing() {
+/// `statements` are those of the call of `ops.declare()` that has executed it.
+pub fn as_if_committing(statements: Option<&str>) {
     let (changed, now) = (changes::all(), State::now());
     if !changed.is_empty() && Own::is_there(&now) {
         let own = Rc::new(Own::find(&now));
         let ended = ended::warnings(&changed, &now, &|| Rc::clone(&own));
         cache_hashes_of_exempt(&changed, &now, &own);
-        run(&changed, RejectedAt::Commit, &transaction::subject());
+        run_after(&changed, RejectedAt::Commit, &transaction::subject(), statements);
         ended::raise(ended);
     }
 }

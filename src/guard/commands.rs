@@ -36,9 +36,18 @@ pub fn ended(tag: &str) {
 
 /// Checks the transaction as a commit would. Raises an error where a commit would be rejected.
 pub fn check_as_if_committing() {
+    check_after(None);
+}
+
+/// Does the same after a call of `ops.declare()` that has executed these statements.
+pub fn check_after_declaring(statements: &str) {
+    check_after(Some(statements));
+}
+
+fn check_after(statements: Option<&str>) {
     let checks = transaction::had_event() || settings::is_hardened();
     if checks && settings::mode() != Mode::off && !settings::is_restoring_a_dump() {
-        check::as_if_committing();
+        check::as_if_committing(statements);
     }
 }
 

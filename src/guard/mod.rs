@@ -34,7 +34,7 @@ mod utility;
 mod views;
 mod written;
 
-pub use commands::check_as_if_committing;
+pub use commands::{check_after_declaring, check_as_if_committing};
 pub use hooks::install;
 pub use rejection::Rejection;
 pub use transaction::{after_trial, before_trial};

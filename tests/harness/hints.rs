@@ -51,7 +51,14 @@ impl Hint {
         {
             rest = &rest[at..];
             // The last one ends the renewal of an exemption.
-            let end = [" note => '...');", "interval '30 days');", "+00');", "USING (id);"]
+            let ends = [
+                " note => '...');",
+                " run => true);",
+                "interval '30 days');",
+                "+00');",
+                "USING (id);",
+            ];
+            let end = ends
                 .iter()
                 .filter_map(|end| rest.find(end).map(|at| at + end.len()))
                 .min()

@@ -316,7 +316,8 @@ pub fn without_runbook(hint: &str) -> &str {
 #[must_use]
 pub fn declare_call(hint: &str) -> Option<String> {
     let rest = &hint[hint.find("SELECT * FROM ops.declare(")?..];
-    let end = rest.find("note => '...');")? + "note => '...');".len();
+    let ends = ["note => '...');", "note => '...', run => true);"];
+    let end = ends.iter().filter_map(|end| Some(rest.find(end)? + end.len())).min()?;
     Some(with_reason(&rest[..end]))
 }
 

@@ -604,6 +604,53 @@ fn statements_are_executed_only_with_run_and_checked_together() {
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["2"]);
 }
 
+/// A table whose columns have sequences, one of them with a grant.
+const WITH_SEQUENCES: &str = "CREATE TABLE public.\"Jobs\" (id bigserial PRIMARY KEY, \
+     n int GENERATED ALWAYS AS IDENTITY); \
+     ALTER TABLE public.\"Jobs\" ENABLE ROW LEVEL SECURITY; \
+     GRANT ALL ON public.\"Jobs\" TO service_role; \
+     GRANT ALL ON SEQUENCE public.\"Jobs_id_seq\", public.\"Jobs_n_seq\" \
+     TO service_role -- both";
+
+#[test]
+fn table_with_sequences_is_declared_and_created_in_one_call() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("sequences");
+    let known = findings(&mut client, &[]);
+    client.execute("SELECT FROM ops.declare($1, 'x', run => true)", &[&WITH_SEQUENCES]).unwrap();
+    assert_eq!(findings(&mut client, &known), [""; 0]);
+    // A sequence that no statement creates is unknown.
+    let other = "CREATE TABLE public.t (id int); GRANT USAGE ON SEQUENCE public.t_id_seq TO anon";
+    let error = client.execute("SELECT FROM ops.declare($1, 'x')", &[&other]).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.message(), "relation public.t_id_seq is neither declared nor there");
+    assert_eq!(error.hint(), Some("Put CREATE SEQUENCE public.t_id_seq; before the statement."));
+}
+
+#[test]
+fn hint_about_executed_statements_is_the_call_to_run_again() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("again");
+    let by_default = "SET dragonfly_guard.mode = off;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO authenticated;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE ON SEQUENCES TO authenticated;
+        RESET dragonfly_guard.mode";
+    attempt(&mut client, by_default).unwrap();
+    let known = findings(&mut client, &[]);
+    let run = "SELECT FROM ops.declare($1, 'x', run => true)";
+    let error = client.execute(run, &[&WITH_SEQUENCES]).unwrap_err();
+    let hint = format!("HINT:  {}", error.as_db_error().unwrap().hint().unwrap());
+    for choice in ["HINT:  Run: ", "If this is intended, declare it in the same call: "] {
+        let (_, rest) = hint.split_once(choice).unwrap_or_else(|| panic!("{choice}: {hint}"));
+        assert!(rest.starts_with("SELECT * FROM ops.declare('CREATE TABLE "), "{hint}");
+        let call = declare_call(rest).expect(&hint);
+        attempt(&mut client, "BEGIN").unwrap();
+        attempt(&mut client, &call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+        assert_eq!(findings(&mut client, &known), [""; 0], "{call}");
+        attempt(&mut client, "ROLLBACK").unwrap();
+    }
+}
+
 #[test]
 fn notice_counts_the_findings_after_the_statements() {
     let cluster = Cluster::start();

@@ -44,6 +44,7 @@ impl Amendment<'_> {
             Declaration::ResetAll => self.objects.clear(),
             Declaration::Set(path, values) => set(self.contract(), path, values)?,
             Declaration::Create(target) => self.create(target)?,
+            Declaration::SequenceOfColumn(name) => self.objects.creates_sequence(name),
             Declaration::CreateView { name, is_materialized, security_invoker, definition } => {
                 self.require_schema(&name.schema)?;
                 let view = self.objects.view(name, *is_materialized)?;

@@ -17,6 +17,7 @@ mod objects;
 mod print;
 mod rename;
 mod rows;
+mod sequence;
 mod setting;
 mod statements;
 
@@ -30,6 +31,7 @@ pub(crate) use candidates::{add, candidates, contradicts};
 pub(crate) use created::for_created;
 pub use meant::{meant, meant_rows};
 pub use print::headed;
+pub use sequence::sequence_of_column;
 pub use statements::{Section, statements};
 
 use crate::catalog::{Attribute, Command, Privileges};
@@ -235,6 +237,9 @@ pub enum Declaration {
     Set(Vec<String>, Vec<String>),
     /// CREATE of a role, schema, table or sequence.
     Create(Target),
+    /// The sequence that CREATE TABLE creates for a serial or identity column. It is declared where
+    /// a later statement names it.
+    SequenceOfColumn(Name),
     /// CREATE VIEW or MATERIALIZED VIEW.
     CreateView {
         /// The view.

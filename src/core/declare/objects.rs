@@ -5,7 +5,7 @@ use crate::catalog::{Command, PUBLIC, Policy, Relation, RelationKind, Routine, S
 use crate::contract::{Contract, FunctionDecl, RoleKind, SequenceDecl, TableDecl, ViewDecl};
 use crate::sql::{argument_types, canonical_types, safe_qualified};
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 
 /// The kind of a declared relation.
@@ -37,13 +37,16 @@ pub(super) struct Objects<'s> {
     relations: HashMap<Name, (Kind, usize)>,
     /// The positions of the functions of each name.
     functions: HashMap<Name, Vec<usize>>,
+    /// The sequences that statements create for columns.
+    of_columns: HashSet<Name>,
     existing: Option<&'s Snapshot>,
 }
 
 impl<'s> Objects<'s> {
     pub fn of(contract: Contract, existing: Option<&'s Snapshot>) -> Self {
         let (relations, functions) = (HashMap::new(), HashMap::new());
-        let mut objects = Self { contract, relations, functions, existing };
+        let of_columns = HashSet::new();
+        let mut objects = Self { contract, relations, functions, of_columns, existing };
         objects.find_again();
         objects
     }
@@ -215,14 +218,30 @@ impl<'s> Objects<'s> {
         Ok(&mut self.contract.sequences[place])
     }
 
+    /// Says that a statement creates a sequence for a column.
+    pub fn creates_sequence(&mut self, name: &Name) {
+        self.of_columns.insert(name.clone());
+    }
+
     /// Returns the kind and position of a relation that is declared, or exists: it is then declared
     /// as it is in the catalog.
     pub fn known(&mut self, name: &Name) -> Result<(Kind, usize), Unfit> {
+        self.find(name).ok_or_else(|| {
+            let create = format!(
+                "CREATE TABLE {name} (); before the statement, or CREATE VIEW {name} AS SELECT; or \
+                 CREATE SEQUENCE {name};"
+            );
+            self.unknown_relation(name, &create)
+        })
+    }
+
+    fn find(&mut self, name: &Name) -> Option<(Kind, usize)> {
         if let Some(known) = self.kind_of(name) {
-            return Ok(known);
+            return Some(known);
         }
         let Some(relation) = self.existing_relation(name) else {
-            return Err(self.unknown_relation(name));
+            let is_created = self.of_columns.contains(name);
+            return is_created.then(|| (Kind::Sequence, self.add(name, Kind::Sequence)));
         };
         let kind = kind_of(relation);
         let place = self.add(name, kind);
@@ -237,7 +256,7 @@ impl<'s> Objects<'s> {
             }
             Kind::Sequence => {}
         }
-        Ok((kind, place))
+        Some((kind, place))
     }
 
     /// Returns the declaration of a table that is declared or exists.
@@ -248,7 +267,8 @@ impl<'s> Objects<'s> {
         }
     }
 
-    fn unknown_relation(&self, name: &Name) -> Unfit {
+    /// `create`: the statement that would declare it.
+    fn unknown_relation(&self, name: &Name, create: &str) -> Unfit {
         let object = name.to_string();
         let declared = self.relations.keys().filter(|known| known.schema == name.schema);
         let declared = declared.map(|known| known.name.as_str());
@@ -257,10 +277,7 @@ impl<'s> Objects<'s> {
         let there = existing.filter(|r| schema.is_some_and(|schema| schema.oid == r.schema));
         Unfit::unknown(
             format!("relation {object} is neither declared nor there"),
-            format!(
-                "Put CREATE TABLE {object} (); before the statement, or CREATE VIEW {object} AS \
-                 SELECT; or CREATE SEQUENCE {object};"
-            ),
+            format!("Put {create}"),
             &name.name,
             declared.chain(there.map(|relation| relation.name.as_str())),
         )
@@ -282,7 +299,11 @@ impl<'s> Objects<'s> {
 
     /// Returns the declaration of a sequence that is declared or exists.
     pub fn known_sequence(&mut self, name: &Name) -> Result<&mut SequenceDecl, Unfit> {
-        match self.known(name)? {
+        let found = self.find(name).ok_or_else(|| {
+            let create = format!("CREATE SEQUENCE {name}; before the statement.");
+            self.unknown_relation(name, &create)
+        });
+        match found? {
             (Kind::Sequence, place) => Ok(&mut self.contract.sequences[place]),
             (other, _) => Err(other_kind(name, other)),
         }

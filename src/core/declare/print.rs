@@ -162,6 +162,7 @@ impl Display for Declaration {
                 write!(f, "CREATE MATERIALIZED VIEW {name} AS SELECT")
             }
             Self::Create(target) => write!(f, "CREATE {target}"),
+            Self::SequenceOfColumn(name) => write!(f, "CREATE SEQUENCE {name}"),
             Self::CreateView { name, is_materialized, security_invoker, definition } => {
                 let kind = if *is_materialized { "MATERIALIZED VIEW" } else { "VIEW" };
                 let option = if *security_invoker { " WITH (security_invoker = true)" } else { "" };

@@ -182,6 +182,25 @@ fn existing_table_is_declared_with_its_row_security() {
 }
 
 #[test]
+fn sequence_of_a_column_is_declared_where_a_statement_names_it() {
+    let table = Name::new("public", "notes");
+    let sequence = Name::new("public", "notes_id_seq");
+    let create = Declaration::Create(Target::Table(table));
+    let of_column = Declaration::SequenceOfColumn(sequence.clone());
+    let created = amended(&shipped(), &[create.clone(), of_column.clone()]);
+    assert_eq!(changes(&shipped(), &created).len(), 1, "the table alone");
+    for on in [On::Sequences(vec![sequence.clone()]), On::Tables(vec![sequence.clone()])] {
+        let usage = grant(false, Privileges::USAGE, on.clone(), "authenticated");
+        let granted = amended(&shipped(), &[create.clone(), of_column.clone(), usage.clone()]);
+        assert!(granted.sequences.iter().any(|declared| declared.name == "notes_id_seq"));
+        let unknown = refused(usage);
+        let only_sequence = matches!(on, On::Sequences(_));
+        assert_eq!(!unknown.contains("CREATE TABLE"), only_sequence, "{unknown}");
+        assert!(unknown.contains("CREATE SEQUENCE public.notes_id_seq;"), "{unknown}");
+    }
+}
+
+#[test]
 fn statements_that_a_contract_cannot_express_are_refused() {
     let to_public = Declaration::Grant(Grant {
         is_revoke: false,

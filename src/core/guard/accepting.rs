@@ -59,6 +59,8 @@ pub(super) fn accept_hint(
         // A contract does not declare settings.
         Allowing::Unknown => regressions.iter().any(|r| r.finding.rule != &stored_settings::RULE),
     };
+    let is_again = known.is_some_and(Declared::is_called_again);
+    let when = if is_again { "it in the same call".to_owned() } else { format!("it{first}") };
     // What only has another name keeps what is declared for it.
     let follows = known.is_some_and(Declared::follows);
     let are_about_public = || regressions.iter().any(|r| r.finding.role() == Some("PUBLIC"));
@@ -70,10 +72,10 @@ pub(super) fn accept_hint(
     };
     let mut hint = match calls {
         Some(calls) if exempt.is_empty() => {
-            format!("If this is intended, declare it{first}: {calls}")
+            format!("If this is intended, declare {when}: {calls}")
         }
         Some(calls) => {
-            format!("If this is intended, declare it{first}: {calls}\nOr exempt {exempt}")
+            format!("If this is intended, declare {when}: {calls}\nOr exempt {exempt}")
         }
         None => {
             let to_public = if are_about_public() {

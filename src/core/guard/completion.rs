@@ -31,6 +31,19 @@ pub struct Completion {
     /// The declarations under which the contract would follow what has been renamed, where it
     /// would then allow everything that is rejected because of it.
     pub renamed: Option<Declared>,
+    /// The statements of the call of `ops.declare()` that has executed what is rejected: they have
+    /// to be executed again.
+    pub again: Option<String>,
+}
+
+impl Completion {
+    /// Says that a call of `ops.declare()` with these statements has executed what is rejected.
+    pub fn called_with(&mut self, statements: &str) {
+        self.again = Some(statements.to_owned());
+        for declared in self.declared.iter_mut().chain(&mut self.renamed) {
+            declared.called_with(statements);
+        }
+    }
 }
 
 /// What findings have in common.

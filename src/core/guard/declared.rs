@@ -14,6 +14,7 @@ use crate::declare::{
 use crate::finding::Finding;
 use crate::rule::Recheck;
 use crate::rules::{Context, rls_disabled, rls_policy_missing};
+use crate::sql::call_running;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 
@@ -32,6 +33,8 @@ pub struct Declared {
     afterwards: Vec<String>,
     /// The statements that have to be executed in the same transaction.
     together: Vec<String>,
+    /// The statements of the call of `ops.declare()` that has executed what is rejected.
+    again: Option<String>,
 }
 
 /// How many bytes the call of `ops.declare()` in a HINT has at most.
@@ -146,7 +149,7 @@ impl Declared {
         together: Vec<String>,
     ) -> Self {
         let findings = regressions.iter().map(|r| r.finding.fingerprint.clone()).collect();
-        Self { findings, declarations, exempt, afterwards: vec![], together }
+        Self { findings, declarations, exempt, afterwards: vec![], together, again: None }
     }
 
     /// Returns the declarations.
@@ -176,11 +179,53 @@ impl Declared {
         !is_done || !self.declarations.iter().any(drops)
     }
 
+    /// Sets the statements of the call of `ops.declare()` that has executed what is rejected.
+    pub(super) fn called_with(&mut self, statements: &str) {
+        self.again = Some(statements.to_owned());
+    }
+
+    /// Whether the call that declares it repeats one that has been rejected.
+    pub(super) fn is_called_again(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Returns the rejected call with the declarations. It executes them: what exists is declared
+    /// by the statements themselves, or by a call before it.
+    fn call_again(&self, statements: &str) -> String {
+        let is_of_role = |one: &&Declaration| {
+            matches!(
+                one,
+                Declaration::Create(Target::Role(_) | Target::Schema(_))
+                    | Declaration::Attributes(..)
+                    | Declaration::Kind(..)
+            )
+        };
+        let is_created = |one: &Declaration| {
+            matches!(
+                one,
+                Declaration::Create(_)
+                    | Declaration::CreateView { .. }
+                    | Declaration::CreateFunction { .. }
+            )
+        };
+        let (first, rest): (Vec<&Declaration>, Vec<&Declaration>) =
+            self.declarations.iter().partition(is_of_role);
+        let rest = rest.into_iter().filter(|one| !is_created(one)).map(ToString::to_string);
+        let call = call_running(&with_more(statements, &rest.collect::<Vec<_>>()));
+        if first.is_empty() {
+            return call;
+        }
+        format!("{}\n{call}", declare_call(&first.into_iter().cloned().collect::<Vec<_>>()))
+    }
+
     /// Returns the call that declares it, followed by what has to be done beside that. `None` where
     /// the call is too long for a HINT. `is_done`: the statement has been executed.
     pub(super) fn calls(&self, is_done: bool) -> Option<String> {
-        let call = declare_call(&self.declarations);
-        if call.len() > LONGEST_CALL {
+        let call = match &self.again {
+            None => declare_call(&self.declarations),
+            Some(statements) => self.call_again(statements),
+        };
+        if call.len() > LONGEST_CALL + self.again.as_ref().map_or(0, String::len) {
             return None;
         }
         let mut text = call;
@@ -247,6 +292,14 @@ impl Found {
         }
         Some(found)
     }
+}
+
+/// Returns statements, followed by more.
+pub(super) fn with_more(statements: &str, more: &[String]) -> String {
+    // A comment at the end must not contain what follows.
+    let end = if statements.contains("--") { "\n; " } else { "; " };
+    let all = [&[statements.to_owned()], more].concat();
+    all.join(end)
 }
 
 fn is_rename(declaration: &Declaration) -> bool {
@@ -501,4 +554,33 @@ fn extend(known: &mut On, more: On) -> Option<On> {
         (_, more) => return Some(more),
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comment_at_the_end_of_statements_does_not_contain_what_follows() {
+        let more = ["GRANT SELECT ON t TO a".to_owned()];
+        assert_eq!(with_more("SELECT 1", &more), "SELECT 1; GRANT SELECT ON t TO a");
+        assert_eq!(with_more("SELECT 1 -- x", &more), "SELECT 1 -- x\n; GRANT SELECT ON t TO a");
+    }
+
+    #[test]
+    fn call_to_run_again_creates_nothing_that_its_statements_create() {
+        let declarations = vec![
+            Declaration::Create(Target::Role("nurse".into())),
+            Declaration::Create(Target::Sequence(Name::new("public", "t_id_seq"))),
+            Declaration::RowSecurity(Name::new("public", "t"), RowSecurity::Enable),
+        ];
+        let mut declared = Declared::following(&[], declarations, vec![], vec![]);
+        declared.called_with("CREATE TABLE public.t (id serial)");
+        assert_eq!(
+            declared.calls(false).unwrap(),
+            "SELECT * FROM ops.declare('CREATE ROLE nurse', note => '...');\n\
+             SELECT * FROM ops.declare('CREATE TABLE public.t (id serial); ALTER TABLE public.t \
+             ENABLE ROW LEVEL SECURITY', note => '...', run => true);"
+        );
+    }
 }

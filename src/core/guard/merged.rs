@@ -6,12 +6,12 @@ use super::accepting::{
 };
 use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
-use super::declared::Declared;
+use super::declared::{Declared, with_more};
 use super::follow::renames;
 use super::rejection::{RUN_ANYWAY, RejectedAt, Rejection, source};
 use crate::contract::Contract;
 use crate::rules::{schema_create, security_definer_search_path};
-use crate::sql::{listed, quote_literal};
+use crate::sql::{call_running, listed, quote_literal};
 use std::collections::{BTreeSet, HashSet};
 
 /// How many problems a DETAIL lists.
@@ -149,7 +149,11 @@ fn merged_hint(
         let run = if is_first || is_safest { "Run" } else { "Otherwise run" };
         let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
         let place = if is_safest { choices } else { parts.len() };
-        parts.insert(place, run_hint(run, regressions(), completion, at));
+        let text = match &completion.again {
+            None => Some(run_hint(run, regressions(), completion, at)),
+            Some(statements) => run_again_hint(run, statements, completion),
+        };
+        text.into_iter().for_each(|text| parts.insert(place, text));
     }
     joined(&parts)
 }
@@ -235,6 +239,14 @@ fn run_hint<'r>(
     }
     let separator = if statements.len() == 1 { " " } else { "\n" };
     format!("{run} in the same transaction:{separator}{}", statements.join("\n"))
+}
+
+/// Returns the call of `ops.declare()` that executes the statements of a rejected one, and those
+/// that complete it. `None` where none do.
+fn run_again_hint(run: &str, statements: &str, completion: &Completion) -> Option<String> {
+    let more: Vec<String> =
+        completion.statements.iter().map(|sql| sql.trim_end_matches(';').to_owned()).collect();
+    (!more.is_empty()).then(|| format!("{run}: {}", call_running(&with_more(statements, &more))))
 }
 
 fn many_statements_hint<'r>(

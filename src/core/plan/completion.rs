@@ -94,6 +94,7 @@ impl Completer<'_> {
             fixes: fixed.filter(|f| !left.contains(f.as_str())).chain(moved).collect(),
             causes,
             renamed,
+            again: None,
         }
     }
 

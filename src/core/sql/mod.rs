@@ -360,6 +360,12 @@ pub fn call_declaring(statements: &str) -> String {
     format!("SELECT * FROM ops.declare({}, note => '...');", quote_literal(statements))
 }
 
+/// Returns the call of `ops.declare()` that declares statements and executes them.
+#[must_use]
+pub fn call_running(statements: &str) -> String {
+    format!("SELECT * FROM ops.declare({}, note => '...', run => true);", quote_literal(statements))
+}
+
 /// Returns `names` as a list in a sentence: `a`, `a and b`, `a, b and c`.
 #[must_use]
 pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
