@@ -259,12 +259,41 @@ fn each_choice_of_a_hint_begins_a_line_in_the_same_order() {
     adopted(&cluster);
     drop(copy(&cluster));
     let choices = ["HINT:  If this is intended, declare it first: ", "Or exempt it:", "Otherwise "];
-    for sql in ["GRANT SELECT ON jobs.done TO anon", "GRANT ALL ON jobs.done TO anon"] {
+    let order = |sql: &str, choices: &[&str]| {
         let block = format!("BEGIN; SET LOCAL dragonfly_guard.check_at = commit; {sql}; COMMIT");
         let messages = rejected(&cluster, &block);
         let found =
             messages.lines().filter_map(|line| choices.iter().position(|c| line.starts_with(c)));
-        assert_eq!(found.collect::<Vec<_>>(), [0, 1, 2], "{messages}");
+        let all: Vec<usize> = (0..choices.len()).collect();
+        assert_eq!(found.collect::<Vec<_>>(), all, "{messages}");
+    };
+    order("GRANT SELECT ON jobs.open TO authenticated", &choices);
+    // A table without row security.
+    let enable = "HINT:  Run first: ALTER TABLE jobs.done ENABLE ROW LEVEL SECURITY;";
+    let choices = [enable, "If this is intended, declare it first: ", choices[1], choices[2]];
+    for sql in ["GRANT SELECT ON jobs.done TO anon", "GRANT ALL ON jobs.done TO anon"] {
+        order(sql, &choices);
+    }
+}
+
+#[test]
+fn grant_on_a_table_without_row_security_is_safe_by_the_first_choice() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    for (role, declare) in [
+        ("anon", "ops.declare('GRANT SELECT ON TABLE jobs.done TO anon', "),
+        ("PUBLIC", "ops.declare('GRANT SELECT ON TABLE jobs.done TO "),
+    ] {
+        let mut client = copy(&cluster);
+        let sql = format!("GRANT SELECT ON jobs.done TO {role}");
+        let messages = rejected(&cluster, &sql);
+        assert!(messages.contains(declare) && !messages.contains("DISABLE"), "{messages}");
+        let (_, enable) = messages.split_once("HINT:  Run first: ").expect(&messages);
+        attempt(&mut client, enable.lines().next().unwrap()).unwrap();
+        let messages = rejected(&cluster, &sql);
+        assert!(!messages.contains("ROW LEVEL SECURITY"), "{messages}");
+        assert!(!messages.contains("rls_disabled"), "{messages}");
+        follow(&cluster, &mut client, &sql, &Hint::read(&messages));
     }
 }
 

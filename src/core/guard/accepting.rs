@@ -97,6 +97,11 @@ pub(super) fn accept_hint(
             }
         }
     };
+    let safer: BTreeSet<&str> = regressions.iter().filter_map(|r| r.safer.as_deref()).collect();
+    if !safer.is_empty() {
+        let statements: Vec<&str> = safer.into_iter().collect();
+        hint = joined(&[format!("Run{first}: {}", statements.join(" ")), hint]);
+    }
     if read == Read::AtStatement && regressions.iter().any(|r| r.settled) {
         let later = "If a later statement of the transaction reverts it, run SET LOCAL \
                      dragonfly_guard.check_at = commit first.";

@@ -11,7 +11,7 @@ use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Common, Draft, Finding, Problem};
 use crate::rule::Rule;
-use crate::rules::Context;
+use crate::rules::{Context, rls_disabled};
 use std::collections::{HashMap, HashSet};
 
 /// The catalog before the transaction and as it is now.
@@ -50,6 +50,9 @@ pub struct Regression {
     pub is_missing: bool,
     /// Whether the object existed before the transaction, under whatever name.
     pub existed: bool,
+    /// The statement that is a safer choice than to declare it: row security of a table that did
+    /// not have it before either.
+    pub safer: Option<String>,
 }
 
 /// A finding that is what remains of an earlier one.
@@ -120,7 +123,10 @@ impl<'a> Change<'a> {
         let audited = Audited::new(rule, self.after.drafts(rule));
         let regressions = |(reaction, drafts)| {
             let audited = &audited;
-            Problem::all_of(drafts).into_iter().map(move |new| audited.regression(new, reaction))
+            Problem::all_of(drafts).into_iter().map(move |new| {
+                let regression = audited.regression(new, reaction);
+                Regression { safer: self.safer(&regression.finding), ..regression }
+            })
         };
         groups.into_iter().flat_map(regressions).collect()
     }
@@ -295,6 +301,17 @@ impl<'a> Change<'a> {
         is_same_column(before, after, column)
     }
 
+    /// Returns the statement that enables row security, where the finding is that a table does not
+    /// have it, and no statement has disabled it.
+    fn safer(&self, finding: &Finding) -> Option<String> {
+        let ObjectId::Relation(oid) = finding.object.id else { return None };
+        let had = self.before.snapshot.relation(oid)?.row_security;
+        let table = self.after.snapshot.relation(oid)?;
+        let is_possible = *finding.rule == rls_disabled::RULE && table.kind.has_row_security();
+        let sql = self.after.snapshot.relation_sql(table);
+        (is_possible && !had).then(|| format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;"))
+    }
+
     /// Returns what a current finding is compared by: the object, if it existed before; otherwise
     /// its name, as the successor of an earlier object.
     fn subject(&self, draft: &Draft) -> Subject {
@@ -351,6 +368,7 @@ impl Audited {
             can_be_completed: reaction.can_be_completed,
             is_missing: reaction.is_missing,
             existed: reaction.existed,
+            safer: None,
         }
     }
 }
@@ -448,6 +466,29 @@ mod tests {
         effective.grant("public.job_queue", anon, Privileges::SELECT);
         let found = worse(&idle, &effective, "rls_policy_always_true");
         assert!(found.len() == 1 && found[0].starts_with("block now: Policy idle"), "{found:?}");
+    }
+
+    #[test]
+    fn row_security_is_the_safer_choice_unless_a_statement_has_disabled_it() {
+        let safer = |before: &World, after: &World| {
+            before.compared_with(after, |old, new| {
+                let worse = Change::new(old, new).regressions(&rls_disabled::RULE);
+                worse.into_iter().map(|one| one.safer).collect::<Vec<_>>()
+            })
+        };
+        let enabled = World::conforming();
+        let mut disabled = enabled.clone();
+        disabled.relation("public.job_queue").row_security = false;
+        let table = disabled.contract.tables.iter_mut().find(|table| table.name == "job_queue");
+        table.unwrap().row_security = false;
+        let mut granted = disabled.clone();
+        let anon = granted.role("anon").oid;
+        granted.grant("public.job_queue", anon, Privileges::SELECT);
+        let enable = "ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY;";
+        assert_eq!(safer(&disabled, &granted), [Some(enable.to_owned())]);
+        let mut by_statement = enabled.clone();
+        by_statement.relation("public.job_queue").row_security = false;
+        assert_eq!(safer(&enabled, &by_statement), [None]);
     }
 
     #[test]

@@ -457,7 +457,10 @@ fn declarations(
     let created: HashSet<Name> = all.iter().filter_map(created_table).cloned().collect();
     // A new declaration of a table says so already.
     all.retain(|one| match one {
-        Declaration::RowSecurity(table, RowSecurity::Disable) => !created.contains(table),
+        Declaration::RowSecurity(table, RowSecurity::Disable) => {
+            let declared = before.contract.table(&table.schema, &table.name);
+            !created.contains(table) && declared.is_none_or(|declared| declared.row_security)
+        }
         _ => true,
     });
     Some(merged(without_dropped_with_schema(all)))
