@@ -891,7 +891,7 @@ impl Checked<'_, '_> {
             .collect();
         let mut intended = intended(warned.iter().copied(), &[]);
         intended.retain(|regression| {
-            !READING_ALL.contains(&regression.finding.rule) || is_first(&regression.finding)
+            !READING_ALL.contains(&regression.finding.rule) || is_among_first(&regression.finding)
         });
         // A role that is missing may have another name now.
         let missing = warned.into_iter().filter(|regression| is_role_missing(regression));
@@ -950,19 +950,24 @@ const READING: [&Rule; 2] = [&undeclared_view_readable::RULE, &view_privileges::
 const READING_ALL: [&Rule; 2] =
     [&undeclared_role_privileges::RULE, &ungoverned_schema_access::RULE];
 
-/// Whether this session has not been warned about a finding before. A script that grants privileges
-/// on thousands of objects one by one is told once what would declare them.
-fn is_first(finding: &Finding) -> bool {
+/// Whether this session has been warned about a finding a few times at most. A script that grants
+/// privileges on thousands of objects one by one is not told each time what would declare them.
+fn is_among_first(finding: &Finding) -> bool {
     thread_local! {
-        static KNOWN: RefCell<HashSet<String>> = RefCell::default();
+        static KNOWN: RefCell<HashMap<String, usize>> = RefCell::default();
     }
     KNOWN.with_borrow_mut(|known| {
         if known.len() >= MOST_KNOWN {
             known.clear();
         }
-        known.insert(finding.fingerprint.clone())
+        let times = known.entry(finding.fingerprint.clone()).or_default();
+        *times += 1;
+        *times <= MOST_TIMES
     })
 }
+
+/// How often a session is told what would declare the same finding, which grows with each grant.
+const MOST_TIMES: usize = 20;
 
 /// How many findings a session remembers that it has been warned about.
 const MOST_KNOWN: usize = 1_000;

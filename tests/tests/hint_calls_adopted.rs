@@ -376,6 +376,30 @@ fn accepted_information_is_declared_or_has_another_call() {
     }
 }
 
+#[test]
+fn each_grant_in_a_new_schema_has_the_call_for_all_of_it() {
+    let cluster = Cluster::start();
+    adopted(&cluster);
+    let mut client = copy(&cluster);
+    let statements = [
+        "CREATE SCHEMA more",
+        "GRANT USAGE ON SCHEMA more TO anon",
+        "CREATE TABLE more.t (id bigserial PRIMARY KEY)",
+        "GRANT SELECT ON more.t TO anon",
+    ];
+    let mut arguments = vec!["-X", "-q", "-d", "tried"];
+    arguments.extend(statements.iter().flat_map(|sql| ["-c", sql]));
+    let output = cluster.client_program("psql", &arguments);
+    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = messages.rsplit("HINT:  ").next().unwrap();
+    let hint = Hint::read(last);
+    assert!(last.contains("GRANT SELECT ON TABLE more.t TO anon"), "{messages}");
+    for call in &hint.calls {
+        attempt(&mut client, call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    assert_clean(&mut client, "a new schema", &messages);
+}
+
 /// Statements that pass with a WARNING, each with what runs before it.
 const WARNED: [(&str, &str); 14] = [
     ("CREATE ROLE nurse", "GRANT SELECT ON jobs.done TO nurse"),
