@@ -854,6 +854,23 @@ fn normalize(world: &mut World) {
     snapshot.policies.iter_mut().zip(20_000..).for_each(|(policy, oid)| policy.oid = oid);
 }
 
+/// The contract requires row security of a table without it: a client that loses its access to the
+/// table makes nothing worse.
+#[test]
+fn revoke_on_a_table_without_row_security_is_executed() {
+    let mut world = World::conforming();
+    world.relation("public.judgments").row_security = false;
+    let client = world.role("authenticated").oid;
+    let before = world.snapshot.clone().complete();
+    world.relation("public.judgments").acl.as_mut().unwrap().retain(|item| item.grantee != client);
+    let (contract, after) = (world.contract.clone(), world.snapshot.clone().complete());
+    let rejected = rejected_by_guard(&contract, &before, &after);
+    let about_rows = |detail: &&String| detail.starts_with("Row security is disabled");
+    assert_eq!(rejected.iter().filter(about_rows).count(), 0, "{rejected:#?}");
+    let granted = rejected_by_guard(&contract, &after, &before);
+    assert_eq!(granted.iter().filter(about_rows).count(), 1, "{granted:#?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
