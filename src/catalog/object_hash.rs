@@ -110,8 +110,9 @@ fn routine(state: &State, routine: u32, freshness: Freshness) -> Option<Vec<Stri
     let flags =
         [column("prosecdef"), column("proisstrict"), column("proretset"), column("proleakproof")];
     let mut parts = None;
-    let mut is_parsed = false;
+    let (mut is_parsed, mut is_aggregate) = (false, false);
     table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row: Row<'_>| {
+        is_aggregate = row.char(letters[0]) == b'a';
         let mut all = vec![role_name(row.oid(owner)), language_name(row.oid(language))];
         all.extend(letters.map(|column| char::from(row.char(column)).to_string()));
         all.extend(flags.map(|column| row.bool(column).to_string()));
@@ -133,7 +134,41 @@ fn routine(state: &State, routine: u32, freshness: Freshness) -> Option<Vec<Stri
     if let Some(parts) = parts.as_mut().filter(|_| is_parsed) {
         views_behind(state, relations_of(state, oids::PG_PROC, routine), freshness, parts);
     }
+    if let Some(parts) = parts.as_mut().filter(|_| is_aggregate) {
+        aggregate(state, routine, freshness, parts);
+    }
     parts
+}
+
+/// The columns of `pg_aggregate` with the functions that an aggregate calls.
+const SUPPORT: [&str; 8] = [
+    "aggtransfn",
+    "aggfinalfn",
+    "aggcombinefn",
+    "aggserialfn",
+    "aggdeserialfn",
+    "aggmtransfn",
+    "aggminvtransfn",
+    "aggmfinalfn",
+];
+
+/// Adds what an aggregate executes: the functions that it calls, as they are, and its first state.
+fn aggregate(state: &State, routine: u32, freshness: Freshness, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_AGGREGATE);
+    let by = table.column("aggfnoid");
+    let functions = SUPPORT.map(|name| table.column(name));
+    let first = [table.column("agginitval"), table.column("aggminitval")];
+    let mut called = vec![];
+    table.lookup(state, oids::PG_AGGREGATE_FNOID_INDEX, &[(by, routine)], |row: Row<'_>| {
+        called.extend(functions.map(|column| row.oid(column)));
+        parts.extend(first.map(|column| row.text(column).unwrap_or_default()));
+    });
+    for function in called {
+        let own = (function != 0).then(|| self::routine(state, function, freshness)).flatten();
+        let name = super::identity(state, ObjectId::Routine(function)).filter(|_| function != 0);
+        parts.push(name.unwrap_or_default());
+        parts.extend(own.unwrap_or_default());
+    }
 }
 
 fn relation(state: &State, relation: u32, freshness: Freshness) -> Option<Vec<String>> {

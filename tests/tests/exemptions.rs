@@ -363,6 +363,50 @@ fn pattern_covers_a_routine_before_it_has_a_finding_while_it_is_unchanged() {
 }
 
 #[test]
+fn exemption_of_an_aggregate_ends_where_it_calls_another_function() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    let mut migrations = cluster.connect("app", "postgres");
+    let aggregate = |function: &str| {
+        format!(
+            "CREATE OR REPLACE AGGREGATE public.total(int) (SFUNC = {function}, STYPE = int, \
+             INITCOND = '0')"
+        )
+    };
+    let steps = [
+        "CREATE FUNCTION public.plus(a int, b int) RETURNS int LANGUAGE sql AS 'SELECT a + b'",
+        "REVOKE EXECUTE ON FUNCTION public.plus(int, int) FROM PUBLIC",
+        &format!(
+            "BEGIN; {}; REVOKE EXECUTE ON FUNCTION public.total(int) FROM PUBLIC; COMMIT",
+            aggregate("pg_catalog.int4pl")
+        ),
+    ];
+    for step in steps {
+        attempt(&mut migrations, step).unwrap_or_else(|error| panic!("{step}: {error:?}"));
+    }
+    let exempt = "SELECT ops.exempt(rule => 'routine_privileges', object => \
+                  'public.total(integer)', role_name => 'anon', reason => 'Ticket 10')";
+    attempt(&mut client, exempt).unwrap();
+    attempt(&mut migrations, "GRANT EXECUTE ON FUNCTION public.total(int) TO anon").unwrap();
+    let found = "SELECT object FROM ops.audit_security(rules => '{routine_privileges}')
+        WHERE role_name = 'anon' AND object LIKE 'public.total%'";
+    assert_eq!(column(&mut client, found), [""; 0]);
+    attempt(&mut migrations, &aggregate("public.plus")).unwrap();
+    assert_eq!(column(&mut client, found).len(), 1);
+    attempt(&mut migrations, &aggregate("pg_catalog.int4pl")).unwrap();
+    assert_eq!(column(&mut client, found), [""; 0]);
+    // The function that it calls counts as well.
+    attempt(&mut migrations, &aggregate("public.plus")).unwrap();
+    attempt(&mut client, "SELECT ops.unexempt(id => 1)").unwrap();
+    attempt(&mut client, exempt).unwrap();
+    assert_eq!(column(&mut client, found), [""; 0]);
+    let other = "CREATE OR REPLACE FUNCTION public.plus(a int, b int) RETURNS int LANGUAGE sql
+        AS 'SELECT a - b'";
+    attempt(&mut migrations, other).unwrap();
+    assert_eq!(column(&mut client, found).len(), 1);
+}
+
+#[test]
 fn routine_finding_about_two_roles_is_covered_by_one_exemption_of_each() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);

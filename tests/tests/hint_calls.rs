@@ -251,7 +251,7 @@ const ADOPTED: &str = "CREATE SCHEMA sales; CREATE SCHEMA crm;
 
 /// Statements that give declared objects another name or drop declared columns, with the
 /// declarations that allow it.
-const RENAMES: [(&str, &str); 16] = [
+const RENAMES: [(&str, &str); 17] = [
     (
         "ALTER FUNCTION public.total_due() RENAME TO total_open",
         "'ALTER ROUTINE public.total_due() RENAME TO total_open'",
@@ -313,6 +313,10 @@ const RENAMES: [(&str, &str); 16] = [
          ALTER TABLE sales.notes RENAME TO order_lines",
         "'ALTER TABLE sales.order_lines RENAME TO order_lines_old; \
           ALTER TABLE sales.notes RENAME TO order_lines'",
+    ),
+    (
+        "DROP TABLE sales.order_lines; ALTER TABLE sales.notes RENAME TO order_lines",
+        "'DROP TABLE sales.order_lines; ALTER TABLE sales.notes RENAME TO order_lines'",
     ),
     (
         "ALTER TABLE sales.notes DROP COLUMN shown CASCADE;

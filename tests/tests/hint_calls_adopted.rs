@@ -611,8 +611,11 @@ const WITH_POLICIES: [(&str, &str); 2] = [
          CREATE INDEX ON public.lockers (user_id);
          ALTER TABLE public.lockers ENABLE ROW LEVEL SECURITY;
          CREATE POLICY own ON public.lockers TO authenticated
-            USING (user_id = (SELECT auth.uid()))",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE public.lockers TO authenticated'",
+            USING (user_id = (SELECT auth.uid()));
+         CREATE VIEW public.locker_codes AS SELECT code FROM public.lockers;
+         CREATE TABLE public.locker_log (id int);
+         ALTER TABLE public.locker_log ENABLE ROW LEVEL SECURITY",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE public.lockers TO authenticated",
     ),
     (
         "CREATE TABLE public.notices (id serial PRIMARY KEY, author uuid NOT NULL, body text);
@@ -622,7 +625,7 @@ const WITH_POLICIES: [(&str, &str); 2] = [
             USING (author = (SELECT auth.uid()));
          CREATE POLICY write ON public.notices FOR INSERT TO authenticated
             WITH CHECK (author = (SELECT auth.uid()))",
-        "GRANT SELECT, INSERT ON TABLE public.notices TO authenticated'",
+        "GRANT SELECT, INSERT ON TABLE public.notices TO authenticated",
     ),
 ];
 
@@ -642,17 +645,24 @@ fn new_table_keeps_what_its_policies_allow_by_the_first_choice_of_the_hint() {
         follow(&cluster, &mut client, &format!("{AS_OWNER}{sql}"), &hint);
         let table = granted.split("ON TABLE ").nth(1).unwrap().split(' ').next().unwrap();
         let held = format!(
-            "SELECT grantee || ' ' || string_agg(privilege_type, ', ' ORDER BY privilege_type)
+            "SELECT concat_ws(' ', grantee, table_name,
+                 string_agg(privilege_type, ', ' ORDER BY privilege_type))
              FROM information_schema.role_table_grants
-             WHERE table_schema || '.' || table_name = '{table}' AND grantee LIKE 'a%'
-             GROUP BY grantee"
+             WHERE (table_schema || '.' || table_name = '{table}' OR table_name LIKE 'locker%')
+                 AND grantee IN ('anon', 'authenticated') GROUP BY grantee, table_name"
         );
         let of_client = if table.ends_with("lockers") {
-            "authenticated DELETE, INSERT, SELECT, UPDATE"
+            "authenticated lockers DELETE, INSERT, SELECT, UPDATE"
         } else {
-            "authenticated INSERT, SELECT"
+            "authenticated notices INSERT, SELECT"
         };
         assert_eq!(column(&mut client, &held), [of_client], "{messages}");
+        // A policy that lets everything through was not declared.
+        let open = format!(
+            "DROP POLICY IF EXISTS x ON {table}; CREATE POLICY x ON {table} FOR \
+                            SELECT TO authenticated USING (true)"
+        );
+        assert!(rejected(&cluster, &open).contains("rls_policy_always_true"), "{open}");
     }
 }
 

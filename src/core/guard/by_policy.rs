@@ -3,13 +3,14 @@
 //! whole.
 
 use crate::catalog::{Command, Oid, Policy, Privileges, Relation, Role};
-use crate::declare::{Declaration, Grant, Granted, Name, On, Target};
+use crate::declare::{Declaration, Grant, Granted, Name, On, Target, add};
 use crate::rules::Context;
 use std::collections::HashSet;
 
 /// Returns declarations in which each client has the privileges on a new table with row security
-/// for which a policy applies, and none on the sequences of the table. `None` where no policy of a
-/// `new` table applies to a client, or the declarations say no more than that.
+/// for which a policy applies, and none on what has no policies: other new tables, their sequences,
+/// and views, which may show the rows of the table to everyone. `None` where no policy of a new
+/// table applies to a client, or the declarations say no more than that.
 pub(crate) fn narrowed(
     after: &Context<'_>,
     declarations: &[Declaration],
@@ -19,54 +20,65 @@ pub(crate) fn narrowed(
         let schema = after.snapshot.schema_named(&name.schema)?;
         after.snapshot.relation_named(schema.oid, &name.name)
     };
-    let is_governed_by_policies = |table: &Relation| {
-        let has_policy = |client: &&Role| !admitted(after, table, client).is_empty();
-        is_new(table.oid) && table.row_security && after.clients.iter().any(has_policy)
-    };
     let mut narrowed = Vec::new();
-    let mut is_less = false;
+    let (mut is_less, mut has_policies) = (false, false);
     for one in declarations {
         let Declaration::Grant(grant) = one else {
             narrowed.push(one.clone());
             continue;
         };
-        match &grant.on {
-            On::Tables(names) => {
-                for name in names {
-                    let table = find(name).filter(|table| is_governed_by_policies(table));
-                    let on = On::Tables(vec![name.clone()]);
-                    let all = with(grant, on.clone(), grant.roles.clone(), None);
-                    match table.map(|table| of_table(after, table, grant, &on)) {
-                        Some(left) if left != [all.clone()] => {
-                            is_less = true;
-                            narrowed.extend(left);
-                        }
-                        _ => narrowed.push(all),
-                    }
-                }
+        let (On::Tables(names) | On::Sequences(names)) = &grant.on else {
+            narrowed.push(one.clone());
+            continue;
+        };
+        for name in names {
+            let on = match grant.on {
+                On::Sequences(_) => On::Sequences(vec![name.clone()]),
+                _ => On::Tables(vec![name.clone()]),
+            };
+            let all = with(grant, on.clone(), grant.roles.clone(), None);
+            let Some(relation) = find(name).filter(|of| is_new(of.oid)) else {
+                narrowed.push(all);
+                continue;
+            };
+            // What a policy allows and another one excludes is a finding, however it is declared.
+            if is_partly_closed(after, relation) {
+                return None;
             }
-            On::Sequences(names) => {
-                for name in names {
-                    let table = find(name).and_then(|of| after.snapshot.relation(of.owned_by?));
-                    let mut roles = grant.roles.clone();
-                    if table.is_some_and(is_governed_by_policies) {
-                        roles.retain(|role| client(after, role).is_none());
-                        is_less = true;
-                    }
-                    if !roles.is_empty() {
-                        narrowed.push(with(grant, On::Sequences(vec![name.clone()]), roles, None));
-                    }
-                }
+            let left = of_relation(after, relation, grant, &on);
+            if left != [all.clone()] {
+                is_less = true;
             }
-            _ => narrowed.push(one.clone()),
+            let is_of_client = |declared: &Declaration| match declared {
+                Declaration::Grant(of) => of.roles.iter().any(|role| client(after, role).is_some()),
+                _ => false,
+            };
+            if left.iter().any(is_of_client) {
+                has_policies = true;
+                // A policy that is always true is not among what is declared.
+                add(&mut narrowed, Declaration::AllRows(name.clone(), true));
+            }
+            narrowed.extend(left);
         }
     }
     drop_sequences_without_grants(&mut narrowed, declarations);
-    is_less.then_some(narrowed)
+    (is_less && has_policies).then_some(narrowed)
+}
+
+/// Whether a restrictive policy excludes every row for a client and a command.
+fn is_partly_closed(cx: &Context<'_>, table: &Relation) -> bool {
+    let is_closed = |client: &Role| {
+        let is_closed = |command| cx.closing_policy(table, client, command).is_some();
+        Command::ALL.into_iter().any(is_closed)
+    };
+    table.row_security && cx.clients.iter().copied().any(is_closed)
 }
 
 /// Returns the commands for which a policy of a table lets a client through to some rows.
 fn admitted(cx: &Context<'_>, table: &Relation, client: &Role) -> Vec<Command> {
+    if !table.row_security {
+        return vec![];
+    }
     let policies = cx.snapshot.policies_of(table.oid);
     let is_admitted = |command: &Command| {
         let admits = |of: &&Policy| {
@@ -83,9 +95,9 @@ fn client<'a>(cx: &Context<'a>, name: &str) -> Option<&'a Role> {
     cx.clients.iter().copied().find(|client| client.name == name)
 }
 
-/// Returns what is left of a grant on a table: for each client what its policies give a use, and
-/// for the other roles everything.
-fn of_table(cx: &Context<'_>, table: &Relation, grant: &Grant, on: &On) -> Vec<Declaration> {
+/// Returns what is left of a grant on a new relation: for each client what its policies give a use,
+/// which is nothing on a sequence or view, and for the other roles everything.
+fn of_relation(cx: &Context<'_>, table: &Relation, grant: &Grant, on: &On) -> Vec<Declaration> {
     let (clients, others): (Vec<&String>, Vec<&String>) =
         grant.roles.iter().partition(|role| client(cx, role).is_some());
     let mut left: Vec<(Privileges, Vec<String>)> = Vec::new();

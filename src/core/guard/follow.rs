@@ -9,7 +9,7 @@ use super::rename_order::in_order;
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::Contract;
-use crate::declare::{Declaration, Renamed, Target, add, amended, candidates, reported};
+use crate::declare::{Declaration, Name, Renamed, Target, add, amended, candidates, reported};
 use crate::finding::Finding;
 use crate::rules::Context;
 use crate::search_path::{set_clause, settings, stored_value};
@@ -33,7 +33,7 @@ impl Declared {
         regressions: &[&Regression],
     ) -> Option<Self> {
         let States { before, after, .. } = states;
-        let renames = renames(causes);
+        let renames = renames(after.contract, causes);
         if renames.is_empty() {
             return None;
         }
@@ -42,6 +42,7 @@ impl Declared {
         let access = Access::new(&snapshot);
         let after = &Context::new(after.contract, &snapshot, &access, after.interrupts);
         let mut declarations = new_schemas(after.contract, &renames);
+        declarations.extend(replaced(after, &renames));
         declarations.extend(renames);
         let earlier = reported(before);
         let held = held(&earlier, before, after);
@@ -71,17 +72,52 @@ impl Declared {
 }
 
 /// Returns the declarations of the causes, those of schemas first, each when its new name is free.
-pub(super) fn renames(causes: &[Cause]) -> Vec<Declaration> {
+pub(super) fn renames(contract: &Contract, causes: &[Cause]) -> Vec<Declaration> {
     let mut renames: Vec<Vec<Declaration>> = Vec::new();
     for one in causes.iter().map(|cause| &cause.declares).filter(|one| !one.is_empty()) {
         if !renames.contains(one) {
             renames.push(one.clone());
         }
     }
-    let mut ordered = in_order(renames);
+    let is_declared = |name: &Name| contract.declares_relation(&name.schema, &name.name);
+    let mut ordered = in_order(renames, &is_declared);
     let is_inner = |one: &Declaration| renamed_schema(one).is_none();
     ordered.sort_by_key(is_inner);
     ordered
+}
+
+/// Returns the declarations that drop the declared relations whose names others have now, where
+/// these have no other name themselves: they do not exist any more.
+fn replaced(cx: &Context<'_>, renames: &[Declaration]) -> Vec<Declaration> {
+    let contract = cx.contract;
+    let relation = |target: &Target| match target {
+        Target::Table(name)
+        | Target::View(name)
+        | Target::MaterializedView(name)
+        | Target::Sequence(name) => Some(name.clone()),
+        Target::Role(_) | Target::Schema(_) | Target::Function(_) => None,
+    };
+    let of_objects = || {
+        renames.iter().filter_map(|one| match one {
+            Declaration::Rename(Renamed::Object(target, to)) => Some((relation(target)?, to)),
+            _ => None,
+        })
+    };
+    let declared = |name: &Name| {
+        let (schema, own) = (name.schema.as_str(), name.name.as_str());
+        if contract.table(schema, own).is_some() {
+            return Some(Target::Table(name.clone()));
+        }
+        if let Some(view) = contract.view(schema, own) {
+            let is_materialized = view.materialized;
+            let target = if is_materialized { Target::MaterializedView } else { Target::View };
+            return Some(target(name.clone()));
+        }
+        contract.sequence(schema, own).map(|_| Target::Sequence(name.clone()))
+    };
+    let is_replaced = |to: &Name| !of_objects().any(|(from, _)| from == *to);
+    let replaced = of_objects().filter(|(_, to)| is_replaced(to));
+    replaced.filter_map(|(_, to)| Some(Declaration::Drop(declared(to)?))).collect()
 }
 
 /// Returns the earlier and the new name of a schema that a declaration renames.

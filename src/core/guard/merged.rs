@@ -36,7 +36,7 @@ pub fn merged(
     completion: &Completion,
     at: RejectedAt,
 ) -> Option<Rejection> {
-    let hint = merged_hint(&blocked, &warned, completion, at);
+    let hint = merged_hint(contract, &blocked, &warned, completion, at);
     let detail = merged_detail(contract, &blocked, &warned, completion);
     let first = blocked.into_iter().next()?;
     Some(Rejection { detail, hint, ..first })
@@ -73,6 +73,7 @@ fn merged_detail(
 /// Returns the HINT for all rejections: what to change in the statements themselves, how to accept
 /// what may be intended, and last the statements that complete the transaction.
 fn merged_hint(
+    contract: &Contract,
     blocked: &[Rejection],
     warned: &[Rejection],
     completion: &Completion,
@@ -115,7 +116,9 @@ fn merged_hint(
     }
     let schemas: Vec<&Cause> =
         completion.causes.iter().filter(|cause| cause.is_renamed_schema()).collect();
-    if let Some(text) = follows.and_then(|renamed| follow_hint(renamed, &completion.causes)) {
+    if let Some(text) =
+        follows.and_then(|renamed| follow_hint(contract, renamed, &completion.causes))
+    {
         add(&mut parts, text);
     }
     let is_covered = |r: &&Regression| {
@@ -177,7 +180,7 @@ fn kept_hint(kept: &Declared) -> Option<String> {
 
 /// Returns how the contract follows what has been renamed: the call and, where the search_path of
 /// routines has to follow too, everything else in the order in which it has to be run.
-fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
+fn follow_hint(contract: &Contract, renamed: &Declared, causes: &[Cause]) -> Option<String> {
     let call = renamed.calls(false)?;
     let schemas = causes.iter().filter_map(|cause| match &cause.kind {
         CauseKind::RenamedSchema(now) => Some(now.as_str()),
@@ -197,7 +200,7 @@ fn follow_hint(renamed: &Declared, causes: &[Cause]) -> Option<String> {
     if renamed.together().is_empty() {
         return Some(hint);
     }
-    let renames = renames(causes).into_iter().map(|one| format!("{one};"));
+    let renames = renames(contract, causes).into_iter().map(|one| format!("{one};"));
     let statements = renames.chain(renamed.together().iter().cloned());
     Some(format!(
         "{hint}\nThen run in one transaction:\nBEGIN;\n{}\nCOMMIT;",

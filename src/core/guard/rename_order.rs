@@ -5,8 +5,12 @@ use crate::declare::{Declaration, Name, Renamed, Target};
 
 /// Returns the declarations of renames in an order in which each new name is free. `renames` has
 /// the declarations about each object: first another schema, then another name, then those about
-/// its columns. Columns come last, under the new names of their relations.
-pub(super) fn in_order(renames: Vec<Vec<Declaration>>) -> Vec<Declaration> {
+/// its columns. Columns come last, under the new names of their relations. `is_taken`: whether a
+/// relation that is not renamed has a name.
+pub(super) fn in_order(
+    renames: Vec<Vec<Declaration>>,
+    is_taken: &dyn Fn(&Name) -> bool,
+) -> Vec<Declaration> {
     let (mut objects, mut columns): (Vec<Vec<Declaration>>, Vec<Vec<Declaration>>) =
         Default::default();
     for one in renames {
@@ -15,13 +19,13 @@ pub(super) fn in_order(renames: Vec<Vec<Declaration>>) -> Vec<Declaration> {
         objects.extend(Some(of_object).filter(|steps| !steps.is_empty()));
         columns.extend(of_columns.into_iter().map(|column| vec![column]));
     }
-    let mut ordered = free(objects);
-    ordered.extend(free(columns));
+    let mut ordered = free(objects, is_taken);
+    ordered.extend(free(columns, is_taken));
     ordered
 }
 
 /// Returns the steps of all renames, each after those that free the names that it gives.
-fn free(mut pending: Vec<Vec<Declaration>>) -> Vec<Declaration> {
+fn free(mut pending: Vec<Vec<Declaration>>, is_taken: &dyn Fn(&Name) -> bool) -> Vec<Declaration> {
     let mut ordered = Vec::new();
     while !pending.is_empty() {
         let needs = |one: usize| {
@@ -36,7 +40,7 @@ fn free(mut pending: Vec<Vec<Declaration>>) -> Vec<Declaration> {
         // Each waits for another one: the first makes room under a name in between.
         let used: Vec<(Key, Key)> =
             pending.iter().flatten().chain(&ordered).filter_map(names).collect();
-        let by_way = pending[0].first().and_then(|first| by_way(first, &used));
+        let by_way = pending[0].first().and_then(|first| by_way(first, &used, is_taken));
         let Some((away, rest)) = by_way else {
             ordered.extend(pending.into_iter().flatten());
             break;
@@ -87,16 +91,26 @@ fn names(declaration: &Declaration) -> Option<(Key, Key)> {
     })
 }
 
+/// How many names in between may be those of other objects.
+const MOST_TAKEN: usize = 100;
+
 /// Returns the two renames by which something gets its new name by way of one that is not among
 /// the `used` ones.
-fn by_way(rename: &Declaration, used: &[(Key, Key)]) -> Option<(Declaration, Declaration)> {
+fn by_way(
+    rename: &Declaration,
+    used: &[(Key, Key)],
+    is_taken: &dyn Fn(&Name) -> bool,
+) -> Option<(Declaration, Declaration)> {
     let Declaration::Rename(renamed) = rename else { return None };
     let ((among, from), _) = names(rename)?;
     let is_free = |name: &String| {
         let key = (among.clone(), name.clone());
-        used.iter().all(|(from, to)| *from != key && *to != key)
+        let is_taken = among
+            .strip_prefix("relation ")
+            .is_some_and(|schema| is_taken(&Name::new(schema, name)));
+        !is_taken && used.iter().all(|(from, to)| *from != key && *to != key)
     };
-    let between = (1..=used.len() + 1).map(|n| format!("{from}_{n}")).find(is_free)?;
+    let between = (1..=used.len() + MOST_TAKEN).map(|n| format!("{from}_{n}")).find(is_free)?;
     let moved = |name: &Name| Name::new(&name.schema, &between);
     let (away, target) = match renamed {
         Renamed::Column(relation, from, to) => {
@@ -138,7 +152,8 @@ mod tests {
     }
 
     fn sql(renames: Vec<Vec<Declaration>>) -> Vec<String> {
-        in_order(renames).iter().map(Declaration::to_string).collect()
+        let is_taken = |name: &Name| name.name == "a_2";
+        in_order(renames, &is_taken).iter().map(Declaration::to_string).collect()
     }
 
     #[test]
@@ -155,9 +170,9 @@ mod tests {
             sql(vec![table("a", "b"), table("b", "a"), table("x", "a_1")]),
             [
                 "ALTER TABLE app.x RENAME TO a_1",
-                "ALTER TABLE app.a RENAME TO a_2",
+                "ALTER TABLE app.a RENAME TO a_3",
                 "ALTER TABLE app.b RENAME TO a",
-                "ALTER TABLE app.a_2 RENAME TO b"
+                "ALTER TABLE app.a_3 RENAME TO b"
             ]
         );
         assert_eq!(
