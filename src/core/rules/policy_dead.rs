@@ -40,8 +40,8 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(relation, _)| relation.row_security) {
         let declared = cx.contract.table(&schema.name, &relation.name);
-        // Where the contract declares the privilege as well, it is missing by another rule. Of a role
-        // that bypasses row security, it may say that the policy is there all the same.
+        // Where the contract declares the privilege as well, it is missing by another rule. Of a
+        // role that bypasses row security, it may say that the policy is there all the same.
         let is_declared = |role: &Role, command: Command| {
             let policy =
                 declared.is_some_and(|of| of.policy_commands(&role.name).contains(&command));
