@@ -328,7 +328,7 @@ pub struct Forgeable {
 pub enum Free {
     /// No policy restricts the command, because row security is not enabled.
     Unrestricted,
-    /// The policies allow any value.
+    /// Whom the policies let write, they let choose the value.
     AnyValue,
     /// Each row that the role may insert has it.
     EachRow,
@@ -350,7 +350,7 @@ impl Forgeable {
         let why = match self.why {
             Free::Unrestricted if self.through.is_some() => "no policy restricts that",
             Free::Unrestricted => "row security is not enabled on it",
-            Free::AnyValue => "its policies allow any value",
+            Free::AnyValue => "whoever its policies let write chooses the value",
             Free::EachRow => "each row that the caller may insert has that value",
         };
         format!(

@@ -1,8 +1,8 @@
 //! A policy and a role, as questions to the search.
 
-use super::asks::{Ask, negated};
+use super::asks::{Ask, elements_of, is_one_of, negated};
 use super::facts::Catalog;
-use super::formula::{Exists, Formula};
+use super::formula::{Comparison, Exists, Formula};
 use super::identity::{Identities, Kind};
 use super::literals::{Literal, Session, contradict};
 use super::opening::{Subquery, Way, operands};
@@ -10,12 +10,15 @@ use super::parts::Inspector;
 use super::reader::{Found, Reader};
 use super::search::{Budget, Nulls, TooLarge, Want, is_possible, ways};
 use super::sessions::sessions;
-use super::term::{Row, Term, Terms};
+use super::term::{Row, Term, TermId, Terms};
 use crate::catalog::{Caller, Calls, Oid};
 use crate::stored::Expression;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::rc::Rc;
+
+/// How many cases a way is divided into at most, by which constants its values are.
+const MOST_CASES: usize = 64;
 
 /// A policy, for a role.
 #[derive(Clone, Copy)]
@@ -232,6 +235,49 @@ impl<'a> Asked<'a> {
             Term::Column { row: row(number), number, nullable }
         };
         asks.iter().map(|ask| ask.literal(&mut self.terms, &column)).collect()
+    }
+
+    /// Returns the elements of the arrays of constants among the terms.
+    pub fn lists(&mut self) -> HashMap<TermId, Vec<TermId>> {
+        let mut found = HashMap::new();
+        let mut constants = Vec::new();
+        for (id, term) in self.terms.all() {
+            match term {
+                Term::Array(of) if of.iter().all(|of| self.terms.as_constant(*of).is_some()) => {
+                    found.insert(id, of.clone());
+                }
+                Term::Constant(of) => constants.extend(elements_of(of).map(|of| (id, of))),
+                _ => {}
+            }
+        }
+        for (id, elements) in constants {
+            let elements = elements.into_iter().map(|of| self.terms.constant(of));
+            found.insert(id, elements.collect());
+        }
+        found
+    }
+
+    /// Returns the cases that a way consists of: for each value that is one of several constants,
+    /// which one it is. `lists` are the [`Asked::lists`].
+    pub fn cases(
+        &self,
+        way: &[Literal],
+        lists: &HashMap<TermId, Vec<TermId>>,
+    ) -> Vec<Vec<Literal>> {
+        let mut cases = vec![way.to_vec()];
+        for literal in way {
+            let Literal::Member(by, value, list, Some(true)) = *literal else { continue };
+            let Some(elements) = lists.get(&list) else { continue };
+            let is_few = cases.len() * elements.len() <= MOST_CASES;
+            if is_few && is_one_of(self.question.catalog, by) {
+                let equal = elements.iter().map(|of| {
+                    let is_it = Literal::Compare(Comparison::Equal, value, *of);
+                    cases.iter().map(move |case| [&case[..], &[is_it]].concat())
+                });
+                cases = equal.flatten().collect();
+            }
+        }
+        cases
     }
 
     /// Whether a way leaves it open that further literals hold.

@@ -4,9 +4,9 @@
 //! Two conditions are evaluated at different times: only what stays the same is compared, such as
 //! constants and the user. What may have changed in between, like claims or the time, says nothing.
 
-use super::constants::types;
+use super::constants::{elements, types};
 use super::facts::Catalog;
-use super::formula::{Comparison, Membership};
+use super::formula::{Comparison, Membership, Shape};
 use super::identity::{Identity, Kind};
 use super::literals::Literal;
 use super::term::{Constant, Operation, Row, Term, TermId, Terms};
@@ -135,6 +135,26 @@ impl Ask {
         })
     }
 
+    /// Returns what is asked where a value is one of several constants: that it is each of them;
+    /// `None` where that is not asked.
+    pub fn alternatives(&self, catalog: &dyn Catalog) -> Option<Vec<Self>> {
+        let Self::Member(by, value, list, Some(true)) = self else { return None };
+        let constants = match list {
+            Operand::Array(elements) => elements
+                .iter()
+                .map(|element| match element {
+                    Operand::Constant(constant) => Some(constant.clone()),
+                    _ => None,
+                })
+                .collect(),
+            Operand::Constant(constant) => elements_of(constant),
+            _ => None,
+        };
+        let constants = constants.filter(|_| is_one_of(catalog, *by))?;
+        let equal = |of| Self::Compare(Comparison::Equal, value.clone(), Operand::Constant(of));
+        Some(constants.into_iter().map(equal).collect())
+    }
+
     /// Returns it as a literal, with terms for the columns.
     pub fn literal(&self, terms: &mut Terms, column: &dyn Fn(i16) -> Term) -> Literal {
         let mut term = |value: &Operand| value.term(terms, column);
@@ -194,6 +214,23 @@ impl Operand {
         };
         terms.add(term)
     }
+}
+
+/// Whether a membership says that a value is equal to an element of an array, so that it is none
+/// of the other constants.
+pub fn is_one_of(catalog: &dyn Catalog, by: Membership) -> bool {
+    let is_equality = |of| matches!(of, Comparison::Equal | Comparison::NotEqual);
+    by.shape == Shape::Element
+        && catalog.is_deterministic(by.collation)
+        && catalog
+            .operator(by.operator)
+            .is_some_and(|of| of.is_built_in && of.comparison.is_some_and(is_equality))
+}
+
+/// Returns the elements of a constant array that a value can be equal to: null is none.
+pub fn elements_of(array: &Constant) -> Option<Vec<Constant>> {
+    let Constant::Other(data_type, bytes) = array else { return None };
+    Some(elements(*data_type, bytes)?.into_iter().flatten().collect())
 }
 
 /// Returns the literals of which one holds where a literal does not.

@@ -7,7 +7,7 @@ use super::facts::{Policies, Writable};
 use super::literals::Literal;
 use super::opening::Way;
 use super::search::TooLarge;
-use super::term::Row;
+use super::term::{Row, TermId};
 use super::ties::Ties;
 use crate::catalog::{Command, Forgeable, Free, Oid};
 use crate::stored::Expression;
@@ -55,6 +55,8 @@ struct Sufficient {
     asks: Vec<Ask>,
     /// What else is asked, with the checked row as [`READ`].
     others: HashSet<Ask>,
+    /// The relations of the other rows that are looked up, in their order.
+    relations: Vec<Oid>,
 }
 
 /// Columns that a role can give the value that it wants.
@@ -75,6 +77,8 @@ struct Wanted {
     own: Vec<(Row, Vec<Vec<Literal>>)>,
     /// As those, of the row that UPDATE replaces, where that leads to the same rows.
     replaced: Vec<Vec<Literal>>,
+    /// The elements of arrays of constants.
+    lists: HashMap<TermId, Vec<TermId>>,
 }
 
 impl Wanted {
@@ -98,11 +102,11 @@ impl Wanted {
         let new = asked.literals(&asking.asks, &|_| Row::CHECKED);
         let bound = asking.asks.iter().zip(&new).filter(|(ask, _)| !ask.bound().is_empty());
         let bound = bound.map(|(_, literal)| *literal).collect();
-        Self { new, bound, own, replaced }
+        Self { new, bound, own, replaced, lists: asked.lists() }
     }
 
-    /// Whether the writer has a row already that leads to the same rows and does the same; `ties`
-    /// are those of the way.
+    /// Whether the writer has a row already that leads to the same rows and does the same,
+    /// whichever of several constants its values are; `ties` are those of the way.
     fn has_one(
         &self,
         (asked, asking): (&Asked<'_>, &Asking),
@@ -114,9 +118,10 @@ impl Wanted {
             ties.lookups.contains(&row)
                 && joined.all(|number| way.are_equal((row, *number), (Row::CHECKED, *number)))
         };
-        let suffices = |of: &Vec<Literal>| asked.implies(all, of);
-        self.replaced.iter().any(suffices)
-            || self.own.iter().any(|(row, of)| leads_there(*row) && of.iter().any(suffices))
+        let own = self.own.iter().filter(|(row, _)| leads_there(*row)).flat_map(|(_, of)| of);
+        let rows: Vec<&Vec<Literal>> = self.replaced.iter().chain(own).collect();
+        let has_one = |case: &Vec<Literal>| rows.iter().any(|of| asked.implies(case, of));
+        !rows.is_empty() && asked.cases(all, &self.lists).iter().all(has_one)
     }
 }
 
@@ -206,17 +211,41 @@ impl<'a> Writers<'a> {
     fn sufficient(&self, way: &Way<'_>, (row, lookup): (Row, Oid), asks: &[Ask]) -> Vec<Vec<Ask>> {
         let all = self.sufficient.get_or_init(|| self.read_sufficient());
         let reader = way.ask_reader();
-        let named = named(row);
+        let (named, relations) = named(way, row);
         let known = way.literals().iter().filter_map(|literal| reader.ask(*literal, &named));
         let known: HashSet<Ask> = known.collect();
-        let others = all.iter().filter(|of| of.lookup == lookup && of.others.is_subset(&known));
-        let mut found = vec![asks.to_vec()];
-        for other in others {
-            if !found.contains(&other.asks) {
-                found.push(other.asks.clone());
+        let others = all.iter().filter(|of| {
+            of.lookup == lookup
+                && relations.starts_with(&of.relations)
+                && of.others.is_subset(&known)
+        });
+        let mut found = Vec::new();
+        for asks in [asks].into_iter().chain(others.map(|of| &of.asks[..])) {
+            for asks in self.alternatives(asks) {
+                if !found.contains(&asks) {
+                    found.push(asks);
+                }
             }
         }
         found
+    }
+
+    /// Returns what is asked of a row, and the same with each constant that one of its values can
+    /// be.
+    fn alternatives(&self, asks: &[Ask]) -> Vec<Vec<Ask>> {
+        let mut each = vec![Vec::new()];
+        for ask in asks {
+            let alternatives = ask.alternatives(self.question.catalog);
+            let few = alternatives.filter(|of| of.len() * each.len() <= MOST_SUFFICIENT);
+            let with = few.unwrap_or_else(|| vec![ask.clone()]).into_iter().map(|ask| {
+                each.iter().map(move |asks: &Vec<Ask>| [&asks[..], &[ask.clone()]].concat())
+            });
+            each = with.flatten().collect();
+        }
+        if each.iter().all(|of| of != asks) {
+            each.insert(0, asks.to_vec());
+        }
+        each
     }
 
     fn read_sufficient(&self) -> Vec<Sufficient> {
@@ -225,13 +254,14 @@ impl<'a> Writers<'a> {
         let _ = Asked::read(self.question).each_way(&mut |literals, way| {
             let reader = way.ask_reader();
             for (row, lookup) in way.lookups() {
-                let named = named(row);
+                let (named, relations) = named(way, row);
                 let asked = literals.iter().filter(|of| !matches!(of, Literal::Found(_, true)));
                 let all = asked.map(|literal| reader.ask(*literal, &named));
                 if let Some(all) = all.collect::<Option<Vec<Ask>>>() {
                     let (asks, others): (Vec<_>, Vec<_>) =
                         all.into_iter().partition(|ask| ask.is_only_of(Row::CHECKED));
-                    found.push(Sufficient { lookup, asks, others: others.into_iter().collect() });
+                    let others = others.into_iter().collect();
+                    found.push(Sufficient { lookup, asks, others, relations });
                 }
             }
             let is_enough = found.len() >= MOST_SUFFICIENT;
@@ -430,11 +460,19 @@ fn asks(way: &Way<'_>, row: Row) -> Vec<Ask> {
     asks.filter(|ask| ask.is_only_of(Row::CHECKED)).collect()
 }
 
-/// Returns how rows are named where what is asked of the row of a lookup is noted.
-fn named(lookup: Row) -> impl Fn(Row) -> Option<Row> {
-    move |of| match of {
+/// Returns how rows are named where what is asked of the row of a lookup is noted, and the relations
+/// of the rows that are looked up beside it. Those have the names of their order, so that what two
+/// ways ask of them can be compared.
+fn named(way: &Way<'_>, lookup: Row) -> (impl Fn(Row) -> Option<Row>, Vec<Oid>) {
+    let beside = way.lookups().into_iter().filter(|(row, _)| *row != lookup);
+    let (rows, relations): (Vec<Row>, Vec<Oid>) = beside.unzip();
+    let named = move |of| match of {
         of if of == lookup => Some(Row::CHECKED),
         Row::CHECKED => Some(READ),
-        _ => None,
-    }
+        of => {
+            let number = rows.iter().position(|row| *row == of)?;
+            Some(Row(READ.0 + 1 + u32::try_from(number).ok()?))
+        }
+    };
+    (named, relations)
 }
