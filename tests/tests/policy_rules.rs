@@ -645,6 +645,35 @@ fn rows_are_tied_by_the_same_part_of_a_document() {
     assert_eq!(found_with(&mut client, keys, &policies("editor")), expected);
 }
 
+#[test]
+fn rows_of_another_kind_than_those_that_are_read_are_tied_by_what_they_like() {
+    let (_cluster, mut client) = application();
+    let policies = |read: &str, written: &str| {
+        format!(
+            "CREATE POLICY own ON app.docs FOR SELECT TO authenticated
+                 USING (owner = auth.uid() AND {read});
+             CREATE POLICY write ON app.docs FOR INSERT TO authenticated
+                 WITH CHECK (editor = auth.uid() AND {written})"
+        )
+    };
+    let expected = ["warning policy_check_wider authenticated INSERT"];
+    let kinds = "status IN ('draft', 'public')";
+    for (read, written) in [
+        ("status = 'public'", "status = 'public'"),
+        ("status = 'public'", "status <> 'public'"),
+        (kinds, "status = 'public'"),
+        ("status = ANY ('{draft,public}')", kinds),
+        ("status = 'public'", "(status = 'draft' OR editor = owner)"),
+    ] {
+        let found = found(&mut client, &policies(read, written));
+        assert_eq!(found, expected, "{read} {written}");
+    }
+    for (read, written) in [("status = 'public'", "status = 'draft'"), (kinds, "status = 'gone'")] {
+        let found = found(&mut client, &policies(read, written));
+        assert_eq!(found, [""; 0], "{read} {written}");
+    }
+}
+
 /// A lookup that no policy lets its reader read, in which a name means the lookup itself.
 const CAPTURED: &str = "CREATE TABLE app.contacts (tenant text, user_id uuid);
     ALTER TABLE app.contacts ENABLE ROW LEVEL SECURITY;

@@ -109,6 +109,8 @@ pub struct Exposure {
     pub unindexed: BTreeSet<Unindexed>,
     /// The columns that are equal to something in each way in which a row passes.
     pub fixed: BTreeSet<String>,
+    /// The columns that have one of certain values in each way in which a row passes, with these.
+    pub values: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What ties a row to the caller.
@@ -263,6 +265,15 @@ impl Exposure {
         let is_decided = self.is_always_true || self.is_never_true || self.ignores_row;
         let is_found = self.has_privileged || !self.ties.is_empty() || !self.open.is_empty();
         !is_decided && !is_found && !self.unknown.is_empty()
+    }
+
+    /// Whether a row that passes can pass another condition, too: no column is asked for other
+    /// values there.
+    #[must_use]
+    pub fn can_meet(&self, other: &Self) -> bool {
+        self.values.iter().all(|(column, values)| {
+            other.values.get(column).is_none_or(|others| !values.is_disjoint(others))
+        })
     }
 
     /// Whether asking the condition raises an error.

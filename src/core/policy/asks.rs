@@ -155,6 +155,33 @@ impl Ask {
         Some(constants.into_iter().map(equal).collect())
     }
 
+    /// Returns the column that has a certain value, and that value as a text; values of one column
+    /// with different texts are different.
+    pub fn value_of_column(&self) -> Option<(i16, String)> {
+        let (number, constant) = match self {
+            Self::Holds(Operand::Column(_, number), is) => (number, &Constant::Boolean(*is)),
+            Self::Compare(
+                Comparison::Equal,
+                Operand::Column(_, number),
+                Operand::Constant(constant),
+            )
+            | Self::Compare(
+                Comparison::Equal,
+                Operand::Constant(constant),
+                Operand::Column(_, number),
+            ) => (number, constant),
+            _ => return None,
+        };
+        let text = match constant {
+            Constant::Boolean(is) => is.to_string(),
+            Constant::Integer(value) => value.to_string(),
+            Constant::Text(text) => text.clone(),
+            Constant::Uuid(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Constant::Other(..) => return None,
+        };
+        Some((*number, text))
+    }
+
     /// Returns it as a literal, with terms for the columns.
     pub fn literal(&self, terms: &mut Terms, column: &dyn Fn(i16) -> Term) -> Literal {
         let mut term = |value: &Operand| value.term(terms, column);
@@ -285,6 +312,21 @@ mod tests {
         let ask = compared(2, Operand::Constant(Constant::Integer(1)));
         assert_eq!(ask.renumbered(&[(1, 1)].into()), None);
         assert_eq!(ask.renumbered(&[(2, 5)].into()).unwrap().bound(), BTreeSet::from([5]));
+    }
+
+    #[test]
+    fn value_of_a_column_is_a_constant_on_either_side() {
+        let constant = || Operand::Constant(Constant::Text("drives".to_owned()));
+        let column = || Operand::Column(Row::CHECKED, 2);
+        let expected = Some((2, "drives".to_owned()));
+        let equal = |a, b| Ask::Compare(Comparison::Equal, a, b).value_of_column();
+        assert_eq!(equal(column(), constant()), expected);
+        assert_eq!(equal(constant(), column()), expected);
+        assert_eq!(Ask::Holds(column(), false).value_of_column(), Some((2, "false".to_owned())));
+        let other = Operand::Constant(Constant::Other(types::NUMERIC, vec![1]));
+        assert_eq!(equal(column(), other), None, "two of them may be equal");
+        let differs = Ask::Compare(Comparison::NotEqual, column(), constant());
+        assert_eq!(differs.value_of_column(), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which rows a policy lets a role reach, apart from those that are tied to the caller.
 
 use super::asked::{Asked, Question};
+use super::asks::Ask;
 use super::literals::{Literal, Session};
 use super::opening::Way;
 use super::search::TooLarge;
@@ -123,12 +124,21 @@ fn add_ways(
     let writers = Writers::new(*question);
     let mut open: BTreeMap<Opening, Opened> = BTreeMap::new();
     let mut fixed: Option<BTreeSet<i16>> = None;
+    let mut values: Option<Values> = None;
     let mut unindexed = BTreeSet::new();
     let (mut all, mut forgeable) = (Vec::new(), Vec::new());
     asked.each_way(&mut |literals, way| {
         all.push(literals.iter().copied().collect::<HashSet<Literal>>());
         let equal = way.equal_columns();
         fixed = Some(fixed.take().map_or_else(|| equal.clone(), |all| &all & &equal));
+        let of_way = values_of(question, way);
+        values = Some(match values.take() {
+            Some(known) => known
+                .into_iter()
+                .filter_map(|(column, values)| Some((column, &values | of_way.get(&column)?)))
+                .collect(),
+            None => of_way,
+        });
         unindexed.extend(way.unindexed());
         let ties = way.ties(&BTreeSet::new());
         let is_privileged = ties.columns.is_empty() && way.is_privileged(&ties);
@@ -164,6 +174,8 @@ fn add_ways(
     let forgeable = forgeable.into_iter().filter(|(index, _)| adds(*index));
     exposure.forgeable.extend(forgeable.flat_map(|(_, of_way)| of_way));
     exposure.fixed = column_names(&fixed.unwrap_or_default());
+    let named = |(number, values)| Some((catalog.column_name(relation, number)?, values));
+    exposure.values = values.unwrap_or_default().into_iter().filter_map(named).collect();
     exposure.unindexed.extend(unindexed.into_iter().filter_map(|(row, of, columns)| {
         let names = columns.iter().filter_map(|number| catalog.column_name(of, *number));
         let (table, columns) = (catalog.relation_name(of)?, names.collect());
@@ -171,6 +183,27 @@ fn add_ways(
     }));
     exposure.open = opened(question, asked, open);
     Ok(())
+}
+
+/// Columns, each with the values of which it has one.
+type Values = BTreeMap<i16, BTreeSet<String>>;
+
+/// Returns the columns of the row that have one of certain values in a way.
+fn values_of(question: &Question<'_>, way: &Way<'_>) -> Values {
+    let reader = way.ask_reader();
+    let of_row = |row| (row == Row::CHECKED).then_some(row);
+    let asks = way.literals().iter().filter_map(|literal| reader.ask(*literal, &of_row));
+    let mut found = Values::new();
+    for ask in asks {
+        let each = ask.alternatives(question.catalog).unwrap_or_else(|| vec![ask]);
+        let each: Option<Vec<(i16, String)>> = each.iter().map(Ask::value_of_column).collect();
+        let Some(each) = each else { continue };
+        let Some(number) = each.first().map(|(number, _)| *number) else { continue };
+        let values: BTreeSet<String> = each.into_iter().map(|(_, value)| value).collect();
+        let known = found.entry(number).or_insert_with(|| values.clone());
+        *known = &*known & &values;
+    }
+    found
 }
 
 /// Returns ways of which no row is tied to the caller, with the names of what they are about.

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::shared::exposed::{self, Exposed, Fault, Sentence};
-use super::shared::reached::{parts_tied_by, tied_by};
+use super::shared::reached::{parts_tied_by, tied_by_where_written};
 use crate::catalog::{Command, Rows, TiedBy};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -22,8 +22,9 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "Each policy that ties rows to the caller does so by one of the keys that the \
              contract declares for the table. Where it declares none, policies for INSERT and \
-             UPDATE tie new rows by a column by which all policies for SELECT do, and by \
-             the same part of it. It concerns \
+             UPDATE tie new rows by a column by which all policies for SELECT do that may let \
+             such a row through, and by the same part of it: a policy that asks a column for \
+             other values, such as another bucket, lets none through. It concerns \
              permissive policies of governed tables with row security, for clients, and no \
              command for which all_rows of the table says that every row is meant.",
     why: "Where rows are read by tenant and written by owner, a user can write a row into another \
@@ -54,7 +55,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let (keys, how): (BTreeSet<String>, _) = match declared {
             Some(keys) => (keys.iter().cloned().collect(), "a row is its caller's by"),
             None if of.rows == Rows::New => {
-                let read = tied_by(cx, of.relation, of.role);
+                let read = tied_by_where_written(cx, (of.relation, of.role), of.exposure);
                 (read.unwrap_or_default(), "rows are read by")
             }
             None => return Vec::new(),
@@ -75,7 +76,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 /// Returns what is said of ways that tie rows by other parts of the keys than those are by which
 /// rows are read. A key by which no row is read is as good as those: the contract declares it.
 fn by_other_parts(cx: &Context<'_>, of: &Exposed<'_>, keys: &BTreeSet<String>) -> Vec<Fault> {
-    let read = parts_tied_by(cx, of.relation, of.role);
+    let read = parts_tied_by(cx, (of.relation, of.role), of.exposure);
     let read: Vec<&TiedBy> = read.into_iter().filter(|by| keys.contains(&by.column)).collect();
     let names = |of: &[&TiedBy]| of.iter().map(|by| by.as_str().to_owned()).collect();
     let mut faults = Vec::new();
@@ -140,6 +141,25 @@ mod tests {
         world.contract.tables.iter_mut().find(|table| table.name == "judgments").unwrap().keys =
             vec!["owner".into()];
         assert_eq!(world.details(&RULE).len(), 1, "editor is no key");
+    }
+
+    #[test]
+    fn rows_with_other_values_than_those_that_are_read_are_nobodys() {
+        let mut world = World::conforming();
+        let by = |column: &str, bucket: &str| Exposure {
+            ties: [[column.to_owned()].into()].into(),
+            values: [("bucket".to_owned(), [bucket.to_owned()].into())].into(),
+            ..Exposure::default()
+        };
+        world.expose("authenticated", Command::Select, Rows::Existing, by("tenant", "drives"));
+        let read = (*world.snapshot.exposures).clone();
+        for (bucket, expected) in [("drives", 1), ("profiles", 0)] {
+            world.expose("authenticated", Command::Insert, Rows::New, by("owner", bucket));
+            let written = (*world.snapshot.exposures).clone();
+            let all = read.iter().cloned().chain(written);
+            world.snapshot.exposures = std::rc::Rc::new(all.collect());
+            assert_eq!(world.details(&RULE).len(), expected, "{bucket}");
+        }
     }
 
     #[test]

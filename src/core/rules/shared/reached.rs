@@ -57,17 +57,32 @@ pub(crate) fn tied_by(
     relation: &Relation,
     role: &Role,
 ) -> Option<BTreeSet<String>> {
-    let ties = read(cx, relation, role).flat_map(|exposure| &exposure.ties);
+    in_each_way(read(cx, relation, role))
+}
+
+/// As [`tied_by`], of the policies by which rows are read that may have been written.
+pub(crate) fn tied_by_where_written(
+    cx: &Context<'_>,
+    (relation, role): (&Relation, &Role),
+    written: &Exposure,
+) -> Option<BTreeSet<String>> {
+    in_each_way(read(cx, relation, role).filter(|exposure| exposure.can_meet(written)))
+}
+
+fn in_each_way<'a>(exposures: impl Iterator<Item = &'a Exposure>) -> Option<BTreeSet<String>> {
+    let ties = exposures.flat_map(|exposure| &exposure.ties);
     ties.cloned().reduce(|all, columns| &all & &columns)
 }
 
-/// Returns what ties rows of a table that a role reads to the caller, in any way.
+/// Returns what ties rows of a table that a role reads to the caller, in any way; of the policies
+/// by which rows are read that may have been written.
 pub(crate) fn parts_tied_by<'a>(
     cx: &Context<'a>,
-    relation: &Relation,
-    role: &Role,
+    (relation, role): (&Relation, &Role),
+    written: &Exposure,
 ) -> BTreeSet<&'a TiedBy> {
-    read(cx, relation, role).flat_map(|exposure| exposure.tied_by.iter().flatten()).collect()
+    let read = read(cx, relation, role).filter(|exposure| exposure.can_meet(written));
+    read.flat_map(|exposure| exposure.tied_by.iter().flatten()).collect()
 }
 
 /// Returns the columns by which ways tie existing rows that a role changes or deletes to the
