@@ -693,8 +693,8 @@ const DETOURS: &[(&str, &str)] = &[
         "CREATE VIEW app.v AS SELECT * FROM app.members WHERE user_id = auth.uid()
              WITH CHECK OPTION;
          GRANT INSERT ON app.v TO authenticated",
-        "INSERT of tenant on app.members through view app.v, because whoever its policies \
-         let write chooses the value",
+        "INSERT of tenant on app.members through view app.v, because who passes its policies \
+         chooses the value",
     ),
     (
         "CREATE VIEW app.v AS SELECT * FROM app.members WHERE tenant = app.tenant_of_caller()

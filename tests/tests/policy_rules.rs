@@ -839,8 +839,8 @@ fn lookup_that_is_written_by_two_commands_is_one_finding() {
     assert_eq!(
         details(&mut client, "policy_lookup_writable", &format!("{TEAMS} {both}")),
         [format!(
-            "{lets} INSERT or UPDATE of tenant on app.members: whoever the policies there let \
-             write chooses the value."
+            "{lets} INSERT or UPDATE of tenant on app.members: who passes the policies there \
+             chooses the value."
         )]
     );
     let by_view = "GRANT UPDATE ON app.members TO authenticated;
@@ -851,8 +851,8 @@ fn lookup_that_is_written_by_two_commands_is_one_finding() {
         details(&mut client, "policy_lookup_writable", &format!("{TEAMS} {by_view}")),
         [format!(
             "{lets} INSERT of tenant on app.members through view app.v (no policy restricts \
-             that) or UPDATE of tenant on app.members (whoever the policies there let write \
-             chooses the value)."
+             that) or UPDATE of tenant on app.members (who passes the policies there chooses \
+             the value)."
         )]
     );
 }

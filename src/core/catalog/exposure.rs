@@ -339,7 +339,7 @@ pub struct Forgeable {
 pub enum Free {
     /// No policy restricts the command, because row security is not enabled.
     Unrestricted,
-    /// Whom the policies let write, they let choose the value.
+    /// Who passes the policies chooses the value.
     AnyValue,
     /// Each row that the role may insert has it.
     EachRow,
@@ -361,7 +361,7 @@ impl Forgeable {
         let why = match self.why {
             Free::Unrestricted if self.through.is_some() => "no policy restricts that",
             Free::Unrestricted => "row security is not enabled on it",
-            Free::AnyValue => "whoever its policies let write chooses the value",
+            Free::AnyValue => "who passes its policies chooses the value",
             Free::EachRow => "each row that the caller may insert has that value",
         };
         format!(

@@ -460,9 +460,9 @@ fn asks(way: &Way<'_>, row: Row) -> Vec<Ask> {
     asks.filter(|ask| ask.is_only_of(Row::CHECKED)).collect()
 }
 
-/// Returns how rows are named where what is asked of the row of a lookup is noted, and the relations
-/// of the rows that are looked up beside it. Those have the names of their order, so that what two
-/// ways ask of them can be compared.
+/// Returns how rows are named where what is asked of the row of a lookup is noted, and the
+/// relations of the rows that are looked up beside it. Those have the names of their order, so that
+/// what two ways ask of them can be compared.
 fn named(way: &Way<'_>, lookup: Row) -> (impl Fn(Row) -> Option<Row>, Vec<Oid>) {
     let beside = way.lookups().into_iter().filter(|(row, _)| *row != lookup);
     let (rows, relations): (Vec<Row>, Vec<Oid>) = beside.unzip();

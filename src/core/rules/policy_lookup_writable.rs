@@ -88,7 +88,7 @@ fn why(of: &Forgeable) -> &'static str {
     match of.why {
         Free::Unrestricted if of.through.is_some() => "no policy restricts that",
         Free::Unrestricted => "row security is not enabled there",
-        Free::AnyValue => "whoever the policies there let write chooses the value",
+        Free::AnyValue => "who passes the policies there chooses the value",
         Free::EachRow => "each row that the role may insert has that value",
     }
 }
@@ -138,8 +138,8 @@ mod tests {
             world.details(&RULE),
             ["warning: Policy p on table public.judgments lets role \"authenticated\" SELECT \
              rows of others after INSERT of tenant on app.members (row security is not enabled \
-             there) or UPDATE of role on app.members (whoever the policies there let write \
-             chooses the value)."]
+             there) or UPDATE of role on app.members (who passes the policies there chooses \
+             the value)."]
         );
         let recursive = ["public.judgments".to_owned()].into();
         world.expose(
