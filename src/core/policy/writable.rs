@@ -238,7 +238,8 @@ impl<'a> Writers<'a> {
             let alternatives = ask.alternatives(self.question.catalog);
             let few = alternatives.filter(|of| of.len() * each.len() <= MOST_SUFFICIENT);
             let with = few.unwrap_or_else(|| vec![ask.clone()]).into_iter().map(|ask| {
-                each.iter().map(move |asks: &Vec<Ask>| [&asks[..], &[ask.clone()]].concat())
+                each.iter()
+                    .map(move |asks: &Vec<Ask>| [&asks[..], std::slice::from_ref(&ask)].concat())
             });
             each = with.flatten().collect();
         }
