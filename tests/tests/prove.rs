@@ -215,6 +215,31 @@ fn lookup_that_the_client_can_write_is_written_first() {
 }
 
 #[test]
+fn rows_that_agree_in_a_key_are_one_row() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE TABLE app.files (id int PRIMARY KEY, owner uuid NOT NULL);
+             CREATE TABLE app.folders (id int PRIMARY KEY, owner uuid NOT NULL,
+                 sharing text NOT NULL DEFAULT 'private');
+             CREATE TABLE app.contents (folder int REFERENCES app.folders,
+                 file int REFERENCES app.files, PRIMARY KEY (folder, file));
+             ALTER TABLE app.files ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE app.folders ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE app.contents ENABLE ROW LEVEL SECURITY;
+             GRANT SELECT ON app.files, app.folders, app.contents TO authenticated;
+             CREATE POLICY s ON app.folders USING (sharing <> 'private');
+             CREATE POLICY s ON app.contents USING (folder IN (SELECT id FROM app.folders
+                 WHERE sharing <> 'private'));
+             CREATE POLICY s ON app.files USING (id IN (SELECT file FROM app.contents
+                 WHERE folder IN (SELECT id FROM app.folders WHERE sharing <> 'private')))",
+        )
+        .unwrap();
+    let proofs = "SELECT verdict FROM ops.prove_policy('app.files', 's', 'authenticated')";
+    assert_eq!(column(&mut client, proofs), ["confirmed"]);
+}
+
+#[test]
 fn experiment_leaves_nothing() {
     let (_cluster, mut client) = application();
     client

@@ -247,6 +247,7 @@ impl Cell {
 pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
     let asked = Asked::read(*question);
     let writers = Writers::new(*question);
+    let is_new = question.written.is_some();
     // What is too large is refused before each way is looked at in detail.
     asked.each_way(&mut |_, _| ControlFlow::Continue(()))?;
     let mut shortest: BTreeMap<(Reached, BTreeSet<Asks>), Candidate> = BTreeMap::new();
@@ -265,7 +266,7 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
                     |known: &Candidate| known.unmet > 0 || literals.len() < known.shortest.1.len();
                 let kind = (reached, asks.clone());
                 if shortest.get(&kind).is_none_or(is_shorter) {
-                    let unmet = solve(asked.inspector(), session, literals).unmet.len();
+                    let unmet = solve_all(&asked, is_new, session, literals).unmet.len();
                     let found = Candidate { unmet, shortest: (number, literals.to_vec(), forged) };
                     let known = shortest.entry(kind).or_insert_with(|| found.clone());
                     if found.cost() < known.cost() {
@@ -282,7 +283,7 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
         shortest.insert((Reached::Never, BTreeSet::new()), nothing);
     }
     let found = simplest(shortest).into_iter();
-    Ok(found.map(|(reached, found)| scenario(&asked, reached, found.shortest)).collect())
+    Ok(found.map(|(reached, found)| scenario((&asked, is_new), reached, found.shortest)).collect())
 }
 
 /// Something that a way is about.
@@ -353,16 +354,24 @@ fn reached(way: &Way<'_>, ties: &Ties) -> Reached {
     }
 }
 
-fn scenario(asked: &Asked<'_>, reached: Reached, (number, literals, forged): Shortest) -> Scenario {
+fn scenario(
+    (asked, is_new): (&Asked<'_>, bool),
+    reached: Reached,
+    (number, literals, forged): Shortest,
+) -> Scenario {
     let literals = &literals[..];
     let (inspector, found) = (asked.inspector(), &asked.found);
     let constrained = with_checks(asked, &asked.sessions[number], literals);
-    let solved = solve(inspector, &asked.sessions[number], &constrained);
+    let solved = solve_all(asked, is_new, &asked.sessions[number], &constrained);
     let mut wanted: BTreeMap<Row, BTreeMap<i16, Cell>> =
         unconditional(inspector.terms, found).map(|row| (row, BTreeMap::new())).collect();
     wanted.insert(Row::CHECKED, BTreeMap::new());
     for ((row, column), cell) in solved.columns {
+        let row = solved.twins.get(&row).copied().unwrap_or(row);
         wanted.entry(row).or_default().insert(column, cell);
+    }
+    for twin in solved.twins.keys() {
+        wanted.remove(twin);
     }
     // The row that UPDATE replaces is one of a scenario of its own.
     wanted.remove(&asked.replaced);
@@ -463,7 +472,7 @@ pub fn completed(
     let inspector =
         Inspector { terms: &terms, catalog, identities: &identities, checked: Row::CHECKED };
     let mut each = |literals: &[Literal]| {
-        let solved = solve(inspector, &session, literals);
+        let solved = solve(inspector, &session, literals, &[]);
         columns = solved.columns.into_iter().map(|((_, number), cell)| (number, cell)).collect();
         if solved.unmet.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
@@ -479,11 +488,32 @@ struct Solved {
     columns: BTreeMap<(Row, i16), Cell>,
     session: BTreeMap<String, Cell>,
     unmet: BTreeSet<String>,
+    /// The rows that are the same as another one.
+    twins: BTreeMap<Row, Row>,
 }
 
-fn solve(inspector: Inspector<'_>, session: &Session, literals: &[Literal]) -> Solved {
+/// Returns values that make the literals of a way true: rows of one table that agree in a unique
+/// key are one row.
+fn solve_all(asked: &Asked<'_>, is_new: bool, session: &Session, literals: &[Literal]) -> Solved {
+    let is_null = |row: Row| literals.contains(&Literal::NullRow(row));
+    // A new row is not there yet: what is looked up is another one.
+    let is_there = |row: Row| row != asked.replaced && (row != Row::CHECKED || !is_new);
+    let all = asked.found.rows.iter().filter(|(row, _)| is_there(**row) && !is_null(**row));
+    let mut rows: Vec<(Row, Oid)> = all.map(|(row, relation)| (*row, *relation)).collect();
+    rows.sort_unstable();
+    solve(asked.inspector(), session, literals, &rows)
+}
+
+fn solve(
+    inspector: Inspector<'_>,
+    session: &Session,
+    literals: &[Literal],
+    rows: &[(Row, Oid)],
+) -> Solved {
     let mut solver = Solver {
         inspector,
+        twins: BTreeMap::new(),
+        merged: HashMap::new(),
         classes: Classes::default(),
         values: HashMap::new(),
         numbers: HashMap::new(),
@@ -491,9 +521,6 @@ fn solve(inspector: Inspector<'_>, session: &Session, literals: &[Literal]) -> S
         computed: BTreeSet::new(),
         unmet: BTreeSet::new(),
     };
-    for (term, constant) in &session.constants {
-        solver.join(*term, *constant);
-    }
     for (term, is_null) in &session.nulls {
         if *is_null {
             solver.nulls.insert(*term);
@@ -503,7 +530,17 @@ fn solve(inspector: Inspector<'_>, session: &Session, literals: &[Literal]) -> S
     for term in literals.iter().flat_map(|literal| operands(*literal)) {
         solver.mention(term, &mut mentioned);
     }
-    solver.join_equal(literals);
+    loop {
+        solver.classes = Classes::default();
+        for (term, constant) in &session.constants {
+            solver.join(*term, *constant);
+        }
+        solver.join_equal(literals);
+        // What is equal once two rows are one may make other ones equal.
+        if !solver.merge_twins(&mentioned, rows) {
+            break;
+        }
+    }
     for term in &mentioned {
         solver.note_constant(*term);
     }
@@ -538,11 +575,15 @@ fn solve(inspector: Inspector<'_>, session: &Session, literals: &[Literal]) -> S
             _ => {}
         }
     }
-    Solved { columns, session: of_session, unmet: solver.unmet }
+    Solved { columns, session: of_session, unmet: solver.unmet, twins: solver.twins }
 }
 
 struct Solver<'a> {
     inspector: Inspector<'a>,
+    /// The rows that are the same as another one.
+    twins: BTreeMap<Row, Row>,
+    /// Their columns, and those of the other ones.
+    merged: HashMap<TermId, TermId>,
     classes: Classes,
     /// The values of classes.
     values: HashMap<TermId, Cell>,
@@ -619,6 +660,9 @@ impl Solver<'_> {
 
     /// Returns the term of which a term is only another spelling.
     fn base(&self, term: TermId) -> TermId {
+        if let Some(same) = self.merged.get(&term) {
+            return *same;
+        }
         let Term::Applied { operation, arguments, .. } = self.inspector.terms.get(term) else {
             return term;
         };
@@ -634,6 +678,53 @@ impl Solver<'_> {
         match arguments[..] {
             [only] if keeps => self.base(only),
             _ => term,
+        }
+    }
+
+    /// Makes rows of one table one row where they agree in a unique key; returns whether there was
+    /// such a pair that was not known.
+    fn merge_twins(&mut self, mentioned: &BTreeSet<TermId>, rows: &[(Row, Oid)]) -> bool {
+        let mut columns: BTreeMap<(Row, i16), TermId> = BTreeMap::new();
+        for term in mentioned {
+            if let Term::Column { row, number, .. } = self.inspector.terms.get(*term) {
+                columns.insert((*row, *number), *term);
+            }
+        }
+        for (at, (one, relation)) in rows.iter().enumerate() {
+            for (other, _) in rows[at + 1..].iter().filter(|(_, of)| of == relation) {
+                if self.twins.contains_key(one) || self.twins.contains_key(other) {
+                    continue;
+                }
+                let keys = self.inspector.catalog.unique_keys(*relation);
+                let mut agree = |number: &i16| {
+                    let of = |row: &Row| columns.get(&(*row, *number)).copied();
+                    let both = of(one).zip(of(other));
+                    both.is_some_and(|(a, b)| self.class(a) == self.class(b))
+                };
+                if keys.iter().any(|key| !key.is_empty() && key.iter().all(&mut agree)) {
+                    self.twins.insert(*other, *one);
+                    self.note_merged(&columns, *other, *one);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Notes that the columns of a row are those of another one.
+    fn note_merged(&mut self, columns: &BTreeMap<(Row, i16), TermId>, row: Row, into: Row) {
+        for twin in self.twins.values_mut().filter(|of| **of == row) {
+            *twin = into;
+        }
+        let group: BTreeSet<Row> =
+            self.twins.iter().filter(|(_, of)| **of == into).map(|(row, _)| *row).collect();
+        let of_group = columns.iter().filter(|((of, _), _)| *of == into || group.contains(of));
+        let mut first: BTreeMap<i16, TermId> = BTreeMap::new();
+        for ((_, number), term) in of_group {
+            let same = *first.entry(*number).or_insert(*term);
+            if same != *term {
+                self.merged.insert(*term, same);
+            }
         }
     }
 
@@ -653,9 +744,11 @@ impl Solver<'_> {
                 Literal::Compare(Comparison::Equal, a, b) => self.join(a, b),
                 Literal::Member(by, a, b, Some(true)) => match self.inspector.terms.get(b) {
                     Term::Array(elements) if by.shape == Shape::Element => {
-                        let elements = elements.clone();
-                        if let Some(first) = elements.first() {
-                            self.join(a, *first);
+                        let is_other =
+                            |element: &&TermId| !self.are_different(literals, a, **element);
+                        let found = elements.iter().find(is_other).or(elements.first()).copied();
+                        if let Some(element) = found {
+                            self.join(a, element);
                         }
                     }
                     _ if by.operator == 0 => self.join(a, b),
@@ -664,6 +757,17 @@ impl Solver<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Whether it is asked that two terms are different.
+    fn are_different(&self, literals: &[Literal], a: TermId, b: TermId) -> bool {
+        let pair = BTreeSet::from([self.base(a), self.base(b)]);
+        literals.iter().any(|literal| match literal {
+            Literal::Compare(Comparison::NotEqual, a, b) => {
+                BTreeSet::from([self.base(*a), self.base(*b)]) == pair
+            }
+            _ => false,
+        })
     }
 
     /// Makes terms equal that only must not be less or greater.
@@ -812,6 +916,12 @@ impl Solver<'_> {
 
     fn order(&mut self, comparison: Comparison, a: TermId, b: TermId) {
         if comparison == Comparison::Equal {
+            return;
+        }
+        let is_strict =
+            matches!(comparison, Comparison::NotEqual | Comparison::Less | Comparison::Greater);
+        if is_strict && self.class(a) == self.class(b) {
+            self.unmet.insert("a part of the condition".to_owned());
             return;
         }
         if self.narrow(comparison, a, b) || self.narrow(comparison.swapped(), b, a) {
