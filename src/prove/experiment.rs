@@ -21,6 +21,7 @@ use crate::pg::subtransaction;
 use dragonfly_core::catalog::{Command, Rows};
 use dragonfly_core::policy::{Cell, NUMBERS, Planned, Reached, Scenario, TooLarge};
 use dragonfly_core::sql::listed;
+use pgrx::pg_sys::panic::CaughtError;
 use serde_json::{Map, Value as Json};
 use std::rc::Rc;
 
@@ -70,9 +71,7 @@ impl Subject<'_> {
         let is_open = matches!(scenario.reached, Reached::Open(_));
         let is_update = command == Command::Update;
         // Whether a row can be given to another caller is asked where the analysis says so.
-        let is_forged = matches!(scenario.reached, Reached::Forged(_));
-        if (is_update && rows == Rows::New && !is_open) || (is_forged && command != Command::Select)
-        {
+        if is_update && rows == Rows::New && !is_open {
             return None;
         }
         let beside = match (command, rows) {
@@ -96,7 +95,12 @@ impl Subject<'_> {
             _ => (Some(main), None),
         };
         let plan = Plan { command, rows, reached: scenario.reached, old, new, main };
-        let result = subtransaction::rolled_back(|| self.run(&plan, pair));
+        // A row that a lookup opens keeps its values, unless that is not allowed.
+        let kept = match (command, scenario.forged.is_some()) {
+            (Command::Update, true) => Some(Plan { new: None, ..plan }),
+            _ => None,
+        };
+        let result = self.first_confirmed(kept.iter().chain([&plan]), pair);
         let (expected, outcome) = match result {
             Ok(done) => done,
             Err(error) => {
@@ -118,6 +122,23 @@ impl Subject<'_> {
             witness: scenario.witness.clone(),
         };
         Some(if is_open { proof } else { self.explained(proof, rows, outcome.values.as_ref()) })
+    }
+
+    /// Executes plans until one reaches its row as the analysis says, and returns what became of
+    /// the last one.
+    fn first_confirmed<'p>(
+        &self,
+        plans: impl Iterator<Item = &'p Plan<'p>>,
+        pair: Option<&Pair>,
+    ) -> Done {
+        let mut last = Ok((Expected::Unknown, Outcome::not_tried(String::new())));
+        for plan in plans {
+            last = subtransaction::rolled_back(|| self.run(plan, pair));
+            if is_confirmed(&last) {
+                break;
+            }
+        }
+        last
     }
 
     /// Puts the rows of a plan into tables and tries to reach one.
@@ -152,27 +173,40 @@ impl Subject<'_> {
         let is_alone = begin(&seeder, &table)? || self.without_where;
         let (forged, others) = forged(self.catalog, plan.main);
         let is_open = matches!(plan.reached, Reached::Open(_));
+        let rows_of = |scenario: &Scenario, rows: Rows| {
+            let mut all = self.with_keys(&scenario.rows, is_open && plan.rows == rows);
+            // What the client writes is not there yet.
+            if !forged.is_empty() && std::ptr::eq(scenario, plan.main) {
+                all.truncate(1);
+                all.extend(others.iter().cloned());
+            }
+            all
+        };
         let row = match plan.old {
             Some(scenario) => {
-                let is_of_other = is_open && plan.rows == Rows::Existing;
-                let mut rows = self.with_keys(&scenario.rows, is_of_other);
-                if !forged.is_empty() {
-                    rows.truncate(1);
-                    rows.extend(others);
-                }
+                let rows = rows_of(scenario, Rows::Existing);
                 Some(self.seed(&mut seeder, &rows, &mut chosen)?)
             }
             None => None,
         };
         let mut written = None;
         if let Some(scenario) = plan.new {
-            let row = self.with_keys(&scenario.rows, is_open && plan.rows == Rows::New);
-            written = Some(self.planned(&mut seeder, &table, &row, &mut chosen)?);
+            let rows = rows_of(scenario, Rows::New);
+            written = Some(self.planned(&mut seeder, &table, &rows, &mut chosen)?);
         }
-        if let (Some(of), Some(row)) = (&plan.main.forged, &row) {
+        let raised = std::cell::Cell::new(false);
+        if let Some(of) = &plan.main.forged {
             let mut client =
                 Client { role: self.role, session: &callers.own, is_alone, keeps: false };
-            if client.select(&seeder, &table, row) == Observed::Reached {
+            let before = Attempt {
+                seeder: &seeder,
+                table: &table,
+                row: row.as_ref(),
+                written: written.as_ref(),
+                asks_new: plan.rows == Rows::New,
+                raised: &raised,
+            };
+            if before.by(plan.command, &client) == Observed::Reached {
                 return Err(format!(
                     "The role reaches the row before it writes {}: another policy lets it through.",
                     of.table
@@ -193,7 +227,7 @@ impl Subject<'_> {
             }
             _ => None,
         };
-        let raised = std::cell::Cell::new(false);
+        raised.set(false);
         let tried = |seeder: &Seeder<'_>| {
             let attempt = Attempt {
                 seeder,
@@ -415,6 +449,13 @@ fn begin(seeder: &Seeder<'_>, table: &Table) -> Result<bool, String> {
     // A deferred trigger cannot be fired by what the client does.
     statement::run("SET CONSTRAINTS ALL IMMEDIATE").map_err(NotExecuted::code)?;
     Ok(!seeder.exists(table, &Values::new())?)
+}
+
+/// What became of an experiment.
+type Done = Result<(Expected, Outcome), Box<CaughtError>>;
+
+fn is_confirmed(done: &Done) -> bool {
+    done.as_ref().is_ok_and(|(_, outcome)| outcome.verdict == Verdict::Confirmed)
 }
 
 /// The sessions of a plan.

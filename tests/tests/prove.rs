@@ -214,6 +214,63 @@ fn lookup_that_the_client_can_write_is_written_first() {
     }
 }
 
+/// Projects whose owners may do what the other members, whom each editor can change, may not.
+const PROJECTS: &str = "
+    CREATE TABLE app.projects (id int PRIMARY KEY);
+    CREATE TABLE app.people (project int REFERENCES app.projects ON DELETE CASCADE, who uuid,
+        role text NOT NULL CHECK (role IN ('owner', 'editor', 'reader')),
+        PRIMARY KEY (project, who));
+    ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.people ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.projects OWNER TO app_owner; ALTER TABLE app.people OWNER TO app_owner;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON app.projects TO authenticated;
+    GRANT SELECT, INSERT, UPDATE ON app.people TO authenticated;
+    CREATE FUNCTION app.has_role(of int, roles text[]) RETURNS boolean LANGUAGE sql STABLE
+        SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+            SELECT EXISTS (SELECT FROM app.people p WHERE p.project = of
+                AND p.who = auth.uid() AND p.role = ANY (roles)) $$;
+    CREATE FUNCTION app.is_in(of int) RETURNS boolean LANGUAGE sql STABLE
+        SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+            SELECT EXISTS (SELECT FROM app.people p WHERE p.project = of
+                AND p.who = auth.uid()) $$;
+    CREATE POLICY s ON app.projects FOR SELECT TO authenticated USING (app.is_in(id));
+    CREATE POLICY s ON app.people FOR SELECT TO authenticated USING (app.is_in(project))";
+
+#[test]
+fn lookup_is_written_first_whatever_the_command_is() {
+    let (_cluster, mut client) = application();
+    client.batch_execute(PROJECTS).unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE app.tasks (id int PRIMARY KEY, project int REFERENCES app.projects);
+             ALTER TABLE app.tasks ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE app.tasks OWNER TO app_owner;
+             GRANT SELECT, INSERT, UPDATE ON app.tasks TO authenticated;
+             CREATE POLICY s ON app.tasks FOR SELECT TO authenticated USING (app.is_in(project));
+             CREATE POLICY w ON app.people FOR INSERT TO authenticated
+                 WITH CHECK (who = auth.uid())",
+        )
+        .unwrap();
+    for (table, policy) in [
+        ("projects", "FOR DELETE TO authenticated USING (app.has_role(id, ARRAY['owner']))"),
+        ("tasks", "FOR INSERT TO authenticated WITH CHECK (app.has_role(project, ARRAY['owner']))"),
+        ("tasks", "FOR UPDATE TO authenticated USING (app.has_role(project, ARRAY['owner']))"),
+    ] {
+        let create = format!("CREATE POLICY c ON app.{table} {policy}");
+        client.batch_execute(&create).unwrap();
+        let proofs = format!(
+            "SELECT expected || ': ' || verdict FROM ops.prove_policy('app.{table}', 'c')
+             ORDER BY 1"
+        );
+        assert_eq!(
+            column(&mut client, &proofs),
+            ["not reached: isolated here", "reached: confirmed"],
+            "{policy}"
+        );
+        client.batch_execute(&format!("DROP POLICY c ON app.{table}")).unwrap();
+    }
+}
+
 #[test]
 fn rows_that_agree_in_a_key_are_one_row() {
     let (_cluster, mut client) = application();
