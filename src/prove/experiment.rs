@@ -3,11 +3,11 @@
 use super::attempt::{Client, Observed};
 use super::callers;
 use super::failure::Failure;
-use super::forge::{Forger, forged};
+use super::forge::{Forger, Writer, forged, writers};
 use super::outcome::{
     NEEDS_NO_WHERE, Outcome, outcome_of_forgery, outcome_of_open, outcome_of_tied, unmet,
 };
-use super::plan::{Plan, another, note_all, own_values};
+use super::plan::{Plan, another, note_all, note_rows, own_values};
 use super::proof::{Expected, Proof, Verdict};
 use super::seed::{Seeded, Seeder, note_types};
 use super::session::Session;
@@ -133,18 +133,31 @@ impl Subject<'_> {
     ) -> Done {
         let mut last = Ok((Expected::Unknown, Outcome::not_tried(String::new())));
         for plan in plans {
-            last = subtransaction::rolled_back(|| self.run(plan, pair));
+            last = subtransaction::rolled_back(|| self.run(plan, pair, None));
             if is_confirmed(&last) {
                 break;
+            }
+            // Who may write the lookup may have to have a role there first.
+            for writer in writers((self.catalog, self.identities), self.role, plan.main) {
+                let run = || self.run(plan, pair, Some(&writer));
+                let done = subtransaction::rolled_back(run);
+                if is_confirmed(&done) {
+                    return done;
+                }
             }
         }
         last
     }
 
     /// Puts the rows of a plan into tables and tries to reach one.
-    fn run(&self, plan: &Plan<'_>, pair: Option<&Pair>) -> (Expected, Outcome) {
+    fn run(
+        &self,
+        plan: &Plan<'_>,
+        pair: Option<&Pair>,
+        writer: Option<&Writer>,
+    ) -> (Expected, Outcome) {
         let expected = plan.expected();
-        let outcome = self.tried(plan, expected, pair).unwrap_or_else(Outcome::not_tried);
+        let outcome = self.tried(plan, expected, (pair, writer)).unwrap_or_else(Outcome::not_tried);
         (expected, outcome)
     }
 
@@ -153,10 +166,12 @@ impl Subject<'_> {
         &self,
         plan: &Plan<'_>,
         expected: Expected,
-        pair: Option<&Pair>,
+        (pair, writer): (Option<&Pair>, Option<&Writer>),
     ) -> Result<Outcome, String> {
         let scenarios = || plan.old.iter().chain(&plan.new);
-        let planned = scenarios().flat_map(|of| &of.rows).map(|row| row.relation).collect();
+        let of_writer = writer.map_or(&[][..], |writer| &writer.rows);
+        let rows = scenarios().flat_map(|of| &of.rows).chain(of_writer);
+        let planned = rows.map(|row| row.relation).collect();
         let mut seeder = Seeder::new(self.catalog, self.caller, planned);
         let table = seeder.table(self.relation)?;
         if let Some(trigger) = table.foreign_trigger.as_ref().filter(|_| plan.writes()) {
@@ -169,6 +184,7 @@ impl Subject<'_> {
         for scenario in scenarios() {
             note_all(&mut seeder, scenario, &mut chosen)?;
         }
+        note_rows(&mut seeder, of_writer, &mut chosen)?;
         let callers = self.callers(plan, pair, &table, &mut chosen)?;
         let is_alone = begin(&seeder, &table)? || self.without_where;
         let (forged, others) = forged(self.catalog, plan.main);
@@ -198,6 +214,10 @@ impl Subject<'_> {
         if let Some(of) = &plan.main.forged {
             let mut client =
                 Client { role: self.role, session: &callers.own, is_alone, keeps: false };
+            let (catalog, role) = (self.catalog, self.role_name);
+            let forger = Forger { catalog, role, forged: of, writer };
+            self.seed_lookups(&mut seeder, of_writer, &mut chosen)?;
+            let prepared = forger.prepare(&mut seeder, &forged, &mut chosen)?;
             let before = Attempt {
                 seeder: &seeder,
                 table: &table,
@@ -213,8 +233,8 @@ impl Subject<'_> {
                 ));
             }
             client.keeps = true;
-            let forger = Forger { catalog: self.catalog, role: self.role_name, forged: of };
-            let failed = forger.write(&mut seeder, &forged, &client, &mut chosen)?;
+            let rows = (&forged[..], &prepared[..]);
+            let failed = forger.write(&mut seeder, rows, &client, &mut chosen)?;
             if let Some((table, observed)) = failed {
                 return Ok(outcome_of_forgery(&table, &observed));
             }

@@ -4,7 +4,7 @@ use super::proof::Expected;
 use super::seed::{Seeder, note_types, note_user};
 use super::value::{Chosen, Values, text_of};
 use dragonfly_core::catalog::{Command, Opening, Rows};
-use dragonfly_core::policy::{Cell, Constant, NUMBERS, Reached, Scenario};
+use dragonfly_core::policy::{Cell, Constant, NUMBERS, Planned, Reached, Scenario};
 use std::collections::BTreeMap;
 
 /// An experiment before anything is put into tables.
@@ -89,11 +89,23 @@ pub fn note_all(
     scenario: &Scenario,
     chosen: &mut Chosen,
 ) -> Result<(), String> {
-    for row in &scenario.rows {
-        note_types(&*seeder.table(row.relation)?, &row.columns, chosen);
-    }
+    note_rows(seeder, &scenario.rows, chosen)?;
     if let Some(user) = scenario.session.get("user") {
         note_user(user, chosen);
+    }
+    Ok(())
+}
+
+/// Notes the types of the values of rows, and chooses those that CHECK constraints ask for.
+pub fn note_rows(
+    seeder: &mut Seeder<'_>,
+    rows: &[Planned],
+    chosen: &mut Chosen,
+) -> Result<(), String> {
+    for row in rows {
+        let table = seeder.table(row.relation)?;
+        note_types(&table, &row.columns, chosen);
+        seeder.meet_checks(&table, &row.columns, chosen);
     }
     Ok(())
 }

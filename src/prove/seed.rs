@@ -196,6 +196,26 @@ impl<'a> Seeder<'a> {
         Ok(given)
     }
 
+    /// Chooses values for the free cells of a row that the CHECK constraints of its table allow,
+    /// where these have none yet.
+    pub fn meet_checks(&self, table: &Table, cells: &BTreeMap<i16, Cell>, chosen: &mut Chosen) {
+        let allowed = completed(self.catalog, table.oid, cells);
+        for (number, cell) in cells {
+            let (of, column) = match (cell, table.columns.get(number)) {
+                (Cell::Any(of) | Cell::Except { number: of, .. }, Some(column)) => (*of, column),
+                _ => continue,
+            };
+            let is_asked = |of: &&Cell| !matches!(of, Cell::Any(_) | Cell::Except { .. });
+            let Some(value) = allowed.get(number).filter(is_asked) else { continue };
+            let value = chosen.text(&value.numbered_from(of), &column.data_type, "");
+            if let Ok(Some(text)) = value
+                && !chosen.is_set(of)
+            {
+                chosen.set(of, text);
+            }
+        }
+    }
+
     /// Returns values of other columns that the CHECK constraints allow.
     fn allowed(&self, table: &Table, cells: &BTreeMap<i16, Cell>, chosen: &mut Chosen) -> Values {
         let more = completed(self.catalog, table.oid, cells);
@@ -207,7 +227,7 @@ impl<'a> Seeder<'a> {
             chosen.note(&cell, &column.data_type);
             Some((*number, chosen.text(&cell, &column.data_type, "").ok()?))
         };
-        more.iter().filter_map(value).collect()
+        more.iter().filter(|(number, _)| !cells.contains_key(number)).filter_map(value).collect()
     }
 
     /// Returns the values of a row with those that are required, and puts the rows that it

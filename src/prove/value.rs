@@ -279,6 +279,11 @@ impl Chosen {
         self.values.insert(number, value);
     }
 
+    /// Whether a number has a value.
+    pub fn is_set(&self, number: u32) -> bool {
+        self.values.contains_key(&number)
+    }
+
     /// Returns a number that has not been used for a value.
     pub fn next(&mut self) -> u32 {
         self.next += 1;

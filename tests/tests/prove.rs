@@ -214,7 +214,7 @@ fn lookup_that_the_client_can_write_is_written_first() {
     }
 }
 
-/// Projects whose owners may do what the other members, whom each editor can change, may not.
+/// Projects with roles: owners may do what editors may not, who can change the roles.
 const PROJECTS: &str = "
     CREATE TABLE app.projects (id int PRIMARY KEY);
     CREATE TABLE app.people (project int REFERENCES app.projects ON DELETE CASCADE, who uuid,
@@ -268,6 +268,35 @@ fn lookup_is_written_first_whatever_the_command_is() {
             "{policy}"
         );
         client.batch_execute(&format!("DROP POLICY c ON app.{table}")).unwrap();
+    }
+}
+
+#[test]
+fn caller_is_first_one_who_may_write_the_lookup() {
+    let (_cluster, mut client) = application();
+    client.batch_execute(PROJECTS).unwrap();
+    client
+        .batch_execute(
+            "CREATE POLICY c ON app.projects FOR DELETE TO authenticated
+                 USING (app.has_role(id, ARRAY['owner']));
+             CREATE POLICY w ON app.people FOR UPDATE TO authenticated USING (false)",
+        )
+        .unwrap();
+    let own = "not reached: isolated here";
+    for (condition, expected) in [
+        // An editor makes himself an owner.
+        ("app.has_role(project, ARRAY['owner', 'editor'])", &[own, "reached: confirmed"][..]),
+        (
+            "app.has_role(project, ARRAY['editor']) AND role <> 'reader'",
+            &[own, "reached: confirmed"],
+        ),
+        // Only an owner can, who is one already.
+        ("app.has_role(project, ARRAY['owner'])", &[own]),
+    ] {
+        client.batch_execute(&format!("ALTER POLICY w ON app.people USING ({condition})")).unwrap();
+        let proofs = "SELECT expected || ': ' || verdict
+            FROM ops.prove_policy('app.projects', 'c') ORDER BY 1";
+        assert_eq!(column(&mut client, proofs), expected, "{condition}");
     }
 }
 

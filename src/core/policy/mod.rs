@@ -34,7 +34,9 @@ pub use constants::types;
 pub use exposure::exposure;
 pub use formula::Comparison;
 pub use reader::DEEPEST;
-pub use scenario::{Cell, Claims, NUMBERS, Planned, Reached, Scenario, completed, scenarios};
+pub use scenario::{
+    Cell, Claims, NUMBERS, Planned, Reached, Scenario, completed, each_scenario, scenarios,
+};
 pub use search::TooLarge;
 pub use term::Constant;
 

@@ -135,6 +135,9 @@ pub enum Cell {
 /// The numbers of [`Cell::Any`] of one scenario are less than this.
 pub const NUMBERS: u32 = 100_000;
 
+/// The numbers of [`Cell::Any`] of what lets a caller write a lookup are greater than this.
+const OF_WRITER: u32 = 2_000_000_000;
+
 impl Scenario {
     /// Returns this scenario and another one in one session: what both ask of a value of the
     /// session has one value. `None` where that is impossible.
@@ -158,6 +161,76 @@ impl Scenario {
         one.session.clone_from(&session);
         other.session = session;
         Some((one, other))
+    }
+
+    /// Returns this scenario in a session, and with a checked row that has known values as well:
+    /// the values of that row, and the other rows. A free value of the row may become what the
+    /// scenario asks for. `None` where that is impossible.
+    #[must_use]
+    pub fn within(
+        &self,
+        session: &BTreeMap<String, Cell>,
+        (row, free): (&Planned, &BTreeSet<i16>),
+        keys: &[BTreeSet<i16>],
+    ) -> Option<(Planned, Vec<Planned>)> {
+        let mut own = self.renumbered(&|number| Cell::Any(number + OF_WRITER));
+        for name in self.session.keys() {
+            own = own.with(session.get(name)?, |of| of.session.get(name))?;
+        }
+        let mut row = row.clone();
+        for at in 0..own.rows.len() {
+            let agrees = |key: &BTreeSet<i16>| {
+                !key.is_empty()
+                    && key.iter().all(|number| {
+                        let of = |row: &Planned| row.columns.get(number).cloned();
+                        of(&own.rows[at]).is_some_and(|cell| of(&row) == Some(cell))
+                    })
+            };
+            let is_it = own.rows[at].relation == row.relation && keys.iter().any(agrees);
+            if at > 0 && !is_it {
+                continue;
+            }
+            for number in own.rows[at].columns.clone().into_keys() {
+                let asked = own.rows[at].columns[&number].clone();
+                match row.columns.get(&number).cloned() {
+                    None => {
+                        row.columns.insert(number, asked);
+                    }
+                    Some(Cell::Except { not, .. }) if free.contains(&number) => {
+                        if matches!(&asked, Cell::Constant(constant) if not.contains(constant)) {
+                            return None;
+                        }
+                        if matches!(asked, Cell::Constant(_)) {
+                            row.columns.insert(number, asked);
+                        }
+                    }
+                    Some(Cell::Any(_)) if free.contains(&number) => {
+                        row.columns.insert(number, asked);
+                    }
+                    Some(known) => {
+                        own = own.with(&known, |of| of.rows[at].columns.get(&number))?;
+                    }
+                }
+            }
+            if at > 0 {
+                own.rows[at].columns.clear();
+                own.rows[at].relation = 0;
+            }
+        }
+        let others = own.rows.into_iter().skip(1).filter(|row| row.relation != 0);
+        Some((row, others.collect()))
+    }
+
+    /// Returns this scenario where one of its values is another one; `None` where it cannot be.
+    fn with(&self, known: &Cell, of: impl Fn(&Self) -> Option<&Cell>) -> Option<Self> {
+        match (of(self)?, known) {
+            (own, known) if own == known => Some(self.clone()),
+            (Cell::Any(number), known) => Some(self.substituted(*number, known)),
+            (Cell::Except { number, not }, Cell::Constant(constant)) if !not.contains(constant) => {
+                Some(self.substituted(*number, known))
+            }
+            _ => None,
+        }
     }
 
     fn substituted(&self, number: u32, by: &Cell) -> Self {
@@ -247,7 +320,7 @@ impl Cell {
 pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
     let asked = Asked::read(*question);
     let writers = Writers::new(*question);
-    let is_new = question.written.is_some();
+    let choice = Choice { is_new: question.written.is_some(), element: 0 };
     // What is too large is refused before each way is looked at in detail.
     asked.each_way(&mut |_, _| ControlFlow::Continue(()))?;
     let mut shortest: BTreeMap<(Reached, BTreeSet<Asks>), Candidate> = BTreeMap::new();
@@ -266,7 +339,7 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
                     |known: &Candidate| known.unmet > 0 || literals.len() < known.shortest.1.len();
                 let kind = (reached, asks.clone());
                 if shortest.get(&kind).is_none_or(is_shorter) {
-                    let unmet = solve_all(&asked, is_new, session, literals).unmet.len();
+                    let unmet = solve_all(&asked, choice, session, literals).unmet.len();
                     let found = Candidate { unmet, shortest: (number, literals.to_vec(), forged) };
                     let known = shortest.entry(kind).or_insert_with(|| found.clone());
                     if found.cost() < known.cost() {
@@ -283,7 +356,50 @@ pub fn scenarios(question: &Question<'_>) -> Result<Vec<Scenario>, TooLarge> {
         shortest.insert((Reached::Never, BTreeSet::new()), nothing);
     }
     let found = simplest(shortest).into_iter();
-    Ok(found.map(|(reached, found)| scenario((&asked, is_new), reached, found.shortest)).collect())
+    Ok(found.map(|(reached, found)| scenario((&asked, choice), reached, found.shortest)).collect())
+}
+
+/// How values are chosen.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    /// Whether the checked row is a new one.
+    is_new: bool,
+    /// Which element of a list of constants a value is, from 0.
+    element: usize,
+}
+
+/// How many elements of a list of constants are looked at.
+const MOST_ELEMENTS: usize = 3;
+
+/// How many scenarios are returned where each counts.
+const MOST_SCENARIOS: usize = 12;
+
+/// Returns scenarios in which rows pass, as far as it is known how to bring them about, up to a
+/// number: other than [`scenarios`], also those that are about the same columns with other
+/// constants.
+#[must_use]
+pub fn each_scenario(question: &Question<'_>) -> Vec<Scenario> {
+    let asked = Asked::read(*question);
+    let is_new = question.written.is_some();
+    let mut found: Vec<Scenario> = Vec::new();
+    for (number, session) in asked.sessions.iter().enumerate() {
+        // Of what is too large, those that were found will do.
+        let _ = asked.each_way_in(session, false, &mut |literals, way| {
+            let reached = reached(way, &way.ties(&BTreeSet::new()));
+            for element in 0..MOST_ELEMENTS {
+                let choice = Choice { is_new, element };
+                let way = (number, literals.to_vec(), None);
+                let new = scenario((&asked, choice), reached, way);
+                let is_known = |of: &Scenario| of.rows == new.rows && of.session == new.session;
+                if new.unmet.is_empty() && !found.iter().any(is_known) {
+                    found.push(new);
+                }
+            }
+            let is_enough = found.len() >= MOST_SCENARIOS;
+            if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    }
+    found
 }
 
 /// Something that a way is about.
@@ -355,14 +471,14 @@ fn reached(way: &Way<'_>, ties: &Ties) -> Reached {
 }
 
 fn scenario(
-    (asked, is_new): (&Asked<'_>, bool),
+    (asked, choice): (&Asked<'_>, Choice),
     reached: Reached,
     (number, literals, forged): Shortest,
 ) -> Scenario {
     let literals = &literals[..];
     let (inspector, found) = (asked.inspector(), &asked.found);
     let constrained = with_checks(asked, &asked.sessions[number], literals);
-    let solved = solve_all(asked, is_new, &asked.sessions[number], &constrained);
+    let solved = solve_all(asked, choice, &asked.sessions[number], &constrained);
     let mut wanted: BTreeMap<Row, BTreeMap<i16, Cell>> =
         unconditional(inspector.terms, found).map(|row| (row, BTreeMap::new())).collect();
     wanted.insert(Row::CHECKED, BTreeMap::new());
@@ -434,7 +550,7 @@ fn unconditional(terms: &Terms, found: &Found) -> impl Iterator<Item = Row> {
 }
 
 /// Returns values of the other columns of a row that its CHECK constraints allow, as far as these
-/// can be read.
+/// can be read, and of those that have any value.
 pub fn completed(
     catalog: &dyn Catalog,
     relation: Oid,
@@ -453,6 +569,13 @@ pub fn completed(
         let Some(column) = catalog.column(relation, *number) else { continue };
         let (row, nullable) = (Row::CHECKED, column.nullable);
         let column = terms.add(Term::Column { row, number: *number, nullable });
+        if let Cell::Except { not, .. } = cell {
+            for constant in not {
+                let constant = terms.constant(constant.clone());
+                let equal = Formula::Compare(Comparison::NotEqual, column, constant);
+                conditions.push(equal.into());
+            }
+        }
         conditions.push(
             match cell {
                 Cell::Null => Formula::IsNull(column),
@@ -472,14 +595,15 @@ pub fn completed(
     let inspector =
         Inspector { terms: &terms, catalog, identities: &identities, checked: Row::CHECKED };
     let mut each = |literals: &[Literal]| {
-        let solved = solve(inspector, &session, literals, &[]);
+        let solved = solve(inspector, &session, literals, (&[], 0));
         columns = solved.columns.into_iter().map(|((_, number), cell)| (number, cell)).collect();
         if solved.unmet.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let budget = Budget { ways: 100, ..Budget::default() };
     // Where there are too many ways, the values of the last one may do.
     let _ = ways(&terms, &session, Nulls::WhereTested, budget, &goals, &mut each);
-    columns.retain(|number, _| !known.contains_key(number));
+    let is_open = |cell: &Cell| matches!(cell, Cell::Any(_) | Cell::Except { .. });
+    columns.retain(|number, _| known.get(number).is_none_or(is_open));
     columns
 }
 
@@ -494,24 +618,30 @@ struct Solved {
 
 /// Returns values that make the literals of a way true: rows of one table that agree in a unique
 /// key are one row.
-fn solve_all(asked: &Asked<'_>, is_new: bool, session: &Session, literals: &[Literal]) -> Solved {
+fn solve_all(
+    asked: &Asked<'_>,
+    Choice { is_new, element }: Choice,
+    session: &Session,
+    literals: &[Literal],
+) -> Solved {
     let is_null = |row: Row| literals.contains(&Literal::NullRow(row));
     // A new row is not there yet: what is looked up is another one.
     let is_there = |row: Row| row != asked.replaced && (row != Row::CHECKED || !is_new);
     let all = asked.found.rows.iter().filter(|(row, _)| is_there(**row) && !is_null(**row));
     let mut rows: Vec<(Row, Oid)> = all.map(|(row, relation)| (*row, *relation)).collect();
     rows.sort_unstable();
-    solve(asked.inspector(), session, literals, &rows)
+    solve(asked.inspector(), session, literals, (&rows, element))
 }
 
 fn solve(
     inspector: Inspector<'_>,
     session: &Session,
     literals: &[Literal],
-    rows: &[(Row, Oid)],
+    (rows, element): (&[(Row, Oid)], usize),
 ) -> Solved {
     let mut solver = Solver {
         inspector,
+        element,
         twins: BTreeMap::new(),
         merged: HashMap::new(),
         classes: Classes::default(),
@@ -580,6 +710,8 @@ fn solve(
 
 struct Solver<'a> {
     inspector: Inspector<'a>,
+    /// Which element of a list of constants a value is, from 0.
+    element: usize,
     /// The rows that are the same as another one.
     twins: BTreeMap<Row, Row>,
     /// Their columns, and those of the other ones.
@@ -744,9 +876,12 @@ impl Solver<'_> {
                 Literal::Compare(Comparison::Equal, a, b) => self.join(a, b),
                 Literal::Member(by, a, b, Some(true)) => match self.inspector.terms.get(b) {
                     Term::Array(elements) if by.shape == Shape::Element => {
-                        let is_other =
-                            |element: &&TermId| !self.are_different(literals, a, **element);
-                        let found = elements.iter().find(is_other).or(elements.first()).copied();
+                        let possible = elements
+                            .iter()
+                            .filter(|element| !self.are_different(literals, a, **element));
+                        let possible: Vec<TermId> = possible.copied().collect();
+                        let at = self.element.checked_rem(possible.len()).unwrap_or(0);
+                        let found = possible.get(at).or(elements.first()).copied();
                         if let Some(element) = found {
                             self.join(a, element);
                         }
