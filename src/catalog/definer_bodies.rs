@@ -7,7 +7,7 @@ use super::rights::has_active_policies;
 use super::text_body::Text;
 use crate::pg::heap::{Row, State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{
-    DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Relation, Routine, SetParameter,
+    Command, DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Relation, Routine, SetParameter,
 };
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{CalledBody, body_accesses};
@@ -17,6 +17,7 @@ use dragonfly_core::search_path::settings;
 use dragonfly_core::sql::body::Language;
 use dragonfly_core::sql::chosen_text::{Argument, uses};
 use dragonfly_core::sql::listed_set;
+use dragonfly_core::sql::written::{Write, written};
 use dragonfly_core::stored::{self, Expression, Query};
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashSet};
@@ -94,6 +95,7 @@ impl Reader<'_> {
                 let source = row.text(column("prosrc")).unwrap_or_default();
                 let parsed = row.text(column("prosqlbody")).unwrap_or_default();
                 body.named = named(cx, routine, &source, &parsed);
+                body.written = written_of(cx, &body, &source);
             }
             found = Some(body);
         });
@@ -171,6 +173,7 @@ impl Reader<'_> {
             parameters,
             unread,
             named: Vec::new(),
+            written: Vec::new(),
         }
     }
 
@@ -209,6 +212,27 @@ fn named(cx: &Context<'_>, routine: &Routine, source: &str, parsed: &str) -> Vec
         .filter(|relation| !has_active_policies(routine.owner, relation.oid))
         .map(|relation| relation.oid)
         .collect()
+}
+
+/// Returns what the statements in the text of a body do with rows of the tables that it names,
+/// besides reading them, and those of a parsed one that were read.
+fn written_of(cx: &Context<'_>, body: &DefinerBody, source: &str) -> Vec<(Oid, Command)> {
+    let in_text = written(source);
+    let command = |write: &Write| match write {
+        Write::Insert => Command::Insert,
+        Write::Update => Command::Update,
+        Write::Delete => Command::Delete,
+    };
+    let tables = body.named.iter().filter_map(|oid| cx.snapshot.relation(*oid));
+    let of_text = tables.flat_map(|relation| {
+        let is_it = |(table, _): &&(String, Write)| *table == relation.name;
+        in_text.iter().filter(is_it).map(|(_, write)| (relation.oid, command(write)))
+    });
+    let read = body.accesses.iter().flat_map(|(_, accesses)| accesses);
+    let read = read.filter(|access| access.command != Command::Select);
+    let all: BTreeSet<(Oid, Command)> =
+        of_text.chain(read.map(|access| (access.relation, access.command))).collect();
+    all.into_iter().collect()
 }
 
 /// The function set_config (pg_proc.dat).

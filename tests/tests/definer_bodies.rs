@@ -492,6 +492,42 @@ fn body_that_is_not_read_is_named_with_the_reason() {
     );
 }
 
+#[test]
+fn body_that_is_not_read_and_writes_is_named_for_each_client_that_may_execute_it() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    // Users read every role of the tenants, and write none; others read none.
+    client
+        .batch_execute(
+            "CREATE POLICY everyone ON app.members FOR SELECT TO authenticated USING (true);
+             CREATE FUNCTION app.promote(u uuid, t int) RETURNS void LANGUAGE plpgsql
+                 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+                 DECLARE r text; BEGIN
+                 SELECT role INTO r FROM app.members WHERE user_id = auth.uid() AND tenant = t;
+                 IF r <> 'admin' THEN RAISE EXCEPTION 'no'; END IF;
+                 INSERT INTO app.members VALUES (u, t, 'admin')
+                     ON CONFLICT (user_id, tenant) DO UPDATE SET role = 'admin'; END $$;
+             CREATE FUNCTION app.tells(t int) RETURNS text LANGUAGE plpgsql
+                 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+                 DECLARE r text; BEGIN
+                 IF t > 0 THEN SELECT max(role) INTO r FROM app.members WHERE tenant = t; END IF;
+                 RETURN r; END $$",
+        )
+        .unwrap();
+    declare(&mut client);
+    for (name, expected) in [
+        ("promote", "lets roles \"anon\" and \"authenticated\" reach table app.members"),
+        ("tells", "lets role \"anon\" reach table app.members"),
+    ] {
+        let query = format!(
+            "SELECT substring(detail FROM 'lets .*app.members') FROM ops.audit_security()
+              WHERE rule = 'definer_body_unscoped' AND object LIKE 'app.{name}(%'"
+        );
+        assert_eq!(column(&mut client, &query), [expected], "{name}");
+    }
+}
+
 /// Returns the rules about bodies that the guard warns of when it allows a transaction.
 fn warned(cluster: &Cluster, sql: &str) -> Vec<String> {
     let output = cluster.client_program(

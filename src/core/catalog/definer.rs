@@ -21,6 +21,9 @@ pub struct DefinerBody {
     /// The tables whose row security does not apply to the owner and whose names are in the text
     /// of a body that is not read.
     pub named: Vec<Oid>,
+    /// What statements in the text of a body that is not read do with rows of `named` tables,
+    /// besides reading them.
+    pub written: Vec<(Oid, Command)>,
 }
 
 /// Rows of a table that a body reaches.

@@ -56,7 +56,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{BodyWay, Command, Opening};
+    use crate::catalog::{BodyWay, Command, DefinerBody, Exposure, Opening, Rows};
 
     #[test]
     fn rows_of_others_are_reported_for_the_client() {
@@ -86,6 +86,26 @@ mod tests {
         world.reach("anon", Command::Select, way);
         let details = world.details(&RULE);
         assert!(details[0].starts_with("info: "), "{details:?}");
+    }
+
+    #[test]
+    fn body_that_is_not_read_is_reported_for_clients_that_do_not_reach_what_it_does() {
+        let found = |written: &[Command]| {
+            let mut world = World::conforming();
+            world.reach("authenticated", Command::Select, BodyWay::default());
+            let relation = world.relation("public.judgments").oid;
+            let body = world.definer_body();
+            let routine = body.routine;
+            let unread = Some("it has statements that are not SQL".to_owned());
+            let written = written.iter().map(|command| (relation, *command)).collect();
+            let named = vec![relation];
+            *body = DefinerBody { routine, unread, named, written, ..DefinerBody::default() };
+            let all = Exposure { is_always_true: true, ..Exposure::default() };
+            world.expose("authenticated", Command::Select, Rows::Existing, all);
+            world.details(&RULE).len()
+        };
+        assert_eq!(found(&[]), 0, "it reads every row anyway");
+        assert_eq!(found(&[Command::Insert]), 1);
     }
 
     #[test]

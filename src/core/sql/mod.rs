@@ -12,6 +12,7 @@ mod plain;
 mod returned;
 pub mod secrets;
 pub mod similar;
+pub mod written;
 
 pub use plain::plain_statements;
 pub use returned::returned_expression;

@@ -168,7 +168,7 @@ pub(crate) fn report_unread(cx: &Context<'_>, rule: &Rule, out: &mut Vec<Draft>)
             let tables = body.named.iter().filter_map(|oid| cx.snapshot.relation(*oid));
             let names: Vec<String> = tables
                 .filter(|relation| !is_found(relation))
-                .filter(|relation| !Table::of(cx, relation, role, Command::Select).reaches_all)
+                .filter(|relation| !reaches_all_of(cx, body, relation, role))
                 .map(|relation| cx.snapshot.relation_sql(relation))
                 .collect();
             if names.is_empty() {
@@ -181,6 +181,17 @@ pub(crate) fn report_unread(cx: &Context<'_>, rule: &Rule, out: &mut Vec<Draft>)
             out.push(draft(cx, rule, of, Severity::Info, ("unread", &what), evidence));
         }
     });
+}
+
+/// Whether a client reaches every row of a table without a routine whose body is not read: to read
+/// it, and to do what statements in the body do.
+fn reaches_all_of(cx: &Context<'_>, body: &DefinerBody, relation: &Relation, role: &Role) -> bool {
+    let written = body.written.iter().filter(|(oid, _)| *oid == relation.oid);
+    let written = written.map(|(_, command)| *command);
+    std::iter::once(Command::Select).chain(written).all(|command| {
+        let table = Table::of(cx, relation, role, command);
+        table.reaches_all || table.may_append()
+    })
 }
 
 /// Returns ` when `, and what holds for the rows.
@@ -307,10 +318,13 @@ impl<'a> Table<'a> {
     }
 
     fn is_meant(&self, way: &BodyWay) -> bool {
+        way.captured.is_none() && self.may_append()
+    }
+
+    /// Whether the contract says that the client adds rows of any kind.
+    fn may_append(&self) -> bool {
         let may_append = |table: &TableDecl| table.append_only_by.contains(&self.role.name);
-        self.command == Command::Insert
-            && way.captured.is_none()
-            && self.declared.is_some_and(may_append)
+        self.command == Command::Insert && self.declared.is_some_and(may_append)
     }
 
     /// Returns the severity: what is only asked for, and rows that a value of a column opens, are
