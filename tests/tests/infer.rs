@@ -264,6 +264,78 @@ fn policy_without_to_counts_for_anonymous_callers_that_can_satisfy_it() {
     }
 }
 
+/// An application in which functions say who is a member of a project, and policies without TO call
+/// them.
+const MEMBERS: &str = "SET client_min_messages = warning;
+    CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;
+    CREATE ROLE authenticator LOGIN NOINHERIT;
+    GRANT anon, authenticated, service_role TO authenticator;
+    CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO PUBLIC;
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
+        AS $$ SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb
+            ->> 'sub')::uuid $$;
+    CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon, authenticated, service_role;
+    CREATE TABLE app.projects (id int PRIMARY KEY, owner uuid NOT NULL);
+    CREATE TABLE app.notes (id int PRIMARY KEY, project int NOT NULL);
+    CREATE TABLE app.members (project int, who uuid, PRIMARY KEY (project, who));
+    ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.notes ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE app.members ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON app.projects, app.notes
+        TO anon, authenticated, service_role;
+    GRANT SELECT ON app.members TO authenticated;
+    CREATE FUNCTION app.is_member(p int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+        SET search_path = pg_catalog, pg_temp AS $$ SELECT EXISTS (SELECT FROM app.members m
+            WHERE m.project = p AND m.who = auth.uid()) $$;
+    CREATE FUNCTION app.may_see(p int) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS $$ DECLARE n int; BEGIN FOR n IN 1..p LOOP RETURN true; END LOOP; RETURN false; END $$;
+    CREATE POLICY own ON app.members FOR SELECT TO authenticated USING (who = auth.uid());
+    CREATE POLICY r ON app.projects FOR SELECT USING (app.is_member(id));
+    CREATE POLICY i ON app.projects FOR INSERT WITH CHECK (app.is_member(id));
+    CREATE POLICY u ON app.projects FOR UPDATE USING (app.is_member(id));
+    CREATE POLICY d ON app.projects FOR DELETE USING (app.is_member(id));
+    CREATE POLICY r ON app.notes FOR SELECT USING (app.may_see(project));
+    CREATE EXTENSION dragonfly_guard; SET dragonfly_guard.mode = off";
+
+#[test]
+fn policy_without_to_does_not_count_where_its_functions_ask_for_an_identity() {
+    let cluster = Cluster::start();
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
+    let mut client = cluster.connect("app", SUPERUSER);
+    client.batch_execute(MEMBERS).unwrap();
+    for mode in ["strict", "as_is"] {
+        let inferred = format!("ops.infer_contract('{{app}}', '{mode}')");
+        let declared = format!(
+            "SELECT concat(t->>'name', ' ', p.key, ' ', p.value)
+               FROM jsonb_array_elements({inferred}->'tables') AS t, jsonb_each(t->'policies') AS p
+              WHERE p.key = 'anon'"
+        );
+        // What a function with a loop asks is not known.
+        assert_eq!(column(&mut client, &declared), ["notes anon [\"SELECT\"]"], "{mode}");
+    }
+    client.execute("SELECT ops.load_contract(ops.infer_contract('{app}', 'strict'))", &[]).unwrap();
+    let undeclared = "SELECT concat(object, ': ', fix) FROM ops.audit_security()
+        WHERE rule = 'rls_policy_undeclared' ORDER BY 1";
+    assert_eq!(column(&mut client, undeclared), [""; 0]);
+    // The function asks nothing of the caller any more.
+    client
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION app.is_member(p int) RETURNS boolean LANGUAGE sql STABLE
+                 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+                 AS $$ SELECT EXISTS (SELECT FROM app.members m WHERE m.project = p) $$;
+             GRANT SELECT, DELETE ON app.projects TO anon",
+        )
+        .unwrap();
+    let found = column(&mut client, undeclared);
+    let object = |policy: &str| format!("{policy} on app.projects: ");
+    let is_of = |policy: &str| found.iter().any(|line| line.starts_with(&object(policy)));
+    assert!(is_of("r") && is_of("d"), "{found:?}");
+    assert!(
+        found.iter().all(|line| line.ends_with(" TO authenticated;")),
+        "neither a role that bypasses row security nor one that only switches: {found:?}"
+    );
+}
+
 /// Returns the attempts that opened something: access that was not there, or more rows.
 fn opened(before: &Attempts, after: &Attempts) -> Vec<String> {
     let is_more = |(key, now): &(&_, &Outcome)| match (&before[*key], now) {

@@ -5,7 +5,7 @@ use crate::catalog::{Command, ObjectId, ObjectKind, Privileges, Relation, Role};
 use crate::contract::Severity;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::rules::shared::reached::is_for_all_rows;
+use crate::rules::shared::reached::{is_for_all_rows, lets_through};
 use crate::rules::{
     Context, column_privileges, default_privileges, direct_write, guard_tampered, object_ownership,
     required_object_missing, rls_disabled, rls_policy_always_true, rls_policy_missing,
@@ -148,7 +148,7 @@ impl Effect {
         };
         let admits = |command: Command| {
             policies.iter().any(|policy| {
-                policy.permissive && cx.policy_admits(policy, relation, role, command)
+                policy.permissive && lets_through(cx, policy, relation, role, command)
             })
         };
         if commands.clone().any(|command| opens(&command)) {

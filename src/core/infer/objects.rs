@@ -14,7 +14,9 @@ use crate::contract::{
 };
 use crate::doctor::Target;
 use crate::rules::Context;
-use crate::rules::shared::reached::{is_for_all_rows, opened_by, tied_by, ties_of_writes};
+use crate::rules::shared::reached::{
+    is_for_all_rows, lets_through, opened_by, tied_by, ties_of_writes,
+};
 use crate::search_path::Verdict;
 use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
@@ -358,7 +360,7 @@ impl Objects<'_, '_> {
         let mut allowed = HashMap::new();
         for policy in self.cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive) {
             for command in Command::ALL {
-                if !self.cx.policy_admits(policy, relation, role, command)
+                if !lets_through(self.cx, policy, relation, role, command)
                     || self.opens_by_accident(policy, relation, role, command)
                     || self.cx.closing_policy(relation, role, command).is_some()
                 {

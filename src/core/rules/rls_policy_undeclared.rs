@@ -18,8 +18,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "No permissive policy applies to a client role for a command that the contract does \
              not declare. A policy for PUBLIC counts only for roles that have the privilege, and \
-             one that requires an authenticated caller not for the role of anonymous requests. On \
-             a table that is not declared and that no client can access, such a policy is \
+             one that requires an authenticated caller, itself or by a function that it calls, not \
+             for the role of anonymous requests. On a table that is not declared and that no client can access, such a policy is \
              information.",
     why: "Permissive policies are combined with OR: a single additional policy makes rows visible \
           that all other policies exclude.",
@@ -43,8 +43,12 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, Oid, PUBLIC, Policy, Privileges};
+    use crate::catalog::{
+        Command, Exposure, Oid, PUBLIC, Policy, PolicyExposure, Privileges, Rows,
+    };
+    use crate::contract::RoleKind;
     use crate::fix::Fix;
+    use std::rc::Rc;
 
     #[test]
     fn undeclared_policy_is_reported() {
@@ -88,7 +92,7 @@ mod tests {
                 "error policy mine on public.judgments anon: Policy mine on table public.judgments \
                  allows role \"anon\" to SELECT, which the \
                  contract does not declare. => ALTER POLICY mine ON public.judgments TO \
-                 authenticated, service_role, postgres;"
+                 authenticated, postgres;"
             ]
             .map(|s| s.replace("policy all on", "policy \"all\" on"))
         );
@@ -146,6 +150,7 @@ mod tests {
         let mut world = World::conforming();
         world.add_role("staff");
         world.add_role("reporting");
+        world.role("service_role").bypass_rls = false;
         let [staff, reporting] = ["staff", "reporting"].map(|name| world.role(name).oid);
         for member in ["anon", "service_role", "reporting"] {
             world.grant_role("staff", member);
@@ -169,6 +174,81 @@ mod tests {
         assert!(world.found(&RULE)[0].starts_with("info policy p on public.job_queue_old anon"));
         world.grant("public.job_queue_old", anon, Privileges::SELECT);
         assert!(world.found(&RULE)[0].starts_with("error policy p on public.job_queue_old anon"));
+    }
+
+    /// Returns a world in which a policy of judgments for PUBLIC lets anon through as `exposure`
+    /// says.
+    fn exposed(exposure: Exposure) -> World {
+        let mut world = World::conforming();
+        let anon = world.role("anon").oid;
+        let judgments = world.relation("public.judgments").oid;
+        world.grant("public.judgments", anon, Privileges::SELECT);
+        let oid = 9_000;
+        world.snapshot.policies.push(Policy { oid, ..policy(judgments, "p", vec![PUBLIC]) });
+        let (command, rows) = (Command::Select, Rows::Existing);
+        let (covered_by, triggers) = (None, Rc::default());
+        let exposure = exposure.into();
+        let of = PolicyExposure {
+            policy: oid,
+            role: anon,
+            command,
+            rows,
+            exposure,
+            covered_by,
+            triggers,
+        };
+        world.snapshot.exposures = vec![of].into();
+        world
+    }
+
+    #[test]
+    fn policy_for_public_that_lets_no_row_through_does_not_count() {
+        let values_of_caller = ["auth.uid()".to_owned()].into();
+        let never = Exposure { is_never_true: true, values_of_caller, ..Exposure::default() };
+        assert_eq!(exposed(never.clone()).found(&RULE), [""; 0]);
+        let relation = || ["public.m".to_owned()].into();
+        for undecided in [
+            Exposure::default(),
+            Exposure { unknown: ["f()".to_owned()].into(), ..Exposure::default() },
+            // It does not ask who the caller is.
+            Exposure { is_never_true: true, ..Exposure::default() },
+            // They may be readable later.
+            Exposure { hidden: relation(), ..never.clone() },
+            Exposure { denied: relation(), ..never.clone() },
+            Exposure { recursive: relation(), ..never.clone() },
+        ] {
+            assert_eq!(exposed(undecided).found(&RULE).len(), 1);
+        }
+        let mut named = exposed(never);
+        let anon = named.role("anon").oid;
+        let policies = named.snapshot.policies.iter_mut();
+        policies.filter(|of| of.oid == 9_000).for_each(|of| of.roles = vec![anon]);
+        assert_eq!(named.found(&RULE).len(), 1, "the role is named");
+    }
+
+    #[test]
+    fn roles_without_a_use_for_a_policy_are_not_named() {
+        let fixes = |change: &dyn Fn(&mut World)| {
+            let mut world = exposed(Exposure::default());
+            let names = ["service_role", "postgres"];
+            names.iter().for_each(|name| world.role(name).bypass_rls = false);
+            world.add_login("web");
+            world.declare("web", RoleKind::Login);
+            world.grant_role_without_inherit("anon", "web");
+            change(&mut world);
+            world.fixes(&RULE).concat()
+        };
+        let all = "ALTER POLICY p ON public.judgments TO authenticated, service_role, postgres;";
+        assert_eq!(fixes(&|_| ()), all);
+        let with_login =
+            "ALTER POLICY p ON public.judgments TO authenticated, service_role, web, postgres;";
+        let grant = |world: &mut World| {
+            let web = world.role("web").oid;
+            world.grant("public.judgments", web, Privileges::SELECT);
+        };
+        assert_eq!(fixes(&grant), with_login);
+        let bypass = |world: &mut World| world.role("postgres").bypass_rls = true;
+        assert_eq!(fixes(&bypass), all.replace(", postgres", ""));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Permissive policies that allow clients more than the contract declares, or more than another
 //! policy intends, for two rules.
 
-use super::reached::is_for_all_rows;
+use super::reached::{is_for_all_rows, lets_through};
 use super::row_security::RowSecurity;
 use crate::catalog::{Command, Object, ObjectId, Oid, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
@@ -246,7 +246,7 @@ fn undeclared(
         .map_or(vec![], |t| t.policy_commands(&client.name));
     let applies = cx.policy_applies(policy, client);
     let counts = |command: Command| {
-        cx.policy_admits(policy, relation, client, command)
+        lets_through(cx, policy, relation, client, command)
             || (applies && policy.is_for_all_rows(command))
     };
     policy.commands().into_iter().filter(|c| !declared.contains(c) && counts(*c)).collect()
@@ -291,7 +291,13 @@ fn fix(
         }
         losing.push(client.oid);
     }
-    kept.extend(others(row_security, policy, relation, &losing));
+    let others = others(row_security, policy, relation, &losing);
+    let (used, idle): (Vec<Oid>, Vec<Oid>) =
+        others.into_iter().partition(|role| has_use(cx, policy, relation, *role));
+    kept.extend(used);
+    if kept.is_empty() {
+        kept = idle;
+    }
     kept.dedup();
     let roles: Vec<String> = kept.iter().map(|role| cx.snapshot.grantee(*role)).collect();
     Fix::by(if kept.is_empty() {
@@ -338,6 +344,23 @@ fn replacement(
          {}\nDROP POLICY {name} ON {table};",
         policies.join("\n")
     ))
+}
+
+/// Whether a policy has a use for a role that it names, or to which it applies without naming it.
+/// It has none for a role that bypasses row security, and none for a login role that only becomes
+/// other ones.
+fn has_use(cx: &Context<'_>, policy: &Policy, relation: &Relation, oid: Oid) -> bool {
+    let Some(role) = cx.snapshot.role(oid).filter(|_| !policy.roles.contains(&oid)) else {
+        return true;
+    };
+    let declared = cx.contract.role(&role.name);
+    // The plan takes the attribute from a role that is not to have it.
+    let may_bypass = declared.is_none_or(|of| of.bypass_rls != Some(false));
+    let bypasses = (role.superuser || role.bypass_rls) && may_bypass;
+    let is_login = cx.logins().iter().any(|login| login.oid == oid);
+    let has_privilege =
+        |command: Command| cx.has_privilege_on_a_column(role, relation, command.privilege());
+    !bypasses && (!is_login || policy.commands().into_iter().any(has_privilege))
 }
 
 /// Returns the roles other than clients to which a policy applies and should still apply: the named

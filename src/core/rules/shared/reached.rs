@@ -1,7 +1,7 @@
 //! The rows that a policy lets a client reach, as the analysis of its condition found.
 
 use crate::catalog::{
-    Command, Exposure, Opening, Policy, PolicyExposure, Relation, Role, Rows, TiedBy,
+    Command, Exposure, Opening, PUBLIC, Policy, PolicyExposure, Relation, Role, Rows, TiedBy,
 };
 use crate::rules::context::Context;
 use std::collections::BTreeSet;
@@ -47,6 +47,37 @@ pub(crate) fn is_for_all_rows(
     known.any(|exposure| {
         let is_always_true = exposure.is_always_true && !exposure.asks_role;
         is_always_true || (is_stated && !exposure.is_bound())
+    })
+}
+
+/// Whether a permissive policy can let a role through with a command. A policy for PUBLIC, one
+/// without TO, does not let anonymous callers through where the search has found that no row passes
+/// for them, because a function that the condition calls asks who the caller is. A policy that
+/// names the role does.
+pub(crate) fn lets_through(
+    cx: &Context<'_>,
+    policy: &Policy,
+    relation: &Relation,
+    role: &Role,
+    command: Command,
+) -> bool {
+    let own = cx.own_grantees(role.oid);
+    let is_named = policy.roles.iter().any(|of| *of != PUBLIC && own.contains(of));
+    let needs_identity =
+        || cx.snapshot.is_anonymous(role) && needs_identity(cx, policy, role, command);
+    cx.policy_admits(policy, relation, role, command) && (is_named || !needs_identity())
+}
+
+/// Whether it is known that a policy, which asks who the caller is, lets no row of a command of a
+/// role through, for no other reason than its condition.
+fn needs_identity(cx: &Context<'_>, policy: &Policy, role: &Role, command: Command) -> bool {
+    let of_command = |of: &&PolicyExposure| of.role == role.oid && of.command == command;
+    of_policy(cx, policy).filter(of_command).any(|of| {
+        let found = &of.exposure;
+        // What cannot be read may be readable later: then the condition may be true.
+        let has_read_all =
+            found.denied.is_empty() && found.hidden.is_empty() && found.recursive.is_empty();
+        found.is_never_true && has_read_all && !found.values_of_caller.is_empty()
     })
 }
 
