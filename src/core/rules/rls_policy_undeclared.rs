@@ -18,9 +18,9 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "No permissive policy applies to a client role for a command that the contract does \
              not declare. A policy for PUBLIC counts only for roles that have the privilege, and \
-             one that requires an authenticated caller, itself or by a function that it calls, not \
-             for the role of anonymous requests. On a table that is not declared and that no client can access, such a policy is \
-             information.",
+             one that requires an authenticated caller, itself or by a function that it calls, \
+             not for the role of anonymous requests. On a table that is not declared and that no \
+             client can access, such a policy is information.",
     why: "Permissive policies are combined with OR: a single additional policy makes rows visible \
           that all other policies exclude.",
     fix: "Drop the policy, or remove the client from its roles.",

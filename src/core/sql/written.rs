@@ -84,10 +84,9 @@ mod tests {
                 "insert into t values (1) on conflict (a) do update set a = 2; select 1",
                 "t Insert, t Update",
             ),
-            (
-                "insert into t values (1); insert into u values (1) on conflict (a) do update set a=1",
-                { "t Insert, u Insert, u Update" },
-            ),
+            ("insert into t values (1); insert into u values (1) on conflict do update set a=1", {
+                "t Insert, u Insert, u Update"
+            }),
             ("update only app.\"T t\" set a = 1", "T t Update"),
             ("delete from only t where a = 1; truncate table u", "t Delete, u Delete"),
             ("truncate u", "u Delete"),
