@@ -31,10 +31,11 @@ pub fn written(text: &str) -> BTreeSet<(String, Write)> {
             (Some("merge"), Some("into")) => {
                 (&[Write::Insert, Write::Update, Write::Delete], at + 2)
             }
-            (Some("delete"), Some("from")) => (&[Write::Delete], at + 2),
+            (Some("delete"), Some("from")) | (Some("truncate"), Some("table")) => {
+                (&[Write::Delete], at + 2)
+            }
             // ON CONFLICT DO UPDATE names no table, and FOR UPDATE writes none.
             (Some("update"), _) if !follows("do") && !follows("for") => (&[Write::Update], at + 1),
-            (Some("truncate"), Some("table")) => (&[Write::Delete], at + 2),
             (Some("truncate"), _) => (&[Write::Delete], at + 1),
             _ => continue,
         };
