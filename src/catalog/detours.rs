@@ -404,7 +404,7 @@ struct Rule {
 /// Returns the policies of a relation without row security.
 fn any_row() -> Policies {
     let always = stored::Constant { data_type: BOOL, value: Some(vec![1]) };
-    Policies { permissive: vec![Expression::Constant(always)], restrictive: Vec::new() }
+    Policies { permissive: vec![Expression::Constant(always)], ..Policies::default() }
 }
 
 /// Returns the entry of the relation that a view reads, and its columns by those of the view.

@@ -606,6 +606,7 @@ impl<'a> Mentioned<'a> {
             let of = &mut found;
             let list = if policy.is_permissive { &mut of.permissive } else { &mut of.restrictive };
             list.push(condition);
+            of.checks_have_subquery |= policy.check_has_subquery();
         }
         found
     }

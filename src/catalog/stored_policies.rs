@@ -22,6 +22,11 @@ pub struct StoredPolicy {
 }
 
 impl StoredPolicy {
+    /// Whether its condition for new rows has a subquery.
+    pub fn check_has_subquery(&self) -> bool {
+        self.check.as_ref().is_some_and(Expression::has_subquery)
+    }
+
     /// Whether it applies to a command of a role, with the memberships of a state.
     pub fn is_for(&self, command: Command, role: Oid, rights: &Rights<'_>) -> bool {
         self.command.is_none_or(|of| of == command)

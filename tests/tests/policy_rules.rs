@@ -681,6 +681,51 @@ const CAPTURED: &str = "CREATE TABLE app.contacts (tenant text, user_id uuid);
     CREATE POLICY contacts ON app.docs FOR SELECT TO authenticated USING (EXISTS (SELECT
         FROM app.contacts c WHERE c.tenant = tenant AND c.user_id = auth.uid()));";
 
+/// Policies for reading a table that is looked up by its policy for INSERT.
+const READING: [&str; 5] = [
+    "FOR SELECT TO authenticated USING (owner = auth.uid())",
+    "FOR SELECT TO authenticated USING (owner = (SELECT auth.uid()))",
+    "FOR ALL TO authenticated USING (owner = auth.uid())
+        WITH CHECK (EXISTS (SELECT FROM app.admins))",
+    "FOR SELECT TO authenticated USING (owner = auth.uid() OR app.is_admin())",
+    "FOR SELECT TO authenticated USING (EXISTS (SELECT FROM app.admins) AND owner = auth.uid())",
+];
+
+#[test]
+fn policies_lead_to_themselves_where_the_server_says_so() {
+    let (cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE FUNCTION app.is_admin() RETURNS boolean LANGUAGE sql STABLE
+                 AS 'SELECT EXISTS (SELECT FROM app.admins)';
+             INSERT INTO app.docs VALUES (1, 'aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa', 't', NULL, '')",
+        )
+        .unwrap();
+    let mut seen = Vec::new();
+    for reading in READING {
+        let policies = format!(
+            "CREATE POLICY own ON app.docs {reading};
+             CREATE POLICY join_tenant ON app.docs FOR INSERT TO authenticated
+                 WITH CHECK (EXISTS (SELECT FROM app.docs d WHERE d.owner = auth.uid()
+                     AND d.tenant = docs.tenant))"
+        );
+        let found = found(&mut client, &policies);
+        let is_found = found.iter().any(|line| line.contains("policy_recursion"));
+        let mut other = cluster.connect("postgres", SUPERUSER);
+        let attempted = format!(
+            "BEGIN; SET LOCAL dragonfly_guard.mode = off; {policies};
+             SELECT set_config('request.jwt.claims',
+                 '{{\"sub\": \"aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa\"}}', true);
+             SET LOCAL ROLE authenticated;
+             INSERT INTO app.docs VALUES (2, 'bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb', 't', NULL, '')"
+        );
+        let raised = attempt(&mut other, &attempted).err().map(|error| error.code);
+        assert_eq!(is_found, raised.as_deref() == Some("42P17"), "{reading}: {raised:?} {found:?}");
+        seen.push(is_found);
+    }
+    assert_eq!(seen, [false, true, true, false, true]);
+}
+
 #[test]
 fn captured_name_is_reported_before_the_lookup_can_be_read() {
     let (_cluster, mut client) = application();

@@ -187,6 +187,19 @@ pub struct Policies {
     pub permissive: Vec<Expression>,
     /// All of these must be true.
     pub restrictive: Vec<Expression>,
+    /// Whether the condition for new rows of one of these policies has a subquery.
+    pub checks_have_subquery: bool,
+}
+
+impl Policies {
+    /// Whether the server expands subqueries for these policies, so that it takes the table for one
+    /// that leads to itself where it is read within its own policies. It looks at both conditions of
+    /// each policy.
+    pub fn have_subquery(&self) -> bool {
+        let conditions = || self.permissive.iter().chain(&self.restrictive);
+        let is_unknown = |of: &Expression| matches!(of, Expression::Unknown(_));
+        self.checks_have_subquery || conditions().any(|of| of.has_subquery() || is_unknown(of))
+    }
 }
 
 /// A function.

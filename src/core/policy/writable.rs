@@ -338,7 +338,7 @@ impl<'a> Writers<'a> {
         if (columns.is_empty() && !is_right) || self.lacks_value(asking, writable) {
             return None;
         }
-        let none = Policies { permissive: vec![always()], restrictive: Vec::new() };
+        let none = Policies { permissive: vec![always()], ..Policies::default() };
         let policies = writable.policies.as_ref().unwrap_or(&none);
         let restrictive: Vec<&Expression> = policies.restrictive.iter().collect();
         let existing = &writable.existing;

@@ -76,13 +76,18 @@ fn reason(cx: &Context<'_>, policy: &Policy, relation: &Relation, role: &Role) -
         return Some(format!("row security does not apply to role \"{name}\""));
     }
     let commands = policy.commands();
-    let mut privileges = commands.iter().map(|command| command.privilege());
+    let has_one = |of: &Role| {
+        commands.iter().any(|one| cx.has_privilege_on_a_column(of, relation, one.privilege()))
+    };
+    // The policy is also for the members that inherit the role, which may have what it has not.
+    let members = cx.snapshot.roles.iter().filter(|of| {
+        !of.superuser && of.oid != role.oid && cx.access.has_privileges_of(of.oid, role.oid)
+    });
+    if has_one(role) || members.into_iter().any(has_one) {
+        return None;
+    }
     let words: Vec<&str> = commands.iter().map(|command| command.as_str()).collect();
-    let has_none = !privileges.any(|of| cx.has_privilege_on_a_column(role, relation, of));
-    // A member may have what the role has not.
-    let has_members = cx.snapshot.memberships.iter().any(|of| of.role == role.oid);
-    let why = || format!("role \"{name}\" does not have {} on the table", words.join(" or "));
-    (has_none && !has_members).then(why)
+    Some(format!("role \"{name}\" does not have {} on the table", words.join(" or ")))
 }
 
 #[cfg(test)]
@@ -111,6 +116,14 @@ mod tests {
                  does not \
               have SELECT on the table."]
         );
+        let mut switched = world.clone();
+        switched.add_login("gateway");
+        switched.grant_role_without_inherit("reporter", "gateway");
+        let gateway = switched.role("gateway").oid;
+        switched.grant("public.job_queue", gateway, Privileges::SELECT);
+        assert_eq!(switched.details(&RULE).len(), 1, "the policy is not for it");
+        switched.grant_role("reporter", "gateway");
+        assert_eq!(switched.details(&RULE), [""; 0]);
         let mut exempt = world.clone();
         exempt.role("reporter").bypass_rls = true;
         assert_eq!(

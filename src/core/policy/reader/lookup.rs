@@ -113,7 +113,7 @@ impl Reader<'_> {
                 self.found.denied.insert(relation);
                 self.unreadable(row)
             }
-            Reads::Policies(_) if self.policies_of.contains(&relation) => {
+            Reads::Policies(policies) if self.leads_to_itself(relation, &policies) => {
                 self.found.recursive.insert(relation);
                 if self.functions == 0 {
                     return Formula::FALSE;
@@ -134,6 +134,14 @@ impl Reader<'_> {
                 condition
             }
         }
+    }
+
+    /// Whether the server raises an error because policies of a table lead to themselves. It notes
+    /// the tables whose policies it expands, and those without a subquery need no expanding; where
+    /// functions read the table, it is read once more, and then again.
+    fn leads_to_itself(&self, relation: Oid, policies: &Policies) -> bool {
+        let times = self.policies_of.iter().filter(|of| **of == relation).count();
+        times > 1 || times == 1 && policies.have_subquery()
     }
 
     /// Returns the condition of a row that its reader cannot read.
