@@ -207,7 +207,8 @@ impl<'a> Change<'a> {
                 && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
         };
         let is_covered = |key: &Key| past.get(key).is_some_and(|all| all.iter().any(covers));
-        let key = Key::of(self.subject(draft), draft);
+        let role = draft.role.as_deref().map(|name| self.earlier_name(name));
+        let key = Key { role, ..Key::of(self.subject(draft), draft) };
         if is_covered(&key) || self.is_progress(draft) {
             return GuardAction::Audit;
         }
@@ -216,6 +217,14 @@ impl<'a> Change<'a> {
             return GuardAction::Warn;
         }
         GuardAction::Block
+    }
+
+    /// Returns the name that a role had before. What a role could do under another name, and the
+    /// contract did not declare for that either, is not worse.
+    fn earlier_name(&self, name: &str) -> String {
+        let role = self.after.snapshot.role_named(name);
+        let earlier = role.and_then(|role| self.before.snapshot.role(role.oid));
+        earlier.map_or(name, |role| &role.name).to_owned()
     }
 
     /// Returns the strongest action about a draft. The server grants EXECUTE on a new routine to
