@@ -698,7 +698,8 @@ fn policies_lead_to_themselves_where_the_server_says_so() {
         .batch_execute(
             "CREATE FUNCTION app.is_admin() RETURNS boolean LANGUAGE sql STABLE
                  AS 'SELECT EXISTS (SELECT FROM app.admins)';
-             INSERT INTO app.docs VALUES (1, 'aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa', 't', NULL, '')",
+             INSERT INTO app.docs
+                 VALUES (1, 'aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa', 't', NULL, '')",
         )
         .unwrap();
     let mut seen = Vec::new();
@@ -717,7 +718,8 @@ fn policies_lead_to_themselves_where_the_server_says_so() {
              SELECT set_config('request.jwt.claims',
                  '{{\"sub\": \"aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa\"}}', true);
              SET LOCAL ROLE authenticated;
-             INSERT INTO app.docs VALUES (2, 'bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb', 't', NULL, '')"
+             INSERT INTO app.docs
+                 VALUES (2, 'bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb', 't', NULL, '')"
         );
         let raised = attempt(&mut other, &attempted).err().map(|error| error.code);
         assert_eq!(is_found, raised.as_deref() == Some("42P17"), "{reading}: {raised:?} {found:?}");

@@ -193,8 +193,9 @@ pub struct Policies {
 
 impl Policies {
     /// Whether the server expands subqueries for these policies, so that it takes the table for one
-    /// that leads to itself where it is read within its own policies. It looks at both conditions of
-    /// each policy.
+    /// that leads to itself where it is read within its own policies. It looks at both conditions
+    /// of each policy.
+    #[must_use]
     pub fn have_subquery(&self) -> bool {
         let conditions = || self.permissive.iter().chain(&self.restrictive);
         let is_unknown = |of: &Expression| matches!(of, Expression::Unknown(_));
