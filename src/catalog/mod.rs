@@ -97,7 +97,7 @@ pub use texts::{code, named as objects_named, of as texts_of};
 pub use toast::is_granted_toast;
 pub use type_name::{current as current_type_name, is_renamed as type_is_renamed};
 pub use types::{type_running_code, types_containing};
-pub use updatable::{Target, facts, target};
+pub use updatable::{Target, WRITES, facts, may_write, target};
 
 /// The OIDs of catalogs.
 pub use oids::{

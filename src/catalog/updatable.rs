@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 
 /// The commands that change rows.
-const WRITES: [Command; 3] = [Command::Insert, Command::Update, Command::Delete];
+pub const WRITES: [Command; 3] = [Command::Insert, Command::Update, Command::Delete];
 
 /// The table that statements on a view change, with the commands that do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,24 @@ pub fn target(state: &State, view: Oid) -> Option<Target> {
         relation = query.base()?;
     }
     Some(Target { table: relation, commands })
+}
+
+/// Whether a command on a view may change rows of a table: the server rewrites it to one on this
+/// table, or a trigger or a rule replaces it, which may do anything.
+pub fn may_write(state: &State, view: Oid, table: Oid, command: Command) -> bool {
+    let (mut relation, mut seen) = (view, HashSet::new());
+    while kind(state, relation) == Some(RelationKind::View) {
+        interrupts();
+        let facts = facts(state, relation);
+        if facts.replaced.contains(&command) || !seen.insert(relation) {
+            return true;
+        }
+        let query = facts.query.as_deref().and_then(Query::parsed);
+        let base = query.filter(|query| query.is_updatable(command)).and_then(|of| of.base());
+        let Some(base) = base else { return false };
+        relation = base;
+    }
+    relation == table
 }
 
 fn kind(state: &State, relation: Oid) -> Option<RelationKind> {

@@ -6,7 +6,7 @@ use super::reasons::around;
 use super::snapshots::Snapshots;
 use crate::catalog;
 use crate::pg::heap::State;
-use dragonfly_core::catalog::{Command, ObjectId, Oid, RelationKind, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, RelationKind, Snapshot};
 use dragonfly_core::guard::{Changed, Through, Way, concerned, owners_differ};
 use std::collections::HashSet;
 
@@ -52,9 +52,6 @@ impl Concerned {
     }
 }
 
-/// The commands that change rows.
-const WRITES: [Command; 3] = [Command::Insert, Command::Update, Command::Delete];
-
 /// Whether an access that the server denies now was possible at all, without the privileges for
 /// writes that it never used: a statement on a view changes one table at most.
 pub fn was_possible(now: &State, through: &mut Through<'_>) -> bool {
@@ -64,10 +61,10 @@ pub fn was_possible(now: &State, through: &mut Through<'_>) -> bool {
     if through.relation.kind == RelationKind::View {
         return true;
     }
-    let target = catalog::target(now, view.oid);
-    let target = target.filter(|target| target.table == through.relation.oid);
-    for command in WRITES {
-        if !target.as_ref().is_some_and(|target| target.commands.contains(&command)) {
+    for command in catalog::WRITES {
+        if missing.contains(command.privilege())
+            && !catalog::may_write(now, view.oid, through.relation.oid, command)
+        {
             *missing = *missing & !command.privilege();
         }
     }

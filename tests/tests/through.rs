@@ -122,7 +122,10 @@ fn write_that_a_view_never_allowed_does_not_end_and_what_ends_is_granted_again()
              CREATE VIEW api.joined WITH (security_invoker) AS
                  SELECT d.id, c.login FROM app.d JOIN app.c ON c.id = d.c;
              CREATE VIEW api.plain WITH (security_invoker) AS SELECT id, c FROM app.d;
-             GRANT SELECT, INSERT, DELETE ON api.joined, api.plain TO n_user;
+             CREATE VIEW api.ruled WITH (security_invoker) AS SELECT d.id FROM app.d, app.c;
+             CREATE RULE add AS ON INSERT TO api.ruled
+                 DO INSTEAD INSERT INTO app.d VALUES (NEW.id);
+             GRANT SELECT, INSERT, DELETE ON api.joined, api.plain, api.ruled TO n_user;
              RESET dragonfly_guard.mode;
              SELECT ops.load_contract(jsonb_set(ops.infer_contract('{app,api}', 'as_is'),
                                       '{version}', '\"1.0.2\"'))",
@@ -133,6 +136,8 @@ fn write_that_a_view_never_allowed_does_not_end_and_what_ends_is_granted_again()
     let found = warnings(&mut client, revoke);
     assert!(found.contains(&ended.to_owned()), "{found:?}");
     assert!(!found.iter().any(|message| message.contains("api.joined")), "{found:?}");
+    // A rule that replaces INSERT on a view which cannot be updated writes the table.
+    assert!(found.contains(&ended.replace("plain", "ruled")), "{found:?}");
     attempt(&mut client, "GRANT INSERT, DELETE ON app.d TO n_user").unwrap();
     let said = cluster.client_program("psql", &["-X", "-q", "-d", "app", "-c", revoke]);
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
