@@ -140,23 +140,11 @@ fn routine(state: &State, routine: u32, freshness: Freshness) -> Option<Vec<Stri
     parts
 }
 
-/// The columns of `pg_aggregate` with the functions that an aggregate calls.
-const SUPPORT: [&str; 8] = [
-    "aggtransfn",
-    "aggfinalfn",
-    "aggcombinefn",
-    "aggserialfn",
-    "aggdeserialfn",
-    "aggmtransfn",
-    "aggminvtransfn",
-    "aggmfinalfn",
-];
-
 /// Adds what an aggregate executes: the functions that it calls, as they are, and its first state.
 fn aggregate(state: &State, routine: u32, freshness: Freshness, parts: &mut Vec<String>) {
     let table = Table::open(oids::PG_AGGREGATE);
     let by = table.column("aggfnoid");
-    let functions = SUPPORT.map(|name| table.column(name));
+    let functions = oids::AGGREGATE_FUNCTIONS.map(|name| table.column(name));
     let first = [table.column("agginitval"), table.column("aggminitval")];
     let mut called = vec![];
     table.lookup(state, oids::PG_AGGREGATE_FNOID_INDEX, &[(by, routine)], |row: Row<'_>| {

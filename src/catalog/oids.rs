@@ -106,3 +106,15 @@ pub const REWRITE_BY_OID: ByOid = ByOid { catalog: PG_REWRITE, index: PG_REWRITE
 pub const STATISTICS_BY_OID: ByOid =
     ByOid { catalog: PG_STATISTIC_EXT, index: PG_STATISTIC_EXT_OID_INDEX };
 pub const TRIGGER_BY_OID: ByOid = ByOid { catalog: PG_TRIGGER, index: PG_TRIGGER_OID_INDEX };
+
+/// The columns of `pg_aggregate` with the functions that an aggregate calls.
+pub const AGGREGATE_FUNCTIONS: [&str; 8] = [
+    "aggtransfn",
+    "aggfinalfn",
+    "aggcombinefn",
+    "aggserialfn",
+    "aggdeserialfn",
+    "aggmtransfn",
+    "aggminvtransfn",
+    "aggmfinalfn",
+];

@@ -144,7 +144,7 @@ impl Reader<'_> {
         let column = |name| table.column(name);
         let keys = [(column("aggfnoid"), aggregate)];
         table.lookup(self.state, oids::PG_AGGREGATE_FNOID_INDEX, &keys, |row: Row<'_>| {
-            for name in AGGREGATE_FUNCTIONS {
+            for name in oids::AGGREGATE_FUNCTIONS {
                 let function = row.oid(column(name));
                 if function != 0 {
                     object.set(&name[3..], self.deparser.named(pg_sys::regprocout, function));
@@ -177,18 +177,6 @@ impl Reader<'_> {
         });
     }
 }
-
-/// The columns of `pg_aggregate` with functions.
-const AGGREGATE_FUNCTIONS: [&str; 8] = [
-    "aggtransfn",
-    "aggfinalfn",
-    "aggcombinefn",
-    "aggserialfn",
-    "aggdeserialfn",
-    "aggmtransfn",
-    "aggminvtransfn",
-    "aggmfinalfn",
-];
 
 /// Sets the properties of the declaration of a routine.
 fn declaration(columns: &Columns, row: &Row<'_>, object: &mut Object) {

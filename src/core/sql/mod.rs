@@ -49,22 +49,32 @@ pub fn safe_ident(name: &str) -> Cow<'_, str> {
     if !name.chars().any(is_unprintable) {
         return quote_ident(name);
     }
-    let mut out = String::from("U&\"");
-    for c in name.chars() {
-        match c {
-            '"' => out.push_str("\"\""),
-            '\\' => out.push_str("\\\\"),
-            c if is_unprintable(c) && u32::from(c) > 0xffff => {
-                let _ = write!(out, "\\+{:06X}", u32::from(c));
-            }
-            c if is_unprintable(c) => {
-                let _ = write!(out, "\\{:04X}", u32::from(c));
-            }
-            c => out.push(c),
+    let code =
+        |code| if code > 0xffff { format!("\\+{code:06X}") } else { format!("\\{code:04X}") };
+    Cow::Owned(format!("U&{}", escaped(name, '"', is_unprintable, code)))
+}
+
+/// Returns a text in quotes, with its quotes and backslashes doubled, and the characters that
+/// `is_escaped` names as `code` writes their code points.
+fn escaped(
+    text: &str,
+    quote: char,
+    is_escaped: impl Fn(char) -> bool,
+    code: impl Fn(u32) -> String,
+) -> String {
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        if is_escaped(c) {
+            out.push_str(&code(u32::from(c)));
+            continue;
         }
+        if c == quote || c == '\\' {
+            out.push(c);
+        }
+        out.push(c);
     }
-    out.push('"');
-    Cow::Owned(out)
+    out.push(quote);
+    out
 }
 
 /// Returns `schema.name`, each part as [`safe_ident`] writes it.
@@ -120,22 +130,9 @@ pub fn safe_literal(text: &str) -> Option<String> {
     if !text.chars().any(is_unprintable) {
         return Some(quote_literal(text));
     }
-    let mut out = String::from("E'");
-    for c in text.chars() {
-        match c {
-            '\'' => out.push_str("''"),
-            '\\' => out.push_str("\\\\"),
-            c if is_unprintable(c) && u32::from(c) > 0xffff => {
-                let _ = write!(out, "\\U{:08X}", u32::from(c));
-            }
-            c if is_unprintable(c) => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('\'');
-    Some(out)
+    let code =
+        |code| if code > 0xffff { format!("\\U{code:08X}") } else { format!("\\u{code:04X}") };
+    Some(format!("E{}", escaped(text, '\'', is_unprintable, code)))
 }
 
 /// Returns the types in a list of arguments such as `text, app."a,b"[]`, without `pg_catalog.` and
