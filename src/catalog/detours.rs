@@ -2,6 +2,7 @@
 //! partitions. Nothing is executed.
 
 use super::rights::Rights;
+use super::row_triggers::RowTriggers;
 use super::{name, objects, oids, updatable};
 use crate::pg::heap::{State, Table, interrupts, of_row};
 use dragonfly_core::catalog::{CheckOption, Command, Oid};
@@ -110,6 +111,7 @@ impl Finder<'_> {
         found.extend(self.views());
         found.extend(self.rules());
         found.extend(self.by_triggers());
+        found.extend(self.by_own_triggers());
         found
     }
 
@@ -151,6 +153,7 @@ impl Finder<'_> {
                 table: other,
                 columns: own.into_iter().filter_map(same).collect(),
                 writable: Some(writable),
+                is_chosen: true,
             });
         }
         found
@@ -201,6 +204,7 @@ impl Finder<'_> {
                 table: self.table,
                 columns: columns.into_iter().map(|(number, _)| (number, number)).collect(),
                 writable: known,
+                is_chosen: true,
             });
         }
         found
@@ -291,6 +295,7 @@ impl Finder<'_> {
                     table: self.table,
                     columns: names.into_iter().map(|(number, _)| (number, number)).collect(),
                     writable: columns,
+                    is_chosen: true,
                 });
             }
         }
@@ -343,8 +348,32 @@ impl Finder<'_> {
                 table: self.table,
                 columns: BTreeMap::new(),
                 writable: None,
+                is_chosen: false,
             })
             .collect()
+    }
+
+    /// Returns the triggers of the table that write columns for which the role has no privilege,
+    /// into rows that it has: what is not known.
+    fn by_own_triggers(&self) -> Vec<Detour> {
+        let Some(writable) = self.of.writes(self.role, self.table, self.command) else {
+            return Vec::new();
+        };
+        let columns = objects::numbered_columns(self.state, self.table);
+        let triggers = RowTriggers::of(self.state, self.table).assigning(self.command);
+        let writing = triggers.into_iter().filter_map(|(trigger, names)| {
+            let is_written = |name: &String| names.as_ref().is_none_or(|of| of.contains(name));
+            let written = columns.iter().filter(|(_, name)| is_written(name)).map(|of| of.0);
+            let all: BTreeSet<i16> = written.chain(writable.columns.iter().copied()).collect();
+            (all.len() > writable.columns.len()).then(|| Detour {
+                through: self.named(&format!("trigger {trigger} on"), self.table),
+                table: self.table,
+                columns: columns.iter().map(|(number, _)| (*number, *number)).collect(),
+                writable: Some(Rc::new(Writable { columns: all, ..(*writable).clone() })),
+                is_chosen: false,
+            })
+        });
+        writing.collect()
     }
 
     /// Returns the names of the schema and of the table, in lower case.

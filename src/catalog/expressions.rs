@@ -412,14 +412,43 @@ impl<'a> Mentioned<'a> {
         let (of, expression) = (column("adnum"), column("adbin"));
         let (mut found, keys) = (Vec::new(), [(column("adrelid"), relation)]);
         table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
-            let text = row.text(expression).and_then(|text| stored::expression(&text).ok());
-            found.extend(text.map(|expression| (row.int(of) as i16, expression)));
+            found.push((row.int(of) as i16, default(row.text(expression))));
         });
+        self.add_implicit_defaults(relation, &mut found);
         // A generated column is computed of others.
         found.retain(|(number, _)| {
             self.column(relation, *number).is_some_and(|column| column.generated.is_none())
         });
         found
+    }
+
+    /// Adds the defaults of columns that have none of their own: the next number of identity
+    /// columns, of which nothing more is known, and the defaults of domains.
+    fn add_implicit_defaults(&self, relation: Oid, found: &mut Vec<(i16, stored::Expression)>) {
+        let table = Table::open(oids::PG_ATTRIBUTE);
+        let column = |name| table.column(name);
+        let (number, identity) = (column("attnum"), column("attidentity"));
+        let (data_type, dropped) = (column("atttypid"), column("attisdropped"));
+        let own: HashSet<i16> = found.iter().map(|(number, _)| *number).collect();
+        let keys = [(column("attrelid"), relation)];
+        let mut others = Vec::new();
+        table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+            let number = row.int(number) as i16;
+            if number > 0 && !row.bool(dropped) && !own.contains(&number) {
+                others.push((number, row.char(identity) != 0, row.oid(data_type)));
+            }
+        });
+        for (number, is_identity, data_type) in others {
+            let of_domain = || {
+                let default = "typdefaultbin";
+                of_row(self.state, oids::TYPE_BY_OID, data_type, default, |row, of| row.text(of))
+            };
+            if is_identity {
+                found.push((number, default(None)));
+            } else if let Some(text) = of_domain().flatten() {
+                found.push((number, default(Some(text))));
+            }
+        }
     }
 
     /// Returns the triggers whose functions are executed as their owners.
@@ -905,6 +934,12 @@ fn calls_code_of_an_application(text: &str) -> bool {
     [":funcid ", ":opno ", ":opfuncid "].iter().any(|field| {
         stored::oids_in(text, field).any(|oid| oid.is_none_or(|oid| oid >= FIRST_NORMAL))
     })
+}
+
+/// Returns the expression of a default; an unknown one where its text cannot be read.
+fn default(text: Option<String>) -> stored::Expression {
+    let read = text.and_then(|text| stored::expression(&text).ok());
+    read.unwrap_or_else(|| stored::Expression::Unknown("default".to_owned()))
 }
 
 /// Returns what is known of a key, and reads it the first time.

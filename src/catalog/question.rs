@@ -58,6 +58,7 @@ impl<'p> Conditions<'p> {
                 columns: None,
                 using: self.policy.condition(Rows::Existing),
                 restrictive: &self.of_old,
+                needs_before: false,
             }),
             _ => None,
         };

@@ -1,9 +1,12 @@
 //! Triggers of tables that are fired for each row.
 
+use super::caller_typed::language_of;
 use super::oids;
 use super::rights::Rights;
 use crate::pg::heap::{State, Table, of_row};
 use dragonfly_core::catalog::{Command, Oid};
+use dragonfly_core::sql::assigned::assigned;
+use dragonfly_core::sql::body::Language;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -22,6 +25,8 @@ struct RowTrigger {
     name: String,
     kind: i16,
     function: Oid,
+    /// Its arguments, each followed by a zero byte.
+    arguments: Vec<u8>,
 }
 
 impl RowTrigger {
@@ -54,16 +59,48 @@ impl<'a> RowTriggers<'a> {
         let column = |name| table.column(name);
         let (name, kind, function) = (column("tgname"), column("tgtype"), column("tgfoid"));
         let (enabled, internal) = (column("tgenabled"), column("tgisinternal"));
+        let arguments = column("tgargs");
         let (mut all, keys) = (Vec::new(), [(column("tgrelid"), relation)]);
         table.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &keys, |row| {
             let of_row = row.int(kind) as i16;
             let is_fired = matches!(row.char(enabled), b'O' | b'A') && !row.bool(internal);
             if is_fired && of_row & bits::ROW != 0 {
                 let function = row.oid(function);
-                all.push(RowTrigger { name: row.name(name), kind: of_row, function });
+                let arguments = row.bytes(arguments).unwrap_or_default();
+                all.push(RowTrigger { name: row.name(name), kind: of_row, function, arguments });
             }
         });
         Self { state, all }
+    }
+
+    /// Returns the triggers that are fired before a command, each with the names of the columns
+    /// that it writes; `None` where it may write each.
+    pub fn assigning(&self, command: Command) -> Vec<(String, Option<BTreeSet<String>>)> {
+        let before = self.all.iter().filter(|trigger| trigger.is_before(command));
+        before.map(|trigger| (trigger.name.clone(), self.assigned(trigger))).collect()
+    }
+
+    fn assigned(&self, trigger: &RowTrigger) -> Option<BTreeSet<String>> {
+        let table = Table::open(oids::PG_PROC);
+        let column = |name| table.column(name);
+        let (language, text) = (column("prolang"), column("prosrc"));
+        let (mut found, keys) = (None, [(column("oid"), trigger.function)]);
+        table.lookup(self.state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+            found = match row.oid(language) {
+                // Those of the server write no columns.
+                oids::LANGUAGE_INTERNAL => Some(BTreeSet::new()),
+                // Such as moddatetime(): the arguments are the columns.
+                oids::LANGUAGE_C if !trigger.arguments.is_empty() => {
+                    let arguments = trigger.arguments.split(|byte| *byte == 0);
+                    Some(arguments.map(|of| String::from_utf8_lossy(of).into_owned()).collect())
+                }
+                language if language_of(self.state, language) == Language::PlPgSql => {
+                    assigned(&row.text(text).unwrap_or_default())
+                }
+                _ => None,
+            };
+        });
+        found
     }
 
     /// Returns the triggers that are fired before a command and whose functions none of some roles

@@ -659,6 +659,85 @@ const MEMBERS: &[(&str, &str)] = &[
              USING (user_id = auth.uid() AND app.may_move(role))",
         "lookup_writable|tied",
     ),
+    // Who can write whose row it is takes rows of others.
+    (
+        "ALTER TABLE app.members DISABLE ROW LEVEL SECURITY;
+         GRANT UPDATE (user_id) ON app.members TO authenticated",
+        "lookup_writable|tied",
+    ),
+    (
+        "GRANT UPDATE (user_id) ON app.members TO authenticated;
+         CREATE POLICY claim ON app.members FOR UPDATE TO authenticated
+             USING (role = 'invited') WITH CHECK (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
+    (
+        "GRANT UPDATE (user_id) ON app.members TO authenticated;
+         CREATE POLICY claim ON app.members FOR UPDATE TO authenticated
+             USING (user_id = auth.uid()) WITH CHECK (true)",
+        "tied",
+    ),
+    (
+        "GRANT UPDATE (user_id) ON app.members TO authenticated;
+         CREATE POLICY claim ON app.members FOR UPDATE TO authenticated
+             USING (role = auth.uid()::text) WITH CHECK (user_id = auth.uid())",
+        "tied",
+    ),
+    (
+        "GRANT UPDATE (user_id) ON app.members TO authenticated;
+         CREATE POLICY claim ON app.members FOR UPDATE TO authenticated
+             USING (tenant = app.tenant_of_caller()) WITH CHECK (user_id = auth.uid())",
+        "tied",
+    ),
+    // One who is a viewer makes the row of an administrator the own one.
+    (
+        "GRANT UPDATE (user_id) ON app.members TO authenticated;
+         ALTER POLICY p ON app.docs USING (tenant IN (SELECT tenant FROM app.members
+             WHERE user_id = auth.uid() AND role = 'admin'));
+         CREATE POLICY claim ON app.members FOR UPDATE TO authenticated
+             USING (tenant = app.tenant_of_caller()) WITH CHECK (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
+    (
+        "GRANT UPDATE (user_id) ON app.members TO authenticated;
+         CREATE POLICY claim ON app.members FOR UPDATE TO authenticated
+             USING (app.may_move(role)) WITH CHECK (user_id = auth.uid())",
+        "tied",
+    ),
+    (
+        "GRANT UPDATE (user_id) ON app.members TO authenticated;
+         CREATE POLICY claim ON app.members FOR UPDATE TO authenticated
+             USING (auth.jwt() -> 'app_metadata' ->> 'role' = 'admin')",
+        "tied",
+    ),
+    // Whatever the default of another column is.
+    (
+        "ALTER TABLE app.members ADD id int DEFAULT app.may_move('x')::int;
+         GRANT INSERT (user_id, tenant, role) ON app.members TO authenticated;
+         CREATE POLICY join_any ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
+    // The default of the type, and the next number of an identity column, are values.
+    (
+        "CREATE DOMAIN app.level AS text DEFAULT 'member' NOT NULL;
+         ALTER TABLE app.members ADD level app.level; ALTER TABLE app.members DROP role;
+         ALTER POLICY p ON app.docs USING (tenant IN (SELECT tenant FROM app.members
+             WHERE user_id = auth.uid() AND level = 'member'));
+         GRANT INSERT (user_id, tenant) ON app.members TO authenticated;
+         CREATE POLICY join_any ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
+    (
+        "ALTER TABLE app.members ADD rank int GENERATED ALWAYS AS IDENTITY;
+         ALTER POLICY p ON app.docs USING (tenant IN (SELECT tenant FROM app.members
+             WHERE user_id = auth.uid() AND rank > 0));
+         GRANT INSERT (user_id, tenant) ON app.members TO authenticated;
+         CREATE POLICY join_any ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid())",
+        "lookup_writable|tied",
+    ),
     // What is open is not opened by the lookup.
     (
         "GRANT INSERT ON app.members TO authenticated;
@@ -761,6 +840,37 @@ const DETOURS: &[(&str, &str)] = &[
              'BEGIN INSERT INTO app.members VALUES (auth.uid(), NEW.id, 1); RETURN NEW; END';
          CREATE TRIGGER enlist AFTER INSERT ON app.teams
              FOR EACH ROW EXECUTE FUNCTION app.enlist()",
+        "",
+    ),
+    // A trigger writes a column for which the role has no privilege.
+    (
+        "CREATE FUNCTION app.fill() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN NEW.tenant := 1; RETURN NEW; END';
+         CREATE TRIGGER fill BEFORE INSERT ON app.members
+             FOR EACH ROW EXECUTE FUNCTION app.fill();
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid());
+         GRANT INSERT (user_id, role) ON app.members TO authenticated",
+        "trigger fill on app.members",
+    ),
+    (
+        "CREATE FUNCTION app.fill() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN NEW.role := NEW.tenant; RETURN NEW; END';
+         CREATE TRIGGER fill BEFORE INSERT ON app.members
+             FOR EACH ROW EXECUTE FUNCTION app.fill();
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid());
+         GRANT INSERT (user_id, role) ON app.members TO authenticated",
+        "",
+    ),
+    (
+        "CREATE FUNCTION app.fill() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN NEW := OLD; RETURN NEW; END';
+         CREATE TRIGGER fill BEFORE INSERT ON app.members
+             FOR EACH ROW EXECUTE FUNCTION app.fill();
+         CREATE POLICY enlist ON app.members FOR INSERT TO authenticated
+             WITH CHECK (user_id = auth.uid() AND tenant = app.tenant_of_caller());
+         GRANT INSERT (user_id, role) ON app.members TO authenticated",
         "",
     ),
 ];

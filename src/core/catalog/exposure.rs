@@ -341,6 +341,8 @@ pub enum Free {
     Unrestricted,
     /// Who passes the policies chooses the value.
     AnyValue,
+    /// The policies let the role update rows of others, and these columns say whose they are.
+    AnyRow,
     /// Each row that the role may insert has it.
     EachRow,
 }
@@ -362,6 +364,7 @@ impl Forgeable {
             Free::Unrestricted if self.through.is_some() => "no policy restricts that",
             Free::Unrestricted => "row security is not enabled on it",
             Free::AnyValue => "who passes its policies chooses the value",
+            Free::AnyRow => "its policies let the caller update rows of others",
             Free::EachRow => "each row that the caller may insert has that value",
         };
         format!(

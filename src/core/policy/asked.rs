@@ -56,6 +56,8 @@ pub enum Written<'a> {
         using: Option<&'a Expression>,
         /// Those of the restrictive policies.
         restrictive: &'a [&'a Expression],
+        /// Whether the row before is asked for where the new one has to meet the same condition.
+        needs_before: bool,
     },
 }
 
@@ -208,7 +210,11 @@ impl<'a> Asked<'a> {
         }
         let is_of_replaced = |literal: &Literal| match literal {
             Literal::NullRow(row) => *row == self.replaced,
-            of => operands(*of).into_iter().any(|term| inspector.is_about(term, self.replaced)),
+            of => operands(*of).into_iter().any(|term| {
+                let mut depends = self.found.depends.get(&term).into_iter().flatten();
+                inspector.is_about(term, self.replaced)
+                    || depends.any(|(row, _)| *row == self.replaced)
+            }),
         };
         let mut of_way = |all: &[Literal]| {
             self.question.catalog.interrupts();

@@ -123,6 +123,15 @@ impl Ask {
         columns.into_iter().map(|(_, number)| number).collect()
     }
 
+    /// Returns the columns that must not be null for it.
+    pub fn needed(&self) -> BTreeSet<i16> {
+        let mut found = BTreeSet::new();
+        if !matches!(self, Self::Null(_)) {
+            self.values().into_iter().for_each(|value| value.add_needed(&mut found));
+        }
+        found
+    }
+
     /// Returns the same of a table whose columns have other numbers; `None` where it lacks one.
     pub fn renumbered(&self, columns: &BTreeMap<i16, i16>) -> Option<Self> {
         let of = |value: &Operand| value.renumbered(columns);
@@ -208,6 +217,16 @@ impl Operand {
             found.insert((*row, *number));
         }
         self.parts().iter().for_each(|part| part.add_columns(found));
+    }
+
+    fn add_needed(&self, found: &mut BTreeSet<i16>) {
+        match self {
+            Self::Column(_, number) => {
+                found.insert(*number);
+            }
+            Self::Applied(_, true, parts) => parts.iter().for_each(|part| part.add_needed(found)),
+            _ => {}
+        }
     }
 
     fn renumbered(&self, columns: &BTreeMap<i16, i16>) -> Option<Self> {
@@ -305,6 +324,18 @@ mod tests {
         let other = compared(2, Operand::Column(Row(1), 3));
         assert!(other.bound().is_empty() && !other.is_only_of(Row::CHECKED));
         assert!(Ask::Null(Operand::Column(Row::CHECKED, 2)).bound().is_empty());
+    }
+
+    #[test]
+    fn column_is_needed_where_nothing_holds_of_null() {
+        let column = || Operand::Column(Row::CHECKED, 2);
+        let applied = |strict| Operand::Applied(Operation::Function(1, 0), strict, vec![column()]);
+        let constant = || Operand::Constant(Constant::Integer(1));
+        let needed = |of| Ask::Compare(Comparison::Equal, of, constant()).needed();
+        assert_eq!(needed(column()), BTreeSet::from([2]));
+        assert_eq!(needed(applied(true)), BTreeSet::from([2]));
+        assert!(needed(applied(false)).is_empty());
+        assert!(Ask::Null(column()).needed().is_empty());
     }
 
     #[test]

@@ -169,6 +169,8 @@ pub struct Detour {
     pub columns: BTreeMap<i16, i16>,
     /// What the role can write of that table; `None` where it is not known what is written.
     pub writable: Option<Rc<Writable>>,
+    /// Whether the role chooses the values: otherwise it is not known what they are.
+    pub is_chosen: bool,
 }
 
 /// A foreign key.

@@ -21,6 +21,7 @@ mod reader;
 mod scenario;
 mod search;
 mod sessions;
+mod taken;
 mod term;
 mod ties;
 mod value;

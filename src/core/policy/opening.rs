@@ -84,6 +84,14 @@ impl<'a> Way<'a> {
         way
     }
 
+    /// Returns the way that other literals about the same terms are.
+    pub fn of<'b>(&self, literals: &'b [Literal]) -> Way<'b>
+    where
+        'a: 'b,
+    {
+        Way::new(self.inspector, self.found, self.subqueries, literals)
+    }
+
     /// Returns what is tied to the caller by trusted values, where some rows of lookups do not
     /// count.
     pub fn ties(&self, without: &BTreeSet<Row>) -> Ties {
@@ -320,10 +328,20 @@ impl<'a> Way<'a> {
     /// may be a right of the caller.
     pub fn asked_of_unknown(&self) -> Option<BTreeSet<i16>> {
         let mut all = BTreeSet::new();
-        for (term, parts) in self.opaque_terms() {
-            let further = self.found.depends.get(&term).into_iter().flatten();
-            let mut of_row = parts.columns_of(Row::CHECKED).collect::<BTreeSet<i16>>();
-            of_row.extend(further.filter(|(row, _)| *row == Row::CHECKED).map(|(_, n)| *n));
+        let is_unknown = |(term, parts): &(TermId, &Parts)| {
+            !parts.opaque.is_empty() && !self.found.facts.contains_key(term)
+        };
+        for (literal, parts) in &self.parts {
+            let terms = || operands(*literal).into_iter().zip(parts);
+            if !terms().any(|of| is_unknown(&of)) {
+                continue;
+            }
+            let mut of_row = BTreeSet::new();
+            for (term, parts) in terms() {
+                let further = self.found.depends.get(&term).into_iter().flatten();
+                of_row.extend(parts.columns_of(Row::CHECKED));
+                of_row.extend(further.filter(|(row, _)| *row == Row::CHECKED).map(|(_, n)| *n));
+            }
             if of_row.is_empty() {
                 return None;
             }

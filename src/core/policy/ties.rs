@@ -17,6 +17,17 @@ pub struct Ties {
     pub parts: BTreeSet<(i16, Option<TermId>)>,
     /// The rows of lookups that are tied.
     pub lookups: BTreeSet<Row>,
+    /// The columns of any row that are equal to values of the session themselves.
+    pub direct: BTreeMap<(Row, i16), Tie>,
+}
+
+/// What a column is equal to that ties its row to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tie {
+    /// What several users share, such as a tenant.
+    Shared,
+    /// The user.
+    User,
 }
 
 /// Terms that are equal to each other, or elements of each other.
@@ -74,6 +85,18 @@ fn ties_of(
     let is_known = |class: &Class| class.identities.iter().any(|of| is_trusted(of.kind));
     let mut ties = Ties::default();
     let mut waiting: Vec<&Class> = classes.iter().filter(|class| is_known(class)).collect();
+    for class in &waiting {
+        let is_user =
+            |of: &Identity| matches!(of.kind, Kind::User | Kind::Email) && is_trusted(of.kind);
+        let tie = if class.identities.iter().any(is_user) { Tie::User } else { Tie::Shared };
+        for (row, columns) in &class.columns {
+            let columns = columns.iter().map(|number| ((*row, *number), tie));
+            columns.for_each(|(column, tie)| {
+                let strongest = ties.direct.entry(column).or_insert(tie);
+                *strongest = tie.max(*strongest);
+            });
+        }
+    }
     while let Some(class) = waiting.pop() {
         for (row, columns) in &class.columns {
             if *row == Row::CHECKED {

@@ -2,13 +2,14 @@
 //! caller can take.
 
 use super::asked::{Asked, Question, Written};
-use super::asks::{Ask, always, any};
+use super::asks::{Ask, Operand, always, any};
 use super::facts::{Policies, Writable};
 use super::literals::Literal;
 use super::opening::Way;
 use super::search::TooLarge;
+use super::taken::{OfCaller, Replacing};
 use super::term::{Row, TermId};
-use super::ties::Ties;
+use super::ties::{Tie, Ties};
 use crate::catalog::{Command, Forgeable, Free, Oid};
 use crate::stored::Expression;
 use std::cell::{OnceCell, RefCell};
@@ -44,6 +45,8 @@ struct Asking {
     constants: BTreeSet<i16>,
     /// What else than leading to other rows is asked of a row.
     asks: Vec<Ask>,
+    /// The columns that say whose row it is.
+    of_caller: OfCaller,
     /// What is asked of a row that does the same for the caller, in one of several ways.
     sufficient: Vec<Vec<Ask>>,
 }
@@ -71,7 +74,9 @@ struct Given {
 struct Wanted {
     /// Of the row that is written.
     new: Vec<Literal>,
-    /// Those of them that are about constants.
+    /// That the columns have a value which say whose row it is.
+    taken: Vec<Literal>,
+    /// Those of the first that are about constants.
     bound: Vec<Literal>,
     /// For each row that the writer has already, in each of the sufficient ways.
     own: Vec<(Row, Vec<Vec<Literal>>)>,
@@ -83,6 +88,9 @@ struct Wanted {
 
 impl Wanted {
     fn of(asked: &mut Asked<'_>, asking: &Asking, written: &BTreeSet<i16>) -> Self {
+        let taken = asking.of_caller.written(written).into_iter();
+        let taken = taken.map(|number| Ask::NotNull(Operand::Column(Row::CHECKED, number)));
+        let taken = asked.literals(&taken.collect::<Vec<_>>(), &|_| Row::CHECKED);
         let rows = asked.found.rows.iter();
         let own = rows.filter(|(row, of)| **row != Row::CHECKED && **of == asking.table);
         let own: Vec<Row> = own.map(|(row, _)| *row).collect();
@@ -102,7 +110,31 @@ impl Wanted {
         let new = asked.literals(&asking.asks, &|_| Row::CHECKED);
         let bound = asking.asks.iter().zip(&new).filter(|(ask, _)| !ask.bound().is_empty());
         let bound = bound.map(|(_, literal)| *literal).collect();
-        Self { new, bound, own, replaced, lists: asked.lists() }
+        Self { new, taken, bound, own, replaced, lists: asked.lists() }
+    }
+
+    /// Whether UPDATE makes a row the caller's that was not the caller's before.
+    fn takes(
+        &self,
+        (asked, asking): (&Asked<'_>, &Asking),
+        all: &[Literal],
+        of: Replacing<'_>,
+    ) -> bool {
+        // What is asked of something unknown may be whose row it is.
+        let is_known = of.way.asked_of_unknown().is_some_and(|columns| columns.is_empty());
+        let wanted = [all, &self.new].concat();
+        let constants = of.way.joined(Row::CHECKED).constants;
+        is_known
+            && asking.of_caller.written(of.written).is_disjoint(&constants)
+            && asked.allows(&wanted, &self.taken)
+            && match asking.of_caller.before(of) {
+                None => !of.way.is_privileged(of.ties),
+                Some(Tie::Shared) if !asking.constants.is_empty() => {
+                    let own = self.own(asking.of_caller.leads(), (of.way, of.ties));
+                    !self.is_one_of(asked, &wanted, &own.collect::<Vec<_>>())
+                }
+                Some(_) => false,
+            }
     }
 
     /// Whether the writer has a row already that leads to the same rows and does the same,
@@ -113,15 +145,30 @@ impl Wanted {
         all: &[Literal],
         (way, ties): (&Way<'_>, &Ties),
     ) -> bool {
-        let leads_there = |row: Row| {
-            let mut joined = asking.joined.iter();
+        let own = self.own(&asking.joined, (way, ties));
+        self.is_one_of(asked, all, &self.replaced.iter().chain(own).collect::<Vec<_>>())
+    }
+
+    /// Returns what is asked of each row that the writer has already, in each of the sufficient
+    /// ways, where these columns of it lead to the same rows.
+    fn own(
+        &self,
+        leads: &BTreeSet<i16>,
+        (way, ties): (&Way<'_>, &Ties),
+    ) -> impl Iterator<Item = &Vec<Literal>> {
+        let leads_there = move |row: Row| {
+            let mut leads = leads.iter();
             ties.lookups.contains(&row)
-                && joined.all(|number| way.are_equal((row, *number), (Row::CHECKED, *number)))
+                && leads.all(|number| way.are_equal((row, *number), (Row::CHECKED, *number)))
         };
-        let own = self.own.iter().filter(|(row, _)| leads_there(*row)).flat_map(|(_, of)| of);
-        let rows: Vec<&Vec<Literal>> = self.replaced.iter().chain(own).collect();
+        self.own.iter().filter(move |(row, _)| leads_there(*row)).flat_map(|(_, of)| of)
+    }
+
+    /// Whether what is asked of one of some rows holds, whichever of several constants the values
+    /// of a way are.
+    fn is_one_of(&self, asked: &Asked<'_>, way: &[Literal], rows: &[&Vec<Literal>]) -> bool {
         let has_one = |case: &Vec<Literal>| rows.iter().any(|of| asked.implies(case, of));
-        !rows.is_empty() && asked.cases(all, &self.lists).iter().all(has_one)
+        !rows.is_empty() && asked.cases(way, &self.lists).iter().all(has_one)
     }
 }
 
@@ -146,7 +193,7 @@ impl<'a> Writers<'a> {
             let is_needed = without.columns.is_empty() && !way.is_privileged(&without);
             if is_needed {
                 let is_of_caller = ties.lookups.contains(&row);
-                found.extend(self.of_lookup(way, (row, relation), is_of_caller));
+                found.extend(self.of_lookup(way, (row, relation), is_of_caller, ties));
             }
         }
         found
@@ -157,6 +204,7 @@ impl<'a> Writers<'a> {
         way: &Way<'_>,
         (row, relation): (Row, Oid),
         is_of_caller: bool,
+        ties: &Ties,
     ) -> Vec<Forgeable> {
         let catalog = self.question.catalog;
         let joined = way.joined(row);
@@ -180,6 +228,7 @@ impl<'a> Writers<'a> {
             command: Command::Update,
             joined: BTreeSet::new(),
             constants: BTreeSet::new(),
+            of_caller: OfCaller::new(ties, way, row),
             sufficient: self.sufficient(way, (row, relation), &asks),
             asks,
         };
@@ -309,10 +358,15 @@ impl<'a> Writers<'a> {
                 command: asking.command,
                 joined: mapped(&asking.joined),
                 constants: mapped(&asking.constants),
+                of_caller: asking.of_caller.renumbered(&detour.columns),
                 asks: asks(&asking.asks),
                 sufficient: asking.sufficient.iter().map(asks).collect(),
             };
             let given = self.by(&of_table, writable, depth)?;
+            if !detour.is_chosen {
+                self.unknown.borrow_mut().insert(detour.through.clone());
+                return None;
+            }
             let own = |number: &i16| {
                 detour.columns.iter().find(|(_, of)| *of == number).map(|(own, _)| *own)
             };
@@ -335,7 +389,13 @@ impl<'a> Writers<'a> {
             && joined.is_empty()
             && !constants.is_empty()
             && constants.is_subset(&bound);
-        if (columns.is_empty() && !is_right) || self.lacks_value(asking, writable) {
+        let taken = match command {
+            Command::Update => asking.of_caller.written(&writable.columns),
+            _ => BTreeSet::new(),
+        };
+        if (columns.is_empty() && taken.is_empty() && !is_right)
+            || self.lacks_value(asking, writable)
+        {
             return None;
         }
         let none = Policies { permissive: vec![always()], ..Policies::default() };
@@ -352,6 +412,7 @@ impl<'a> Writers<'a> {
                 columns: Some(&writable.columns),
                 using: Some(using.as_ref()?),
                 restrictive: &of_existing,
+                needs_before: !taken.is_empty(),
             },
         };
         let question = Question { relation: table, restrictive: &restrictive, ..self.question };
@@ -361,7 +422,8 @@ impl<'a> Writers<'a> {
             // What is too large with what is true of each row may be small enough without.
             let given = by(of).or_else(|TooLarge| by(Question { written: None, ..of }));
             let given = given.ok().flatten()?;
-            let is_unrestricted = writable.policies.is_none() && given.why == Free::AnyValue;
+            let is_free = matches!(given.why, Free::AnyValue | Free::AnyRow);
+            let is_unrestricted = is_free && writable.policies.is_none();
             Some(if is_unrestricted { Given { why: Free::Unrestricted, ..given } } else { given })
         })
     }
@@ -377,8 +439,8 @@ impl<'a> Writers<'a> {
                 && column.is_some_and(|of| of.generated.is_none())
                 && !defaults.iter().any(|(of, _)| *of == number)
         };
-        let mut bound = asking.asks.iter().flat_map(Ask::bound);
-        asking.command == Command::Insert && bound.any(is_null)
+        let mut needed = asking.asks.iter().flat_map(Ask::needed);
+        asking.command == Command::Insert && needed.any(is_null)
     }
 
     /// Returns what the role can write in the ways in which a new row passes a policy.
@@ -394,13 +456,25 @@ impl<'a> Writers<'a> {
             Some(Written::Inserted { columns } | Written::Updated { columns, .. }) => columns,
             None => None,
         };
-        let wanted = Wanted::of(&mut asked, asking, written.unwrap_or(columns));
-        let (mut free, mut has_way) = (BTreeSet::new(), false);
+        let written = written.unwrap_or(columns);
+        let taken = match question.written {
+            Some(Written::Updated { .. }) => asking.of_caller.written(written),
+            _ => BTreeSet::new(),
+        };
+        let wanted = Wanted::of(&mut asked, asking, written);
+        let (mut free, mut has_way, mut is_taken) = (BTreeSet::new(), false, false);
         asked.each_update(&mut |all, way| {
             if !asked.allows(all, &wanted.new) {
                 return ControlFlow::Continue(());
             }
             let forged = self.forged(asking.table, way, depth);
+            if !taken.is_empty() && !is_taken {
+                let whole = way.of(all);
+                let ties = &whole.strict_ties(&forged);
+                let replaced = asked.replaced;
+                let of = Replacing { way: &whole, ties, replaced, written };
+                is_taken = wanted.takes((&asked, asking), all, of);
+            }
             let ties = way.strict_ties(&forged);
             let has_right = ties.columns.is_empty() && way.is_privileged(&ties);
             if has_right || wanted.has_one((&asked, asking), all, (way, &ties)) {
@@ -418,6 +492,8 @@ impl<'a> Writers<'a> {
         })?;
         Ok(if !free.is_empty() {
             Some(Given { through: None, columns: free, why: Free::AnyValue })
+        } else if is_taken {
+            Some(Given { through: None, columns: taken, why: Free::AnyRow })
         } else if has_way {
             let columns = asking.constants.clone();
             Some(Given { through: None, columns, why: Free::EachRow })
@@ -431,6 +507,7 @@ impl<'a> Writers<'a> {
         if depth >= DEEPEST {
             return BTreeSet::new();
         }
+        let ties = way.ties(&BTreeSet::new());
         let is_forged = |(row, relation): &(Row, Oid)| {
             let joined = way.joined(*row);
             let others = joined.others.values().flat_map(|(own, _)| own);
@@ -440,6 +517,7 @@ impl<'a> Writers<'a> {
                 command: Command::Insert,
                 joined: others.copied().collect(),
                 constants: joined.constants,
+                of_caller: OfCaller::new(&ties, way, *row),
                 sufficient: vec![asks.clone()],
                 asks,
             };

@@ -21,11 +21,12 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     checks: "No row of another table by which a policy ties rows to the caller, or gives the \
              caller a right, can be written by the client with values that the policy asks for: \
-             neither the table itself, nor by way of views, rules, parents and partitions. A \
-             value that each row has which the client may insert is no right, and who has such a \
-             row already gains nothing. It concerns permissive policies of governed tables with \
-             row security, for clients, and no command for which all_rows of the table says that \
-             every row is meant.",
+             neither the table itself, nor by way of views, rules, parents and partitions. Nor \
+             can the client make a row of others its own, by UPDATE of the columns that say whose \
+             row it is. A value that each row has which the client may insert is no right, and \
+             who has such a row already gains nothing. It concerns permissive policies of \
+             governed tables with row security, for clients, and no command for which all_rows of \
+             the table says that every row is meant.",
     why: "A caller who can insert a membership, or point the own one at another tenant, reads \
           that tenant's rows.",
     fix: "Revoke INSERT and UPDATE on those columns from the client, or check new rows: WITH \
@@ -89,6 +90,7 @@ fn why(of: &Forgeable) -> &'static str {
         Free::Unrestricted if of.through.is_some() => "no policy restricts that",
         Free::Unrestricted => "row security is not enabled there",
         Free::AnyValue => "who passes the policies there chooses the value",
+        Free::AnyRow => "the policies there let the role update rows of others",
         Free::EachRow => "each row that the role may insert has that value",
     }
 }

@@ -2,6 +2,7 @@
 //! `quote_literal` write them, and names as messages show them.
 
 pub mod argument_use;
+pub mod assigned;
 pub mod body;
 pub mod chosen_text;
 pub mod constant_body;

@@ -6,7 +6,6 @@ use crate::catalog::{Command, Oid};
 use crate::policy::asked::{Question, Written};
 use crate::policy::formula::Formula;
 use crate::policy::term::{Row, Term};
-use crate::policy::value::Value;
 use crate::stored::Expression;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -27,7 +26,11 @@ impl Reader<'_> {
             (self.found.clone(), self.unknown.clone(), self.columns.clone());
         let given = match written {
             Written::Inserted { .. } => self.defaults(relation, &writable),
-            Written::Updated { using, .. } if is_same(using, question.condition) => Vec::new(),
+            Written::Updated { using, needs_before: false, .. }
+                if is_same(using, question.condition) =>
+            {
+                Vec::new()
+            }
             Written::Updated { using, restrictive, .. } => {
                 self.replaced = Some((replaced, writable));
                 let conditions = using.into_iter().chain(restrictive.iter().copied());
@@ -37,8 +40,9 @@ impl Reader<'_> {
             }
         };
         // What is wrong with it is reported where it is asked for.
-        let rows = std::mem::replace(&mut self.found, found).rows;
-        self.found.rows.extend(rows);
+        let of_given = std::mem::replace(&mut self.found, found);
+        self.found.rows.extend(of_given.rows);
+        self.found.depends.extend(of_given.depends);
         (self.unknown, self.columns) = (unknown, columns);
         given.into_iter().filter(|of| **of != Formula::TRUE).collect()
     }
@@ -46,7 +50,10 @@ impl Reader<'_> {
     /// Returns that columns of the checked row have their defaults.
     fn defaults(&mut self, relation: Oid, writable: &BTreeSet<i16>) -> Vec<Rc<Formula>> {
         let defaults = self.catalog.defaults(relation);
-        let own = defaults.iter().filter(|(number, _)| !writable.contains(number));
+        let is_given = |(number, default): &&(i16, Expression)| {
+            !writable.contains(number) && !matches!(default, Expression::Unknown(_))
+        };
+        let own = defaults.iter().filter(is_given);
         own.filter_map(|(number, default)| {
             let facts = self.catalog.column(relation, *number);
             let nullable = facts.is_none_or(|column| column.nullable);
@@ -54,12 +61,14 @@ impl Reader<'_> {
             let column = self.terms.add(column);
             let value = self.meaning(default);
             let value = self.as_value(value);
+            let has_it = equals(column, &value);
             // Of a value that is another one for each row, nothing more is known.
-            let is_known = match value {
-                Value::Term(of) => !matches!(self.terms.get(of), Term::Unknown(_)),
-                _ => true,
-            };
-            is_known.then(|| Rc::new(equals(column, &value)))
+            let (mut is_known, terms) = (true, &*self.terms);
+            has_it.visit(&mut |part| {
+                let mut all = part.terms().into_iter();
+                is_known &= !all.any(|of| matches!(terms.get(of), Term::Unknown(_)));
+            });
+            is_known.then(|| Rc::new(has_it))
         })
         .collect()
     }
