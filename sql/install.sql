@@ -285,6 +285,22 @@ COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_
   'where the catalog has more than 4,000 relations and routines: there, ask ops.golden_sql()). It '
   'is NULL where a person has to decide. fingerprint is the same after dump and restore.';
 
+CREATE FUNCTION ops.report(
+    format pg_catalog.text, rules pg_catalog.text[] DEFAULT NULL,
+    schemas pg_catalog.name[] DEFAULT NULL, min_severity pg_catalog.text DEFAULT NULL,
+    include_exempted pg_catalog.bool DEFAULT true,
+    path pg_catalog.text DEFAULT 'security-contract.json')
+  RETURNS pg_catalog.text
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_report';
+COMMENT ON FUNCTION ops.report(pg_catalog.text, pg_catalog.text[], pg_catalog.name[],
+  pg_catalog.text, pg_catalog.bool, pg_catalog.text) IS
+  'Returns the findings of ops.audit_security() in a format for pipelines: jsonl (one JSON '
+  'object a line), sarif (2.1.0, for GitHub code scanning), junit, gitlab (Code Quality), github '
+  '(annotations of GitHub Actions) or markdown (for a pull request). Exempted findings are '
+  'suppressed in sarif, listed as exempt in junit and markdown, and left out of gitlab and github. '
+  'path is the file where pipelines show the findings: the one with the contract. With psql, '
+  'use -At.';
+
 CREATE FUNCTION ops.findings(min_severity pg_catalog.text DEFAULT 'warning')
   RETURNS TABLE (severity pg_catalog.text, object pg_catalog.text, finding pg_catalog.text)
   LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_findings';

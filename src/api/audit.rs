@@ -40,12 +40,13 @@ pub fn row(finding: Finding, contract: &Contract) -> Vec<Value> {
 }
 
 /// Reads the arguments `rules`, `schemas` and `min_severity`, of which NULL means all, and
-/// `include_exempted`.
-fn filter(call: Call) -> Filter {
-    let min_severity = argument::optional_text(call, 2, "min_severity");
+/// `include_exempted`; `first` is the position of the first.
+pub fn filter(call: Call, first: usize) -> Filter {
+    let min_severity = argument::optional_text(call, first + 2, "min_severity");
     let min_severity = min_severity.map_or(Severity::Info, |word| severity(&word));
-    let exempted = argument::flag(call, 3, "include_exempted");
-    let (rules, schemas) = (argument::texts(call, 0, "rules"), argument::names(call, 1, "schemas"));
+    let exempted = argument::flag(call, first + 3, "include_exempted");
+    let rules = argument::texts(call, first, "rules");
+    let schemas = argument::names(call, first + 1, "schemas");
     Filter { min_severity, exempted, ..Filter::about(rules, schemas) }
 }
 
@@ -83,7 +84,7 @@ sql_function!(
     ops_audit_security => audit_security
 );
 fn audit_security(call: Call) -> pg_sys::Datum {
-    rows(call, &filter(call))
+    rows(call, &filter(call, 0))
 }
 
 sql_function!(

@@ -20,5 +20,6 @@ mod policies;
 mod postgrest;
 mod prove;
 mod readers;
+mod report;
 mod search_path;
 mod try_migration;

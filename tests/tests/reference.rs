@@ -235,6 +235,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "audit_rls",
             "audit_policies",
             "audit_guard",
+            "report",
             "assert_consistency",
             "assert_security",
             "v_security_findings",

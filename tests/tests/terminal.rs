@@ -129,6 +129,7 @@ const DOCUMENTS: &[&str] = &[
     "contract_schema",
     "contract_sql",
     "infer_contract",
+    "report",
     "schema_snapshot",
 ];
 

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT.
-pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 67] = [
+pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 68] = [
     (SCHEMA, "announce", "", "guard_announce", false),
     (SCHEMA, "ddl_command_end", "", "guard_ddl_command_end", false),
     (SCHEMA, "ddl_command_start", "", "guard_ddl_command_start", false),
@@ -148,6 +148,14 @@ pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 67] = [
         "prove_policy",
         "pg_catalog.regclass,pg_catalog.name,pg_catalog.name,boolean",
         "ops_prove_policy",
+        false,
+    ),
+    (
+        "ops",
+        "report",
+        "pg_catalog.text,pg_catalog.text[],pg_catalog.name[],pg_catalog.text,boolean,\
+         pg_catalog.text",
+        "ops_report",
         false,
     ),
     ("ops", "rls_coverage", "", "ops_rls_coverage", false),

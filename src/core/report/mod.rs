@@ -1,5 +1,6 @@
 //! Reports: the contract compared with the database, and the documentation of the rules.
 
+pub mod formats;
 mod narrow;
 pub mod overview;
 mod policies;

@@ -1,0 +1,95 @@
+//! `ops.report()`: the findings in the formats that pipelines read.
+
+use dragonfly_tests::{Cluster, attempt};
+use postgres::Client;
+use serde_json::Value;
+
+fn report(client: &mut Client, arguments: &str) -> String {
+    client.query_one(&format!("SELECT ops.report({arguments})"), &[]).unwrap().get(0)
+}
+
+fn json(client: &mut Client, arguments: &str) -> Value {
+    serde_json::from_str(&report(client, arguments)).unwrap()
+}
+
+#[test]
+fn each_format_has_the_findings_of_the_audit() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    cluster.psql_file("app", "fixtures/violations.sql");
+    let expected =
+        client.query("SELECT fingerprint, severity FROM ops.audit_security()", &[]).unwrap();
+    let expected: Vec<(String, String)> =
+        expected.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert!(expected.len() > 20, "{}", expected.len());
+    let fingerprints: Vec<&str> = expected.iter().map(|of| of.0.as_str()).collect();
+
+    let lines = report(&mut client, "'jsonl'");
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_lines: Vec<&str> = lines.iter().map(|of| of["fingerprint"].as_str().unwrap()).collect();
+    assert_eq!(of_lines, fingerprints);
+
+    let log = json(&mut client, "'sarif', path => 'db/contract.json'");
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let of_results: Vec<&str> = results
+        .iter()
+        .map(|of| of["partialFingerprints"]["primaryLocationLineHash"].as_str().unwrap())
+        .collect();
+    assert_eq!(of_results, fingerprints);
+    let file = &results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+    assert_eq!(file, "db/contract.json");
+    assert_eq!(log["runs"][0]["automationDetails"]["id"], "dragonfly_guard/app/");
+
+    let issues = json(&mut client, "'gitlab'");
+    let issues = issues.as_array().unwrap();
+    let of_issues: Vec<&str> =
+        issues.iter().map(|of| of["fingerprint"].as_str().unwrap()).collect();
+    assert_eq!(of_issues, fingerprints);
+
+    assert_eq!(report(&mut client, "'github'").lines().count(), expected.len());
+    let errors = expected.iter().filter(|of| of.1 == "error").count();
+    let title = report(&mut client, "'markdown'");
+    let title = title.lines().next().unwrap().to_owned();
+    assert!(title.contains(&format!(": {errors} errors, ")), "{title}");
+    let cases = report(&mut client, "'junit'");
+    let rules: i64 =
+        client.query_one("SELECT count(*) FROM ops.security_rules()", &[]).unwrap().get(0);
+    assert_eq!(cases.matches("<testcase ").count(), usize::try_from(rules).unwrap());
+}
+
+#[test]
+fn accepted_finding_is_suppressed_and_not_left_out() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    cluster.psql_file("app", "fixtures/violations.sql");
+    let count = |log: &Value| log["runs"][0]["results"].as_array().unwrap().len();
+    let before = json(&mut client, "'sarif'");
+    client
+        .batch_execute(
+            "SELECT ops.exempt((SELECT fingerprint FROM ops.audit_security() LIMIT 1), \
+             'public prices')",
+        )
+        .unwrap();
+    let after = json(&mut client, "'sarif'");
+    assert_eq!(count(&after), count(&before));
+    let suppressed: Vec<&Value> = after["runs"][0]["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|of| of["suppressions"][0].get("justification"))
+        .collect();
+    assert_eq!(suppressed, ["public prices"]);
+    let open = json(&mut client, "'sarif', include_exempted => false");
+    assert_eq!(count(&open), count(&before) - 1);
+    let issues = json(&mut client, "'gitlab'");
+    assert_eq!(issues.as_array().unwrap().len(), count(&before) - 1);
+}
+
+#[test]
+fn unknown_format_is_an_error_with_the_formats() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let error = attempt(&mut client, "SELECT ops.report('saref')").unwrap_err();
+    assert_eq!(error.code, "22023");
+    assert!(error.hint.contains("sarif"), "{}", error.hint);
+}
