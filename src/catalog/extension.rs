@@ -40,7 +40,7 @@ impl Own {
         let Some((extension, schema)) = Self::row(state) else {
             missing("extension dragonfly_guard does not exist")
         };
-        let Some(contract_table) = Self::table(state, extension, "contract") else {
+        let Some(contract_table) = Self::table(state, (extension, schema), "contract") else {
             missing("table \"contract\" of extension dragonfly_guard does not exist")
         };
         Self { extension, schema, contract_table }
@@ -50,32 +50,46 @@ impl Own {
     /// contracts does not exist.
     pub fn complete(state: &State) -> Option<Self> {
         let (extension, schema) = Self::row(state)?;
-        let contract_table = Self::table(state, extension, "contract")?;
+        let contract_table = Self::table(state, (extension, schema), "contract")?;
         Some(Self { extension, schema, contract_table })
     }
 
     /// Returns the table of exemptions; `None` where it does not exist.
     pub fn exemption_table(&self, state: &State) -> Option<Oid> {
-        Self::table(state, self.extension, "exemption")
+        Self::table(state, (self.extension, self.schema), "exemption")
     }
 
     /// Returns the table of frozen schemas; `None` where it does not exist.
     pub fn frozen_table(&self, state: &State) -> Option<Oid> {
-        Self::table(state, self.extension, "frozen_schema")
+        Self::table(state, (self.extension, self.schema), "frozen_schema")
     }
 
     /// Returns the log table; `None` where it or the extension does not exist. Raises no error,
     /// because events are logged even where other parts of the extension are broken.
     pub fn log_table(state: &State) -> Option<Oid> {
-        Self::row(state).and_then(|(extension, _)| Self::table(state, extension, "log"))
+        Self::row(state).and_then(|own| Self::table(state, own, "log"))
     }
 
-    /// Returns the table of this name that is a member of the extension.
-    fn table(state: &State, extension: Oid, wanted: &str) -> Option<Oid> {
+    /// Returns the table of this name that is a member of the extension: usually the one in its
+    /// private schema, which takes two lookups.
+    fn table(state: &State, (extension, own_schema): (Oid, Oid), wanted: &str) -> Option<Oid> {
         let class = Table::open(oids::PG_CLASS);
         let (oid, name, kind) =
             (class.column("oid"), class.column("relname"), class.column("relkind"));
+        let schema = class.column("relnamespace");
         let mut found = None;
+        class.lookup_name(state, oids::PG_CLASS_NAME_INDEX, name, wanted, |row| {
+            if row.oid(schema) == own_schema && row.char(kind) == b'r' {
+                found = Some(row.oid(oid));
+            }
+        });
+        let is_member = |table: &Oid| {
+            super::objects::extension_of(state, oids::PG_CLASS, *table) == Some(extension)
+        };
+        if let Some(table) = found.filter(is_member) {
+            return Some(table);
+        }
+        found = None;
         super::objects::members(state, extension, &mut |member_class, object| {
             if member_class == oids::PG_CLASS {
                 class.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, object)], |row| {

@@ -9,6 +9,8 @@ use super::text::{borrowed_from_server, from_server};
 use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
 use pgrx::pg_sys;
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -124,8 +126,35 @@ impl Table {
         self.find(name).unwrap_or_else(|| pgrx::error!("catalog column \"{name}\" does not exist"))
     }
 
-    /// Returns the column of this name; `None` where it does not exist, as in an older release.
+    /// Returns the column of this name; `None` where it does not exist, as in an older release. The
+    /// columns of catalogs are looked up once: they are the same as long as the server runs.
     pub fn find(&self, name: &str) -> Option<Column> {
+        thread_local! {
+            static KNOWN: RefCell<HashMap<Oid, Vec<(String, Option<Column>)>>> = RefCell::default();
+        }
+        if !self.is_catalog() {
+            return self.look_up(name);
+        }
+        let catalog = self.oid();
+        let known = KNOWN.with_borrow(|known| {
+            let mut columns = known.get(&catalog)?.iter();
+            columns.find(|(known, _)| known == name).map(|(_, column)| *column)
+        });
+        known.unwrap_or_else(|| {
+            let column = self.look_up(name);
+            KNOWN.with_borrow_mut(|known| {
+                known.entry(catalog).or_default().push((name.to_owned(), column));
+            });
+            column
+        })
+    }
+
+    fn oid(&self) -> Oid {
+        // SAFETY: the relation is open.
+        unsafe { (*self.0).rd_id }.to_u32()
+    }
+
+    fn look_up(&self, name: &str) -> Option<Column> {
         let name = std::ffi::CString::new(name).ok()?;
         // SAFETY: the relation is open; null where it has no such column. The row is read before it
         // is released.
@@ -146,8 +175,27 @@ impl Table {
     /// Whether the relation is a catalog. In other tables, a column that is declared NOT NULL now
     /// may have had nulls in this state.
     fn is_catalog(&self) -> bool {
+        self.oid() < pg_sys::FirstNormalObjectId
+    }
+
+    /// Returns the number of the file in which the rows are: another one after they have been
+    /// written again, to other places.
+    pub fn storage(&self) -> Oid {
         // SAFETY: the relation is open.
-        unsafe { (*self.0).rd_id.to_u32() < pg_sys::FirstNormalObjectId }
+        unsafe {
+            #[cfg(feature = "pg15")]
+            let number = (*self.0).rd_node.relNode;
+            #[cfg(not(feature = "pg15"))]
+            let number = (*self.0).rd_locator.relNumber;
+            number.to_u32()
+        }
+    }
+
+    /// Returns the number of pages with rows.
+    pub fn pages(&self) -> usize {
+        let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, fork) as usize }
     }
 
     /// Calls `each` with every row that is visible in `snapshot`.
@@ -491,6 +539,23 @@ impl<'t> Row<'t> {
         self.datum(column).map(text_of)
     }
 
+    /// Returns what identifies the contents of a variable-length column without reading them:
+    /// how the row stores the value, which may be compressed or elsewhere, and which row it is.
+    /// `None` where null.
+    pub fn stored(&self, column: Column) -> Option<Stored> {
+        let datum = self.datum(column)?;
+        // SAFETY: the datum is a varlena in the tuple, which is valid.
+        unsafe {
+            let value = datum.cast_mut_ptr::<pg_sys::varlena>();
+            let size = pgrx::varsize_any(value);
+            Some(Stored {
+                bytes: std::slice::from_raw_parts(value.cast::<u8>(), size).to_vec(),
+                writer: pg_sys::htup::HeapTupleHeaderGetXmin((*self.tuple).t_data),
+                place: pgrx::itemptr::item_pointer_to_u64((*self.tuple).t_self),
+            })
+        }
+    }
+
     /// Returns the raw bytes of a variable-length column; `None` where null.
     pub fn bytes(&self, column: Column) -> Option<Vec<u8>> {
         self.datum(column).map(|d| detoasted(d, <[u8]>::to_vec))
@@ -531,6 +596,14 @@ impl<'t> Row<'t> {
             detoasted(d, plain_texts).unwrap_or_else(|| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
         })
     }
+}
+
+/// What identifies the contents of a column, see [`Row::stored`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    bytes: Vec<u8>,
+    writer: pg_sys::TransactionId,
+    place: u64,
 }
 
 /// Returns how many columns a tuple stores before the first null.

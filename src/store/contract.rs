@@ -4,10 +4,11 @@ use super::error::{Subject, changed_since, table_changed};
 use super::lock;
 use crate::catalog::Own;
 use crate::pg::call::{json_datum, json_field, json_text};
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Column, Row, State, Stored, Table};
 use crate::pg::report::Report;
 use crate::pg::scratch::Scratch;
 use crate::pg::write::{as_owner, next_id, text_datum};
+use dragonfly_core::catalog::Oid;
 use dragonfly_core::contract::Contract;
 use dragonfly_core::guard::RUNBOOK;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -16,9 +17,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 thread_local! {
-    /// The contract that was read last, with the bytes of its document: reading the same document
-    /// again takes one comparison.
-    static LAST: RefCell<Option<(Vec<u8>, Rc<Contract>)>> = const { RefCell::new(None) };
+    /// The contract that was read last.
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+/// The contract that was read last, with its document: reading the same row again takes one
+/// comparison of what is stored in it, and reading the same document in another row one of both.
+struct Last {
+    stored: (Oid, Stored),
+    document: Vec<u8>,
+    contract: Rc<Contract>,
 }
 
 /// Returns the contract in force; `None` where there is none, or it is not valid, or its table has
@@ -30,19 +38,25 @@ pub fn valid_in_force(snapshot: &State) -> Option<Rc<Contract>> {
 
 /// Returns the contract of a row: the one that was read last, where it has the same bytes.
 fn known_or_read(contracts: &Contracts, row: &Row<'_>) -> Option<Result<Rc<Contract>, String>> {
-    let bytes = row.bytes(contracts.document)?;
-    let same = |(known, _): &&(Vec<u8>, Rc<Contract>)| *known == bytes;
-    let known = LAST
-        .with_borrow(|last| last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract)));
-    if let Some(known) = known {
-        return Some(Ok(known));
+    let stored = (contracts.table.storage(), row.stored(contracts.document)?);
+    let known = |is_it: &dyn Fn(&Last) -> bool| {
+        LAST.with_borrow(|last| {
+            last.as_ref().filter(|last| is_it(last)).map(|last| Rc::clone(&last.contract))
+        })
+    };
+    if let Some(contract) = known(&|last| last.stored == stored) {
+        return Some(Ok(contract));
     }
-    let read = Contract::from_stored(&contracts.text(row)?).map_err(|error| error.to_string());
-    Some(read.map(|contract| {
-        let contract = Rc::new(contract);
-        LAST.set(Some((bytes, Rc::clone(&contract))));
-        contract
-    }))
+    let document = row.bytes(contracts.document)?;
+    let contract = match known(&|last| last.document == document) {
+        Some(contract) => contract,
+        None => match Contract::from_stored(&contracts.text(row)?) {
+            Ok(contract) => Rc::new(contract),
+            Err(error) => return Some(Err(error.to_string())),
+        },
+    };
+    LAST.set(Some(Last { stored, document, contract: Rc::clone(&contract) }));
+    Some(Ok(contract))
 }
 
 /// Returns the contract in force. Raises an error where there is none, or it is not valid.
