@@ -79,7 +79,7 @@ fn world(input: &mut Bytes<'_>) -> Snapshot {
         version,
         memberships: memberships.collect(),
         database: Database { owner: FIRST_ROLE + 1_000, ..Database::default() },
-        roles,
+        roles: roles.into(),
         ..Snapshot::default()
     }
     .complete()

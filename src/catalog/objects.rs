@@ -43,7 +43,7 @@ pub fn renamed_schemas(then: &State, now: &State) -> Vec<(String, String)> {
         snapshot.schemas
     });
     let name_now = |oid: Oid| after.iter().find(|new| new.oid == oid).map(|new| new.name.clone());
-    let renamed = before.into_iter().filter_map(|old| Some((name_now(old.oid)?, old.name)));
+    let renamed = before.iter().filter_map(|old| Some((name_now(old.oid)?, old.name.clone())));
     renamed.filter(|(new, old)| new != old).map(|(new, old)| (old, new)).collect()
 }
 

@@ -32,9 +32,9 @@ type Closure = Rc<HashSet<Oid>>;
 #[derive(Debug)]
 pub struct Access<'a> {
     snapshot: &'a Snapshot,
-    /// Memberships by member, built on first use. Often they are not needed, if one role owns all
-    /// objects.
-    edges: OnceCell<OidMap<Vec<Edge>>>,
+    /// The positions of memberships by member, looked up on first use. Often they are not needed,
+    /// if one role owns all objects.
+    memberships: OnceCell<Rc<OidMap<Vec<usize>>>>,
     closures: RefCell<OidMap<Closure, (Oid, Follow)>>,
 }
 
@@ -60,33 +60,28 @@ impl<'a> Access<'a> {
     /// Returns the effective privileges in `snapshot`.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, edges: OnceCell::new(), closures: RefCell::default() }
+        Self { snapshot, memberships: OnceCell::new(), closures: RefCell::default() }
     }
 
     /// Returns the direct memberships of `member`.
-    fn edges_of(&self, member: Oid) -> &[Edge] {
-        self.edges
-            .get_or_init(|| Self::edges(self.snapshot))
-            .get(&member)
-            .map_or(&[], Vec::as_slice)
-    }
-
-    fn edges(snapshot: &Snapshot) -> OidMap<Vec<Edge>> {
-        let mut edges_of: OidMap<Vec<Edge>> = OidMap::default();
-        for m in &snapshot.memberships {
-            let edge = Edge { role: m.role, admin: m.admin, inherit: m.inherit, set: m.set };
-            edges_of.entry(m.member).or_default().push(edge);
-        }
+    fn edges_of(&self, member: Oid) -> impl Iterator<Item = Edge> {
+        let snapshot = self.snapshot;
+        let memberships = self.memberships.get_or_init(|| snapshot.memberships_by_member());
+        let stored = memberships.get(&member).into_iter().flatten().map(|&i| {
+            let m = &snapshot.memberships[i];
+            Edge { role: m.role, admin: m.admin, inherit: m.inherit, set: m.set }
+        });
         // The owner of the database is the only, implicit member of pg_database_owner. In
         // PostgreSQL 15 a NOINHERIT owner does not inherit its privileges; in later releases it
         // does.
-        let owner = snapshot.database.owner;
-        if let Some(role) = snapshot.role(owner) {
-            let inherit = snapshot.version >= 16 || role.inherit;
-            let edge = Edge { role: PG_DATABASE_OWNER, admin: false, inherit, set: true };
-            edges_of.entry(owner).or_default().push(edge);
-        }
-        edges_of
+        let owner = (member == snapshot.database.owner).then(|| snapshot.role(member)).flatten();
+        let implicit = owner.map(|role| Edge {
+            role: PG_DATABASE_OWNER,
+            admin: false,
+            inherit: snapshot.version >= 16 || role.inherit,
+            set: true,
+        });
+        stored.chain(implicit)
     }
 
     /// Returns all roles that `member` reaches through such memberships, including itself.
@@ -159,7 +154,7 @@ impl<'a> Access<'a> {
             || self
                 .closure(member, Follow::Members)
                 .iter()
-                .any(|m| self.edges_of(*m).iter().any(|edge| edge.role == role && edge.admin))
+                .any(|m| self.edges_of(*m).any(|edge| edge.role == role && edge.admin))
     }
 
     /// Whether `member` can already do everything that `role` can.
@@ -215,7 +210,7 @@ impl<'a> Access<'a> {
                 path.reverse();
                 return path;
             }
-            for edge in self.edges_of(at).iter().filter(|edge| edge.is_followed(follow)) {
+            for edge in self.edges_of(at).filter(|edge| edge.is_followed(follow)) {
                 if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(edge.role)
                 {
                     entry.insert(at);

@@ -100,13 +100,9 @@ impl<'s> Reader<'s> {
     fn new(state: &'s State, names: &[String], is_careful: bool) -> Self {
         let base = catalog::base(state);
         let wanted: HashSet<&String> = names.iter().collect();
-        let schemas = base
-            .schemas
-            .into_iter()
-            .filter(|s| wanted.contains(&s.name))
-            .map(|s| (s.oid, s))
-            .collect();
-        let roles = base.roles.into_iter().map(|role| (role.oid, role.name)).collect();
+        let schemas = base.schemas.iter().filter(|s| wanted.contains(&s.name));
+        let schemas = schemas.map(|schema| (schema.oid, schema.clone())).collect();
+        let roles = base.roles.iter().map(|role| (role.oid, role.name.clone())).collect();
         let members = catalog::members_of_extensions(state);
         Self {
             state,

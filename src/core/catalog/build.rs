@@ -1,24 +1,25 @@
 //! The index of a snapshot, and the names of its objects.
 
 use super::{
-    Oid, PUBLIC, Policy, Relation, Role, RoleSetting, Routine, RoutineKind, Schema, Snapshot,
+    Oid, OidMap, PUBLIC, Policy, Relation, Role, RoleSetting, Routine, RoutineKind, Schema,
+    Snapshot,
 };
 use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::rc::Rc;
 
 impl Snapshot {
     /// Completes a snapshot after its lists have been filled: sorts them by name, so that the order
     /// of findings does not depend on OIDs, and builds the index.
     #[must_use]
     pub fn complete(mut self) -> Self {
-        self.index = super::Index::default();
-        self.roles.sort_by(|a, b| a.name.cmp(&b.name));
-        self.schemas.sort_by(|a, b| a.name.cmp(&b.name));
-        self.index.role_by_oid = self.roles.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
-        self.index.schema_by_oid =
-            self.schemas.iter().enumerate().map(|(i, s)| (s.oid, i)).collect();
-        let rank = |oid: Oid| self.index.schema_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
+        self = self.with_roles_and_schemas();
+        self.index.relations_by_schema.clear();
+        self.index.policies_by_relation.clear();
+        let schemas = &self.index.schema_by_oid.derived;
+        let rank = |oid: Oid| schemas.get(&oid).copied().unwrap_or(usize::MAX);
         self.relations.sort_by_cached_key(|r| (rank(r.schema), r.name.clone()));
         self.index.relation_by_oid =
             self.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
@@ -42,6 +43,46 @@ impl Snapshot {
         self
     }
 
+    /// Sorts roles and schemas by name and indexes them and the memberships, as far as they have
+    /// changed since that was done last.
+    #[must_use]
+    pub fn with_roles_and_schemas(mut self) -> Self {
+        if !self.index.role_by_oid.list.is_same(&self.roles) {
+            self.roles.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        if !self.index.schema_by_oid.list.is_same(&self.schemas) {
+            self.schemas.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        let index = &mut self.index;
+        index.role_by_oid.update(&self.roles, |roles| {
+            roles.iter().enumerate().map(|(i, r)| (r.oid, i)).collect()
+        });
+        index.schema_by_oid.update(&self.schemas, |schemas| {
+            schemas.iter().enumerate().map(|(i, s)| (s.oid, i)).collect()
+        });
+        index.memberships_by_member.update(&self.memberships, |_| OnceCell::new());
+        self
+    }
+
+    /// Returns the positions of memberships by member: snapshots with the same memberships share
+    /// them.
+    #[must_use]
+    pub fn memberships_by_member(&self) -> Rc<OidMap<Vec<usize>>> {
+        let by_member = || {
+            let mut by_member: OidMap<Vec<usize>> = OidMap::default();
+            for (i, membership) in self.memberships.iter().enumerate() {
+                by_member.entry(membership.member).or_default().push(i);
+            }
+            Rc::new(by_member)
+        };
+        let known = &self.index.memberships_by_member;
+        if known.list.is_same(&self.memberships) {
+            Rc::clone(known.derived.get_or_init(by_member))
+        } else {
+            by_member()
+        }
+    }
+
     /// Returns the names in a value of search_path, as this server reads it.
     ///
     /// # Errors
@@ -57,7 +98,7 @@ impl Snapshot {
     /// Returns the role with this OID.
     #[must_use]
     pub fn role(&self, oid: Oid) -> Option<&Role> {
-        self.index.role_by_oid.get(&oid).map(|&i| &self.roles[i])
+        self.index.role_by_oid.derived.get(&oid).map(|&i| &self.roles[i])
     }
 
     /// Returns the role with this name.
@@ -89,7 +130,7 @@ impl Snapshot {
     /// Returns the schema with this OID.
     #[must_use]
     pub fn schema(&self, oid: Oid) -> Option<&Schema> {
-        self.index.schema_by_oid.get(&oid).map(|&i| &self.schemas[i])
+        self.index.schema_by_oid.derived.get(&oid).map(|&i| &self.schemas[i])
     }
 
     /// Returns the schema with this name.

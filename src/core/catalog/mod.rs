@@ -16,6 +16,7 @@ mod object;
 mod oids;
 mod publication;
 mod server_object;
+mod shared;
 mod unique_key;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
@@ -32,8 +33,10 @@ pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};
 pub use publication::Publication;
 pub use server_object::ServerObject;
+pub use shared::Shared;
 pub use unique_key::UniqueKey;
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -693,12 +696,12 @@ pub struct Snapshot {
     /// already split the path.
     pub cuts_names: bool,
     pub database: Database,
-    pub roles: Vec<Role>,
+    pub roles: Shared<Vec<Role>>,
     /// The names of the roles that PostgREST switches to for requests without a token, where the
     /// database stores them (`pgrst.db_anon_role`).
     pub anonymous: HashSet<String>,
-    pub memberships: Vec<Membership>,
-    pub schemas: Vec<Schema>,
+    pub memberships: Shared<Vec<Membership>>,
+    pub schemas: Shared<Vec<Schema>>,
     pub relations: Vec<Relation>,
     pub policies: Vec<Policy>,
     /// What policies let clients reach, in the order of the policies' OIDs; only in a snapshot of
@@ -753,10 +756,30 @@ pub struct Snapshot {
 /// The index of a snapshot: positions in its lists.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
-    role_by_oid: OidMap<usize>,
-    schema_by_oid: OidMap<usize>,
+    role_by_oid: Of<Vec<Role>, OidMap<usize>>,
+    schema_by_oid: Of<Vec<Schema>, OidMap<usize>>,
+    /// Memberships by member, built on first use. Often they are not needed, if one role owns all
+    /// objects.
+    memberships_by_member: Of<Vec<Membership>, OnceCell<Rc<OidMap<Vec<usize>>>>>,
     relation_by_oid: OidMap<usize>,
     routine_by_oid: OidMap<usize>,
     relations_by_schema: OidMap<std::ops::Range<usize>>,
     policies_by_relation: OidMap<std::ops::Range<usize>>,
+}
+
+/// What has been derived from a list that snapshots share. It keeps the list alive, so that a list
+/// at the same place is the same list.
+#[derive(Debug, Clone, Default)]
+struct Of<L, T> {
+    list: Shared<L>,
+    derived: Rc<T>,
+}
+
+impl<L, T> Of<L, T> {
+    /// Derives it again unless it has been derived from this list.
+    fn update(&mut self, list: &Shared<L>, derive: impl FnOnce(&L) -> T) {
+        if !self.list.is_same(list) {
+            *self = Self { derived: Rc::new(derive(list)), list: Shared::clone(list) };
+        }
+    }
 }

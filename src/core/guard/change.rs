@@ -7,23 +7,23 @@
 use super::held::was_held_through_public;
 use super::names::{is_same_column, renames_roles};
 use crate::access::Access;
-use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
+use crate::catalog::{ObjectId, Oid, OidMap, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Common, Draft, Finding, Problem};
 use crate::rule::Rule;
 use crate::rules::{Context, rls_disabled};
+use crate::sql::quote_ident;
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 /// The catalog before the transaction and as it is now.
 pub struct Change<'a> {
     before: &'a Context<'a>,
     after: &'a Context<'a>,
-    /// The objects before, with their names.
-    existed: HashMap<ObjectId, String>,
-    /// The names before.
-    names: HashSet<String>,
+    /// The objects before.
+    existed: Objects<'a>,
     /// The objects now.
-    exists: HashSet<ObjectId>,
+    exists: Objects<'a>,
     /// Whether a role has another name than before, which findings name it by.
     renames_roles: bool,
     /// The routines on which the transaction has granted EXECUTE to PUBLIC.
@@ -67,14 +67,11 @@ impl<'a> Change<'a> {
     /// Compares two states.
     #[must_use]
     pub fn new(before: &'a Context<'a>, after: &'a Context<'a>) -> Self {
-        let existed = objects(before.snapshot);
-        let names = existed.values().cloned().collect();
         Self {
             before,
             after,
-            existed,
-            names,
-            exists: objects(after.snapshot).into_keys().collect(),
+            existed: Objects::of(before.snapshot),
+            exists: Objects::of(after.snapshot),
             renames_roles: renames_roles(before.snapshot, after.snapshot),
             granted_to_public: HashSet::new(),
         }
@@ -175,10 +172,10 @@ impl<'a> Change<'a> {
             action: at_most.min(self.at_most(draft)),
             settled,
             is_missing: draft.measure.is_missing,
-            existed: self.existed.contains_key(&draft.object.id),
+            existed: self.existed.contain(draft.object.id),
             can_be_completed: draft.measure.is_missing
                 || (!settled
-                    && !self.existed.contains_key(&draft.object.id)
+                    && !self.existed.contain(draft.object.id)
                     && !matches!(draft.object.id, ObjectId::Policy(_))),
         }
     }
@@ -232,8 +229,8 @@ impl<'a> Change<'a> {
     /// without that privilege must not have it either.
     fn at_most(&self, draft: &Draft) -> GuardAction {
         let ObjectId::Routine(routine) = draft.object.id else { return draft.measure.at_most };
-        let is_new = !self.existed.contains_key(&draft.object.id);
-        if is_new && self.names.contains(&draft.object.identity) {
+        let is_new = !self.existed.contain(draft.object.id);
+        if is_new && self.existed.contain_name(&draft.object.identity) {
             GuardAction::Block
         } else if !draft.is_to_public {
             draft.measure.at_most
@@ -264,8 +261,8 @@ impl<'a> Change<'a> {
     fn is_progress(&self, draft: &Draft) -> bool {
         draft.measure.is_missing
             && draft.object.id != ObjectId::Named
-            && !self.existed.contains_key(&draft.object.id)
-            && !self.names.contains(&draft.object.identity)
+            && !self.existed.contain(draft.object.id)
+            && !self.existed.contain_name(&draft.object.identity)
             && self.is_declared(draft.object.id)
     }
 
@@ -290,7 +287,7 @@ impl<'a> Change<'a> {
     /// more rather than less.
     fn is_settled(&self, draft: &Draft) -> bool {
         let same_name =
-            self.existed.get(&draft.object.id).is_some_and(|name| *name == draft.object.identity);
+            self.existed.name(draft.object.id).is_some_and(|name| name == draft.object.identity);
         !draft.measure.is_missing
             && !draft.measure.is_due_at_commit
             && !self.renames_roles
@@ -324,7 +321,7 @@ impl<'a> Change<'a> {
     /// Returns what a current finding is compared by: the object, if it existed before; otherwise
     /// its name, as the successor of an earlier object.
     fn subject(&self, draft: &Draft) -> Subject {
-        if self.existed.contains_key(&draft.object.id) {
+        if self.existed.contain(draft.object.id) {
             Subject::Object(draft.object.id)
         } else {
             Subject::Name(draft.object.identity.clone())
@@ -335,7 +332,7 @@ impl<'a> Change<'a> {
     /// its name, for a successor.
     fn past_subject(&self, draft: &Draft) -> Subject {
         match draft.object.id {
-            id if self.exists.contains(&id) => Subject::Object(id),
+            id if self.exists.contain(id) => Subject::Object(id),
             _ => Subject::Name(draft.object.identity.clone()),
         }
     }
@@ -382,29 +379,76 @@ impl Audited {
     }
 }
 
-/// Returns the objects of a snapshot that have an OID, with their names.
-fn objects(snapshot: &Snapshot) -> HashMap<ObjectId, String> {
-    let mut objects = HashMap::new();
-    for role in &snapshot.roles {
-        objects.insert(ObjectId::Role(role.oid), crate::sql::quote_ident(&role.name).into_owned());
+/// The objects of a snapshot that have an OID. Their names are collected only when a finding
+/// depends on them: after nearly every statement there is none.
+struct Objects<'a> {
+    snapshot: &'a Snapshot,
+    /// The names of the policies.
+    policies: OnceCell<OidMap<String>>,
+    /// All names.
+    names: OnceCell<HashSet<String>>,
+}
+
+impl<'a> Objects<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, policies: OnceCell::new(), names: OnceCell::new() }
     }
-    for schema in &snapshot.schemas {
-        objects.insert(
-            ObjectId::Schema(schema.oid),
-            crate::sql::quote_ident(&schema.name).into_owned(),
-        );
-    }
-    for relation in &snapshot.relations {
-        objects.insert(ObjectId::Relation(relation.oid), snapshot.relation_identity(relation));
-        for policy in snapshot.policies_of(relation.oid) {
-            objects
-                .insert(ObjectId::Policy(policy.oid), snapshot.policy_identity(policy, relation));
+
+    fn contain(&self, object: ObjectId) -> bool {
+        let snapshot = self.snapshot;
+        match object {
+            ObjectId::Role(oid) => snapshot.role(oid).is_some(),
+            ObjectId::Schema(oid) => snapshot.schema(oid).is_some(),
+            ObjectId::Relation(oid) => snapshot.relation(oid).is_some(),
+            ObjectId::Routine(oid) => snapshot.routine(oid).is_some(),
+            ObjectId::Policy(oid) => self.policies().contains_key(&oid),
+            ObjectId::Type(_) | ObjectId::Named => false,
         }
     }
-    for routine in &snapshot.routines {
-        objects.insert(ObjectId::Routine(routine.oid), snapshot.routine_identity(routine));
+
+    /// Returns the name of an object; `None` where it does not exist.
+    fn name(&self, object: ObjectId) -> Option<String> {
+        let snapshot = self.snapshot;
+        match object {
+            ObjectId::Role(oid) => snapshot.role(oid).map(|role| quoted(&role.name)),
+            ObjectId::Schema(oid) => snapshot.schema(oid).map(|schema| quoted(&schema.name)),
+            ObjectId::Relation(oid) => {
+                snapshot.relation(oid).map(|r| snapshot.relation_identity(r))
+            }
+            ObjectId::Routine(oid) => snapshot.routine(oid).map(|r| snapshot.routine_identity(r)),
+            ObjectId::Policy(oid) => self.policies().get(&oid).cloned(),
+            ObjectId::Type(_) | ObjectId::Named => None,
+        }
     }
-    objects
+
+    fn contain_name(&self, name: &str) -> bool {
+        self.names.get_or_init(|| self.all_names()).contains(name)
+    }
+
+    fn policies(&self) -> &OidMap<String> {
+        self.policies.get_or_init(|| {
+            let tables = self.snapshot.relations.iter();
+            let policies = tables.flat_map(|table| {
+                let policies = self.snapshot.policies_of(table.oid).iter();
+                policies.map(move |of| (of.oid, self.snapshot.policy_identity(of, table)))
+            });
+            policies.collect()
+        })
+    }
+
+    fn all_names(&self) -> HashSet<String> {
+        let snapshot = self.snapshot;
+        let roles = snapshot.roles.iter().map(|role| quoted(&role.name));
+        let schemas = snapshot.schemas.iter().map(|schema| quoted(&schema.name));
+        let relations = snapshot.relations.iter().map(|r| snapshot.relation_identity(r));
+        let routines = snapshot.routines.iter().map(|r| snapshot.routine_identity(r));
+        let policies = self.policies().values().cloned();
+        roles.chain(schemas).chain(relations).chain(routines).chain(policies).collect()
+    }
+}
+
+fn quoted(name: &str) -> String {
+    quote_ident(name).into_owned()
 }
 
 /// The object of a finding, for the comparison.

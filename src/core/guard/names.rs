@@ -7,7 +7,10 @@ use std::collections::HashMap;
 /// Whether a role has another name than before.
 #[must_use]
 pub fn renames_roles(before: &Snapshot, after: &Snapshot) -> bool {
-    // Nearly always both lists are the same, in the same order.
+    if before.roles.is_same(&after.roles) {
+        return false;
+    }
+    // Nearly always both lists agree, in the same order.
     let same = before.roles.iter().zip(&after.roles);
     let same = same.take_while(|(old, new)| (old.oid, &old.name) == (new.oid, &new.name)).count();
     if same == before.roles.len() || same == after.roles.len() {

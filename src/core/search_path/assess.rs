@@ -597,12 +597,14 @@ mod tests {
                 role(APP, "app_owner", false),
                 role(MALLORY, "mallory", false),
                 role(SUPER, "root", true),
-            ],
+            ]
+            .into(),
             schemas: vec![
                 schema(11, "pg_catalog", SUPER),
                 schema(12, "public", PG_DATABASE_OWNER),
                 schema(13, "api", APP),
-            ],
+            ]
+            .into(),
             ..Snapshot::default()
         };
         grant(&mut snapshot);

@@ -199,13 +199,14 @@ mod tests {
                 acl: Some(vec![item(ANON, Privileges::TEMPORARY)]),
                 ..Database::default()
             },
-            roles: vec![role(APP, "app"), role(ANON, "anon"), role(GROUP, "grp")],
+            roles: vec![role(APP, "app"), role(ANON, "anon"), role(GROUP, "grp")].into(),
             schemas: vec![Schema {
                 oid: API,
                 name: "api".into(),
                 owner: APP,
                 acl: Some(vec![item(ANON, Privileges::USAGE)]),
-            }],
+            }]
+            .into(),
             routines: vec![Routine {
                 oid: 100,
                 schema: API,

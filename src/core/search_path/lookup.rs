@@ -244,7 +244,8 @@ mod tests {
                 schema(PG_CATALOG, "pg_catalog"),
                 schema(API, "api"),
                 schema(EXTENSIONS, "extensions"),
-            ],
+            ]
+            .into(),
             ..Snapshot::default()
         }
         .complete()
