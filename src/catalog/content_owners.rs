@@ -1,38 +1,69 @@
 //! The contents of some schemas. The guard reads them at every CREATE FUNCTION, and therefore at a
 //! cost that does not depend on the size of the catalog, unless untrusted roles own many objects.
 
-use super::oids;
+use super::{in_pg_catalog, oids};
 use crate::pg::heap::{ByOid, Column, Row, State, Table};
 use dragonfly_core::catalog::{ContentKind, Oid, OidSet, PG_CATALOG, RelationKind};
 use pgrx::pg_sys;
+use std::cell::LazyCell;
 use std::collections::HashSet;
 
-/// The maximum number of objects in the schemas that are looked up one by one, or the number of
-/// roles, if that is higher. Where there are more, the objects of the untrusted roles are searched
-/// instead, which takes a lookup for each of these roles.
+/// The number of objects in the schemas that are looked up one by one before those of the untrusted
+/// roles are searched instead, which takes a lookup for each of these roles.
 const MOST_LOOKUPS: usize = 200;
 
 /// Returns the relations, routines, types and operators in the schemas `wanted`: all of them or,
-/// where these are too many, those of the `untrusted` roles. `roles` is the number of all roles.
+/// where these are too many, those of the `untrusted` roles.
 ///
 /// Of `pg_catalog`, it returns those of the `untrusted` roles: no object depends on that schema.
 pub fn contents(
     state: &State,
     wanted: &HashSet<Oid>,
-    roles: usize,
     untrusted: impl FnOnce() -> Vec<Oid>,
 ) -> Vec<Content> {
     let classes = [Class::relations(), Class::routines(), Class::types(), Class::operators()];
-    let found = in_schemas(state, &classes, wanted, MOST_LOOKUPS.max(roles));
-    let searches_catalog = wanted.contains(&PG_CATALOG);
-    let untrusted = if found.is_none() || searches_catalog { untrusted() } else { vec![] };
-    let mut found = found
-        .or_else(|| of_owners(state, &classes, &untrusted, wanted, usize::MAX))
-        .unwrap_or_default();
-    if searches_catalog {
+    let untrusted = LazyCell::new(untrusted);
+    // A schema can have many objects, and a role many privileges, which are listed with what it
+    // owns. Neither is known before, so that both searches take turns, each time with more lookups.
+    let mut limit = MOST_LOOKUPS;
+    let mut found = loop {
+        let found = in_schemas(state, &classes, wanted, limit)
+            .or_else(|| of_owners(state, &classes, &untrusted, wanted, limit));
+        if let Some(found) = found {
+            break found;
+        }
+        limit = limit.saturating_mul(4);
+    };
+    if wanted.contains(&PG_CATALOG) && state.is_current() {
+        let owners = owners_in_catalog(state, &classes).into_iter();
+        let owners = owners.filter(|(owner, _)| untrusted.contains(owner));
+        found.extend(owners.map(|(owner, kind)| {
+            let place = Place { schema: PG_CATALOG, owner };
+            Content { place, kind }
+        }));
+    } else if wanted.contains(&PG_CATALOG) {
         found.extend(in_catalog(state, &classes, &untrusted));
     }
     found
+}
+
+/// Returns owners and kinds of the objects in `pg_catalog`, as the session knows them.
+fn owners_in_catalog(state: &State, classes: &[Class]) -> HashSet<(Oid, ContentKind)> {
+    let read = || {
+        let all = classes.iter().flat_map(|class| {
+            let found = class.in_catalog(state, &|_| true).into_iter();
+            found.map(|(oid, content)| {
+                ((class.by_oid.catalog, oid), (content.place.owner, content.kind))
+            })
+        });
+        all.collect()
+    };
+    let look_up = |catalog, oid| {
+        let class = classes.iter().find(|class| class.by_oid.catalog == catalog)?;
+        let Content { place, kind } = class.cached(oid)?;
+        (place.schema == PG_CATALOG).then_some((place.owner, kind))
+    };
+    in_pg_catalog::owners(&read, &look_up)
 }
 
 /// Returns the objects of some owners in `pg_catalog`. Objects of these owners are looked up one by
@@ -40,7 +71,9 @@ pub fn contents(
 fn in_catalog(state: &State, classes: &[Class], owners: &[Oid]) -> Vec<Content> {
     of_owners(state, classes, owners, &[PG_CATALOG].into(), MOST_LOOKUPS).unwrap_or_else(|| {
         let owners: OidSet = owners.iter().copied().collect();
-        classes.iter().flat_map(|class| class.in_catalog(state, &owners)).collect()
+        let is_wanted = |owner| owners.contains(&owner);
+        let found = classes.iter().flat_map(|class| class.in_catalog(state, &is_wanted));
+        found.map(|(_, content)| content).collect()
     })
 }
 
@@ -243,12 +276,12 @@ impl Class {
         found
     }
 
-    /// Returns the objects of some owners in `pg_catalog`.
-    fn in_catalog(&self, state: &State, owners: &OidSet) -> Vec<Content> {
+    /// Returns the objects of some owners in `pg_catalog`, with their OIDs.
+    fn in_catalog(&self, state: &State, is_wanted: &dyn Fn(Oid) -> bool) -> Vec<(Oid, Content)> {
         let mut found = Vec::new();
         self.table.scan(state, |row| {
-            if row.oid(self.schema) == PG_CATALOG && owners.contains(&row.oid(self.owner)) {
-                found.extend(self.of_row(&row));
+            if row.oid(self.schema) == PG_CATALOG && is_wanted(row.oid(self.owner)) {
+                found.extend(self.of_row(&row).map(|content| (row.oid(self.oid), content)));
             }
         });
         found

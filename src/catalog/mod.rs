@@ -17,6 +17,7 @@ mod exposures;
 mod expressions;
 mod extension;
 mod guard;
+mod in_pg_catalog;
 mod moved_names;
 mod name;
 mod object_hash;
@@ -60,6 +61,7 @@ pub use exposures::exposures;
 pub use expressions::Mentioned;
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
+pub use in_pg_catalog::changed as contents_of_pg_catalog_changed;
 pub use moved_names::MovedNames;
 pub use name::{description, identity, name, qualified_name, signature};
 pub use object_hash::{
@@ -76,6 +78,7 @@ pub use policy_texts::{PolicyTexts, policy_texts};
 pub use question::QUESTIONS;
 pub use rights::has_active_policies;
 pub use roles::{owns_objects, stored_setting};
+pub use routines::Concerning;
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
     definer, has_expressions, has_text, named as routines_named, owner as routine_owner,
@@ -87,9 +90,9 @@ pub use server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use snapshot::{
-    Concerning, Exposures, add_definer_bodies, add_exposures, add_reach, around, base, concerning,
-    current_base, for_paths, forget_base, full, objects_of, part, routine, with_exposures,
-    with_parts, with_users,
+    Exposures, add_definer_bodies, add_exposures, add_reach, around, base, concerning,
+    current_base, for_paths, forget_base, forget_schemas, full, objects_of, part, routine,
+    with_exposures, with_parts, with_schemas, with_users,
 };
 pub use statistics::statistics_are_hidden;
 pub use stored_policies::{StoredPolicy, stored_policies};

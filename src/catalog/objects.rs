@@ -193,7 +193,7 @@ pub fn relations_in(
         );
     };
     match members_of_schemas(state, oids::PG_CLASS, schemas) {
-        Some(members) if also.len() <= MOST_LOOKUPS => {
+        Some(members) if also.len() <= most_lookups(&table) => {
             for oid in &members | also {
                 table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(columns.oid, oid)], &mut each);
             }
@@ -218,6 +218,7 @@ pub fn members_of_schemas(
     if schemas.contains(&PG_CATALOG) {
         return None;
     }
+    let most = most_lookups(&Table::open(catalog));
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
@@ -228,10 +229,10 @@ pub fn members_of_schemas(
             if row.oid(class) == catalog {
                 members.insert(row.oid(object));
             }
-            members.len() <= MOST_LOOKUPS
+            members.len() <= most
         });
     }
-    (members.len() <= MOST_LOOKUPS).then_some(members)
+    (members.len() <= most).then_some(members)
 }
 
 /// Adds the ACLs of columns and the owners of sequences to the relations of the snapshot, and the
@@ -553,8 +554,13 @@ impl<'s> Contents<'s> {
 }
 
 /// The maximum number of objects, or of relations whose columns or rules are read, that are looked
-/// up one by one; for more, one pass over the catalog is faster.
+/// up one by one in a small catalog; for more, one pass over the catalog is faster.
 const MOST_LOOKUPS: usize = 300;
+
+/// Returns that number for a catalog: a lookup takes less time than to read the rows of a page.
+pub fn most_lookups(table: &Table) -> usize {
+    table.pages().max(MOST_LOOKUPS)
+}
 
 /// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`
 /// relations. Most columns have no ACL.
@@ -579,7 +585,7 @@ fn columns_of(state: &State, indexes: &OidMap<usize>, named: &OidSet, snapshot: 
             snapshot.relations[i].columns.push((row.name(name), acl));
         }
     };
-    if indexes.len() > MOST_LOOKUPS {
+    if indexes.len() > most_lookups(&table) {
         table.scan(state, &mut each);
     } else {
         for oid in indexes.keys() {

@@ -18,8 +18,10 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     anonymous(state, snapshot);
 }
 
-/// Reads the roles of requests without a token, where a role or the database has the setting.
-fn anonymous(state: &State, snapshot: &mut Snapshot) {
+/// Reads the roles of requests without a token, where a role or the database has the setting. No
+/// cache callback reports changes of settings, so that what has been read earlier is replaced.
+pub fn anonymous(state: &State, snapshot: &mut Snapshot) {
+    snapshot.anonymous.clear();
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DB_ROLE_SETTING);

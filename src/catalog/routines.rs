@@ -124,36 +124,41 @@ pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     complete(state, snapshot);
 }
 
-/// Reads the SECURITY DEFINER routines whose search_path contains one of `names`, the routines in
-/// `schemas`, and the routines `also`. `pg_catalog` is in every search_path.
-pub fn searching(
-    state: &State,
-    names: &HashSet<String>,
-    schemas: &HashSet<Oid>,
-    also: &HashSet<Oid>,
-    snapshot: &mut Snapshot,
-) {
+/// The objects that [`super::concerning`] reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Concerning<'a> {
+    /// The schemas.
+    pub schemas: &'a HashSet<Oid>,
+    /// The names of those schemas that the search_paths of routines are read for.
+    pub names: &'a HashSet<String>,
+    /// Relations in any schema.
+    pub relations: &'a HashSet<Oid>,
+    /// Routines in any schema.
+    pub routines: &'a HashSet<Oid>,
+    /// The only routines that can have a search_path with one of the names, where that is known:
+    /// otherwise every routine is read.
+    pub searching: Option<&'a HashSet<Oid>>,
+}
+
+/// Reads the SECURITY DEFINER routines whose search_path contains one of the names, the routines in
+/// the schemas, and other ones. `pg_catalog` is in every search_path.
+pub fn searching(state: &State, wanted: &Concerning<'_>, snapshot: &mut Snapshot) {
+    let Concerning { schemas, names, routines: also, searching, .. } = *wanted;
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
-    let members = names
-        .is_empty()
-        .then(|| objects::members_of_schemas(state, oids::PG_PROC, schemas))
-        .flatten();
-    if let Some(members) = members {
-        for oid in &members | also {
-            table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, oid)], |row| {
-                routines.push(columns.routine(&row));
-            });
-        }
-        snapshot.routines = routines;
-        return complete(state, snapshot);
-    }
+    let none = HashSet::new();
+    let searching = if names.is_empty() { Some(&none) } else { searching };
+    let is_looked_up = |few: &&HashSet<Oid>| few.len() <= objects::most_lookups(&table);
+    let candidates = searching.filter(is_looked_up).and_then(|searching| {
+        let members = objects::members_of_schemas(state, oids::PG_PROC, schemas)?;
+        Some(&(&members | also) | searching)
+    });
     let mut paths = PathsNaming::new(names, snapshot);
     let all_search = names.contains("pg_catalog");
     let (schemas, also): (OidSet, OidSet) =
         (schemas.iter().copied().collect(), also.iter().copied().collect());
-    table.scan(state, |row| {
+    let mut each = |row: Row<'_>| {
         let wanted = schemas.contains(&row.oid(columns.schema))
             || also.contains(&row.oid(columns.oid))
             || row.bool(columns.security_definer)
@@ -161,7 +166,15 @@ pub fn searching(
         if wanted {
             routines.push(columns.routine(&row));
         }
-    });
+    };
+    match candidates {
+        Some(candidates) => {
+            for oid in candidates {
+                table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, oid)], &mut each);
+            }
+        }
+        None => table.scan(state, each),
+    }
     snapshot.routines = routines;
     complete(state, snapshot);
 }

@@ -6,6 +6,7 @@ use super::expressions::Mentioned;
 use super::moved_names::MovedNames;
 use super::publications::publications;
 use super::rights::Rights;
+use super::routines::Concerning;
 use super::{
     Own, bodies, code, dependencies, guard, objects, policies, roles, routines, server_objects,
 };
@@ -13,7 +14,7 @@ use crate::pg::VERSION;
 use crate::pg::heap::{State, interrupts};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::extension::SCHEMA;
-use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Routine, Schema, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Routine, Schema, Shared, Snapshot};
 use dragonfly_core::contract::{Contract, TableDecl};
 use dragonfly_core::rules::Context;
 use std::cell::{Cell, RefCell};
@@ -203,20 +204,8 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     };
     objects::extension_names(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
+    roles::anonymous(state, &mut snapshot);
     snapshot.complete()
-}
-
-/// The objects that [`concerning`] reads.
-#[derive(Debug, Clone, Copy)]
-pub struct Concerning<'a> {
-    /// The schemas.
-    pub schemas: &'a HashSet<Oid>,
-    /// The names of those schemas that the search_paths of routines are read for.
-    pub names: &'a HashSet<String>,
-    /// Relations in any schema.
-    pub relations: &'a HashSet<Oid>,
-    /// Routines in any schema.
-    pub routines: &'a HashSet<Oid>,
 }
 
 /// Reads what depends on some schemas, which are in `base`: their relations, where the contract
@@ -230,7 +219,8 @@ pub fn concerning(
     wanted: &Concerning<'_>,
 ) -> Snapshot {
     let mut snapshot = base;
-    let Concerning { schemas, names, relations, routines } = *wanted;
+    let concerning = wanted;
+    let Concerning { schemas, relations, .. } = *wanted;
     let open = open(&snapshot, contract);
     let wanted: HashSet<Oid> = governed(&snapshot, contract)
         .union(&open)
@@ -240,12 +230,13 @@ pub fn concerning(
     objects::relations_in(state, &wanted, relations, &mut snapshot);
     objects::view_sources(state, &open, &mut snapshot);
     policies::read(state, &mut snapshot);
-    routines::searching(state, names, schemas, routines, &mut snapshot);
+    routines::searching(state, concerning, &mut snapshot);
     let temporary: HashSet<Oid> =
         snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     snapshot.routines.retain(|r| !temporary.contains(&r.schema));
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
+    roles::anonymous(state, &mut snapshot);
     snapshot.complete()
 }
 
@@ -256,47 +247,92 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-thread_local! {
-    /// The last result of [`current_base`], until one of its catalogs changes.
-    static BASE: RefCell<Option<Rc<Snapshot>>> = const { RefCell::new(None) };
+/// A part of what [`current_base`] returns, until one of its catalogs changes.
+#[derive(Debug)]
+struct Cached {
+    snapshot: RefCell<Option<Rc<Snapshot>>>,
     /// Whether one of its catalogs has changed since it was read.
-    static BASE_CHANGED: Cell<bool> = const { Cell::new(false) };
+    is_changed: Cell<bool>,
+}
+
+impl Cached {
+    const fn new() -> Self {
+        Self { snapshot: RefCell::new(None), is_changed: Cell::new(false) }
+    }
+
+    fn forget(&self) {
+        self.snapshot.replace(None);
+        self.is_changed.set(true);
+    }
+
+    /// Returns it as it was read last, or reads it.
+    fn get(&self, read: impl FnOnce() -> Snapshot) -> Rc<Snapshot> {
+        let known = self.snapshot.borrow().clone();
+        known.unwrap_or_else(|| {
+            // Changes whose invalidations have been processed are committed, and the state taken
+            // now shows them. A change that is reported during the read may be missing, so that
+            // the result is not cached then.
+            self.is_changed.set(false);
+            let snapshot = Rc::new(read());
+            if !self.is_changed.get() {
+                self.snapshot.replace(Some(Rc::clone(&snapshot)));
+            }
+            snapshot
+        })
+    }
+}
+
+thread_local! {
+    /// Roles, memberships and the database.
+    static ROLES: Cached = const { Cached::new() };
+    /// The same with schemas.
+    static BASE: Cached = const { Cached::new() };
 }
 
 /// Reads roles, memberships, the database and schemas.
 pub fn base(state: &State) -> Snapshot {
-    let cuts_names = crate::pg::text::is_utf8();
-    let mut snapshot = Snapshot { version: VERSION, cuts_names, ..Snapshot::default() };
-    roles::read(state, &mut snapshot);
+    let mut snapshot = without_schemas(state);
     objects::schemas(state, &mut snapshot);
     snapshot
 }
 
-/// Returns the current [`base`], which is read again only after a change: a server can have
-/// thousands of roles.
+/// Reads roles, memberships and the database.
+fn without_schemas(state: &State) -> Snapshot {
+    let cuts_names = crate::pg::text::is_utf8();
+    let mut snapshot = Snapshot { version: VERSION, cuts_names, ..Snapshot::default() };
+    roles::read(state, &mut snapshot);
+    snapshot
+}
+
+/// Returns the current [`base`] with its index, which is read again only after a change: a server
+/// can have thousands of roles. Snapshots that are made of it share the roles and their index.
 ///
 /// A committing transaction sends its invalidations before it releases its locks. So the result
 /// contains everything that was committed by an earlier holder of the commit lock.
 pub fn current_base() -> Rc<Snapshot> {
     // SAFETY: processes the invalidations of other sessions.
     unsafe { pgrx::pg_sys::AcceptInvalidationMessages() };
-    BASE.with_borrow(Option::clone).unwrap_or_else(|| {
-        // Changes whose invalidations have been processed are committed, and the state taken now
-        // shows them. A change that is reported during the read may be missing, so that the result
-        // is not cached then.
-        BASE_CHANGED.set(false);
-        let base = Rc::new(base(&State::now()));
-        if !BASE_CHANGED.get() {
-            BASE.set(Some(Rc::clone(&base)));
-        }
-        base
-    })
+    let roles = || without_schemas(&State::now()).with_roles_and_schemas();
+    let base = || with_schemas(&ROLES.with(|cached| cached.get(roles)), &State::now());
+    BASE.with(|cached| cached.get(base))
 }
 
-/// Discards the cached result of [`current_base`], after a change of one of its catalogs.
+/// Returns a snapshot with the roles of another one and with the schemas in a state.
+pub fn with_schemas(roles: &Snapshot, state: &State) -> Snapshot {
+    let mut snapshot = Snapshot { schemas: Shared::default(), ..roles.clone() };
+    objects::schemas(state, &mut snapshot);
+    snapshot.with_roles_and_schemas()
+}
+
+/// Discards what [`current_base`] has cached, after a change of roles, memberships or the database.
 pub fn forget_base() {
-    BASE.set(None);
-    BASE_CHANGED.set(true);
+    ROLES.with(Cached::forget);
+    BASE.with(Cached::forget);
+}
+
+/// Does the same after a change of a schema.
+pub fn forget_schemas() {
+    BASE.with(Cached::forget);
 }
 
 /// Returns the schemas that neither the contract governs nor the platform manages, and that other

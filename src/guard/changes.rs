@@ -126,6 +126,11 @@ pub fn all() -> Vec<Changed> {
     CHANGES.with_borrow(|changes| changes.first.keys().copied().collect())
 }
 
+/// Whether the transaction has made a change.
+pub fn has(changed: Changed) -> bool {
+    CHANGES.with_borrow(|changes| changes.first.contains_key(&changed))
+}
+
 /// Records a change.
 pub fn note(changed: Changed) {
     let now = subtransaction();

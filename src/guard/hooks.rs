@@ -31,7 +31,7 @@ thread_local! {
 pub fn install() {
     use pg_sys::SysCacheIdentifier::{
         AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
-        PARAMETERACLOID, PROCOID,
+        OPEROID, PARAMETERACLOID, PROCOID, TYPEOID,
     };
     // SAFETY: called once, when the library is loaded, by a backend's only thread.
     unsafe {
@@ -43,6 +43,10 @@ pub fn install() {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
         }
         pg_sys::CacheRegisterSyscacheCallback(PROCOID as i32, Some(routine_changed), none);
+        for cache in [TYPEOID, OPEROID] {
+            let changed = Some(type_or_operator_changed as _);
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, changed, none);
+        }
         if settings::is_hardened() {
             for cache in [EVENTTRIGGEROID, PARAMETERACLOID] {
                 pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
@@ -215,6 +219,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
     // cache, which does not replace the message about a change of this session.
     let relation = relation.to_u32();
     catalog::consulted_object_changed(catalog::PG_CLASS, relation);
+    catalog::contents_of_pg_catalog_changed(catalog::PG_CLASS, relation);
     if relation != 0 && transaction::may_change() {
         changes::note(match relation {
             pg_sys::FirstNormalObjectId.. => Changed::Relation(relation),
@@ -233,15 +238,14 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
         AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
         PARAMETERACLOID,
     };
-    if matches!(
-        cache as pg_sys::SysCacheIdentifier::Type,
-        AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID
-    ) {
-        catalog::forget_base();
-    }
-    if cache as pg_sys::SysCacheIdentifier::Type == NAMESPACEOID {
-        // Tables are declared with the names of their schemas.
-        catalog::consulted_object_changed(catalog::PG_NAMESPACE, 0);
+    match cache as pg_sys::SysCacheIdentifier::Type {
+        AUTHMEMROLEMEM | AUTHOID | DATABASEOID => catalog::forget_base(),
+        NAMESPACEOID => {
+            catalog::forget_schemas();
+            // Tables are declared with the names of their schemas.
+            catalog::consulted_object_changed(catalog::PG_NAMESPACE, 0);
+        }
+        _ => {}
     }
     if transaction::may_change() {
         if cache as pg_sys::SysCacheIdentifier::Type == NAMESPACEOID && is_of_server(hash) {
@@ -271,6 +275,7 @@ const PUBLIC_SCHEMA: u32 = 2200;
 unsafe extern "C-unwind" fn routine_changed(_argument: pg_sys::Datum, _cache: i32, hash: u32) {
     let routine = syscache::oid_of_hash(hash);
     catalog::consulted_object_changed(catalog::PG_PROC, routine);
+    catalog::contents_of_pg_catalog_changed(catalog::PG_PROC, routine);
     if routine == 0 || !transaction::may_change() {
         return;
     }
@@ -279,6 +284,25 @@ unsafe extern "C-unwind" fn routine_changed(_argument: pg_sys::Datum, _cache: i3
     } else {
         changes::note(Changed::ServerObjects);
     }
+}
+
+/// Records a change of a row of `pg_type` or `pg_operator`. What the guard checks of these, the
+/// object access hook reports.
+#[pg_guard]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the type of the identifiers differs between major versions"
+)]
+unsafe extern "C-unwind" fn type_or_operator_changed(
+    _argument: pg_sys::Datum,
+    cache: i32,
+    hash: u32,
+) {
+    let catalog = match cache as pg_sys::SysCacheIdentifier::Type {
+        pg_sys::SysCacheIdentifier::TYPEOID => catalog::PG_TYPE,
+        _ => catalog::PG_OPERATOR,
+    };
+    catalog::contents_of_pg_catalog_changed(catalog, syscache::oid_of_hash(hash));
 }
 
 #[pg_guard]

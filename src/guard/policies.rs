@@ -56,8 +56,9 @@ pub fn concerned(changed: &[Changed], [then, now]: [&State; 2]) -> Option<Vec<Oi
         changed.iter().any(|one| matches!(one, Changed::Other(catalog::PG_OPERATOR, _)));
     let mut schemas = MovedNames::default();
     if changed.contains(&Changed::Schemas) {
-        let before = transaction::base_before(then, || catalog::base(then));
-        schemas = MovedNames::between([then, now], [&before, &catalog::current_base()], &[]);
+        let after = catalog::current_base();
+        let before = transaction::base_before(then, &after);
+        schemas = MovedNames::between([then, now], [&before, &after], &[]);
     }
     let objects = changed.iter().filter_map(address);
     let mut tables = consulted.tables(now, objects, schemas.schemas());

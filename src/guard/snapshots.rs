@@ -1,6 +1,7 @@
 //! Reads both states of the catalog, without and with the changes of the transaction, as far as
 //! checking needs them.
 
+use super::changes::{self, Changed};
 use super::plan::{self, Plan};
 use super::scope::{Parts, Scope};
 use super::{policies, transaction};
@@ -57,11 +58,8 @@ pub fn read(
     }
     let after = catalog::current_base();
     let covers_schemas = plan::needs_base_before(&aspects);
-    let before = if covers_schemas {
-        transaction::base_before(then, || catalog::base(then))
-    } else {
-        Rc::clone(&after)
-    };
+    let before =
+        if covers_schemas { transaction::base_before(then, &after) } else { Rc::clone(&after) };
     let mut bases = Bases { before, after };
     let schemas = bases.changed_schemas(checked);
     if schemas.is_empty() && checked.is_some() && !plan::needs_roles_before(&aspects) {
@@ -313,9 +311,8 @@ impl Reader<'_> {
     }
 
     fn changed(self, aspects: &plan::Aspects, parts: Parts, bases: Bases) -> Option<Snapshots> {
-        let Bases { before, after } = bases;
-        let mut before = catalog::around(parts.before, Rc::unwrap_or_clone(before), self.then);
-        let mut after = catalog::around(parts.after, Rc::unwrap_or_clone(after), self.now);
+        let mut before = catalog::around(parts.before, (*bases.before).clone(), self.then);
+        let mut after = catalog::around(parts.after, (*bases.after).clone(), self.now);
         let misplaced = schemas_with_misplaced(&self.scope.placed, &before, &after);
         let default_acls_differ = before.default_acls != after.default_acls;
         if aspects.contains(&plan::Aspect::ServerObjects) {
@@ -328,8 +325,8 @@ impl Reader<'_> {
             Plan::Skip => return None,
             Plan::Changed => {}
             Plan::Schemas | Plan::Everything => {
-                let base = |state| Rc::new(catalog::base(state));
-                let bases = Bases { before: base(self.then), after: base(self.now) };
+                let bases =
+                    Bases { before: transaction::base_before(self.then, &bases.after), ..bases };
                 let names = bases.names(&misplaced);
                 return Some(self.schemas(aspects, &misplaced, &names, bases));
             }
@@ -368,19 +365,37 @@ impl Reader<'_> {
         if bases.have_more_creators() {
             also.extend(catalog::caller_typed_candidates(self.now));
         }
-        let read = |state: &State, base: &Snapshot, parts: [&Snapshot; 2]| {
+        // A routine with another search_path in the two states has been changed.
+        let searching = |found: &Snapshot| -> HashSet<Oid> {
+            let changed = changes::all().into_iter().filter_map(|one| match one {
+                Changed::Routine(oid) | Changed::RoutineRow(oid) => Some(oid),
+                _ => None,
+            });
+            changed.chain(found.routines.iter().map(|routine| routine.oid)).collect()
+        };
+        let read = |state: &State,
+                    base: &Snapshot,
+                    parts: [&Snapshot; 2],
+                    searching: Option<&HashSet<Oid>>| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
             let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid);
             let routines = routines.chain(also.iter().copied()).collect();
-            let wanted = Concerning { schemas, names, relations: &relations, routines: &routines };
+            let wanted = Concerning {
+                schemas,
+                names,
+                relations: &relations,
+                routines: &routines,
+                searching,
+            };
             catalog::concerning(state, base.clone(), &self.contract, &wanted)
         };
         // A renamed schema may be governed in one of the two states only. Each state shows the
         // objects that the other one shows.
-        let mut before = read(self.then, &bases.before, [&parts.before, &parts.before]);
-        let mut after = read(self.now, &bases.after, [&parts.after, &before]);
-        if shows_more(&before, &after) {
-            before = read(self.then, &bases.before, [&parts.before, &after]);
+        let mut after = read(self.now, &bases.after, [&parts.after, &parts.before], None);
+        let among = searching(&after);
+        let mut before = read(self.then, &bases.before, [&parts.before, &after], Some(&among));
+        if shows_more(&after, &before) {
+            after = read(self.now, &bases.after, [&parts.after, &before], Some(&among));
         }
         let changed: HashSet<Oid> = self.scope.routines.iter().copied().collect();
         let searched =
@@ -484,7 +499,7 @@ fn add_contents(
         let by_some = |role: Oid| owners.iter().any(|owner| !cx.paths.trusts(role, *owner));
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
-    for content in catalog::contents(state, schemas, snapshot.roles.len(), untrusted) {
+    for content in catalog::contents(state, schemas, untrusted) {
         snapshot
             .contents
             .entry(content.place.schema)

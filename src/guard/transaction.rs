@@ -1,6 +1,7 @@
 //! The state of the current transaction, besides its changes.
 
-use super::changes;
+use super::changes::{self, Changed};
+use crate::catalog;
 use crate::pg::heap::{Committed, State};
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::Contract;
@@ -49,8 +50,9 @@ struct Transaction {
 /// The roles and schemas in the state without the changes that are checked.
 #[derive(Debug)]
 struct BaseBefore {
-    /// What determines the state, besides changes that a rollback undoes.
-    of: (pg_sys::CommandId, Committed),
+    /// What determines the state, besides changes that a rollback undoes, and whether the
+    /// transaction changes roles: otherwise the roles are the current ones.
+    of: (pg_sys::CommandId, Committed, bool),
     base: Rc<Snapshot>,
 }
 
@@ -180,15 +182,20 @@ pub fn base_checked(base: Rc<Snapshot>) {
     CURRENT.with_borrow_mut(|t| t.checked_base = Some(base));
 }
 
-/// Returns the roles and schemas in `then`, the result of [`before`]. `read` is called unless they
-/// have been read from the same state.
-pub fn base_before(then: &State, read: impl FnOnce() -> Snapshot) -> Rc<Snapshot> {
-    let of = CURRENT.with_borrow(|t| (t.from, then.committed()));
+/// Returns the roles and schemas in `then`, the result of [`before`]. They are read once for all
+/// statements of a transaction. Where it has changed no role, the roles are those of `after`.
+pub fn base_before(then: &State, after: &Snapshot) -> Rc<Snapshot> {
+    let changes_roles = changes::has(Changed::Roles) || changes::has(Changed::Catalogs);
+    let of = CURRENT.with_borrow(|t| (t.from, then.committed(), changes_roles));
     let known = CURRENT.with_borrow(|t| {
         t.base_before.as_ref().filter(|known| known.of == of).map(|known| Rc::clone(&known.base))
     });
     known.unwrap_or_else(|| {
-        let base = Rc::new(read());
+        let base = Rc::new(if changes_roles {
+            catalog::base(then).with_roles_and_schemas()
+        } else {
+            catalog::with_schemas(after, then)
+        });
         CURRENT.with_borrow_mut(|t| {
             t.base_before = Some(BaseBefore { of, base: Rc::clone(&base) });
         });

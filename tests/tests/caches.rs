@@ -1,0 +1,159 @@
+//! What a session knows of roles, schemas, settings and the contents of `pg_catalog` from an earlier
+//! statement is what another session would read now: after changes of its own, also within one
+//! transaction and after the rollback of a subtransaction, and after those of other sessions.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt};
+use postgres::Client;
+
+/// A routine that is safe while no untrusted role can create objects in `shared`, or owns some
+/// there.
+const ROUTINE: &str = "CREATE OR REPLACE FUNCTION app.f() RETURNS int LANGUAGE sql
+    SECURITY DEFINER SET search_path = shared, pg_temp AS 'SELECT 1'";
+
+/// Starts a server with a guarded database, and a session that has already checked a routine.
+fn session() -> (Cluster, Client) {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("app");
+    client
+        .batch_execute(
+            "SET client_min_messages = error;
+             CREATE ROLE owner; CREATE ROLE other; CREATE ROLE team;
+             CREATE SCHEMA app AUTHORIZATION owner; CREATE SCHEMA shared AUTHORIZATION owner;",
+        )
+        .unwrap();
+    client.batch_execute("SET ROLE owner").unwrap();
+    assert!(is_accepted(&mut client));
+    (cluster, client)
+}
+
+/// Whether the guard accepts a new routine, which is dropped again.
+fn is_accepted(client: &mut Client) -> bool {
+    let accepted = attempt(client, ROUTINE).is_ok();
+    if accepted {
+        client.batch_execute("DROP FUNCTION app.f()").unwrap();
+    }
+    accepted
+}
+
+/// Makes `team` able to create objects in `shared`, before the guard is installed: it is trusted as
+/// long as it is a member of `owner`.
+const TEAM: &str = "SET dragonfly_guard.mode = off;
+    GRANT owner TO team; GRANT CREATE ON SCHEMA shared TO team;
+    RESET dragonfly_guard.mode;";
+
+#[test]
+fn membership_of_another_session_is_known_at_once() {
+    let (cluster, mut client) = session();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    admin.batch_execute(TEAM).unwrap();
+    assert!(is_accepted(&mut client), "a member of the owner is trusted");
+    admin.batch_execute("REVOKE owner FROM team").unwrap();
+    assert!(!is_accepted(&mut client), "no member any longer");
+    admin.batch_execute("GRANT owner TO team").unwrap();
+    assert!(is_accepted(&mut client));
+    admin.batch_execute("REVOKE owner FROM team; ALTER ROLE team SUPERUSER").unwrap();
+    assert!(is_accepted(&mut client), "superusers are trusted");
+    admin.batch_execute("ALTER ROLE team NOSUPERUSER").unwrap();
+    assert!(!is_accepted(&mut client));
+}
+
+#[test]
+fn membership_of_the_same_transaction_is_known_and_forgotten_with_its_rollback() {
+    let (_cluster, mut client) = session();
+    client.batch_execute("RESET ROLE").unwrap();
+    client.batch_execute(TEAM).unwrap();
+    client.batch_execute("ALTER SCHEMA app OWNER TO owner").unwrap();
+    let create = "SET ROLE owner; SAVEPOINT s;";
+    let accepts = |client: &mut Client| {
+        client.batch_execute(create).unwrap();
+        let accepted = attempt(client, ROUTINE).is_ok();
+        client.batch_execute("ROLLBACK TO s; RESET ROLE").unwrap();
+        accepted
+    };
+    client.batch_execute("BEGIN").unwrap();
+    assert!(accepts(&mut client));
+    client.batch_execute("SAVEPOINT revoked; REVOKE owner FROM team").unwrap();
+    assert!(!accepts(&mut client), "the transaction has revoked the membership");
+    client.batch_execute("ROLLBACK TO revoked").unwrap();
+    assert!(accepts(&mut client), "the revocation has been rolled back");
+    client.batch_execute("REVOKE owner FROM team").unwrap();
+    assert!(!accepts(&mut client));
+    client.batch_execute("ROLLBACK").unwrap();
+    client.batch_execute("SET ROLE owner").unwrap();
+    assert!(is_accepted(&mut client), "the transaction has been rolled back");
+}
+
+#[test]
+fn schema_of_another_session_is_known_at_once() {
+    let (cluster, mut client) = session();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    admin.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    admin.batch_execute("GRANT CREATE ON SCHEMA shared TO other").unwrap();
+    assert!(!is_accepted(&mut client));
+    admin.batch_execute("REVOKE CREATE ON SCHEMA shared FROM other").unwrap();
+    assert!(is_accepted(&mut client));
+}
+
+#[test]
+fn object_of_another_role_in_pg_catalog_is_known_at_once() {
+    let (cluster, mut client) = session();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    admin
+        .batch_execute("SET dragonfly_guard.mode = off; SET allow_system_table_mods = on")
+        .unwrap();
+    let kinds = [
+        ("FUNCTION", "pg_catalog.planted()", "RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+        ("TYPE", "pg_catalog.planted", "AS ENUM ('one')"),
+        ("OPERATOR", "pg_catalog.<<<>>> (int4, int4)", ""),
+        ("TABLE", "pg_catalog.planted", "(id int)"),
+    ];
+    for (kind, name, definition) in kinds {
+        let create = match kind {
+            "OPERATOR" => "CREATE OPERATOR pg_catalog.<<<>>> \
+                           (FUNCTION = int4eq, LEFTARG = int4, RIGHTARG = int4)"
+                .to_owned(),
+            _ => format!("CREATE {kind} {name} {definition}"),
+        };
+        admin.batch_execute(&create).unwrap();
+        assert!(is_accepted(&mut client), "{kind} of a superuser");
+        admin.batch_execute(&format!("ALTER {kind} {name} OWNER TO other")).unwrap();
+        let is_counted = !is_accepted(&mut client);
+        admin.batch_execute(&format!("ALTER {kind} {name} OWNER TO {SUPERUSER}")).unwrap();
+        let is_forgotten = is_accepted(&mut client);
+        // What a session answers that has read it anew.
+        admin.batch_execute(&format!("ALTER {kind} {name} OWNER TO other")).unwrap();
+        let mut fresh = cluster.connect("app", SUPERUSER);
+        fresh.batch_execute("SET ROLE owner").unwrap();
+        assert_eq!(is_counted, !is_accepted(&mut fresh), "{kind} of another role");
+        admin.batch_execute(&format!("DROP {kind} {name}")).unwrap();
+        assert!(is_forgotten && is_accepted(&mut client), "{kind} given back, dropped");
+    }
+}
+
+#[test]
+fn contract_is_read_again_where_its_row_is_another_one() {
+    let (cluster, mut client) = session();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    admin.batch_execute("SET client_min_messages = error").unwrap();
+    admin
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; GRANT CREATE ON SCHEMA shared TO other;
+             RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+    assert!(!is_accepted(&mut client));
+    let load = |admin: &mut Client, trusted: &str, version: &str| {
+        let sql = format!(
+            "SELECT ops.load_contract(jsonb_set(jsonb_set(dragonfly_guard.default_contract(), \
+             '{{trusted_roles}}', '{trusted}'), '{{version}}', '\"{version}\"'))"
+        );
+        admin.batch_execute(&sql).unwrap();
+    };
+    load(&mut admin, "[\"other\"]", "1.0.1");
+    assert!(is_accepted(&mut client), "the new contract trusts the role");
+    // The rows are written to other places of another file.
+    admin.batch_execute("VACUUM FULL dragonfly_guard.contract").unwrap();
+    assert!(is_accepted(&mut client));
+    load(&mut admin, "[]", "1.0.2");
+    assert!(!is_accepted(&mut client));
+}
