@@ -184,6 +184,9 @@ pub fn before_commit(is_prepared: bool) {
         // Nothing but a commit checks the policies of unchanged tables.
         transaction::leave_for_commit();
     } else if checked.is_none() && !transaction::is_relevant() {
+        if transaction::is_settled(&now.committed(), None) {
+            return ended::raise(ended);
+        }
         let uses = Uses::of(&changed, &now);
         if snapshots_of(&changed, &now, Moment::Commit, &uses).is_none() {
             return ended::raise(ended);
@@ -194,7 +197,7 @@ pub fn before_commit(is_prepared: bool) {
     lock::acquire_commit_lock(&own);
     let fresh = State::now();
     let contract = contract::in_force(&fresh, &own);
-    if !transaction::is_settled(&fresh.committed(), &contract) {
+    if !transaction::is_settled(&fresh.committed(), Some(&contract)) {
         // SAFETY: reads the state of the current transaction.
         let is_block = unsafe { pg_sys::IsTransactionBlock() };
         let at = if is_block { RejectedAt::Commit } else { RejectedAt::Alone };
@@ -397,10 +400,14 @@ fn check(input: Input<'_>) -> Violations {
     let Input { states, now, changed, uses, moment, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
+    let ungoverned = differing_schemas([before, after]);
+    let old = Context::new(contract, before, &access_before, &interrupts);
+    let new = Context::new(contract, after, &access_after, &interrupts);
     let checked = Checked {
         states,
-        old: &Context::new(contract, before, &access_before, &interrupts),
-        new: &Context::new(contract, after, &access_after, &interrupts),
+        old: &only(ungoverned.as_ref(), old),
+        new: &only(ungoverned.as_ref(), new),
+        ungoverned,
         exempt: &Exempt { now, freshness, current: OnceCell::new() },
         granted_to_public: granted_to_public(changed),
         needs: OnceCell::new(),
@@ -431,6 +438,31 @@ fn check(input: Input<'_>) -> Violations {
     Violations { found, completion }
 }
 
+/// Returns the schemas about which the states can differ: `None` for all, and where schemas and
+/// roles are the same in both, as after most statements, those of the objects that the states show.
+/// A rule says the same of the others, of which there can be thousands.
+fn differing_schemas([before, after]: [&Snapshot; 2]) -> Option<Rc<HashSet<Oid>>> {
+    let is_same = before.schemas.is_same(&after.schemas)
+        && before.roles.is_same(&after.roles)
+        && before.memberships.is_same(&after.memberships)
+        && before.database == after.database
+        && before.anonymous == after.anonymous;
+    is_same.then(|| {
+        let states = [before, after];
+        let relations = states.into_iter().flat_map(|state| &state.relations).map(|r| r.schema);
+        let routines = states.into_iter().flat_map(|state| &state.routines).map(|r| r.schema);
+        Rc::new(relations.chain(routines).collect())
+    })
+}
+
+/// Limits a context to some of the schemas that the contract does not govern.
+fn only<'s>(schemas: Option<&Rc<HashSet<Oid>>>, cx: Context<'s>) -> Context<'s> {
+    match schemas {
+        Some(schemas) => cx.only_ungoverned(Rc::clone(schemas)),
+        None => cx,
+    }
+}
+
 /// Returns the routines on which statements have granted EXECUTE to PUBLIC.
 fn granted_to_public(changed: &[Changed]) -> HashSet<Oid> {
     let grants = changed.iter().filter_map(|one| match one {
@@ -446,6 +478,8 @@ struct Checked<'c, 's> {
     old: &'c Context<'s>,
     new: &'c Context<'s>,
     exempt: &'c Exempt<'s>,
+    /// See [`differing_schemas`].
+    ungoverned: Option<Rc<HashSet<Oid>>>,
     /// The routines on which EXECUTE has been granted to PUBLIC.
     granted_to_public: HashSet<Oid>,
     /// See [`Self::read_needs`].
@@ -709,30 +743,28 @@ impl Checked<'_, '_> {
         // A later statement of the transaction may remove the reason.
         transaction::leave_for_commit();
         let access = Access::new(needs);
-        let new = &Context::new(&self.states.contract, needs, &access, &interrupts);
+        let new = Context::new(&self.states.contract, needs, &access, &interrupts);
+        let new = &only(self.ungoverned.as_ref(), new);
         self.found(new, self.worse_in(new))
     }
 
     /// Warns about what remains of exempt findings: it is another finding than the accepted one.
     /// Also about objects that the changed ones use, which may need privileges there now.
     fn remaining(&self, changed: &[Changed]) -> Vec<Found> {
-        if self.shows_more_than_changes() {
+        let Self { old, new, exempt, tag, .. } = *self;
+        if self.shows_more_than_changes() || exempt.current().is_empty() {
             return vec![];
         }
-        let Self { old, new, exempt, tag, .. } = *self;
         let change = Change::new(old, new);
         let rules = self.rules();
         let mut remaining: Vec<Remaining> =
             rules.iter().flat_map(|rule| change.remaining(rule)).collect();
-        if !exempt.current().is_empty() {
-            let (then, now) = (&transaction::before(exempt.now), exempt.now);
-            let is_exempt = |object| {
-                catalog::identity(now, object)
-                    .is_some_and(|identity| exempt.current().rest_on(object, &identity))
-            };
-            let used = reasons::remaining(self.states, changed, [then, now], &rules, &is_exempt);
-            remaining.extend(used);
-        }
+        let (then, now) = (&transaction::before(exempt.now), exempt.now);
+        let is_exempt = |object| {
+            catalog::identity(now, object)
+                .is_some_and(|identity| exempt.current().rest_on(object, &identity))
+        };
+        remaining.extend(reasons::remaining(self.states, changed, [then, now], &rules, &is_exempt));
         let found = |remaining: Remaining| {
             let (exemption, status) = exempt.current().about(&remaining.was)?;
             if status != Status::Active || exempt.hides(new, &remaining.is) {

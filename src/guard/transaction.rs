@@ -248,11 +248,15 @@ pub fn is_relevant() -> bool {
 }
 
 /// Whether no check is needed at commit: every change has been checked, and no other transaction
-/// has been committed since the first check.
-pub fn is_settled(committed: &Committed, contract: &Rc<Contract>) -> bool {
+/// has been committed since the first check. `contract` is in force, `None` where no change has
+/// been found that it is about.
+pub fn is_settled(committed: &Committed, contract: Option<&Rc<Contract>>) -> bool {
     let is_same = |first: &FirstCheck| {
         first.committed == *committed
-            && first.contract.as_ref().is_none_or(|known| Rc::ptr_eq(known, contract))
+            && first
+                .contract
+                .as_ref()
+                .is_none_or(|known| contract.is_some_and(|contract| Rc::ptr_eq(known, contract)))
     };
     CURRENT.with_borrow(|t| !t.pending && t.first.as_ref().is_some_and(is_same))
         && changes::unchecked().is_empty()

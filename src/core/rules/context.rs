@@ -54,6 +54,8 @@ pub struct Context<'a> {
     /// The roles that requests log in as and become.
     pub(crate) requests: Requests<'a>,
     governed: OidMap<&'a SchemaDecl>,
+    /// The schemas that [`Self::ungoverned`] returns, where it does not return all.
+    only_ungoverned: Option<Rc<HashSet<Oid>>>,
     /// The positions of the relations of governed schemas in the snapshot, determined when a rule
     /// first asks for them.
     governed_relations: OnceCell<Vec<usize>>,
@@ -106,6 +108,7 @@ impl<'a> Context<'a> {
             workers,
             requests: Requests::of(contract, snapshot, access),
             governed,
+            only_ungoverned: None,
             governed_relations: OnceCell::new(),
             governed_routines: OnceCell::new(),
             least_changes: RefCell::default(),
@@ -123,6 +126,12 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn with_needs_of(self, whole: &Context<'_>) -> Self {
         Self { needs: OnceCell::from(whole.needs().clone()), ..self }
+    }
+
+    /// Limits what rules say about schemas that the contract does not govern to these.
+    #[must_use]
+    pub fn only_ungoverned(self, schemas: Rc<HashSet<Oid>>) -> Self {
+        Self { only_ungoverned: Some(schemas), ..self }
     }
 
     /// Returns the undeclared roles of requests that have privileges of their own in governed
@@ -266,6 +275,7 @@ impl<'a> Context<'a> {
             !schema.is_of_server()
                 && schema.name != extension::SCHEMA
                 && self.governed(schema.oid).is_none()
+                && self.only_ungoverned.as_ref().is_none_or(|only| only.contains(&schema.oid))
                 && !self.manages_schema(schema)
         })
     }
