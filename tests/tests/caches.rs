@@ -2,6 +2,7 @@
 //! statement is what another session would read now: after changes of its own, also within one
 //! transaction and after the rollback of a subtransaction, and after those of other sessions.
 
+use dragonfly_tests::mutate::Random;
 use dragonfly_tests::{Cluster, SUPERUSER, attempt};
 use postgres::Client;
 
@@ -156,4 +157,80 @@ fn contract_is_read_again_where_its_row_is_another_one() {
     assert!(is_accepted(&mut client));
     load(&mut admin, "[]", "1.0.2");
     assert!(!is_accepted(&mut client));
+}
+
+/// Returns a statement about the objects and roles of [`session`].
+fn statement(random: &mut Random) -> String {
+    let role = random.pick(&["owner", "other", "team", "anon", "authenticated", "PUBLIC"]);
+    let member = random.pick(&["owner", "other", "team"]);
+    let schema = random.pick(&["app", "shared", "public"]);
+    let verb = random.pick(&["GRANT %p TO", "REVOKE %p FROM"]);
+    let grant = |privilege: &str| format!("{} {role}", verb.replace("%p", privilege));
+    match random.below(12) {
+        0 => grant(&format!("CREATE ON SCHEMA {schema}")),
+        1 => grant(&format!("USAGE ON SCHEMA {schema}")),
+        2 => grant(&format!("ALL ON {schema}.t")),
+        3 => grant(&format!("EXECUTE ON FUNCTION {schema}.g()")),
+        4 => format!("ALTER SCHEMA {schema} OWNER TO {member}"),
+        5 => format!("ALTER TABLE {schema}.t OWNER TO {member}"),
+        6 => format!("CREATE TABLE {schema}.t (id int)"),
+        7 => format!("DROP TABLE {schema}.t"),
+        8 => format!("ALTER FUNCTION {schema}.g() OWNER TO {member}"),
+        9 => format!("ALTER SCHEMA {schema} RENAME TO moved"),
+        10 => format!("ALTER SCHEMA moved RENAME TO {schema}"),
+        _ => format!(
+            "CREATE OR REPLACE FUNCTION {schema}.g() RETURNS int LANGUAGE sql {} AS 'SELECT 1'",
+            random.pick(&[
+                "",
+                "SECURITY DEFINER",
+                "SECURITY DEFINER SET search_path = shared, pg_temp",
+                "SECURITY DEFINER SET search_path = public, pg_temp",
+                "SECURITY DEFINER SET search_path = app, shared, pg_temp",
+            ])
+        ),
+    }
+}
+
+/// Returns a change of roles, which nothing checks where the guard is not hardened.
+fn change_of_roles(random: &mut Random) -> String {
+    let role = random.pick(&["owner", "other", "team", "anon"]);
+    match random.below(4) {
+        0 => format!("ALTER ROLE {role} {}", random.pick(&["SUPERUSER", "NOSUPERUSER"])),
+        1 => format!("GRANT {role} TO {}", random.pick(&["owner", "other", "team", "anon"])),
+        _ => format!("REVOKE {role} FROM {}", random.pick(&["owner", "other", "team", "anon"])),
+    }
+}
+
+#[test]
+fn long_session_answers_as_a_new_one() {
+    let seed = std::env::var("DRAGONFLY_SEED").map_or(19, |seed| seed.parse().unwrap());
+    let mut random = Random::new(seed);
+    let (cluster, mut long) = session();
+    long.batch_execute(
+        "SET dragonfly_guard.mode = off; RESET ROLE;
+         CREATE ROLE anon; CREATE ROLE authenticated; RESET dragonfly_guard.mode",
+    )
+    .unwrap();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    let mut rejected = 0;
+    for step in 0..400 {
+        if random.below(4) == 0 {
+            let change = change_of_roles(&mut random);
+            // Half of the changes are those of the session itself.
+            let by = if random.below(2) == 0 { &mut long } else { &mut admin };
+            let _ = attempt(by, &change);
+        }
+        let statement = statement(&mut random);
+        let mut new = cluster.connect("app", SUPERUSER);
+        new.batch_execute("SET client_min_messages = error; BEGIN").unwrap();
+        let expected = attempt(&mut new, &statement);
+        new.batch_execute("ROLLBACK").unwrap();
+        long.batch_execute("BEGIN").unwrap();
+        let answer = attempt(&mut long, &statement);
+        assert_eq!(answer, expected, "seed {seed}, step {step}: {statement}");
+        rejected += usize::from(answer.as_ref().is_err_and(|e| e.message.contains("violates")));
+        // Where only the commit rejects it, nothing has changed.
+        let _ = attempt(&mut long, "COMMIT");
+    }
+    assert!(rejected > 10, "only {rejected} statements were rejected");
 }

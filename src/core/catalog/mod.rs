@@ -760,12 +760,15 @@ pub struct Index {
     schema_by_oid: Of<Vec<Schema>, OidMap<usize>>,
     /// Memberships by member, built on first use. Often they are not needed, if one role owns all
     /// objects.
-    memberships_by_member: Of<Vec<Membership>, OnceCell<Rc<OidMap<Vec<usize>>>>>,
+    memberships_by_member: Of<Vec<Membership>, OnceCell<ByMember>>,
     relation_by_oid: OidMap<usize>,
     routine_by_oid: OidMap<usize>,
     relations_by_schema: OidMap<std::ops::Range<usize>>,
     policies_by_relation: OidMap<std::ops::Range<usize>>,
 }
+
+/// The positions of memberships by member.
+type ByMember = Rc<OidMap<Vec<usize>>>;
 
 /// What has been derived from a list that snapshots share. It keeps the list alive, so that a list
 /// at the same place is the same list.
