@@ -102,6 +102,9 @@ impl Drop for State {
 #[derive(Debug)]
 pub struct Table(pg_sys::Relation);
 
+/// A name with the column that has it.
+type Named = (String, Option<Column>);
+
 /// A column of a [`Table`]: its attribute number, its type, and whether it can be null.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
@@ -130,7 +133,7 @@ impl Table {
     /// columns of catalogs are looked up once: they are the same as long as the server runs.
     pub fn find(&self, name: &str) -> Option<Column> {
         thread_local! {
-            static KNOWN: RefCell<HashMap<Oid, Vec<(String, Option<Column>)>>> = RefCell::default();
+            static KNOWN: RefCell<HashMap<Oid, Vec<Named>>> = RefCell::default();
         }
         if !self.is_catalog() {
             return self.look_up(name);
