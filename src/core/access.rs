@@ -2,8 +2,8 @@
 //! (`src/backend/utils/adt/acl.c`, `src/backend/catalog/aclchk.c`).
 
 use crate::catalog::{
-    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, OidMap, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC,
-    Policy, Privileges, Relation, RelationKind, Snapshot,
+    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, OidMap, OidSet, PG_CATALOG, PG_DATABASE_OWNER,
+    PUBLIC, Policy, Privileges, Relation, RelationKind, Snapshot,
 };
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -26,9 +26,9 @@ const PG_WRITE_ALL_DATA: &str = "pg_write_all_data";
 const PG_MAINTAIN: &str = "pg_maintain";
 
 /// The roles that a role reaches, including itself.
-type Closure = Rc<HashSet<Oid>>;
+pub type Closure = Rc<OidSet>;
 
-/// The effective privileges in one snapshot. Membership closures are cached.
+/// The effective privileges in one snapshot. What is known of roles is cached.
 #[derive(Debug)]
 pub struct Access<'a> {
     snapshot: &'a Snapshot,
@@ -36,6 +36,8 @@ pub struct Access<'a> {
     /// if one role owns all objects.
     memberships: OnceCell<Rc<OidMap<Vec<usize>>>>,
     closures: RefCell<OidMap<Closure, (Oid, Follow)>>,
+    /// By role: the privileges on every relation that predefined roles give to it.
+    on_everything: RefCell<OidMap<Privileges>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +62,8 @@ impl<'a> Access<'a> {
     /// Returns the effective privileges in `snapshot`.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, memberships: OnceCell::new(), closures: RefCell::default() }
+        let (memberships, closures, on_everything) = Default::default();
+        Self { snapshot, memberships, closures, on_everything }
     }
 
     /// Returns the direct memberships of `member`.
@@ -86,11 +89,11 @@ impl<'a> Access<'a> {
 
     /// Returns all roles that `member` reaches through such memberships, including itself.
     #[must_use]
-    pub fn closure(&self, member: Oid, follow: Follow) -> Rc<HashSet<Oid>> {
+    pub fn closure(&self, member: Oid, follow: Follow) -> Closure {
         if let Some(known) = self.closures.borrow().get(&(member, follow)) {
             return Rc::clone(known);
         }
-        let mut reached = HashSet::from([member]);
+        let mut reached = OidSet::from_iter([member]);
         let mut queue = vec![member];
         while let Some(role) = queue.pop() {
             for edge in self.edges_of(role) {
@@ -260,9 +263,8 @@ impl<'a> Access<'a> {
             &default
         };
         let mut held = self.granted(role, acl) | Self::public(acl);
-        if kind == ObjectKind::Schema
-            && (self.holds(role, PG_READ_ALL_DATA) || self.holds(role, PG_WRITE_ALL_DATA))
-        {
+        let data = Privileges::SELECT | Privileges::INSERT;
+        if kind == ObjectKind::Schema && self.on_every_relation(role).intersects(data) {
             held |= Privileges::USAGE;
         }
         held
@@ -274,15 +276,11 @@ impl<'a> Access<'a> {
     pub fn relation_privileges(&self, role: Oid, relation: &Relation) -> Privileges {
         let mut held =
             self.privileges(role, relation.owner, relation.acl.as_ref(), relation.kind.acl_kind());
-        if self.holds(role, PG_READ_ALL_DATA) {
-            held |= Privileges::SELECT;
-        }
-        if self.holds(role, PG_WRITE_ALL_DATA) {
-            held |= Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE;
-        }
-        if relation.kind != RelationKind::Sequence && self.holds(role, PG_MAINTAIN) {
-            held |= Privileges::MAINTAIN;
-        }
+        let on_everything = self.on_every_relation(role);
+        held |= match relation.kind {
+            RelationKind::Sequence => on_everything & !Privileges::MAINTAIN,
+            _ => on_everything,
+        };
         // Only a superuser can write to a system catalog, whatever its ACL (aclchk.c,
         // `pg_class_aclmask_ext`).
         let is_pinned = relation.schema == PG_CATALOG && relation.oid < FIRST_UNPINNED;
@@ -300,8 +298,26 @@ impl<'a> Access<'a> {
             })
     }
 
-    fn holds(&self, role: Oid, predefined: &str) -> bool {
-        self.snapshot.role_named(predefined).is_some_and(|r| self.has_privileges_of(role, r.oid))
+    /// Returns the privileges on every relation that predefined roles give to `role`.
+    #[must_use]
+    pub fn on_every_relation(&self, role: Oid) -> Privileges {
+        if let Some(known) = self.on_everything.borrow().get(&role) {
+            return *known;
+        }
+        let writes = Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE;
+        let given = [
+            (PG_READ_ALL_DATA, Privileges::SELECT),
+            (PG_WRITE_ALL_DATA, writes),
+            (PG_MAINTAIN, Privileges::MAINTAIN),
+        ];
+        let holds = |predefined: &str| {
+            let predefined = self.snapshot.role_named(predefined);
+            predefined.is_some_and(|predefined| self.has_privileges_of(role, predefined.oid))
+        };
+        let held = given.into_iter().filter(|(predefined, _)| holds(predefined));
+        let held = held.fold(Privileges::NONE, |all, (_, privileges)| all | privileges);
+        self.on_everything.borrow_mut().insert(role, held);
+        held
     }
 }
 

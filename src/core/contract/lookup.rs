@@ -140,13 +140,13 @@ impl Contract {
     /// Returns the privileges on columns that are declared for a role on a table or view.
     #[must_use]
     pub fn column_grants(&self, schema: &str, name: &str, role: &str) -> Option<&ColumnGrants> {
-        self.all_column_grants(schema, name)?.get(role)
+        self.column_grants_of(schema, name)?.get(role)
     }
 
     /// Whether privileges on columns of a table or view are declared.
     #[must_use]
     pub fn declares_column_grants(&self, schema: &str, name: &str) -> bool {
-        self.all_column_grants(schema, name).is_some_and(|grants| !grants.is_empty())
+        self.column_grants_of(schema, name).is_some_and(|grants| !grants.is_empty())
     }
 
     /// Whether columns of a table or view are declared by name: with privileges, as keys or as what
@@ -160,7 +160,9 @@ impl Contract {
             || self.table(schema, name).is_some_and(names_rows)
     }
 
-    fn all_column_grants(&self, schema: &str, name: &str) -> Option<&ColumnGrantsByRole> {
+    /// Returns the privileges on columns that are declared for roles on a table or view.
+    #[must_use]
+    pub fn column_grants_of(&self, schema: &str, name: &str) -> Option<&ColumnGrantsByRole> {
         let of_table = self.table(schema, name).map(|table| &table.column_grants);
         of_table.or_else(|| self.view(schema, name).map(|view| &view.column_grants))
     }

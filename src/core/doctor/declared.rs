@@ -216,7 +216,7 @@ impl DeclaredAccess {
                 format!("{} {}", relation.kind.object_type(), snapshot.relation_identity(relation))
             }
             Target::Routine(oid) => {
-                let routine = snapshot.routines.iter().find(|routine| routine.oid == oid)?;
+                let routine = snapshot.routine(oid)?;
                 format!("{} {}", routine.object_type(), snapshot.routine_identity(routine))
             }
         };

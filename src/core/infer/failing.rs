@@ -43,6 +43,7 @@ pub(super) struct Failing {
     on_columns: HashMap<(Oid, Oid, String), Privileges>,
     /// By relation and role: the columns on which a privilege works that fails on the relation.
     instead: HashMap<(Oid, Oid), Vec<OnColumns>>,
+    with_instead: HashSet<Oid>,
     /// Schemas and roles.
     schemas: HashSet<(Oid, Oid)>,
     left_out: Vec<LeftOut>,
@@ -63,6 +64,11 @@ impl Failing {
     /// Returns the privileges on columns that are declared instead of those on the relation.
     pub fn instead(&self, relation: Oid, role: Oid) -> &[OnColumns] {
         self.instead.get(&(relation, role)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether privileges on columns of a relation are declared instead of those on the relation.
+    pub fn has_instead(&self, relation: Oid) -> bool {
+        self.with_instead.contains(&relation)
     }
 
     /// Whether something of a role in a schema is not declared, so that not all of it can be.
@@ -148,6 +154,7 @@ impl Failing {
             let columns = self.working_columns(under, access, outcomes);
             if let (Target::Relation(oid), false) = (access.target, columns.is_empty()) {
                 self.instead.entry((oid, role)).or_default().push((privilege, columns.clone()));
+                self.with_instead.insert(oid);
             }
             self.schemas.extend(schema(under, access).map(|schema| (schema, role)));
             let why = denial.message.clone();

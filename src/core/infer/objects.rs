@@ -5,8 +5,8 @@ use super::mode::Mode;
 use super::roles::{Roles, grants_by_name};
 use crate::access::Access;
 use crate::catalog::{
-    Command, DefaultAcl, ObjectKind, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role,
-    Routine,
+    Command, DefaultAcl, ObjectKind, Oid, OidSet, PUBLIC, Policy, Privileges, Relation,
+    RelationKind, Role, Routine,
 };
 use crate::contract::{
     ByRole, ColumnGrantsByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl,
@@ -15,7 +15,7 @@ use crate::contract::{
 use crate::doctor::Target;
 use crate::rules::Context;
 use crate::rules::shared::reached::{
-    is_for_all_rows, lets_through, opened_by, tied_by, ties_of_writes,
+    is_for_all_rows, lets_through, of_policy, opened_by, tied_by, ties_of_writes,
 };
 use crate::search_path::Verdict;
 use crate::sql::argument_types;
@@ -215,15 +215,15 @@ impl Objects<'_, '_> {
     }
 
     fn client(&self, role: Oid) -> Option<&Role> {
-        self.roles.clients().find(|client| client.oid == role)
+        self.cx.snapshot.role(role).filter(|_| self.is_client(role))
     }
 
     fn is_client(&self, role: Oid) -> bool {
-        self.client(role).is_some()
+        self.roles.is_client(role)
     }
 
     fn is_worker(&self, role: Oid) -> bool {
-        self.roles.workers().any(|worker| worker.oid == role)
+        self.roles.is_worker(role)
     }
 
     fn is_client_or_worker(&self, role: Oid) -> bool {
@@ -268,7 +268,8 @@ impl Objects<'_, '_> {
     /// Returns the columns by which every way ties rows that clients read to the caller, and those
     /// by which a client changes or deletes rows.
     fn keys(&self, relation: &Relation) -> Vec<String> {
-        let clients = || self.roles.clients();
+        let exposed = self.exposed(relation);
+        let clients = || exposed.iter().copied();
         let read = clients().filter_map(|client| tied_by(self.cx, relation, client));
         let mut keys = read.reduce(|all, columns| &all & &columns).unwrap_or_default();
         if !keys.is_empty() {
@@ -290,7 +291,19 @@ impl Objects<'_, '_> {
                 && self.declared_commands(relation, client).contains(&Command::Select);
             is_declared.then(|| (client.name.clone(), columns.into_iter().collect()))
         };
-        self.roles.clients().filter_map(of_client).collect()
+        self.exposed(relation).into_iter().filter_map(of_client).collect()
+    }
+
+    /// Returns the clients that policies of a relation let reach something: of other clients
+    /// nothing is known.
+    fn exposed(&self, relation: &Relation) -> Vec<&Role> {
+        let policies = self.cx.snapshot.policies_of(relation.oid).iter();
+        let exposures = policies.flat_map(|policy| of_policy(self.cx, policy));
+        let roles: OidSet = exposures.map(|of| of.role).collect();
+        if roles.is_empty() {
+            return vec![];
+        }
+        self.roles.clients().filter(|client| roles.contains(&client.oid)).collect()
     }
 
     /// Returns the privileges of a client that are declared: those for which a policy allows rows
@@ -406,7 +419,11 @@ impl Objects<'_, '_> {
         // A login role becomes another one before it accesses rows, unless it has privileges.
         let held = self.grants(relation);
         let accesses = |role: &&Role| !self.roles.is_login(role) || held.contains_key(&role.oid);
-        for role in self.roles.subjects().filter(accesses) {
+        let permissive = self.cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive);
+        let applies = |role: &&Role| {
+            permissive.clone().any(|policy| self.cx.access.policy_applies(policy, role.oid))
+        };
+        for role in self.roles.subjects().filter(applies).filter(accesses) {
             let commands = if self.is_client(role.oid) {
                 self.declared_commands(relation, role)
             } else {
@@ -489,7 +506,7 @@ impl Objects<'_, '_> {
                 }
             }
         }
-        for role in self.roles.subjects() {
+        for role in self.roles.subjects().filter(|_| self.failing.has_instead(relation.oid)) {
             for (privilege, columns) in self.failing.instead(relation.oid, role.oid) {
                 let granted = grants.entry(role.name.clone()).or_default();
                 columns.iter().for_each(|column| granted.add(*privilege, column));

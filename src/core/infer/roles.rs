@@ -3,7 +3,8 @@
 use super::mode::Mode;
 use crate::access::Follow;
 use crate::catalog::{
-    Acl, Command, Oid, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation, Role, extension,
+    Acl, Command, Oid, OidMap, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation, Role,
+    extension,
 };
 use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
@@ -99,6 +100,13 @@ pub struct ToConfirm {
 /// The roles of an inferred contract with their kinds.
 pub(super) struct Roles<'a> {
     kinds: BTreeMap<&'a str, Classified<'a>>,
+    /// The roles for which privileges are declared, the workers and the clients among them, in
+    /// order of name.
+    subjects: Vec<&'a Role>,
+    workers: Vec<&'a Role>,
+    clients: Vec<&'a Role>,
+    /// The clients and workers, and whether they are clients.
+    is_client: OidMap<bool>,
     /// By grantee: the roles for which a grant to it is declared. For clients and login roles, only
     /// their own grants count; for workers, also the grants that they inherit.
     declared_for: HashMap<Oid, Vec<Oid>>,
@@ -142,7 +150,15 @@ impl<'a> Roles<'a> {
                 RoleKind::Owner => {}
             }
         }
-        Self { kinds, declared_for }
+        let of_kind = |is_wanted: &dyn Fn(RoleKind) -> bool| -> Vec<&'a Role> {
+            kinds.values().filter(|of| is_wanted(of.kind)).map(|of| of.role).collect()
+        };
+        let subjects = of_kind(&|kind| kind != RoleKind::Owner);
+        let workers = of_kind(&|kind| kind == RoleKind::Worker);
+        let clients = of_kind(&|kind| kind == RoleKind::Client);
+        let of_workers = workers.iter().map(|role| (role.oid, false));
+        let is_client = of_workers.chain(clients.iter().map(|role| (role.oid, true))).collect();
+        Self { kinds, subjects, workers, clients, is_client, declared_for }
     }
 
     /// Returns the undeclared roles whose kind a person should confirm: the workers, and the
@@ -187,23 +203,29 @@ impl<'a> Roles<'a> {
         self.kinds.values().filter(deploys).map(|of| of.role)
     }
 
-    fn of_kind(&self, is_wanted: impl Fn(RoleKind) -> bool) -> impl Iterator<Item = &'a Role> {
-        self.kinds.values().filter(move |of| is_wanted(of.kind)).map(|of| of.role)
-    }
-
     /// Returns the roles for which privileges are declared, in order of name.
     pub fn subjects(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.of_kind(|kind| kind != RoleKind::Owner)
+        self.subjects.iter().copied()
     }
 
     /// Returns the workers in order of name.
     pub fn workers(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.of_kind(|kind| kind == RoleKind::Worker)
+        self.workers.iter().copied()
     }
 
     /// Returns the clients in order of name.
     pub fn clients(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.of_kind(|kind| kind == RoleKind::Client)
+        self.clients.iter().copied()
+    }
+
+    /// Whether a role is declared as a client.
+    pub fn is_client(&self, role: Oid) -> bool {
+        self.is_client.get(&role) == Some(&true)
+    }
+
+    /// Whether a role is declared as a worker.
+    pub fn is_worker(&self, role: Oid) -> bool {
+        self.is_client.get(&role) == Some(&false)
     }
 
     /// Whether a role is declared as an owner.

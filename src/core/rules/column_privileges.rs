@@ -51,7 +51,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 out,
             );
         }
-        for role in cx.subjects.iter().copied() {
+        for role in cx.declared_subjects(relation, schema) {
             report_missing(cx, relation, schema, role, out);
         }
     }

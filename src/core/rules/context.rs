@@ -2,10 +2,10 @@
 //! looked up.
 
 use super::needs::Needs;
-use crate::access::{Access, Follow};
+use crate::access::{Access, Closure, Follow};
 use crate::catalog::{
-    Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, OidMap, PUBLIC, Policy, Privileges,
-    Relation, RelationKind, Role, Routine, Schema, Snapshot, extension,
+    Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, OidMap, OidSet, PUBLIC, Policy,
+    Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot, extension,
 };
 use crate::contract::{
     ColumnGrants, Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to,
@@ -56,6 +56,16 @@ pub struct Context<'a> {
     governed: OidMap<&'a SchemaDecl>,
     /// The schemas that [`Self::ungoverned`] returns, where it does not return all.
     only_ungoverned: Option<Rc<HashSet<Oid>>>,
+    /// The declared kinds of roles by name, once something has asked.
+    kinds: OnceCell<HashMap<String, RoleKind>>,
+    /// By role: what [`Self::own_grantees`] has returned.
+    own_grantees: RefCell<OidMap<Closure>>,
+    /// By grantee: the subjects for which a grant to it counts, in order of OID.
+    holders: OnceCell<OidMap<Vec<Oid>>>,
+    /// The positions of the subjects.
+    positions: OnceCell<OidMap<usize>>,
+    /// By schema: the positions of the clients with USAGE on it.
+    with_usage: RefCell<OidMap<Rc<[usize]>>>,
     /// The positions of the relations of governed schemas in the snapshot, determined when a rule
     /// first asks for them.
     governed_relations: OnceCell<Vec<usize>>,
@@ -109,6 +119,11 @@ impl<'a> Context<'a> {
             requests: Requests::of(contract, snapshot, access),
             governed,
             only_ungoverned: None,
+            kinds: OnceCell::new(),
+            own_grantees: RefCell::default(),
+            holders: OnceCell::new(),
+            positions: OnceCell::new(),
+            with_usage: RefCell::default(),
             governed_relations: OnceCell::new(),
             governed_routines: OnceCell::new(),
             least_changes: RefCell::default(),
@@ -147,8 +162,8 @@ impl<'a> Context<'a> {
 
     /// Returns the grantees and owners of governed schemas and the objects in them, and the
     /// grantees of default privileges for such objects.
-    fn grantees(&self) -> HashSet<Oid> {
-        let mut grantees = HashSet::new();
+    fn grantees(&self) -> OidSet {
+        let mut grantees = OidSet::default();
         let mut add = |owner: Oid, acl: Option<&Acl>| {
             grantees.insert(owner);
             grantees.extend(acl.into_iter().flatten().map(|item| item.grantee));
@@ -168,10 +183,19 @@ impl<'a> Context<'a> {
     /// Returns the roles whose grants count as those of `role`: itself and the roles whose
     /// privileges it inherits. Not counted are the declared roles that a login role or an
     /// undeclared role of requests inherits from: requests can become those anyway.
-    pub(crate) fn own_grantees(&self, role: Oid) -> Rc<HashSet<Oid>> {
+    pub(crate) fn own_grantees(&self, role: Oid) -> Closure {
+        if let Some(known) = self.own_grantees.borrow().get(&role) {
+            return Rc::clone(known);
+        }
+        let own = self.grantees_of(role);
+        self.own_grantees.borrow_mut().insert(role, Rc::clone(&own));
+        own
+    }
+
+    fn grantees_of(&self, role: Oid) -> Closure {
         let closure = self.access.closure(role, Follow::Privileges);
         match self.kind_of(role) {
-            Some(RoleKind::Login) => Rc::new(HashSet::from([role])),
+            Some(RoleKind::Login) => Rc::new(OidSet::from_iter([role])),
             None if self.requests.reach(role) => {
                 let is_own = |held: &Oid| *held == role || self.kind_of(*held).is_none();
                 Rc::new(closure.iter().copied().filter(is_own).collect())
@@ -186,10 +210,49 @@ impl<'a> Context<'a> {
         granted_to_any(&self.own_grantees(role.oid), acl)
     }
 
+    /// Returns those of some roles to which an ACL may give privileges by grants that count as
+    /// their own: all of them, where there are few.
+    pub(crate) fn holders<'r>(&self, roles: &'r [&'r Role], acl: &[AclItem]) -> Vec<&'r Role> {
+        const FEW: usize = 8;
+        if roles.len() <= FEW {
+            return roles.to_vec();
+        }
+        let all = self.holders.get_or_init(|| {
+            let mut all: OidMap<Vec<Oid>> = OidMap::default();
+            for role in &self.subjects {
+                for grantee in self.own_grantees(role.oid).iter() {
+                    all.entry(*grantee).or_default().push(role.oid);
+                }
+            }
+            all
+        });
+        let grantees = acl.iter().map(|item| item.grantee).filter(|grantee| *grantee != PUBLIC);
+        let held = grantees.filter_map(|grantee| all.get(&grantee)).flatten();
+        let held: OidSet = held.copied().collect();
+        let holds = |role: &&&Role| held.contains(&role.oid) || !self.is_subject(role.oid);
+        roles.iter().filter(holds).copied().collect()
+    }
+
+    /// Returns the subjects of these names, in their order.
+    fn subjects_named<'n>(&self, names: impl Iterator<Item = &'n String>) -> Vec<&'a Role> {
+        let roles = names.filter_map(|name| self.snapshot.role_named(name));
+        let mut found: Vec<usize> =
+            roles.filter_map(|role| self.positions().get(&role.oid).copied()).collect();
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|at| self.subjects[at]).collect()
+    }
+
+    fn positions(&self) -> &OidMap<usize> {
+        self.positions.get_or_init(|| {
+            self.subjects.iter().enumerate().map(|(at, role)| (role.oid, at)).collect()
+        })
+    }
+
     /// Whether a policy applies to a role, and not only to a declared role that it inherits from.
     pub(crate) fn policy_applies(&self, policy: &Policy, role: &Role) -> bool {
         self.access.policy_applies(policy, role.oid)
-            && (self.contract.role(&role.name).is_some() || {
+            && (self.declared_kind(&role.name).is_some() || {
                 let own = self.own_grantees(role.oid);
                 policy.roles.iter().any(|named| *named == PUBLIC || own.contains(named))
             })
@@ -213,8 +276,14 @@ impl<'a> Context<'a> {
         declared: &dyn Fn(&Role) -> Privileges,
         mask: Privileges,
     ) -> Privileges {
-        let known = roles.iter().filter(|role| self.is_declared_subject(role.oid));
-        known.fold(mask, |all, role| all & declared(role))
+        let mut all = mask;
+        for role in roles.iter().filter(|role| self.is_declared_subject(role.oid)) {
+            all = all & declared(role);
+            if all.is_empty() {
+                break;
+            }
+        }
+        all
     }
 
     /// Returns a managed role as what manages the object of a finding; `None` if the role is not
@@ -305,22 +374,49 @@ impl<'a> Context<'a> {
 
     /// Returns the first client that can access rows of a relation.
     pub(crate) fn reached_by(&self, relation: &Relation) -> Option<&'a Role> {
-        self.clients.iter().copied().find(|client| self.reaches(client, relation))
+        let with_usage = self.clients_with_usage(relation.schema);
+        with_usage.into_iter().find(|client| self.accesses_rows(client, relation))
     }
 
     /// Whether a role can access rows of a relation: with USAGE on the schema, and a privilege on
     /// the relation or on one of its columns.
     pub(crate) fn reaches(&self, role: &Role, relation: &Relation) -> bool {
+        self.snapshot.schema(relation.schema).is_some_and(|schema| self.has_usage(role, schema))
+            && self.accesses_rows(role, relation)
+    }
+
+    fn has_usage(&self, role: &Role, schema: &Schema) -> bool {
+        self.access
+            .privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
+            .contains(Privileges::USAGE)
+    }
+
+    /// Whether a role has a privilege to access rows of a relation, or on one of its columns.
+    fn accesses_rows(&self, role: &Role, relation: &Relation) -> bool {
         let rows = Privileges::SELECT | Privileges::WRITES;
-        let on_column = |acl: &Acl| {
-            self.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column)
-        };
-        self.snapshot.schema(relation.schema).is_some_and(|schema| {
-            self.access
-                .privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
-                .contains(Privileges::USAGE)
-        }) && (self.access.relation_privileges(role.oid, relation).intersects(rows)
-            || relation.columns.iter().any(|(_, acl)| on_column(acl).intersects(rows)))
+        self.on_some_column(role.oid, relation).intersects(rows)
+    }
+
+    /// Returns the clients with USAGE on a schema, in their order.
+    pub(crate) fn clients_with_usage(&self, schema: Oid) -> Vec<&'a Role> {
+        let known = self.with_usage.borrow().get(&schema).cloned();
+        let positions = known.unwrap_or_else(|| {
+            let found: Rc<[usize]> = self.snapshot.schema(schema).map_or_else(Rc::default, |of| {
+                let clients = self.clients.iter().enumerate();
+                clients.filter(|(_, role)| self.has_usage(role, of)).map(|(at, _)| at).collect()
+            });
+            self.with_usage.borrow_mut().insert(schema, Rc::clone(&found));
+            found
+        });
+        positions.iter().map(|at| self.clients[*at]).collect()
+    }
+
+    /// Returns the privileges of a role on a relation and those on some of its columns.
+    pub(crate) fn on_some_column(&self, role: Oid, relation: &Relation) -> Privileges {
+        let of_column =
+            |acl| self.access.privileges(role, relation.owner, Some(acl), ObjectKind::Column);
+        let on_relation = self.access.relation_privileges(role, relation);
+        relation.columns.iter().fold(on_relation, |all, (_, acl)| all | of_column(acl))
     }
 
     pub(crate) fn is_client(&self, role: Oid) -> bool {
@@ -328,7 +424,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn is_subject(&self, role: Oid) -> bool {
-        self.subjects.iter().any(|s| s.oid == role)
+        self.positions().contains_key(&role)
     }
 
     /// Whether a permissive policy can allow a role the command. A policy for PUBLIC, one without
@@ -374,19 +470,21 @@ impl<'a> Context<'a> {
         relation: &Relation,
         privilege: Privileges,
     ) -> bool {
-        let on_column =
-            |acl| self.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column);
-        self.access.relation_privileges(role.oid, relation).contains(privilege)
-            || relation.columns.iter().any(|(_, acl)| on_column(acl).contains(privilege))
+        self.on_some_column(role.oid, relation).contains(privilege)
     }
 
     /// Returns the clients with a privilege to access rows of a table whose policies limit them.
     #[must_use]
     pub fn clients_limited_by_policies(&self, table: &Relation) -> Vec<Oid> {
-        let has_privilege = |client: &&Role| {
-            let privileges = Command::ALL.map(Command::privilege).into_iter();
-            privileges.into_iter().any(|of| self.has_privilege_on_a_column(client, table, of))
-        };
+        if !table.row_security {
+            return vec![];
+        }
+        let rows = Command::ALL
+            .map(Command::privilege)
+            .into_iter()
+            .fold(Privileges::NONE, |all, privilege| all | privilege);
+        let has_privilege =
+            |client: &&Role| self.on_some_column(client.oid, table).intersects(rows);
         let clients = self.clients.iter().copied().filter(has_privilege);
         let is_limited = |client: &&Role| self.access.is_limited_by_policies(client.oid, table);
         clients.filter(is_limited).map(|client| client.oid).collect()
@@ -424,7 +522,17 @@ impl<'a> Context<'a> {
 
     /// Returns the declared kind of a role.
     fn kind_of(&self, role: Oid) -> Option<RoleKind> {
-        self.snapshot.role(role).and_then(|role| self.contract.kind_of(&role.name))
+        self.snapshot.role(role).and_then(|role| self.declared_kind(&role.name))
+    }
+
+    /// Returns the declared kind of the role of this name.
+    fn declared_kind(&self, role: &str) -> Option<RoleKind> {
+        let kinds = self.kinds.get_or_init(|| {
+            // Of two declarations of a role, the first one counts.
+            let declared = self.contract.roles.iter().rev();
+            declared.map(|role| (role.name.clone(), role.kind)).collect()
+        });
+        kinds.get(role).copied()
     }
 
     /// Returns the declared clients that exist.
@@ -540,6 +648,34 @@ impl<'a> Context<'a> {
         self.declared_on_relation(relation, schema, role) | on_columns.unwrap_or_default()
     }
 
+    /// Returns the subjects for which the contract declares privileges on a relation or on columns
+    /// of it, in their order.
+    pub(crate) fn declared_subjects(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+    ) -> Vec<&'a Role> {
+        let (contract, name) = (self.contract, &relation.name);
+        let table = contract.table(&schema.name, name);
+        let view = contract.view(&schema.name, name);
+        let sequence = contract.sequence(&schema.name, name);
+        let of_table = table.into_iter().flat_map(|of| of.grants.keys());
+        let of_view = view.into_iter().flat_map(|of| of.grants.keys());
+        let of_sequence = sequence.into_iter().flat_map(|of| of.grants.keys());
+        let on_columns = contract.column_grants_of(&schema.name, name);
+        let on_columns = on_columns.into_iter().flat_map(|of| of.keys());
+        let all = schema.all_on_objects.iter().chain(of_table).chain(of_view).chain(of_sequence);
+        self.subjects_named(all.chain(on_columns))
+    }
+
+    /// Returns the subjects for which the contract declares EXECUTE on a routine, or on another
+    /// one of its name.
+    pub(crate) fn declared_callers(&self, routine: &Routine, schema: &SchemaDecl) -> Vec<&'a Role> {
+        let functions = self.contract.functions_named(&schema.name, &routine.name);
+        let of_schema = schema.all_on_objects.iter().chain(&schema.execute_on_routines);
+        self.subjects_named(of_schema.chain(functions.flat_map(|of| &of.execute)))
+    }
+
     /// Whether the contract declares INSERT for a role on the table that owns a sequence, or on
     /// columns of that table.
     pub(crate) fn declares_insert_by(&self, sequence: &Relation, role: &Role) -> bool {
@@ -572,8 +708,9 @@ impl<'a> Context<'a> {
     pub(crate) fn is_undeclared_definer(&self, routine: &Routine, schema: &SchemaDecl) -> bool {
         routine.security_definer
             && !self
-                .declared_clients()
-                .into_iter()
+                .contract
+                .roles_of(RoleKind::Client)
+                .filter_map(|name| self.snapshot.role_named(name))
                 .all(|client| self.declares_execute(routine, schema, client))
     }
 
@@ -709,7 +846,7 @@ impl<'a> Context<'a> {
 }
 
 /// Returns the privileges that an ACL gives to some roles, without those of PUBLIC.
-pub(crate) fn granted_to_any(roles: &HashSet<Oid>, acl: &[AclItem]) -> Privileges {
+pub(crate) fn granted_to_any(roles: &OidSet, acl: &[AclItem]) -> Privileges {
     acl.iter()
         .filter(|item| item.grantee != PUBLIC && roles.contains(&item.grantee))
         .fold(Privileges::NONE, |all, item| all | item.privileges)

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::needs::{NeedOnRelation, Needs, Why};
 use crate::access::Access;
 use crate::catalog::{
-    Command, Dependencies, Holder, ObjectKind, Oid, PartKind, Policy, Privileges, Relation,
+    Command, Dependencies, Holder, ObjectKind, Oid, OidMap, PartKind, Policy, Privileges, Relation,
     RelationKind, Role, Routine, RoutineKind, Use,
 };
 use crate::contract::{RoleKind, SchemaDecl};
@@ -73,9 +73,11 @@ impl<'s, 'a> Search<'s, 'a> {
     fn run(cx: &'s Context<'a>) -> Needs {
         let mut search = Self { cx, needs: Needs::default(), visited: HashSet::new() };
         if !cx.snapshot.dependencies.is_empty() {
+            let (with_parts, declared) = (search.routines_with_parts(), search.declared());
             for role in &cx.subjects {
-                search.declared_relations(role);
-                search.declared_routines(role);
+                let declared = declared.get(&role.oid).map_or(&[][..], Vec::as_slice);
+                search.declared_relations(role, declared);
+                search.declared_routines(role, &with_parts);
             }
             let owners = cx.contract.roles_of(RoleKind::Owner);
             for owner in owners.filter_map(|name| cx.snapshot.role_named(name)) {
@@ -90,13 +92,25 @@ impl<'s, 'a> Search<'s, 'a> {
         &self.cx.snapshot.dependencies
     }
 
-    fn declared_relations(&mut self, role: &Role) {
+    /// Returns the privileges that the contract declares on relations, by subject.
+    fn declared(&self) -> OidMap<Vec<(&'a Relation, Privileges)>> {
         let cx = self.cx;
+        let mut all: OidMap<Vec<(&Relation, Privileges)>> = OidMap::default();
         let others = cx.snapshot.dependencies.relations();
         for relation in cx.snapshot.relations.iter().chain(others) {
             cx.check_interrupts();
             let Some(schema) = cx.governed(relation.schema) else { continue };
-            let declared = cx.declared_on_some_column(relation, schema, role);
+            for role in cx.declared_subjects(relation, schema) {
+                let declared = cx.declared_on_some_column(relation, schema, role);
+                all.entry(role.oid).or_default().push((relation, declared));
+            }
+        }
+        all
+    }
+
+    fn declared_relations(&mut self, role: &Role, declared: &[(&Relation, Privileges)]) {
+        for (relation, declared) in declared {
+            self.cx.check_interrupts();
             for command in Command::ALL.into_iter().filter(|c| declared.contains(c.privilege())) {
                 self.relation(relation, command, Acting::as_one(role.oid));
             }
@@ -121,16 +135,21 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    fn declared_routines(&mut self, role: &Role) {
+    /// Returns the routines of governed schemas that use something, with the declarations of the
+    /// schemas.
+    fn routines_with_parts(&self) -> Vec<(&'a Routine, &'a SchemaDecl)> {
         let cx = self.cx;
-        let others = cx.snapshot.dependencies.routines();
-        for routine in cx.snapshot.routines.iter().chain(others) {
-            let uses_nothing =
-                cx.snapshot.dependencies.parts_of(Holder::Routine(routine.oid)).is_empty();
-            let Some(schema) = cx.governed(routine.schema).filter(|_| !uses_nothing) else {
-                continue;
-            };
-            if cx.declares_execute(routine, schema, role) {
+        let all = cx.snapshot.routines.iter().chain(cx.snapshot.dependencies.routines());
+        let uses_something =
+            |of: &&Routine| !self.dependencies().parts_of(Holder::Routine(of.oid)).is_empty();
+        let with_schema = |of: &'a Routine| Some((of, cx.governed(of.schema)?));
+        all.filter(uses_something).filter_map(with_schema).collect()
+    }
+
+    fn declared_routines(&mut self, role: &Role, with_parts: &[(&Routine, &SchemaDecl)]) {
+        for (routine, schema) in with_parts {
+            self.cx.check_interrupts();
+            if self.cx.declares_execute(routine, schema, role) {
                 self.routine(routine.oid, role.oid);
             }
         }

@@ -47,7 +47,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let execute = Mask::Of(Privileges::EXECUTE);
             target.report_roles(cx, &callers, &permitted, execute, severity, out);
         }
-        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
+        let subjects = cx.declared_callers(routine, schema);
+        target.report_missing(cx, &subjects, &declared, Severity::Error, out);
     }
 }
 

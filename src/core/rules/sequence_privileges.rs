@@ -52,7 +52,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             Severity::Error,
             out,
         );
-        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
+        let subjects = cx.declared_subjects(sequence, schema);
+        target.report_missing(cx, &subjects, &declared, Severity::Error, out);
     }
 }
 

@@ -14,7 +14,6 @@ use crate::fix::{Change, Fix, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{listed, printable, safe_ident};
 use serde_json::json;
-use std::collections::HashSet;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -62,7 +61,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let roles = cx.clients.iter().chain(others).chain(&logins);
     let roles: Vec<(&Role, _)> = roles.map(|role| (*role, cx.own_grantees(role.oid))).collect();
     created.report(cx, &roles.iter().map(|(role, _)| *role).collect::<Vec<_>>(), out);
-    let of_public = HashSet::from([PUBLIC]);
+    let of_public = OidSet::from_iter([PUBLIC]);
     for object in &cx.snapshot.server_objects {
         cx.check_interrupts();
         out.extend(draft(cx, object, (PUBLIC, "PUBLIC"), &of_public));
@@ -133,7 +132,7 @@ fn draft(
     cx: &Context<'_>,
     object: &ServerObject,
     (role, name): (Oid, &str),
-    own: &HashSet<Oid>,
+    own: &OidSet,
 ) -> Option<Draft> {
     if own.contains(&object.owner) {
         // The owner of a column is that of its relation.

@@ -46,7 +46,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let others = Mask::BesideWrites(!Privileges::WRITES);
         target.report_beyond(cx, clients, allowed, others, Severity::Error, out);
         target.report_undeclared_of_workers(cx, workers, &permitted, out);
-        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
+        let subjects = cx.declared_subjects(relation, schema);
+        target.report_missing(cx, &subjects, &declared, Severity::Error, out);
     }
 }
 

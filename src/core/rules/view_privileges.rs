@@ -57,7 +57,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out,
         );
         target.report_undeclared_of_workers(cx, &cx.workers, &permitted, out);
-        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
+        let subjects = cx.declared_subjects(view, schema);
+        target.report_missing(cx, &subjects, &declared, Severity::Error, out);
         let declaration = cx.contract.view(&schema.name, &view.name);
         if !view.security_invoker && declaration.is_some_and(|view| view.security_invoker) {
             out.push(not_invoker(cx, view));

@@ -168,8 +168,11 @@ fn can_create(paths: &SearchPaths<'_>, role: Oid) -> bool {
 /// Whether a privilege of some holders is also one of `role`: directly, as a member, or by SET
 /// ROLE, after which the temporary objects of the session are still there.
 fn reaches(paths: &SearchPaths<'_>, role: Oid, holders: &HashSet<Oid>) -> bool {
-    holders.contains(&PUBLIC)
-        || role != PUBLIC && !paths.access.closure(role, Follow::Members).is_disjoint(holders)
+    let is_member = || {
+        let held = paths.access.closure(role, Follow::Members);
+        holders.iter().any(|holder| held.contains(holder))
+    };
+    holders.contains(&PUBLIC) || role != PUBLIC && is_member()
 }
 
 #[cfg(test)]

@@ -33,18 +33,12 @@ pub fn callers<'a>(cx: &Context<'a>, routine: &Routine) -> Vec<&'a Role> {
     if !routine.security_definer || routine.is_trigger {
         return Vec::new();
     }
-    let Some(schema) = cx.snapshot.schema(routine.schema) else { return Vec::new() };
-    let may = |role: &Role, owner, acl, kind, privilege| {
-        cx.access.privileges(role.oid, owner, acl, kind).contains(privilege)
+    let may_execute = |role: &&Role| {
+        let (owner, acl) = (routine.owner, routine.acl.as_ref());
+        let held = cx.access.privileges(role.oid, owner, acl, ObjectKind::Routine);
+        held.contains(Privileges::EXECUTE)
     };
-    let (on_schema, on_routine) = (ObjectKind::Schema, ObjectKind::Routine);
-    let clients = cx.clients.iter().copied();
-    clients
-        .filter(|role| {
-            may(role, schema.owner, schema.acl.as_ref(), on_schema, Privileges::USAGE)
-                && may(role, routine.owner, routine.acl.as_ref(), on_routine, Privileges::EXECUTE)
-        })
-        .collect()
+    cx.clients_with_usage(routine.schema).into_iter().filter(may_execute).collect()
 }
 
 /// Calls `work` with each routine of a governed schema whose body has been read, and with the

@@ -107,6 +107,23 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
+        let public = Access::public(&self.acl_or_default());
+        if !public.is_empty() {
+            self.report_public_beyond(cx, roles, (allowed, public), mask, severity, out);
+        }
+        self.report_roles(cx, roles, allowed.permitted, mask, severity, out);
+    }
+
+    /// Adds the findings about privileges of PUBLIC of [`Self::report_beyond`].
+    fn report_public_beyond(
+        &self,
+        cx: &Context<'_>,
+        roles: &[&Role],
+        (allowed, public): (Allowed<'_>, Privileges),
+        mask: Mask,
+        severity: Severity,
+        out: &mut Vec<Draft>,
+    ) {
         let all = Privileges(u32::MAX);
         let for_all = if cx.counts_public_without_clients(self.object.id) {
             Privileges::NONE
@@ -118,7 +135,6 @@ impl Target<'_> {
             ObjectId::Relation(_) => cx.declared_for_all(&cx.workers, allowed.declared, all),
             _ => all,
         };
-        let public = Access::public(&self.acl_or_default());
         let excess = public & !(for_all & for_workers);
         for excess in self.excess_drafts(cx, PUBLIC, excess, mask, severity) {
             let is_of_workers = !excess.privileges.intersects(!for_all);
@@ -128,7 +144,6 @@ impl Target<'_> {
             }
             out.push(draft);
         }
-        self.report_roles(cx, roles, allowed.permitted, mask, severity, out);
     }
 
     /// Adds a finding for the privileges in `mask` that PUBLIC has. The roles for which they are
@@ -195,8 +210,13 @@ impl Target<'_> {
         out: &mut Vec<Draft>,
     ) {
         let acl = self.acl_or_default();
-        for role in roles {
-            let excess = cx.granted(role, &acl) & !permitted(role);
+        for role in cx.holders(roles, &acl) {
+            // What is permitted takes longer to find.
+            let held = cx.granted(role, &acl);
+            if held.is_empty() {
+                continue;
+            }
+            let excess = held & !permitted(role);
             let drafts = self.excess_drafts(cx, role.oid, excess, mask, severity);
             out.extend(drafts.map(|excess| excess.draft));
             let grantable =
@@ -226,11 +246,12 @@ impl Target<'_> {
     ) {
         let ObjectId::Routine(oid) = self.object.id else { return };
         let acl = self.acl_or_default();
-        for role in roles {
-            let undeclared = cx.granted(role, &acl) & Privileges::EXECUTE & !declared(role);
-            let Some(why) = cx.why_execute(oid, role.oid).filter(|_| !undeclared.is_empty()) else {
+        for role in cx.holders(roles, &acl) {
+            let held = cx.granted(role, &acl) & Privileges::EXECUTE;
+            if held.is_empty() || (held & !declared(role)).is_empty() {
                 continue;
-            };
+            }
+            let Some(why) = cx.why_execute(oid, role.oid) else { continue };
             let user = cx.user(why);
             let rest = format!(
                 "EXECUTE on {}, which the contract does not declare. It is permitted because \
@@ -374,8 +395,12 @@ impl Target<'_> {
         out: &mut Vec<Draft>,
     ) {
         for role in roles {
-            let privileges =
-                declared(role) & !cx.access.privileges(role.oid, self.owner, self.acl, self.kind);
+            let declared = declared(role);
+            if declared.is_empty() {
+                continue;
+            }
+            let held = cx.access.privileges(role.oid, self.owner, self.acl, self.kind);
+            let privileges = declared & !held;
             let is_partial = |one: &Privileges| {
                 privileges.contains(*one) && !self.columns_held(cx, role, *one).is_empty()
             };
