@@ -23,6 +23,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CStr;
+use std::rc::Rc;
 
 /// The execution of some steps of a plan.
 pub struct Execution<'a> {
@@ -31,7 +32,7 @@ pub struct Execution<'a> {
     /// The positions of the steps to execute, in their order; none of them is a proposal.
     pub steps: &'a [usize],
     /// The findings before.
-    pub before: &'a [Finding],
+    pub before: &'a [Rc<Finding>],
     /// The catalog before.
     pub snapshot: &'a Snapshot,
 }
@@ -182,7 +183,7 @@ impl Execution<'_> {
     /// should have fixed it.
     fn check_findings(&self) -> Result<HashSet<String>, Failure> {
         let after = audit::findings_now();
-        let known: HashSet<_> = self.before.iter().flat_map(Finding::about).collect();
+        let known: HashSet<_> = self.before.iter().flat_map(|f| f.about()).collect();
         let earlier: HashSet<&str> = self.before.iter().map(|f| f.fingerprint.as_str()).collect();
         let expected = self.expected();
         // The findings that the steps should fix and that this one is: the finding itself, or,
@@ -323,7 +324,7 @@ impl Execution<'_> {
             if let Some(position) = step {
                 return format!("Not resolved by step {}: {rule}: {detail}", position + 1);
             }
-            let known: HashSet<Subject> = self.before.iter().flat_map(Finding::subjects).collect();
+            let known: HashSet<Subject> = self.before.iter().flat_map(|f| f.subjects()).collect();
             let subjects: Vec<Subject> =
                 finding.subjects().filter(|subject| !known.contains(subject)).collect();
             let is_there = || {

@@ -16,6 +16,7 @@ use dragonfly_core::orientation::Orientation;
 use dragonfly_core::plan::{Plan, Planner, Risk, Step};
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::rc::Rc;
 
 sql_function!(
     /// `ops.golden_sql(schemas name[] DEFAULT NULL, rules text[] DEFAULT NULL)
@@ -65,7 +66,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
         report_dry_run(steps.len());
     }
     call.table(plan.steps.into_iter().enumerate().map(|(position, step)| {
-        let outcome = match (step.is_proposal(), steps.contains(&position)) {
+        let outcome = match (step.is_proposal(), steps.binary_search(&position).is_ok()) {
             (true, _) => "proposed",
             (false, false) => "skipped",
             (false, true) if step.findings.iter().any(|finding| left.contains(finding)) => {
@@ -148,7 +149,7 @@ fn check_numbers(plan: &Plan, numbers: &[i32]) {
 
 /// A plan, with the state that it is for.
 struct Planned {
-    before: Vec<Finding>,
+    before: Vec<Rc<Finding>>,
     snapshot: Snapshot,
     plan: Plan,
 }
@@ -174,10 +175,13 @@ fn plan(filter: &Filter) -> Planned {
         runner,
         interrupts: &interrupts,
     };
-    let before = (planner.audit)(&snapshot);
+    let before: Vec<Rc<Finding>> = (planner.audit)(&snapshot).into_iter().map(Rc::new).collect();
     let mut plan = planner.plan(&snapshot, &before);
-    let wanted: Vec<Finding> = before.iter().filter(|f| filter.wants(f)).cloned().collect();
-    if let Some(first) = orientation.and_then(|orientation| orientation.of_plan(&wanted)) {
+    let of_plan = |orientation: Orientation| {
+        let missing = before.iter().filter(|f| filter.wants(f) && Orientation::stands_for(f));
+        orientation.of_plan(&missing.map(|f| Finding::clone(f)).collect::<Vec<_>>())
+    };
+    if let Some(first) = orientation.and_then(of_plan) {
         plan.begin_with(&first);
     }
     Planned { before, snapshot, plan }

@@ -15,6 +15,7 @@ use crate::guard::{
 use crate::rule::{Area, Rule};
 use crate::rules::{Context, rls_policy_always_true};
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// How often the changed catalog is checked again: once for each phase, and for findings that a fix
 /// adds.
@@ -250,10 +251,10 @@ fn fresh(found: &[Finding], chosen: &[Wanted]) -> Vec<Wanted> {
     for finding in found {
         for statement in finding.fix.statements() {
             if known.insert(statement.to_string()) {
-                let findings = vec![finding.clone()];
+                let findings = vec![Rc::new(finding.clone())];
                 fresh.push(Wanted { statement: statement.clone(), findings });
             } else if let Some(same) = fresh.iter_mut().find(|w| w.statement == *statement) {
-                same.findings.push(finding.clone());
+                same.findings.push(Rc::new(finding.clone()));
             }
         }
     }

@@ -29,7 +29,7 @@ impl<'a> Guarded<'a> {
     pub(super) fn new(
         contract: &'a Contract,
         snapshot: &'a Snapshot,
-        before: &'a [Finding],
+        before: &'a [Rc<Finding>],
         interrupts: &'a dyn Fn(),
     ) -> Self {
         let known = before.iter().map(|f| f.fingerprint.as_str()).collect();
@@ -39,14 +39,14 @@ impl<'a> Guarded<'a> {
     /// Returns the findings for which the guard would reject a transaction that leads to `after`;
     /// `found` are all findings there that are not exempt. A finding that was there before is no
     /// regression, so that mostly there is nothing to compare.
-    pub(super) fn rejected(&self, after: &Snapshot, found: &[Finding]) -> Vec<Finding> {
+    pub(super) fn rejected(&self, after: &Snapshot, found: &[Rc<Finding>]) -> Vec<Finding> {
         // The guard checks routines of their own by the reasons of their paths, not by findings.
         let is_compared = |f: &Finding| f.rule.recheck != Recheck::Routines;
         let is_new = |f: &&Finding| is_compared(f) && !self.known.contains(f.fingerprint.as_str());
-        let new: HashSet<&str> =
-            found.iter().filter(is_new).map(|f| f.fingerprint.as_str()).collect();
+        let found = || found.iter().map(AsRef::as_ref).filter(is_new);
+        let new: HashSet<&str> = found().map(|f| f.fingerprint.as_str()).collect();
         let mut rules: Vec<&'static Rule> = Vec::new();
-        for finding in found.iter().filter(is_new) {
+        for finding in found() {
             if !rules.contains(&finding.rule) {
                 rules.push(finding.rule);
             }

@@ -29,6 +29,7 @@ use rights::Rights;
 use search::Search;
 use simulate::Simulation;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use undo::undo;
 
 /// Steps in their order.
@@ -58,7 +59,7 @@ impl Plan {
 impl Planner<'_> {
     /// Returns the plan for a catalog; `before` contains its findings.
     #[must_use]
-    pub fn plan(&self, snapshot: &Snapshot, before: &[Finding]) -> Plan {
+    pub fn plan(&self, snapshot: &Snapshot, before: &[Rc<Finding>]) -> Plan {
         let search = Search::run(self, snapshot, before);
         let mut plan = Plan::default();
         let mut simulation = Simulation::new(snapshot.clone(), self.runner);
@@ -74,12 +75,12 @@ impl Planner<'_> {
         }
         let found = &search.state.found;
         let left: HashSet<&str> = found.iter().map(|f| f.fingerprint.as_str()).collect();
-        let gone: Vec<&Finding> = before
+        let gone: Vec<&Rc<Finding>> = before
             .iter()
             .filter(|f| self.is_wanted(f) && !left.contains(f.fingerprint.as_str()))
             .collect();
         plan.fixes = gone.iter().map(|f| f.fingerprint.clone()).collect();
-        let remaining: HashSet<Subject> = found.iter().flat_map(Finding::subjects).collect();
+        let remaining: HashSet<Subject> = found.iter().flat_map(|f| f.subjects()).collect();
         for finding in gone {
             for subject in finding.subjects().filter(|subject| !remaining.contains(subject)) {
                 plan.about.entry(subject).or_default().push(finding.fingerprint.clone());
@@ -95,7 +96,7 @@ impl Planner<'_> {
         let rights = Rights::of(&search.state.snapshot, self.runner);
         let rejected: HashMap<String, &str> =
             search.rejected.iter().map(|r| (r.statement.to_string(), r.why.as_str())).collect();
-        let proposal = |finding: &Finding| {
+        let proposal = |finding: &Rc<Finding>| {
             let statements = finding.fix.statements();
             if let Some(obstacle) = statements.iter().find_map(|s| rights.obstacle(s)) {
                 return Step::for_another_role(finding, &obstacle);

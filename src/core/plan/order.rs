@@ -4,12 +4,13 @@ use crate::catalog::ObjectId;
 use crate::finding::Finding;
 use crate::fix::{AclStatement, Change, Securable, Statement, Verb};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// A statement with the findings that it fixes.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub statement: Statement,
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Rc<Finding>>,
 }
 
 /// Returns the position of a statement in a plan, as a number that grows.

@@ -8,6 +8,7 @@ use crate::catalog::Snapshot;
 use crate::finding::Finding;
 use crate::fix::{Change, Fix, Statement, Verb};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 impl Planner<'_> {
     /// Whether the plan may only propose a statement of the fix of a finding: one that gives or
@@ -26,7 +27,8 @@ impl Planner<'_> {
     /// findings in the catalog.
     #[must_use]
     pub fn restated(&self, snapshot: &Snapshot, before: &[Finding]) -> HashMap<String, Fix> {
-        let search = Search::choose(self, snapshot, before);
+        let before: Vec<Rc<Finding>> = before.iter().cloned().map(Rc::new).collect();
+        let search = Search::choose(self, snapshot, &before);
         let kept = kept(&search.chosen);
         if search.rejected.is_empty() && kept.is_empty() {
             return HashMap::new();
@@ -34,7 +36,7 @@ impl Planner<'_> {
         let why: HashMap<String, &str> =
             search.rejected.iter().map(|r| (r.statement.to_string(), r.why.as_str())).collect();
         let wanted = before.iter().filter(|finding| self.is_wanted(finding));
-        let restated = |finding: &Finding| {
+        let restated = |finding: &Rc<Finding>| {
             let kept = kept.get(finding.fingerprint.as_str()).map_or(&[][..], Vec::as_slice);
             let sql = Parts::of(finding, kept, &why).sql()?;
             Some((finding.fingerprint.clone(), Fix::Restated(sql)))

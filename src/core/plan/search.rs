@@ -15,6 +15,7 @@ use crate::finding::{About, Finding};
 use crate::fix::{AclStatement, Change, Grantee, Securable, Statement, Verb};
 use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// The input of a plan.
 pub struct Planner<'a> {
@@ -89,9 +90,10 @@ impl Problem {
 }
 
 /// The catalog after some statements, and its findings.
+#[derive(Default)]
 pub(super) struct State {
     pub snapshot: Snapshot,
-    pub found: Vec<Finding>,
+    pub found: Vec<Rc<Finding>>,
 }
 
 /// A statement that is not in the plan because it causes a problem.
@@ -105,7 +107,7 @@ pub(super) struct Rejected {
 pub(super) struct Search<'a> {
     planner: &'a Planner<'a>,
     snapshot: &'a Snapshot,
-    before: &'a [Finding],
+    before: &'a [Rc<Finding>],
     pub chosen: Vec<Wanted>,
     pub rejected: Vec<Rejected>,
     /// The privileges that bodies use.
@@ -120,7 +122,7 @@ impl<'a> Search<'a> {
     pub(super) fn run(
         planner: &'a Planner<'a>,
         snapshot: &'a Snapshot,
-        before: &'a [Finding],
+        before: &'a [Rc<Finding>],
     ) -> Self {
         let mut search = Self::choose(planner, snapshot, before);
         search.remove_ineffective();
@@ -132,10 +134,10 @@ impl<'a> Search<'a> {
     pub(super) fn choose(
         planner: &'a Planner<'a>,
         snapshot: &'a Snapshot,
-        before: &'a [Finding],
+        before: &'a [Rc<Finding>],
     ) -> Self {
         let state = State { snapshot: snapshot.clone(), found: before.to_vec() };
-        let has_fixes = |f: &Finding| planner.is_wanted(f) && !f.fix.statements().is_empty();
+        let has_fixes = |f: &Rc<Finding>| planner.is_wanted(f) && !f.fix.statements().is_empty();
         let uses =
             if before.iter().any(has_fixes) { planner.uses(snapshot) } else { Uses::default() };
         let guarded = Guarded::new(planner.contract, snapshot, before, planner.interrupts);
@@ -158,8 +160,15 @@ impl<'a> Search<'a> {
                 return;
             }
             self.chosen.extend(fresh);
-            self.state = self.after(&self.chosen);
+            self.execute();
         }
+    }
+
+    /// Replaces the state by the one after the chosen statements. The earlier one is freed first:
+    /// a state is as large as the catalog.
+    fn execute(&mut self) {
+        self.state = State::default();
+        self.state = self.after(&self.chosen);
     }
 
     /// Returns the statements that are not chosen yet, of the first phase that has any: they may
@@ -183,13 +192,13 @@ impl<'a> Search<'a> {
                 for statement in kept.iter().chain([fix]) {
                     let key = key(statement);
                     if let Some(place) = places.get(&key) {
-                        fresh[*place].findings.push(finding.clone());
+                        fresh[*place].findings.push(Rc::clone(finding));
                     } else if !known.contains(&key) && rights.obstacle(statement).is_none() {
                         places.insert(key.clone(), fresh.len());
                         known.insert(key);
                         fresh.push(Wanted {
                             statement: statement.clone(),
-                            findings: vec![finding.clone()],
+                            findings: vec![Rc::clone(finding)],
                         });
                     }
                 }
@@ -248,20 +257,21 @@ impl<'a> Search<'a> {
             .collect();
         let mut found = (self.planner.audit)(&snapshot);
         found.retain(|f| !repaired.contains(f.fingerprint.as_str()));
-        State { snapshot, found }
+        State { snapshot, found: found.into_iter().map(Rc::new).collect() }
     }
 
     /// Returns what is worse in a state than in the catalog: errors, what the guard would reject,
     /// openings, losses.
     fn problems(&self, state: &State) -> Vec<Problem> {
         let Planner { contract, interrupts, .. } = *self.planner;
-        let earlier: HashMap<About<'_>, &Finding> =
+        let earlier: HashMap<About<'_>, &Rc<Finding>> =
             self.before.iter().flat_map(|f| f.about().map(move |about| (about, f))).collect();
         let is_worse = |finding: &&Finding| {
             let mut about = finding.about();
             about.any(|about| earlier.get(&about).is_none_or(|was| adds_reason(was, finding)))
         };
-        let blocked = state.found.iter().filter(|f| self.planner.is_blocked(f)).filter(is_worse);
+        let found = state.found.iter().map(AsRef::as_ref);
+        let blocked = found.filter(|f| self.planner.is_blocked(f)).filter(is_worse);
         let rejected = self.guarded.rejected(&state.snapshot, &state.found);
         let mut problems: Vec<Problem> = blocked.chain(&rejected).map(Problem::of).collect();
         let effects = opened(contract, self.snapshot, &state.snapshot, interrupts)
@@ -301,7 +311,7 @@ impl<'a> Search<'a> {
             }
         }
         self.chosen = kept;
-        self.state = self.after(&self.chosen);
+        self.execute();
         true
     }
 
@@ -377,7 +387,7 @@ impl<'a> Search<'a> {
     /// Returns the objects that a statement is about: those of its findings, and the table of a
     /// policy.
     fn places_of(&self, wanted: &Wanted) -> HashSet<Place> {
-        let mut places: HashSet<Place> = wanted.findings.iter().map(place_of).collect();
+        let mut places: HashSet<Place> = wanted.findings.iter().map(|f| place_of(f)).collect();
         let target = match &wanted.statement {
             Statement::Acl(acl) => Some(acl.on.id),
             Statement::Ddl(ddl) => match &ddl.change {
@@ -420,7 +430,7 @@ impl<'a> Search<'a> {
     fn added(&self, state: &State) -> HashSet<Place> {
         let left: HashSet<&str> = self.state.found.iter().map(|f| f.fingerprint.as_str()).collect();
         let added = state.found.iter().filter(|f| !left.contains(f.fingerprint.as_str()));
-        added.map(place_of).collect()
+        added.map(|f| place_of(f)).collect()
     }
 
     /// Removes statements that fix none of the findings for which they were chosen.

@@ -25,6 +25,10 @@ fn findings(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
     found
 }
 
+fn shared(findings: &[Finding]) -> Vec<Rc<Finding>> {
+    findings.iter().cloned().map(Rc::new).collect()
+}
+
 fn planner<'a>(
     contract: &'a Contract,
     audit: &'a dyn Fn(&Snapshot) -> Vec<Finding>,
@@ -45,7 +49,7 @@ fn plan_for(contract: &Contract, snapshot: &Snapshot) -> Plan {
     let runner = snapshot.role_named("root").unwrap().oid;
     let audit = |snapshot: &Snapshot| findings(contract, snapshot);
     let before = audit(snapshot);
-    planner(contract, &audit, runner).plan(snapshot, &before)
+    planner(contract, &audit, runner).plan(snapshot, &shared(&before))
 }
 
 fn plan(world: &World) -> Plan {
@@ -301,7 +305,7 @@ fn every_statement_with_a_problem_is_rejected_and_no_other() {
     };
     let before = audit(&snapshot);
     let runner = snapshot.role_named("root").unwrap().oid;
-    let plan = planner(&contract, &audit, runner).plan(&snapshot, &before);
+    let plan = planner(&contract, &audit, runner).plan(&snapshot, &shared(&before));
     let executed: Vec<&Step> = plan.steps.iter().filter(|s| !s.is_proposal()).collect();
     assert!(executed.iter().all(|s| !s.statement.contains("OWNER TO")), "{executed:#?}");
     assert!(audits.get() < 60, "{} audits for {number} tables", audits.get());
@@ -330,7 +334,7 @@ fn statement_without_the_right_to_execute_it_is_a_proposal() {
     world.role("anon").bypass_rls = true;
     let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
     let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
-    let plan = planner(&contract, &audit, postgres).plan(&snapshot, &audit(&snapshot));
+    let plan = planner(&contract, &audit, postgres).plan(&snapshot, &shared(&audit(&snapshot)));
     let statements = statements(&plan);
     assert_eq!(
         statements,
@@ -358,7 +362,7 @@ fn plan_with(world: &World, code: &Code) -> Plan {
     let runner = snapshot.role_named("root").unwrap().oid;
     let code = || code.clone();
     let planner = Planner { code: &code, ..planner(&contract, &audit, runner) };
-    planner.plan(&snapshot, &audit(&snapshot))
+    planner.plan(&snapshot, &shared(&audit(&snapshot)))
 }
 
 /// Returns a world in which the roles of a declared routine run its body, and the routine.
@@ -476,7 +480,7 @@ fn fix_of_the_audit_says_what_the_plan_does() {
         let restated = planner.restated(&snapshot, &before);
         let fix = |f: &Finding| restated.get(&f.fingerprint).unwrap_or(&f.fix).sql().unwrap();
         let fixes: Vec<String> = before.iter().map(fix).collect();
-        let plan = planner.plan(&snapshot, &before);
+        let plan = planner.plan(&snapshot, &shared(&before));
         (fixes, statements(&plan).into_iter().map(str::to_owned).collect::<Vec<_>>())
     };
     let (both, queue) = (
@@ -656,7 +660,7 @@ fn statement_that_opens_something_is_a_proposal() {
     let of_usage = |f: &Finding| f.rule.id == "schema_usage";
     let runner = snapshot.role_named("root").unwrap().oid;
     let planner = Planner { wants: &of_usage, ..planner(&contract, &audit, runner) };
-    let plan = planner.plan(&snapshot, &audit(&snapshot));
+    let plan = planner.plan(&snapshot, &shared(&audit(&snapshot)));
     assert_eq!(
         statements(&plan),
         ["-- These statements have another effect:\n\
@@ -665,7 +669,7 @@ fn statement_that_opens_something_is_a_proposal() {
           -- GRANT USAGE ON SCHEMA public TO anon;"]
     );
     // With the REVOKE in the same plan, it is.
-    let all = Planner { wants: &|_| true, ..planner }.plan(&snapshot, &audit(&snapshot));
+    let all = Planner { wants: &|_| true, ..planner }.plan(&snapshot, &shared(&audit(&snapshot)));
     assert!(statements(&all).contains(&"GRANT USAGE ON SCHEMA public TO anon;"));
 }
 
@@ -695,7 +699,7 @@ fn statement_that_the_guard_would_reject_is_a_proposal() {
     let plan = |runner: &str| {
         let runner = snapshot.role_named(runner).unwrap().oid;
         let planner = Planner { wants: &of_routines, ..planner(&contract, &audit, runner) };
-        planner.plan(&snapshot, &audit(&snapshot))
+        planner.plan(&snapshot, &shared(&audit(&snapshot)))
     };
     let grant =
         "GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO service_role;";
@@ -722,7 +726,7 @@ fn execute_of_a_group_takes_the_place_of_that_of_public() {
     let runner = snapshot.role_named("root").unwrap().oid;
     let of_public = |f: &Finding| f.rule.id == "routine_executable_by_public";
     let planner = Planner { wants: &of_public, ..planner(&contract, &audit, runner) };
-    let plan = planner.plan(&snapshot, &audit(&snapshot));
+    let plan = planner.plan(&snapshot, &shared(&audit(&snapshot)));
     assert_eq!(
         statements(&plan),
         [
