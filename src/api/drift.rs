@@ -4,7 +4,7 @@
 use super::{argument, permission};
 use crate::audit;
 use crate::catalog;
-use crate::pg::call::{Call, Value, json_datum, sql_function};
+use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_schema};
@@ -22,7 +22,7 @@ sql_function!(
     ops_schema_snapshot => schema_snapshot
 );
 fn schema_snapshot(call: Call) -> pg_sys::Datum {
-    snapshot_datum(&current(argument::names(call, 0, "schemas")))
+    frozen::document(current(argument::names(call, 0, "schemas")))
 }
 
 sql_function!(
@@ -30,11 +30,7 @@ sql_function!(
     ops_schema_snapshot_text => schema_snapshot_text
 );
 fn schema_snapshot_text(call: Call) -> pg_sys::Datum {
-    snapshot_datum(&current(argument::names_in_text(call, 0, "schemas")))
-}
-
-fn snapshot_datum(snapshot: &Snapshot) -> pg_sys::Datum {
-    json_datum(&serde_json::to_value(snapshot).expect("a snapshot is JSON"))
+    frozen::document(current(argument::names_in_text(call, 0, "schemas")))
 }
 
 sql_function!(
@@ -275,18 +271,18 @@ fn freeze(call: Call, names: argument::Names) -> pg_sys::Datum {
     let (own, state) = (&change.own, &change.state);
     let wanted = names(call, 1, "schemas");
     let snapshot = snapshot_of(state, &contract::in_force(state, own), wanted);
-    let fingerprint = change.put(&label, &snapshot);
-    report_frozen(&label, &snapshot);
+    let (schemas, objects) = (snapshot.schemas.clone(), snapshot.objects.len());
+    let fingerprint = change.put(&label, snapshot);
+    report_frozen(&label, &schemas, objects);
     text_datum(&fingerprint)
 }
 
-fn report_frozen(label: &str, snapshot: &Snapshot) {
-    let names: Vec<_> = snapshot.schemas.iter().map(|name| printable(name)).collect();
+fn report_frozen(label: &str, schemas: &[String], objects: usize) {
+    let names: Vec<_> = schemas.iter().map(|name| printable(name)).collect();
     let schemas = if names.len() == 1 { "schema" } else { "schemas" };
-    let objects = if snapshot.objects.len() == 1 {
-        "1 object".to_owned()
-    } else {
-        format!("{} objects", snapshot.objects.len())
+    let objects = match objects {
+        1 => "1 object".to_owned(),
+        count => format!("{count} objects"),
     };
     Report {
         message: format!(

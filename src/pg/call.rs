@@ -1,7 +1,7 @@
 //! Calls of SQL functions: reading arguments, returning values and rows.
 
 use super::heap::{int_elements, text_elements, text_of};
-use super::jsonb;
+use super::jsonb::{self, Member};
 use super::report::Report;
 use super::text::{borrowed_to_server, from_server, to_server};
 use super::write::text_datum;
@@ -97,7 +97,7 @@ impl Buffer {
     fn json(&mut self, json: &Json) -> pg_sys::Datum {
         match jsonb::contents(json) {
             Some(contents) => self.varlena(&contents),
-            None => json_datum(json),
+            None => converted(json),
         }
     }
 
@@ -126,8 +126,41 @@ impl Buffer {
     }
 }
 
-/// Returns a value of type jsonb, converted by the server's input function.
+/// Returns a value of type jsonb.
 pub fn json_datum(json: &Json) -> pg_sys::Datum {
+    match jsonb::contents(json) {
+        Some(contents) => varlena(contents),
+        None => converted(json),
+    }
+}
+
+/// Returns an object as a value of type jsonb. Its lists are converted one element at a time.
+/// Raises an error where it is too long.
+pub fn object_datum(members: Vec<(&str, Member<'_>)>) -> pg_sys::Datum {
+    jsonb::object(members).map_or_else(
+        || {
+            Report { message: "value is too long for type jsonb".into(), ..Report::default() }
+                .error(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+        },
+        varlena,
+    )
+}
+
+/// Returns a varlena in the current memory context.
+fn varlena(contents: Vec<u8>) -> pg_sys::Datum {
+    let length = contents.len() + size_of::<i32>();
+    // SAFETY: the new memory is as long as header and contents together.
+    unsafe {
+        let start = pg_sys::palloc(length).cast::<u8>();
+        pgrx::set_varsize_4b(start.cast(), length as i32);
+        let after_header = start.add(size_of::<i32>());
+        std::ptr::copy_nonoverlapping(contents.as_ptr(), after_header, contents.len());
+        pg_sys::Datum::from(start)
+    }
+}
+
+/// Returns a value of type jsonb, converted by the server's input function.
+fn converted(json: &Json) -> pg_sys::Datum {
     let text = CString::new(to_server(&serde_json::to_string(json).expect("a JSON value")))
         .expect("JSON text holds no zero byte");
     // SAFETY: `jsonb_in` takes a C string.

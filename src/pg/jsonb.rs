@@ -2,7 +2,8 @@
 //! detour through text.
 
 use super::text::borrowed_to_server;
-use serde_json::{Map, Value};
+use pgrx::pg_sys;
+use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 
 /// The kinds of containers, in the header of a container.
@@ -11,6 +12,7 @@ const OBJECT: u32 = 0x2000_0000;
 
 /// The types in an entry of a container.
 const STRING: u32 = 0;
+const NUMERIC: u32 = 0x1000_0000;
 const FALSE: u32 = 0x2000_0000;
 const TRUE: u32 = 0x3000_0000;
 const NULL: u32 = 0x4000_0000;
@@ -26,7 +28,8 @@ const MOST: usize = 0x0fff_ffff;
 
 /// Returns the contents of a jsonb value, without the header of the varlena. `None` where the
 /// server's input function has to convert it: a value that is neither an object nor an array, or
-/// that contains a number or a character that jsonb does not permit, or is too long.
+/// that contains a character that jsonb does not permit or a number that is not a 64-bit integer,
+/// or is too long.
 pub fn contents(value: &Value) -> Option<Vec<u8>> {
     if !matches!(value, Value::Object(_) | Value::Array(_)) {
         return None;
@@ -42,7 +45,11 @@ fn write_value(value: &Value, out: &mut Vec<u8>) -> Option<u32> {
         Value::Null => NULL,
         Value::Bool(false) => FALSE,
         Value::Bool(true) => TRUE,
-        Value::Number(_) => return None,
+        Value::Number(number) => {
+            align(out);
+            write_number(number, out)?;
+            NUMERIC
+        }
         Value::String(text) => {
             out.extend_from_slice(&string(text)?);
             STRING
@@ -61,6 +68,61 @@ fn write_value(value: &Value, out: &mut Vec<u8>) -> Option<u32> {
             CONTAINER
         }
     })
+}
+
+/// A member of an object.
+pub enum Member<'m> {
+    /// A value.
+    Value(Value),
+    /// A list of this length, of which one element at a time is in memory.
+    List(usize, Box<dyn Iterator<Item = Value> + 'm>),
+}
+
+/// Returns the contents of a jsonb object, as [`contents`] does.
+pub fn object(mut members: Vec<(&str, Member<'_>)>) -> Option<Vec<u8>> {
+    members.sort_by_key(|(key, _)| (key.len(), *key));
+    let mut out = Vec::new();
+    let count = members.len();
+    let mut container = Container::begin(OBJECT, count, 2 * count, &mut out)?;
+    for (key, _) in &members {
+        container.add(&mut out, |out| {
+            out.extend_from_slice(&string(key)?);
+            Some(STRING)
+        })?;
+    }
+    for (_, member) in members {
+        container.add(&mut out, |out| match member {
+            Member::Value(value) => write_value(&value, out),
+            Member::List(length, items) => write_list(length, items, out),
+        })?;
+    }
+    Some(out)
+}
+
+fn write_list(
+    length: usize,
+    items: Box<dyn Iterator<Item = Value> + '_>,
+    out: &mut Vec<u8>,
+) -> Option<u32> {
+    align(out);
+    let mut container = Container::begin(ARRAY, length, length, out)?;
+    for item in items {
+        container.add(out, |out| write_value(&item, out))?;
+    }
+    Some(CONTAINER)
+}
+
+/// Writes an integer as a value of type numeric.
+fn write_number(number: &Number, out: &mut Vec<u8>) -> Option<()> {
+    let number = number.as_i64()?;
+    // SAFETY: returns a new varlena with a header of four bytes.
+    unsafe {
+        let numeric = pg_sys::int64_to_numeric(number).cast::<u8>();
+        let length = pgrx::varsize_any(numeric.cast());
+        out.extend_from_slice(std::slice::from_raw_parts(numeric, length));
+        pg_sys::pfree(numeric.cast());
+    }
+    Some(())
 }
 
 /// Writes an object: the keys, ordered by length and then by their bytes, and the values in the

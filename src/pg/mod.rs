@@ -7,7 +7,7 @@ pub mod commit;
 pub mod constant;
 pub mod heap;
 pub mod inert;
-mod jsonb;
+pub mod jsonb;
 pub mod language;
 pub mod library;
 pub mod list;

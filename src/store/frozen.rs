@@ -3,13 +3,15 @@
 use super::error::{AUDIT_GUARD, Subject, changed_since, table_changed};
 use super::lock;
 use crate::catalog::Own;
-use crate::pg::call::{json_datum, json_text};
+use crate::pg::call::{json_text, object_datum};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::pg::jsonb::Member;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::{as_owner, text_datum};
 use dragonfly_core::drift::{self, Snapshot};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use serde_json::Value;
 
 /// A stored snapshot.
 pub struct Frozen {
@@ -61,6 +63,23 @@ fn unknown_label(label: &str, known: &[(i64, String)]) -> ! {
     unknown_argument("frozen schema", label, &known.iter().map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
+/// Returns a snapshot as a value of type jsonb. Its objects are freed one after the other.
+pub fn document(snapshot: Snapshot) -> pg_sys::Datum {
+    let Snapshot { format, server, schemas, objects } = snapshot;
+    let json = |of: Result<Value, _>| of.expect("a snapshot is JSON");
+    let count = objects.len();
+    let objects = objects.into_iter().map(|object| {
+        interrupts();
+        json(serde_json::to_value(object))
+    });
+    object_datum(vec![
+        ("format", Member::Value(format.into())),
+        ("server", Member::Value(json(serde_json::to_value(server)))),
+        ("schemas", Member::Value(schemas.into())),
+        ("objects", Member::List(count, Box::new(objects))),
+    ])
+}
+
 /// A change of the table; no other session can change it before this transaction ends.
 pub struct Change {
     /// The extension's own objects.
@@ -92,9 +111,9 @@ impl Change {
     }
 
     /// Stores a snapshot with this label, replacing an earlier one, and returns its fingerprint.
-    pub fn put(&self, label: &str, snapshot: &Snapshot) -> String {
+    pub fn put(&self, label: &str, snapshot: Snapshot) -> String {
         let fingerprint = snapshot.fingerprint();
-        let document = json_datum(&serde_json::to_value(snapshot).expect("a snapshot is JSON"));
+        let document = document(snapshot);
         let replaces = self.contains(label);
         let statement = |table: &str| {
             if replaces {

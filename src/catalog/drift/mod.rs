@@ -18,7 +18,7 @@ use crate::pg::report::Report;
 use crate::pg::subtransaction;
 use deparser::{Deparser, TOO_DEEP, is_too_deep};
 use dragonfly_core::catalog::{Acl, Oid, PUBLIC, Schema};
-use dragonfly_core::drift::{AclKind, FORMAT, Object, Release, Snapshot, grants};
+use dragonfly_core::drift::{AclKind, FORMAT, Object, Release, Shared, Snapshot, grants};
 use dragonfly_core::sql::{printable, quote_ident, quote_literal};
 use pgrx::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -51,7 +51,7 @@ const SHOWN: usize = 20;
 fn report_too_deep(objects: &[Object]) {
     let mut names: Vec<String> = objects
         .iter()
-        .filter(|object| object.properties.values().any(|text| text.contains(TOO_DEEP)))
+        .filter(|object| object.properties.iter().any(|(_, text)| text.contains(TOO_DEEP)))
         .map(|object| format!("{} {}", object.object_type, printable(&object.identity)))
         .collect();
     let Some(first) = names.first().filter(|_| names.len() == 1).cloned() else {
@@ -94,6 +94,8 @@ struct Reader<'s> {
     roles: RefCell<HashMap<Oid, String>>,
     deparser: Deparser,
     objects: Vec<Object>,
+    /// The texts of these.
+    shared: Shared,
 }
 
 impl<'s> Reader<'s> {
@@ -111,6 +113,7 @@ impl<'s> Reader<'s> {
             roles: RefCell::new(roles),
             deparser: Deparser::new(is_careful),
             objects: vec![],
+            shared: Shared::default(),
         }
     }
 
@@ -207,8 +210,9 @@ impl<'s> Reader<'s> {
     }
 
     /// Adds an object and processes interrupts.
-    fn add(&mut self, object: Object) {
+    fn add(&mut self, mut object: Object) {
         interrupts();
+        self.shared.share(&mut object.properties);
         self.objects.push(object);
     }
 }

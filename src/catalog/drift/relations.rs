@@ -134,7 +134,7 @@ impl Reader<'_> {
                 let columns = relation.attributes();
                 relation.object.set("columns", columns);
             } else if relation.kind != b'S'
-                && (relation.is_partition || !relation.object.properties.contains_key("inherits"))
+                && (relation.is_partition || relation.object.properties.get("inherits").is_none())
             {
                 // A dump creates the inherited columns of a table first, so that their order is not
                 // compared.
@@ -142,7 +142,8 @@ impl Reader<'_> {
                     relation.columns.values().map(|column| column.name.clone()).collect();
             }
             if relation.kind != b'c' {
-                self.objects.push(relation.object.clone());
+                self.shared.share(&mut relation.object.properties);
+                self.add(relation.object.clone());
                 self.column_objects(relation);
             }
         }
@@ -167,14 +168,14 @@ impl Reader<'_> {
             }
             if is_view {
                 // The type of the column results from the query.
-                object.properties.retain(|property, _| {
-                    property == "default" || property.starts_with("grants to ")
-                });
+                object
+                    .properties
+                    .retain(|property| property == "default" || property.starts_with("grants to "));
                 if object.properties.is_empty() {
                     continue;
                 }
             }
-            self.objects.push(object);
+            self.add(object);
         }
     }
 
@@ -276,13 +277,10 @@ impl Reader<'_> {
                 // Only the privileges on a system column can differ.
                 if let Some(acl) = row.acl(acl) {
                     self.grants(&mut object, AclKind::Column, relation.owner, Some(&acl));
-                    let of_column = |(property, value): (String, String)| {
-                        (format!("{} of {}", property, row.name(name)), value)
-                    };
-                    relation
-                        .object
-                        .properties
-                        .extend(std::mem::take(&mut object.properties).into_iter().map(of_column));
+                    let column = row.name(name);
+                    for (property, text) in object.properties.iter() {
+                        relation.object.set(format!("{property} of {column}"), text);
+                    }
                 }
                 return;
             }

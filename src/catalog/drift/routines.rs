@@ -63,12 +63,16 @@ impl Reader<'_> {
         let table = Table::open(oids::PG_PROC);
         let columns = Columns::of(&table);
         let internal = self.functions_of_types();
-        let mut found = Vec::new();
+        let (mut found, mut shared) = (Vec::new(), std::mem::take(&mut self.shared));
         table.scan(self.state, |row: Row<'_>| {
-            if !internal.contains(&row.oid(columns.oid)) {
-                found.extend(self.routine(&columns, &row));
+            if !internal.contains(&row.oid(columns.oid))
+                && let Some(mut object) = self.routine(&columns, &row)
+            {
+                shared.share(&mut object.properties);
+                found.push(object);
             }
         });
+        self.shared = shared;
         for object in found {
             self.add(object);
         }

@@ -138,11 +138,7 @@ mod tests {
     fn properties(kind: AclKind, owner: Oid, acl: Option<&[AclItem]>, version: u32) -> Vec<String> {
         let mut object = Object::default();
         grants(&mut object, kind, owner, acl, version, &|oid| format!("r{oid}"));
-        object
-            .properties
-            .into_iter()
-            .map(|(property, text)| format!("{property}: {text}"))
-            .collect()
+        object.properties.iter().map(|(property, text)| format!("{property}: {text}")).collect()
     }
 
     fn item(grantee: Oid, privileges: Privileges, grantable: Privileges) -> AclItem {

@@ -124,7 +124,7 @@ fn without_covered_parts<'o>(objects: &[&'o Object]) -> Vec<&'o Object> {
 /// compared.
 fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Difference> {
     // The order of inherited columns does not matter.
-    let inherits = |object: &Object| object.properties.contains_key("inherits");
+    let inherits = |object: &Object| object.properties.get("inherits").is_some();
     if was.columns == is.columns || inherits(was) != inherits(is) {
         return None;
     }
@@ -147,17 +147,18 @@ fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Dif
 }
 
 fn properties(was: &Object, is: &Object) -> Vec<Difference> {
-    let mut names: Vec<&String> = was.properties.keys().chain(is.properties.keys()).collect();
-    names.sort();
+    let both = was.properties.iter().chain(is.properties.iter());
+    let mut names: Vec<&str> = both.map(|(name, _)| name).collect();
+    names.sort_unstable();
     names.dedup();
     names
         .into_iter()
         .map(|name| (name, was.properties.get(name), is.properties.get(name)))
         .filter(|(_, expected, actual)| expected != actual)
         .map(|(name, expected, actual)| Difference {
-            property: Some(name.clone()),
-            expected: expected.cloned(),
-            actual: actual.cloned(),
+            property: Some(name.to_owned()),
+            expected: expected.map(str::to_owned),
+            actual: actual.map(str::to_owned),
             ..Difference::of(is, Change::Changed)
         })
         .collect()

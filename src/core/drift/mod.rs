@@ -9,12 +9,14 @@ mod acl;
 mod compare;
 mod declared;
 mod document;
+mod properties;
 mod snapshot;
 
 pub use acl::{AclKind, grants};
 pub use compare::{Change, Difference, compare};
 pub use declared::from_findings;
 pub use document::{FORMAT, MAX_LENGTH, read};
+pub use properties::{Properties, Shared};
 pub use snapshot::{Object, Release, Snapshot, hash_of};
 
 #[cfg(test)]

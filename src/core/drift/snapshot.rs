@@ -1,8 +1,8 @@
 //! A snapshot of some schemas, and its fingerprint.
 
+use super::properties::Properties;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The definition of some schemas of a database.
@@ -85,8 +85,8 @@ pub struct Object {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
     /// The properties and their values as text. Properties with default values are omitted.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub properties: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Properties::is_empty")]
+    pub properties: Properties,
 }
 
 impl Object {
@@ -108,12 +108,12 @@ impl Object {
     }
 
     /// Sets a property.
-    pub fn set(&mut self, property: impl Into<String>, text: impl Into<String>) {
-        self.properties.insert(property.into(), text.into());
+    pub fn set(&mut self, property: impl AsRef<str>, text: impl AsRef<str>) {
+        self.properties.insert(property.as_ref(), text.as_ref());
     }
 
     /// Sets a property if it has a value.
-    pub fn set_some(&mut self, property: &str, text: Option<impl Into<String>>) {
+    pub fn set_some(&mut self, property: &str, text: Option<impl AsRef<str>>) {
         if let Some(text) = text {
             self.set(property, text);
         }
@@ -164,8 +164,8 @@ impl Snapshot {
             hash.text(&object.identity);
             hash.count(object.columns.len());
             object.columns.iter().for_each(|column| hash.text(column));
-            hash.count(object.properties.len());
-            for (property, text) in &object.properties {
+            hash.count(object.properties.iter().len());
+            for (property, text) in object.properties.iter() {
                 hash.text(property);
                 hash.text(text);
             }

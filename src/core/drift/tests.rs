@@ -22,7 +22,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
         for (object_type, schema, identity, whole, columns, properties) in objects {
             let mut object = Object::new(object_type, schema, identity.into());
             object.part_of = whole.map(Into::into);
-            (object.columns, object.properties) = (columns, properties);
+            (object.columns, object.properties) = (columns, properties.into());
             all.insert((object_type.into(), identity.into()), object);
         }
         Snapshot {
