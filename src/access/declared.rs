@@ -25,6 +25,10 @@ use std::rc::Rc;
 /// Statements on relations whose rules make more of them are not read.
 const MOST_PRODUCTS: u64 = 200;
 
+/// How many accesses are read before they are checked: what a statement requires is larger than the
+/// outcome.
+const AT_ONCE: usize = 20_000;
+
 /// Returns every declared access with its outcome, by names, so that the outcomes before and after
 /// a change can be compared. `cx` is the whole catalog, as `state` shows it.
 pub fn outcomes_by_name(cx: &Context<'_>, state: &State) -> BTreeMap<AccessName, AccessOutcome> {
@@ -43,6 +47,22 @@ pub fn outcomes(
 ) -> Vec<(DeclaredAccess, AccessOutcome)> {
     let base = catalog::base(state).complete();
     let mut reader = Reader::new(cx, state, &base, timeout);
+    let (mut found, mut accesses) = (Vec::with_capacity(accesses.len()), accesses.into_iter());
+    while accesses.len() > 0 {
+        let some: Vec<DeclaredAccess> = accesses.by_ref().take(AT_ONCE).collect();
+        found.extend(some_outcomes(cx, state, &base, &mut reader, some));
+        reader.known.clear();
+    }
+    found
+}
+
+fn some_outcomes(
+    cx: &Context<'_>,
+    state: &State,
+    base: &Snapshot,
+    reader: &mut Reader<'_>,
+    accesses: Vec<DeclaredAccess>,
+) -> Vec<(DeclaredAccess, AccessOutcome)> {
     let read: Vec<_> = accesses
         .into_iter()
         .map(|access| {
@@ -53,6 +73,7 @@ pub fn outcomes(
         .collect();
     let mut objects = Objects::default();
     for (access, required) in &read {
+        interrupts();
         match access.target {
             Target::Relation(oid) => drop(objects.relations.insert(oid)),
             Target::Routine(oid) => drop(objects.routines.insert(oid)),
@@ -63,7 +84,7 @@ pub fn outcomes(
             objects.add(&required.defaults);
         }
     }
-    let snapshot = objects.snapshot(state, base);
+    let snapshot = objects.snapshot(state, base.clone());
     let access = Access::new(&snapshot);
     let judge = Judge {
         cx: &Context::new(cx.contract, &snapshot, &access, &interrupts).with_needs_of(cx),
@@ -72,6 +93,7 @@ pub fn outcomes(
     };
     read.into_iter()
         .map(|(access, required)| {
+            interrupts();
             let outcome = match required {
                 Ok(required) => judge.outcome(&access, &required),
                 Err(why) => AccessOutcome::Unchecked(why),

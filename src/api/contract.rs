@@ -483,6 +483,7 @@ sql_function!(
 fn audit_contract(call: Call) -> pg_sys::Datum {
     let document = argument::required(call.json_text(0), "contract");
     let examined = examine_interruptibly(&document, &interrupts);
+    drop(document);
     report_mistakes(&examined);
     let contract = contract_in(examined);
     let state = State::now();
