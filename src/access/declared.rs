@@ -6,7 +6,7 @@ use crate::catalog;
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
 use crate::pg::scratch::Scratch;
-use crate::pg::{setting, subtransaction};
+use crate::pg::{progress, setting, subtransaction};
 use crate::query::{self, Unreadable};
 use crate::settings;
 use dragonfly_core::access::Access;
@@ -47,6 +47,7 @@ pub fn outcomes(
 ) -> Vec<(DeclaredAccess, AccessOutcome)> {
     let base = catalog::base(state).complete();
     let mut reader = Reader::new(cx, state, &base, timeout);
+    progress::parts(accesses.len());
     let (mut found, mut accesses) = (Vec::with_capacity(accesses.len()), accesses.into_iter());
     while accesses.len() > 0 {
         let some: Vec<DeclaredAccess> = accesses.by_ref().take(AT_ONCE).collect();
@@ -67,6 +68,7 @@ fn some_outcomes(
         .into_iter()
         .map(|access| {
             interrupts();
+            progress::part_done();
             let required = reader.read(&access);
             (access, required)
         })

@@ -8,6 +8,7 @@ use crate::audit;
 use crate::catalog::{self, Own};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
+use crate::pg::progress::{self, Progress};
 use crate::pg::report::Report;
 use crate::store::Installation;
 use crate::store::contract::{History, is_shipped};
@@ -43,6 +44,7 @@ fn adopt_text(call: Call) -> pg_sys::Datum {
 }
 
 fn answer(call: Call, wanted: &Wanted) -> pg_sys::Datum {
+    let _progress = Progress::begin("adopting the database", 7);
     let lines = if argument::flag(call, 5, "dry_run") {
         wanted.tried()
     } else {
@@ -143,7 +145,9 @@ impl Wanted {
             if readers::is_superuser() {
                 name_deployers(cx, &mut contract);
             }
+            progress::step("validating the contract");
             valid(&serde_json::to_string(&contract).expect("a contract is JSON"));
+            progress::step("applying the rules");
             let to_confirm = roles_to_confirm(cx, self.mode);
             audit::with_unexempt(&contract.clone(), state, own, |cx, found| Adopted {
                 contract,
@@ -182,10 +186,13 @@ impl Wanted {
         installation: &Installation,
         change: &mut Change,
     ) -> Option<(i32, i32)> {
+        progress::step("storing exemptions");
+        progress::parts(remaining.iter().filter(|of| of.can_be_exempt).count());
         let hashes = Current::none(&installation.state);
         let mut ids: Option<(i32, i32)> = None;
         for Remaining { finding, reason, .. } in remaining.iter().filter(|of| of.can_be_exempt) {
             interrupts();
+            progress::part_done();
             let accepted = Accepted::now(finding, &|object| hashes.object_hash(object));
             let id = change.add(&New {
                 fingerprint: Some(&finding.fingerprint),

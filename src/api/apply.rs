@@ -8,7 +8,7 @@ use crate::catalog;
 use crate::guard;
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
-use crate::pg::{setting, statement, subtransaction};
+use crate::pg::{progress, setting, statement, subtransaction};
 use crate::store::Installation;
 use dragonfly_core::catalog::{ObjectId, Snapshot};
 use dragonfly_core::contract::{Contract, Severity};
@@ -75,12 +75,15 @@ impl Execution<'_> {
     pub fn run(&self, dry_run: bool) -> HashSet<String> {
         let at = Cell::new(At::End);
         let contract = Installation::now().contract;
+        progress::step("checking which access works before");
         let worked = self.working();
         // SAFETY: reads the current command; `true` so that the command counts as used.
         let first = unsafe { pg_sys::GetCurrentCommandId(true) };
         let work = || {
+            progress::step("executing the statements");
             self.execute(self.steps.len(), &at);
             at.set(At::End);
+            progress::step("checking the result");
             guard::check_as_if_committing();
             self.check(&contract, &worked, first)
         };
@@ -98,9 +101,11 @@ impl Execution<'_> {
     /// Executes the first steps.
     fn execute(&self, count: usize, at: &Cell<At>) {
         // Only the result of the whole plan counts: a step may depend on a later one.
+        progress::parts(count);
         setting::under(&[setting::SAFE_PATH, (c"dragonfly_guard.check_at", c"commit")], || {
             for position in &self.steps[..count] {
                 interrupts();
+                progress::part_done();
                 at.set(At::Step(*position));
                 if let Err(rejected) = statement::run(&self.step(*position).statement) {
                     Report {

@@ -8,6 +8,7 @@ use crate::audit::{self, Fixes};
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
+use crate::pg::progress::{self, Progress};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::text_datum;
 use crate::store::contract::{
@@ -481,11 +482,14 @@ sql_function!(
     ops_audit_contract => audit_contract
 );
 fn audit_contract(call: Call) -> pg_sys::Datum {
+    let _progress = Progress::begin("auditing the contract", 2);
+    progress::step("reading the contract");
     let document = argument::required(call.json_text(0), "contract");
     let examined = examine_interruptibly(&document, &interrupts);
     drop(document);
     report_mistakes(&examined);
     let contract = contract_in(examined);
+    progress::step("applying the rules");
     let state = State::now();
     let findings = audit::reported_under(&contract, &state, &Own::find(&state), Fixes::OfRules);
     call.table(findings.into_iter().map(|finding| row(finding, &contract)))

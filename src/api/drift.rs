@@ -7,6 +7,7 @@ use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::lock_timeout;
+use crate::pg::progress::{self, Progress};
 use crate::pg::report::{Report, unknown_schema};
 use crate::pg::write::text_datum;
 use crate::store::frozen::{self, Change, Frozen};
@@ -137,6 +138,7 @@ fn row(source: &str, difference: Difference) -> Vec<Value> {
 
 /// The current snapshot of those schemas or (`None`) of the governed ones.
 fn current(schemas: Option<Vec<String>>) -> Snapshot {
+    let _progress = Progress::begin("reading the schemas", 2);
     let Installation { state, contract, .. } = Installation::now();
     snapshot_of(&state, &contract, schemas)
 }
@@ -260,6 +262,7 @@ fn freeze(call: Call, names: argument::Names) -> pg_sys::Datum {
         let hint = "Use for example the name of a release: ops.freeze_schema('2027.1').";
         reject(format!("label must be 1 to {MAX_LABEL} characters long"), "", hint)
     }
+    let _progress = Progress::begin("freezing the schemas", 3);
     let change = Change::open();
     if change.contains(&label) && !replace {
         reject(
@@ -272,6 +275,7 @@ fn freeze(call: Call, names: argument::Names) -> pg_sys::Datum {
     let wanted = names(call, 1, "schemas");
     let snapshot = snapshot_of(state, &contract::in_force(state, own), wanted);
     let (schemas, objects) = (snapshot.schemas.clone(), snapshot.objects.len());
+    progress::step("storing the snapshot");
     let fingerprint = change.put(&label, snapshot);
     report_frozen(&label, &schemas, objects);
     text_datum(&fingerprint)

@@ -8,6 +8,7 @@ use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::clock;
 use crate::pg::heap::interrupts;
+use crate::pg::progress::{self, Progress};
 use crate::pg::report::{Report, unknown_argument, unknown_schema};
 use crate::pg::text::utc;
 use crate::store::Installation;
@@ -48,6 +49,7 @@ fn infer_contract_text(call: Call) -> pg_sys::Datum {
 fn inferred(call: Call, schemas: Option<Vec<String>>) -> pg_sys::Datum {
     let mode = mode(call, 1);
     let installation = Installation::now();
+    let _progress = Progress::begin("inferring the contract", 5);
     with_inferred(&installation, schemas, mode, |cx, inferred| {
         let Inferred { contract, left_out: failing } = inferred;
         report_kinds(&roles_to_confirm(cx, mode));
@@ -56,6 +58,7 @@ fn inferred(call: Call, schemas: Option<Vec<String>>) -> pg_sys::Datum {
         }
         report_failing(&failing);
         let Installation { state, own, .. } = &installation;
+        progress::step("applying the rules");
         let current = Current::read(state, own, Freshness::Fresh);
         report_left_out(cx, &audit::reported_in(&contract, cx.snapshot, &current), mode);
         json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
@@ -71,6 +74,7 @@ pub(super) fn with_inferred<T>(
     work: impl FnOnce(&Context<'_>, Inferred) -> T,
 ) -> T {
     let Installation { state, own, contract: base } = installation;
+    progress::step("reading the catalog");
     let present = catalog::base(state).complete();
     let base = with_preset(base, &present, &|schema, name| {
         catalog::relation_named(schema.oid, name).is_some()
@@ -83,6 +87,7 @@ pub(super) fn with_inferred<T>(
         declared::outcomes(cx, state, accesses, &LockTimeout::default())
     };
     let mut snapshot = catalog::with_parts(state, catalog::objects_of(state, &seed, own));
+    progress::step("determining the kinds of roles");
     // Which roles are clients is inferred first: what these reach is read.
     let roles = {
         let access = Access::new(&snapshot);
@@ -91,9 +96,11 @@ pub(super) fn with_inferred<T>(
     };
     let mut with_roles = seed.clone();
     with_roles.roles = roles;
+    progress::step("reading policies and bodies");
     catalog::add_reach(state, &with_roles, &mut snapshot);
     let access = Access::new(&snapshot);
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
+    progress::step("checking which access works");
     let inferred = infer(&cx, &version, mode, &ask);
     work(&cx, inferred)
 }

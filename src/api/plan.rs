@@ -7,6 +7,7 @@ use crate::audit::{self, Filter};
 use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::interrupts;
+use crate::pg::progress::{self, Progress};
 use crate::pg::report::{Report, unknown_argument};
 use crate::store::Installation;
 use crate::store::exemptions::Current;
@@ -39,6 +40,7 @@ fn golden_sql_text(call: Call) -> pg_sys::Datum {
 /// Returns the plan for the schemas that `names` reads from the arguments.
 fn steps(call: Call, names: argument::Names) -> pg_sys::Datum {
     let (schemas, rules) = (names(call, 0, "schemas"), argument::texts(call, 1, "rules"));
+    let _progress = Progress::begin("planning", 3);
     let Planned { plan, .. } = plan(&Filter::about(rules, schemas));
     call.table(plan.steps.into_iter().zip(1..).map(|(step, number)| row(step, number)))
 }
@@ -55,6 +57,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     let (schemas, rules) = (argument::names(call, 1, "schemas"), argument::texts(call, 2, "rules"));
     let numbers = argument::integers(call, 3, "steps");
     let max_risk = argument::optional_text(call, 4, "max_risk").map(|word| risk_named(&word));
+    let _progress = Progress::begin("applying the plan", 6);
     let Planned { before, snapshot, plan } = plan(&Filter::about(rules, schemas));
     let steps = selected(&plan, numbers.as_deref(), max_risk);
     let left = if steps.is_empty() {
@@ -156,6 +159,7 @@ struct Planned {
 
 /// Returns the plan that fixes the current findings.
 fn plan(filter: &Filter) -> Planned {
+    progress::step("reading the catalog");
     let Installation { state, own, contract } = Installation::now();
     let current = Current::read(&state, &own, Freshness::Fresh);
     let snapshot = catalog::full(&state, &contract, &own);
@@ -175,7 +179,9 @@ fn plan(filter: &Filter) -> Planned {
         runner,
         interrupts: &interrupts,
     };
+    progress::step("applying the rules");
     let before: Vec<Rc<Finding>> = (planner.audit)(&snapshot).into_iter().map(Rc::new).collect();
+    progress::step("searching the statements");
     let mut plan = planner.plan(&snapshot, &before);
     let of_plan = |orientation: Orientation| {
         let missing = before.iter().filter(|f| filter.wants(f) && Orientation::stands_for(f));

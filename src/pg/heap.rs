@@ -4,8 +4,8 @@
 //! catalog. The snapshot is taken at the time of the call, so that the result does not depend on
 //! the isolation level of the transaction either.
 
-use super::memory;
 use super::text::{borrowed_from_server, from_server};
+use super::{memory, progress};
 use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
 use pgrx::pg_sys;
 use std::borrow::Cow;
@@ -14,11 +14,13 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Processes interrupts, so that the user can cancel, and raises an error where memory runs out.
+/// Processes interrupts, so that the user can cancel, raises an error where memory runs out, and
+/// reports the progress of a long call.
 /// Called in every loop over user objects.
 pub fn interrupts() {
     pgrx::check_for_interrupts!();
     memory::check();
+    progress::check();
 }
 
 /// A state of the catalogs.

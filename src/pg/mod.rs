@@ -19,6 +19,7 @@ pub mod lock_timeout;
 pub mod memory;
 pub mod privileges;
 pub mod probe;
+pub mod progress;
 pub mod report;
 pub mod restricted;
 pub mod scratch;

@@ -15,7 +15,7 @@ use crate::catalog::deparse::{role_name, with_plain_settings};
 use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, State, Table, interrupts};
 use crate::pg::report::Report;
-use crate::pg::subtransaction;
+use crate::pg::{progress, subtransaction};
 use deparser::{Deparser, TOO_DEEP, is_too_deep};
 use dragonfly_core::catalog::{Acl, Oid, PUBLIC, Schema};
 use dragonfly_core::drift::{AclKind, FORMAT, Object, Release, Shared, Snapshot, grants};
@@ -121,9 +121,11 @@ impl<'s> Reader<'s> {
     fn read(mut self) -> Vec<Object> {
         self.schemas();
         self.default_acls();
+        progress::step("reading relations");
         let relations = self.relations();
         self.parts(&relations);
         self.types(&relations);
+        progress::step("reading routines");
         self.routines();
         self.objects
     }

@@ -4,6 +4,7 @@ use super::deparser::Of;
 use super::{Reader, options, qualified};
 use crate::catalog::{self, oids};
 use crate::pg::heap::{self, Row, Table, interrupts};
+use crate::pg::progress;
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::{Acl, Oid};
 use dragonfly_core::drift::{AclKind, Object};
@@ -127,8 +128,10 @@ impl Reader<'_> {
         self.foreign_tables(&mut relations);
         self.partition_keys(&mut relations);
         self.sequences(&mut relations);
+        progress::parts(relations.len());
         for (oid, relation) in &mut relations {
             interrupts();
+            progress::part_done();
             if relation.is_view() {
                 relation.object.set("definition", self.deparser.view(relation.of(*oid)));
                 let columns = relation.attributes();
