@@ -3,12 +3,13 @@
 # make test-faults  ten rounds of each fault: killed processes, full disk, failover, ...
 # make test-all     both
 # make fuzz         a fuzz target for some seconds: make fuzz TARGET=secrets TIME=60
+# make bench        measurements, into docs/performance.md: make bench SIZE=medium PART=audit
 # make install      a release build into the PostgreSQL of PG_CONFIG
 # make clean        what the other targets left in the build folder and the cache
 
 PG_CONFIG ?= pg_config
 
-.PHONY: demo test test-faults test-all fuzz install clean
+.PHONY: demo test test-faults test-all fuzz bench install clean
 
 demo:
 	@scripts/demo
@@ -26,6 +27,9 @@ test-all:
 
 fuzz:
 	@scripts/fuzz "$(TARGET)" "$(TIME)"
+
+bench:
+	@scripts/bench "$(SIZE)" "$(PART)"
 
 install:
 	@PG_CONFIG=$(PG_CONFIG) scripts/install

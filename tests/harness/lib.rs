@@ -7,6 +7,7 @@
 
 pub mod application;
 pub mod attempts;
+pub mod bench;
 pub mod hints;
 pub mod mutate;
 pub mod pages;
