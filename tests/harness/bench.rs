@@ -294,7 +294,8 @@ pub fn circumstances(client: &mut Client) -> String {
         .unwrap_or_default();
     let changed = printed("git", &["status", "--porcelain", "--", "src", "sql"]);
     format!(
-        "Measured on {} at commit {}{}: PostgreSQL {}, {} {}, {count} CPUs ({}), {:.0} GB of memory.",
+        "Measured on {} at commit {}{}: PostgreSQL {}, {} {}, {count} CPUs ({}), {:.0} GB of \
+         memory.",
         printed("date", &["-u", "+%Y-%m-%d"]),
         printed("git", &["rev-parse", "--short=10", "HEAD"]),
         if changed.is_empty() { "" } else { " with changes" },

@@ -86,7 +86,8 @@ fn prepare(cluster: &Cluster) {
     cluster
         .connect(PLAIN, SUPERUSER)
         .batch_execute(
-            "CREATE ROLE postgres; CREATE SCHEMA bench; CREATE TABLE bench.t (id int); CREATE TABLE bench.rows (id int);
+            "CREATE ROLE postgres; CREATE SCHEMA bench;
+             CREATE TABLE bench.t (id int); CREATE TABLE bench.rows (id int);
              DO $$ BEGIN FOR i IN 1..100 LOOP
                  EXECUTE format('CREATE TABLE public.g_%s (id int)', i);
                  EXECUTE format('CREATE ROLE bench_%s', i);
