@@ -10,6 +10,19 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+/// Returns the places of the elements of a list in the order of a key, which may borrow from them.
+fn order<'t, T, K: Ord>(list: &'t [T], key: impl Fn(&'t T) -> K) -> Vec<usize> {
+    let keys: Vec<K> = list.iter().map(key).collect();
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+    order
+}
+
+/// Puts the elements of a list in an order of their places.
+fn put_in(order: &[usize], list: &mut Vec<impl Default>) {
+    *list = order.iter().map(|place| std::mem::take(&mut list[*place])).collect();
+}
+
 impl Snapshot {
     /// Completes a snapshot after its lists have been filled: sorts them by name, so that the order
     /// of findings does not depend on OIDs, and builds the index.
@@ -20,11 +33,13 @@ impl Snapshot {
         self.index.policies_by_relation.clear();
         let schemas = &self.index.schema_by_oid.derived;
         let rank = |oid: Oid| schemas.get(&oid).copied().unwrap_or(usize::MAX);
-        self.relations.sort_by_cached_key(|r| (rank(r.schema), r.name.clone()));
+        let by_name = order(&self.relations, |r| (rank(r.schema), r.name.as_str()));
+        put_in(&by_name, &mut self.relations);
         self.index.relation_by_oid =
             self.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         let place = |oid: Oid| self.index.relation_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
-        self.policies.sort_by_cached_key(|p| (place(p.relation), p.name.clone()));
+        let by_name = order(&self.policies, |p| (place(p.relation), p.name.as_str()));
+        put_in(&by_name, &mut self.policies);
         for (i, relation) in self.relations.iter().enumerate() {
             let range = self.index.relations_by_schema.entry(relation.schema).or_insert(i..i);
             range.end = i + 1;
@@ -35,9 +50,10 @@ impl Snapshot {
         }
         let types = &self.types;
         let key = |oid: &Oid| types.get(oid).map_or("", String::as_str);
-        self.routines.sort_by_cached_key(|r| {
-            (rank(r.schema), r.name.clone(), r.arguments.iter().map(key).collect::<Vec<_>>())
+        let by_name = order(&self.routines, |r| {
+            (rank(r.schema), r.name.as_str(), r.arguments.iter().map(key).collect::<Vec<_>>())
         });
+        put_in(&by_name, &mut self.routines);
         self.index.routine_by_oid =
             self.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         self

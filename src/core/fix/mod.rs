@@ -88,6 +88,9 @@ impl Fix {
             return Some(sql.clone());
         }
         let statements = self.statements();
+        if let [statement] = statements {
+            return Some(statement.to_string());
+        }
         let merged = merged(statements);
         (!merged.is_empty())
             .then(|| merged.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
