@@ -1,6 +1,6 @@
 //! The audit: runs the rules and applies the exemptions.
 
-use crate::catalog::{self, Freshness, Own};
+use crate::catalog::{self, Freshness, Needed, Own};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{unknown_rule, unknown_schema};
 use crate::store::Installation;
@@ -9,12 +9,12 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::orientation;
+use dragonfly_core::orientation::{self, Orientation};
 use dragonfly_core::plan::Planner;
 use dragonfly_core::report::shared_causes;
 use dragonfly_core::rule::{Area, Rule};
 use dragonfly_core::rules::{
-    self, Context, RULES, default_privileges, object_ownership, schema_create,
+    self, Context, RULES, Reads, default_privileges, object_ownership, schema_create,
     security_definer_search_path as search_path,
 };
 use pgrx::pg_sys;
@@ -27,6 +27,13 @@ static CAUSES: [&Rule; 2] = [&schema_create::RULE, &object_ownership::RULE];
 pub fn with_context<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
     let Installation { state, own, contract } = Installation::now();
     under(&contract, &state, &own, work)
+}
+
+/// Returns the orientation in the contract in force, where hardly anything exists that it declares.
+pub fn orientation() -> Option<Orientation> {
+    let Installation { state, own, contract } = Installation::now();
+    let needed = |_: &Snapshot| Needed { reads: Reads::of(&[]), schemas: None };
+    in_context(&contract, &catalog::for_audit(&state, &contract, &own, needed), Orientation::of)
 }
 
 /// Calls `work` with a contract and the catalog.
@@ -272,21 +279,37 @@ impl Filter {
 /// the order of the contract's sections) and object. Those that have one cause are one.
 pub fn findings(filter: &Filter, fixes: Fixes) -> Vec<Finding> {
     let Installation { state, own, contract } = Installation::now();
-    under(&contract, &state, &own, |cx| {
-        filter.check_schemas(cx.contract, cx.snapshot);
-        let current = Current::read(&state, &own, Freshness::Fresh);
-        let mut found = visible(cx, &filter.rules, &current, filter.exempted);
-        found.retain(|finding| filter.wants(finding));
-        if fixes == Fixes::OfPlan {
-            restate(cx, &mut found, (&state, &current));
-        }
-        reported(cx, found, &current)
-    })
+    let is_severe = |rule: &&Rule| rule.severity_in(&contract) >= filter.min_severity;
+    let rules: Vec<&'static Rule> = filter.rules.iter().copied().filter(is_severe).collect();
+    // The plan runs all rules.
+    let is_limited = |snapshot: &Snapshot| fixes == Fixes::OfRules || !is_searched(snapshot);
+    let schemas = |snapshot: &Snapshot| filter.schemas.as_deref().filter(|_| is_limited(snapshot));
+    let snapshot = catalog::for_audit(&state, &contract, &own, |snapshot| {
+        filter.check_schemas(&contract, snapshot);
+        let reads = if is_limited(snapshot) { Reads::of(&rules) } else { Reads::ALL };
+        // Bodies only matter to fixes.
+        let bodies = reads.bodies && fixes == Fixes::OfPlan;
+        Needed { reads: Reads { bodies, ..reads }, schemas: schemas(snapshot) }
+    });
+    let access = Access::new(&snapshot);
+    let cx = &Context::new(&contract, &snapshot, &access, &interrupts).about(schemas(&snapshot));
+    let current = Current::read(&state, &own, Freshness::Fresh);
+    let mut found = visible(cx, &rules, &current, filter.exempted);
+    found.retain(|finding| filter.wants(finding));
+    if fixes == Fixes::OfPlan {
+        restate(cx, &mut found, (&state, &current));
+    }
+    reported(cx, found, &current)
 }
 
 /// The largest number of relations and routines in a catalog for which an audit searches the plan.
 /// The search costs several audits, whatever the number of findings.
 const SEARCHED: usize = 4_000;
+
+/// Whether an audit may search the plan for the fixes in a catalog.
+fn is_searched(snapshot: &Snapshot) -> bool {
+    snapshot.relations.len() + snapshot.routines.len() <= SEARCHED
+}
 
 /// Replaces the fixes of which the plan only proposes something by what the plan says. It is the
 /// plan of a superuser, so that a fix does not depend on the caller. In a larger catalog, the fixes
@@ -301,8 +324,7 @@ fn restate(cx: &Context<'_>, found: &mut [Finding], (state, current): (&State, &
         runner: pg_sys::BOOTSTRAP_SUPERUSERID,
         interrupts: &interrupts,
     };
-    let size = cx.snapshot.relations.len() + cx.snapshot.routines.len();
-    if size > SEARCHED || !found.iter().any(|finding| planner.may_propose(finding)) {
+    if !is_searched(cx.snapshot) || !found.iter().any(|finding| planner.may_propose(finding)) {
         return;
     }
     let all = visible(cx, &RULES, current, false);

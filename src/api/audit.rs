@@ -154,7 +154,7 @@ fn assert_security(call: Call) -> pg_sys::Datum {
             min_severity.as_str()
         );
         let is_led = found.iter().any(Orientation::stands_for);
-        let orientation = with_context(Orientation::of).filter(|_| is_led).map(|it| it.hint());
+        let orientation = is_led.then(audit::orientation).flatten().map(|it| it.hint());
         Report {
             message: format!(
                 "database does not conform to its security contract: {} {findings}",
@@ -197,8 +197,7 @@ sql_function!(
 fn security_rules(call: Call) -> pg_sys::Datum {
     let Installation { contract, .. } = Installation::now();
     call.table(RULES.iter().map(|rule| {
-        let declared = contract.rules.get(rule.id);
-        let severity = declared.and_then(|d| d.severity).unwrap_or(rule.severity);
+        let severity = rule.severity_in(&contract);
         let guard = rule.action(&contract);
         vec![
             Value::Text(rule.id.into()),

@@ -17,14 +17,20 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-/// Adds to a complete snapshot the bodies of the routines whose search_path a fix may change, and
-/// the search_paths of sessions, if there are such routines.
-pub fn read(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
+/// Adds to a complete snapshot the bodies of the routines in some schemas whose search_path a fix
+/// may change, and the search_paths of sessions, if there are such routines.
+pub fn read(
+    state: &State,
+    contract: &Contract,
+    is_wanted: &dyn Fn(&str) -> bool,
+    snapshot: &mut Snapshot,
+) {
     let wanted = {
         let access = Access::new(snapshot);
         let cx = Context::new(contract, snapshot, &access, &interrupts);
-        let may_change = snapshot.routines.iter().filter(|r| definer_path::may_change(&cx, r));
-        may_change.map(|r| r.oid).collect()
+        let routines =
+            snapshot.routines.iter().filter(|r| is_wanted(snapshot.schema_name(r.schema)));
+        routines.filter(|r| definer_path::may_change(&cx, r)).map(|r| r.oid).collect()
     };
     of(state, &wanted, snapshot);
 }

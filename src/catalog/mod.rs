@@ -90,9 +90,9 @@ pub use server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use snapshot::{
-    Exposures, add_definer_bodies, add_exposures, add_reach, around, base, concerning,
-    current_base, for_paths, forget_base, forget_schemas, full, objects_of, part, routine,
-    with_exposures, with_parts, with_schemas, with_users,
+    Exposures, Needed, add_definer_bodies, add_exposures, add_reach, around, base, concerning,
+    current_base, for_audit, for_paths, forget_base, forget_schemas, full, objects_of, part,
+    routine, with_exposures, with_parts, with_schemas, with_users,
 };
 pub use statistics::statistics_are_hidden;
 pub use stored_policies::{StoredPolicy, stored_policies};

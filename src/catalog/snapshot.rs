@@ -16,7 +16,7 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::extension::SCHEMA;
 use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Routine, Schema, Shared, Snapshot};
 use dragonfly_core::contract::{Contract, TableDecl};
-use dragonfly_core::rules::Context;
+use dragonfly_core::rules::{Context, Reads};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -25,8 +25,38 @@ use std::time::Duration;
 /// Reads everything that the rules check as it is now, with what the parts of objects use and what
 /// policies and the bodies of routines let clients reach.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
-    let mut snapshot = with_parts(state, objects_of(state, contract, own));
-    add_reach(state, contract, &mut snapshot);
+    let whole = |_: &Snapshot| Needed { reads: Reads::ALL, schemas: None };
+    for_audit(state, contract, own, whole)
+}
+
+/// What an audit needs of the catalog beyond roles, schemas, objects and their privileges.
+pub struct Needed<'a> {
+    /// What its rules look at.
+    pub reads: Reads,
+    /// The schemas that it is about; `None` for all.
+    pub schemas: Option<&'a [String]>,
+}
+
+/// Reads what the rules of an audit check as it is now. `needed` is asked once roles, schemas,
+/// objects and their privileges have been read.
+pub fn for_audit<'a>(
+    state: &State,
+    contract: &Contract,
+    own: &Own,
+    needed: impl FnOnce(&Snapshot) -> Needed<'a>,
+) -> Snapshot {
+    let mut snapshot = without_bodies(state, contract, own);
+    let Needed { reads, schemas } = needed(&snapshot);
+    if reads.bodies {
+        let is_wanted = |schema: &str| schemas.is_none_or(|of| of.iter().any(|s| s == schema));
+        bodies::read(state, contract, &is_wanted, &mut snapshot);
+    }
+    if reads.parts {
+        snapshot = with_parts(state, snapshot);
+    }
+    if reads.reach {
+        add_reach(state, contract, &mut snapshot);
+    }
     snapshot
 }
 
@@ -136,6 +166,13 @@ pub fn with_users(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> S
 
 /// Reads everything that the rules check, without what the parts of objects use.
 pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
+    let mut snapshot = without_bodies(state, contract, own);
+    bodies::read(state, contract, &|_| true, &mut snapshot);
+    snapshot
+}
+
+/// Reads what [`objects_of`] does, without the bodies of routines.
+fn without_bodies(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     let open = open(&snapshot, contract);
@@ -150,9 +187,7 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     guard::read(state, own, &mut snapshot);
     snapshot.settings = roles::settings(state, &snapshot.database.name);
     routines::named_in_settings(state, &mut snapshot);
-    let mut snapshot = snapshot.complete();
-    bodies::read(state, contract, &mut snapshot);
-    snapshot
+    snapshot.complete()
 }
 
 /// Reads everything that the assessment of search paths needs, with the contents of all schemas.

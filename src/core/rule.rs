@@ -157,6 +157,12 @@ impl Rule {
         if self.area == Area::Guard { GuardAction::Block } else { contract.enforcement.action() }
     }
 
+    /// Returns the severity of the rule in a contract.
+    #[must_use]
+    pub fn severity_in(&self, contract: &Contract) -> Severity {
+        contract.rules.get(self.id).and_then(|rule| rule.severity).unwrap_or(self.severity)
+    }
+
     /// Returns what the guard does about a violation under a contract.
     #[must_use]
     pub fn action(&self, contract: &Contract) -> GuardAction {

@@ -66,6 +66,8 @@ pub struct Context<'a> {
     positions: OnceCell<OidMap<usize>>,
     /// By schema: the positions of the clients with USAGE on it.
     with_usage: RefCell<OidMap<Rc<[usize]>>>,
+    /// The names of the schemas about whose objects findings are wanted; `None` for all.
+    about: Option<&'a [String]>,
     /// The positions of the relations of governed schemas in the snapshot, determined when a rule
     /// first asks for them.
     governed_relations: OnceCell<Vec<usize>>,
@@ -124,6 +126,7 @@ impl<'a> Context<'a> {
             holders: OnceCell::new(),
             positions: OnceCell::new(),
             with_usage: RefCell::default(),
+            about: None,
             governed_relations: OnceCell::new(),
             governed_routines: OnceCell::new(),
             least_changes: RefCell::default(),
@@ -147,6 +150,21 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn only_ungoverned(self, schemas: Rc<HashSet<Oid>>) -> Self {
         Self { only_ungoverned: Some(schemas), ..self }
+    }
+
+    /// Says that findings about objects in other schemas are not wanted. Rules with many of them
+    /// leave them out; others may return them.
+    #[must_use]
+    pub fn about(self, schemas: Option<&'a [String]>) -> Self {
+        Self { about: schemas, ..self }
+    }
+
+    /// Whether findings about objects in a schema are wanted.
+    pub(crate) fn wants_schema(&self, schema: Oid) -> bool {
+        self.about.is_none_or(|names| {
+            let name = self.snapshot.schema_name(schema);
+            names.iter().any(|wanted| wanted == name)
+        })
     }
 
     /// Returns the undeclared roles of requests that have privileges of their own in governed
@@ -309,7 +327,7 @@ impl<'a> Context<'a> {
     /// Returns the severity of a rule in the contract.
     #[must_use]
     pub fn severity(&self, rule: &Rule) -> Severity {
-        self.contract.rules.get(rule.id).and_then(|r| r.severity).unwrap_or(rule.severity)
+        rule.severity_in(self.contract)
     }
 
     /// Returns the guard action of a rule in the contract.

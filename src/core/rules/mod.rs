@@ -7,6 +7,7 @@
 mod context;
 mod needs;
 mod permitted;
+mod reads;
 pub mod shared;
 #[cfg(test)]
 #[expect(dead_code, reason = "scripts/new-rule copies it; compiled so that a copy compiles")]
@@ -97,6 +98,7 @@ pub mod view_privileges;
 pub use context::Context;
 pub use needs::{NeedOnRelation, Needs, Why};
 pub use permitted::AccessNeeds;
+pub use reads::Reads;
 pub(crate) use shared::reached::{of_policy, of_role};
 
 use crate::finding::{Draft, Finding, Problem};

@@ -50,7 +50,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for routine in &cx.snapshot.routines {
+    for routine in cx.snapshot.routines.iter().filter(|r| cx.wants_schema(r.schema)) {
         cx.check_interrupts();
         out.extend(draft(cx, routine, false));
         out.extend(caller_types(cx, routine));

@@ -76,6 +76,7 @@ impl<'a> Objects<'a> {
         let snapshot = cx.snapshot;
         let mut found: Vec<Self> = cx
             .ungoverned()
+            .filter(|schema| cx.wants_schema(schema.oid))
             .map(|schema| Self { schema, relations: vec![], routines: vec![] })
             .collect();
         let places: HashMap<Oid, usize> =
