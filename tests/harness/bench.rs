@@ -137,7 +137,7 @@ pub fn cpu_time(client: &mut Client, sql: &str) -> Duration {
     };
     let before = so_far();
     client.batch_execute(sql).unwrap_or_else(|e| panic!("{e:?}\n{sql}"));
-    so_far() - before
+    so_far().saturating_sub(before)
 }
 
 /// Returns the time that psql takes to execute a query and to fetch and print its rows.

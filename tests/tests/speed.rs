@@ -28,7 +28,7 @@ fn cpu<'a>(cluster: &Cluster, database: &str, sql: impl Into<String>) -> Work<'a
 const ROUNDS: usize = 9;
 
 /// An audit and the SQL that reads what it must read; the most that the first may take of the
-/// second. The targets are lower: a machine that does other things has caches for those.
+/// second. The margins are wide: other programs slow down what uses more memory more.
 struct Limit {
     audit: &'static str,
     floor: &'static str,
@@ -36,16 +36,16 @@ struct Limit {
 }
 
 const WHOLE: Limit =
-    Limit { audit: "SELECT count(*) FROM ops.audit_security()", floor: "floor.sql", most: 30.0 };
+    Limit { audit: "SELECT count(*) FROM ops.audit_security()", floor: "floor.sql", most: 25.0 };
 
 const ONE_SCHEMA: Limit = Limit {
     audit: "SELECT count(*) FROM ops.audit_security(schemas => '{little}')",
     floor: "floor_schema.sql",
-    most: 60.0,
+    most: 45.0,
 };
 
 const ASSERTION: Limit =
-    Limit { audit: "SELECT ops.assert_security()", floor: "floor.sql", most: 30.0 };
+    Limit { audit: "SELECT ops.assert_security()", floor: "floor.sql", most: 16.0 };
 
 impl Limit {
     /// Returns the ratio in a database. Fails where it is too high.
@@ -94,7 +94,7 @@ fn audit_and_guard_of_ten_thousand_routines_are_fast() {
         let most = if name == "small" { f64::INFINITY } else { WHOLE.most };
         Limit { most, ..WHOLE }.check(&cluster, name)
     });
-    assert!(of_many < of_few * 1.5, "{of_few:.1} times the floor for few, {of_many:.1} for many");
+    assert!(of_many < of_few * 2.0, "{of_few:.1} times the floor for few, {of_many:.1} for many");
     ONE_SCHEMA.check(&cluster, "medium");
 
     let hash = "SELECT ops.schema_fingerprint(
