@@ -301,6 +301,14 @@ COMMENT ON FUNCTION ops.report(pg_catalog.text, pg_catalog.text[], pg_catalog.na
   'path is the file where pipelines show the findings: the one with the contract. With psql, '
   'use -At.';
 
+CREATE FUNCTION ops.report_html() RETURNS pg_catalog.text
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_report_html';
+COMMENT ON FUNCTION ops.report_html() IS
+  'Returns the state of the database as one HTML page, to read in a browser or to print: the '
+  'verdict, what to fix first, what each role may do, who reads and writes each table by which '
+  'policy, SECURITY DEFINER routines, the guard, and all findings with their fixes. The page needs '
+  'no network and no scripts. With psql, use -At.';
+
 CREATE FUNCTION ops.findings(min_severity pg_catalog.text DEFAULT 'warning')
   RETURNS TABLE (severity pg_catalog.text, object pg_catalog.text, finding pg_catalog.text)
   LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_findings';

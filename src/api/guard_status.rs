@@ -11,6 +11,7 @@ use crate::store::contract::{highest_version, next_version};
 use dragonfly_core::contract::Enforcement;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::fix::Fix;
+use dragonfly_core::report::page::GuardPart;
 use dragonfly_core::rules::{Context, guard_tampered};
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
@@ -30,19 +31,7 @@ sql_function!(
     ops_guard_status => guard_status
 );
 fn guard_status(call: Call) -> pg_sys::Datum {
-    let components = with_context(|cx| {
-        let findings = cx.run(&guard_tampered::RULE);
-        [
-            event_triggers(&findings),
-            mode(cx.contract.enforcement, &findings),
-            contract(cx),
-            statements_without_event(),
-            log(),
-            integrity(&findings),
-            superusers(),
-        ]
-    });
-    call.table(components.map(|component| {
+    call.table(with_context(components).map(|component| {
         vec![
             Value::Text(component.name.into()),
             Value::Bool(component.active),
@@ -51,6 +40,31 @@ fn guard_status(call: Call) -> pg_sys::Datum {
             Value::text(component.fix),
         ]
     }))
+}
+
+fn components(cx: &Context<'_>) -> [Component; 7] {
+    let findings = cx.run(&guard_tampered::RULE);
+    [
+        event_triggers(&findings),
+        mode(cx.contract.enforcement, &findings),
+        contract(cx),
+        statements_without_event(),
+        log(),
+        integrity(&findings),
+        superusers(),
+    ]
+}
+
+/// Returns the components for a report.
+pub fn parts(cx: &Context<'_>) -> Vec<GuardPart> {
+    let part = |component: Component| GuardPart {
+        name: component.name.into(),
+        active: component.active,
+        detail: component.detail,
+        gap: component.gap.map(str::to_owned),
+        fix: component.fix,
+    };
+    components(cx).map(part).into()
 }
 
 /// The statements that fix findings; `None` where no finding has one.

@@ -1,14 +1,20 @@
-//! The SQL function that returns the findings in the formats of pipelines.
+//! The SQL functions that return the findings as one text: in the formats of pipelines, and as a
+//! page.
 
 use super::argument;
 use super::audit::filter;
+use super::guard_status;
 use crate::audit::{self, Fixes};
 use crate::catalog;
 use crate::pg::call::{Call, sql_function};
+use crate::pg::clock;
 use crate::pg::report::unknown_argument;
+use crate::pg::text::timestamp;
 use crate::pg::write::text_datum;
 use crate::store::Installation;
 use dragonfly_core::report::formats::{Format, Place, Report, write};
+use dragonfly_core::report::page::{Head, Limits, Page};
+use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
 
 sql_function!(
@@ -34,4 +40,26 @@ fn report(call: Call) -> pg_sys::Datum {
         place: &|_| Place { path: path.clone(), line: 1 },
     };
     text_datum(&write(&report, format))
+}
+
+sql_function!(
+    /// `ops.report_html() RETURNS text`
+    ops_report_html => report_html
+);
+fn report_html(_: Call) -> pg_sys::Datum {
+    let html = audit::with_all_findings(true, |cx, findings, _| {
+        let head = Head {
+            database: printable(&cx.snapshot.database.name).into_owned(),
+            at: timestamp(clock::now()),
+            version: env!("CARGO_PKG_VERSION").into(),
+            server: dotted(catalog::release()),
+        };
+        Page::of(cx, findings, guard_status::parts(cx), head, Limits::default()).html()
+    });
+    text_datum(&html)
+}
+
+/// Returns the number of a release as people write it: 15.4 for 150004.
+fn dotted(release: u32) -> String {
+    format!("{}.{}", release / 10_000, release % 10_000)
 }

@@ -93,3 +93,41 @@ fn unknown_format_is_an_error_with_the_formats() {
     assert_eq!(error.code, "22023");
     assert!(error.hint.contains("sarif"), "{}", error.hint);
 }
+
+#[test]
+fn page_shows_the_state_of_the_database_and_names_as_text() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    cluster.psql_file("app", "fixtures/violations.sql");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             CREATE TABLE public.\"<script>alert(1)</script>\" (id int);
+             CREATE POLICY \"<img src=x>\" ON public.\"<script>alert(1)</script>\" USING (true);
+             RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+    let page: String = client.query_one("SELECT ops.report_html()", &[]).unwrap().get(0);
+    assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+    assert!(!page.contains("<script") && !page.contains("<img"), "{page}");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;"), "{page}");
+    let errors: i64 = client
+        .query_one("SELECT count(*) FROM ops.audit_security(min_severity => 'error')", &[])
+        .unwrap()
+        .get(0);
+    let verdict = format!("The database differs from its contract: {errors} errors, ");
+    assert!(page.contains(&verdict), "{verdict}");
+    let components: i64 =
+        client.query_one("SELECT count(*) FROM ops.guard_status()", &[]).unwrap().get(0);
+    let guard = page.split("id=\"guard\"").nth(1).unwrap();
+    let guard = guard.split("</section>").next().unwrap();
+    assert_eq!(guard.matches("<th scope=\"row\">").count(), usize::try_from(components).unwrap());
+}
+
+#[test]
+fn page_of_a_database_in_its_contract_has_nothing_to_fix() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let page: String = client.query_one("SELECT ops.report_html()", &[]).unwrap().get(0);
+    assert!(page.contains("class=\"verdict good\""), "{page}");
+}

@@ -236,6 +236,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "audit_policies",
             "audit_guard",
             "report",
+            "report_html",
             "assert_consistency",
             "assert_security",
             "v_security_findings",

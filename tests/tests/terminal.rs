@@ -130,6 +130,7 @@ const DOCUMENTS: &[&str] = &[
     "contract_sql",
     "infer_contract",
     "report",
+    "report_html",
     "schema_snapshot",
 ];
 

@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT.
-pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 68] = [
+pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 69] = [
     (SCHEMA, "announce", "", "guard_announce", false),
     (SCHEMA, "ddl_command_end", "", "guard_ddl_command_end", false),
     (SCHEMA, "ddl_command_start", "", "guard_ddl_command_start", false),
@@ -158,6 +158,7 @@ pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 68] = [
         "ops_report",
         false,
     ),
+    ("ops", "report_html", "", "ops_report_html", false),
     ("ops", "rls_coverage", "", "ops_rls_coverage", false),
     ("ops", "rls_policies", "", "ops_rls_policies", false),
     ("ops", "role_matrix", "", "ops_role_matrix", false),

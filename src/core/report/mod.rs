@@ -3,6 +3,7 @@
 pub mod formats;
 mod narrow;
 pub mod overview;
+pub mod page;
 mod policies;
 mod rule_page;
 pub mod shared_causes;

@@ -43,7 +43,7 @@ impl Report<'_> {
 }
 
 /// Returns the reason for which a finding is exempt; `None` where it is not.
-pub(super) fn exemption(finding: &Finding) -> Option<&str> {
+pub(in crate::report) fn exemption(finding: &Finding) -> Option<&str> {
     let exemption = &finding.evidence["exemption"];
     let is_active = exemption["status"] == "active";
     exemption["reason"].as_str().filter(|_| is_active)
@@ -58,7 +58,7 @@ pub(super) fn with_fix(finding: &Finding) -> String {
 }
 
 /// Returns how many findings have each severity: `1 error, 2 warnings`. Empty without findings.
-pub(super) fn counts<'f>(findings: impl Iterator<Item = &'f Finding>) -> String {
+pub(in crate::report) fn counts<'f>(findings: impl Iterator<Item = &'f Finding>) -> String {
     let mut counts = [0_usize; Severity::ALL.len()];
     for finding in findings {
         let place = Severity::ALL.iter().position(|of| *of == finding.severity);

@@ -10,6 +10,7 @@ mod markdown;
 mod sarif;
 
 pub use findings::{Place, Report};
+pub(super) use findings::{counts, exemption};
 
 use std::str::FromStr;
 
