@@ -196,7 +196,9 @@ const SETTINGS: [(&CStr, &CStr); 12] = [
     (c"extra_float_digits", c"1"),
     (c"datestyle", c"ISO, YMD"),
     (c"intervalstyle", c"postgres"),
-    (c"timezone", c"UTC"),
+    // The only zone that the server knows without reading a file. Where memory has run out, it says
+    // of any other one that the value is invalid.
+    (c"timezone", c"GMT"),
     (c"bytea_output", c"hex"),
     (c"xmlbinary", c"base64"),
     (c"lc_monetary", c"C"),
