@@ -3,11 +3,8 @@
 //! The text is read without a parser: a procedure that is called with a column of the new row is
 //! not followed.
 
-use super::body::{Token, tokens};
+use super::body::{BEFORE_STATEMENT, Token, tokens};
 use std::collections::BTreeSet;
-
-/// Words before a statement of PL/pgSQL.
-const BEFORE_STATEMENT: [&str; 5] = ["begin", "declare", "else", "loop", "then"];
 
 /// Returns the names of the columns of NEW that the text of a trigger function assigns; `None`
 /// where it may be each, because the whole row is another one.
@@ -95,10 +92,7 @@ fn returns_new(tokens: &[Token]) -> bool {
 
 /// Returns the word at a place that is not quoted.
 fn word(tokens: &[Token], at: usize) -> Option<&str> {
-    match tokens.get(at)? {
-        Token::Word { name, quoted: false } => Some(name),
-        _ => None,
-    }
+    tokens.get(at)?.word()
 }
 
 #[cfg(test)]

@@ -171,6 +171,20 @@ pub(super) enum Token {
     Other,
 }
 
+/// Words before a statement of PL/pgSQL.
+pub(super) const BEFORE_STATEMENT: [&str; 6] =
+    ["begin", "declare", "else", "exception", "loop", "then"];
+
+impl Token {
+    /// Returns the word; `None` where it is quoted, or no word.
+    pub(super) fn word(&self) -> Option<&str> {
+        match self {
+            Self::Word { name, quoted: false } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// Returns the tokens of a text that is SQL or PL/pgSQL, or of a string literal with such text.
 pub(super) fn tokens(text: &str, is_literal: bool) -> Vec<Token> {
     Lexer { rest: text, is_literal, has_names: true }.tokens()
@@ -212,10 +226,7 @@ impl<'t> Around<'t> {
 
     /// Returns the unquoted word at an offset.
     fn word(self, offset: isize) -> Option<&'t str> {
-        match self.token(offset) {
-            Some(Token::Word { name, quoted: false }) => Some(name),
-            _ => None,
-        }
+        self.token(offset)?.word()
     }
 
     fn is_qualified(self) -> bool {

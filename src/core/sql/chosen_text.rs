@@ -4,7 +4,7 @@
 //! The text is read without a parser, and each statement for itself: whether a test of an argument
 //! suffices is not known.
 
-use super::body::{Language, Token, tokens};
+use super::body::{BEFORE_STATEMENT, Language, Token, tokens};
 use std::collections::HashMap;
 
 /// An argument of a routine.
@@ -115,9 +115,6 @@ const PLAIN_TYPES: [&str; 19] = [
     "uuid",
 ];
 
-/// Words before a statement of PL/pgSQL.
-const BEFORE_STATEMENT: [&str; 6] = ["begin", "declare", "else", "exception", "loop", "then"];
-
 /// The tokens of a text, with the variables that contain what the caller chooses.
 struct Text<'t> {
     tokens: &'t [Token],
@@ -157,10 +154,7 @@ impl<'t> Text<'t> {
     }
 
     fn word(&self, at: usize) -> Option<&'t str> {
-        match self.tokens.get(at)? {
-            Token::Word { name, quoted: false } => Some(name),
-            _ => None,
-        }
+        self.tokens.get(at)?.word()
     }
 
     fn is(&self, at: usize, punctuation: char) -> bool {

@@ -187,10 +187,7 @@ impl Body<'_> {
 
     /// Returns the unquoted word at a position.
     fn word(&self, at: usize) -> Option<&str> {
-        match self.tokens.get(at) {
-            Some(Token::Word { name, quoted: false }) => Some(name),
-            _ => None,
-        }
+        self.tokens.get(at)?.word()
     }
 }
 

@@ -62,10 +62,7 @@ fn name_at(tokens: &[Token], at: usize) -> Option<&str> {
 
 /// Returns the word at a place that is not quoted.
 fn word(tokens: &[Token], at: usize) -> Option<&str> {
-    match tokens.get(at)? {
-        Token::Word { name, quoted: false } => Some(name),
-        _ => None,
-    }
+    tokens.get(at)?.word()
 }
 
 fn is_word(tokens: &[Token], at: usize, expected: &str) -> bool {
