@@ -27,6 +27,8 @@ pub struct Replacing<'a> {
     pub replaced: Row,
     /// The columns that can be written: the others are those of the checked row.
     pub written: &'a BTreeSet<i16>,
+    /// Those of them that say whose row it is.
+    pub taken: &'a BTreeSet<i16>,
 }
 
 impl OfCaller {
@@ -64,13 +66,12 @@ impl OfCaller {
 
     /// Returns how the row before was tied to the caller; `None` where it can be that of anyone.
     pub fn before(&self, of: Replacing<'_>) -> Option<Tie> {
-        let Replacing { ties, replaced, written, .. } = of;
+        let Replacing { ties, replaced, written, taken, .. } = of;
         let column = |number: i16| {
             let row = if written.contains(&number) { replaced } else { Row::CHECKED };
             (row, number)
         };
         let was = |number: &i16| ties.direct.get(&column(*number)).copied();
-        let taken = self.written(written);
         // The row had all that the caller writes.
         if taken.iter().all(|number| was(number).is_some()) {
             return Some(Tie::User);

@@ -74,7 +74,7 @@ struct Given {
 struct Wanted {
     /// Of the row that is written.
     new: Vec<Literal>,
-    /// That the columns have a value which say whose row it is.
+    /// That the columns that are taken have a value.
     taken: Vec<Literal>,
     /// Those of the first that are about constants.
     bound: Vec<Literal>,
@@ -87,9 +87,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(asked: &mut Asked<'_>, asking: &Asking, written: &BTreeSet<i16>) -> Self {
-        let taken = asking.of_caller.written(written).into_iter();
-        let taken = taken.map(|number| Ask::NotNull(Operand::Column(Row::CHECKED, number)));
+    fn of(
+        asked: &mut Asked<'_>,
+        asking: &Asking,
+        (written, taken): (&BTreeSet<i16>, &BTreeSet<i16>),
+    ) -> Self {
+        let taken = taken.iter().map(|of| Ask::NotNull(Operand::Column(Row::CHECKED, *of)));
         let taken = asked.literals(&taken.collect::<Vec<_>>(), &|_| Row::CHECKED);
         let rows = asked.found.rows.iter();
         let own = rows.filter(|(row, of)| **row != Row::CHECKED && **of == asking.table);
@@ -125,7 +128,7 @@ impl Wanted {
         let wanted = [all, &self.new].concat();
         let constants = of.way.joined(Row::CHECKED).constants;
         is_known
-            && asking.of_caller.written(of.written).is_disjoint(&constants)
+            && of.taken.is_disjoint(&constants)
             && asked.allows(&wanted, &self.taken)
             && match asking.of_caller.before(of) {
                 None => !of.way.is_privileged(of.ties),
@@ -418,7 +421,7 @@ impl<'a> Writers<'a> {
         let question = Question { relation: table, restrictive: &restrictive, ..self.question };
         policies.permissive.iter().find_map(|condition| {
             let of = Question { condition: Some(condition), written: Some(written), ..question };
-            let by = |of| self.by_policy(asking, (&columns, is_right), of, depth);
+            let by = |of| self.by_policy(asking, (&columns, &taken, is_right), of, depth);
             // What is too large with what is true of each row may be small enough without.
             let given = by(of).or_else(|TooLarge| by(Question { written: None, ..of }));
             let given = given.ok().flatten()?;
@@ -447,7 +450,7 @@ impl<'a> Writers<'a> {
     fn by_policy(
         &self,
         asking: &Asking,
-        (columns, is_right): (&BTreeSet<i16>, bool),
+        (columns, taken, is_right): (&BTreeSet<i16>, &BTreeSet<i16>, bool),
         question: Question<'_>,
         depth: usize,
     ) -> Result<Option<Given>, TooLarge> {
@@ -457,22 +460,19 @@ impl<'a> Writers<'a> {
             None => None,
         };
         let written = written.unwrap_or(columns);
-        let taken = match question.written {
-            Some(Written::Updated { .. }) => asking.of_caller.written(written),
-            _ => BTreeSet::new(),
-        };
-        let wanted = Wanted::of(&mut asked, asking, written);
+        let wanted = Wanted::of(&mut asked, asking, (written, taken));
         let (mut free, mut has_way, mut is_taken) = (BTreeSet::new(), false, false);
         asked.each_update(&mut |all, way| {
             if !asked.allows(all, &wanted.new) {
                 return ControlFlow::Continue(());
             }
             let forged = self.forged(asking.table, way, depth);
-            if !taken.is_empty() && !is_taken {
+            // The row before is only known where what is true of each row has been read.
+            if question.written.is_some() && !taken.is_empty() && !is_taken {
                 let whole = way.of(all);
                 let ties = &whole.strict_ties(&forged);
                 let replaced = asked.replaced;
-                let of = Replacing { way: &whole, ties, replaced, written };
+                let of = Replacing { way: &whole, ties, replaced, written, taken };
                 is_taken = wanted.takes((&asked, asking), all, of);
             }
             let ties = way.strict_ties(&forged);
@@ -493,7 +493,7 @@ impl<'a> Writers<'a> {
         Ok(if !free.is_empty() {
             Some(Given { through: None, columns: free, why: Free::AnyValue })
         } else if is_taken {
-            Some(Given { through: None, columns: taken, why: Free::AnyRow })
+            Some(Given { through: None, columns: taken.clone(), why: Free::AnyRow })
         } else if has_way {
             let columns = asking.constants.clone();
             Some(Given { through: None, columns, why: Free::EachRow })
