@@ -19,6 +19,7 @@ use dragonfly_core::rules::{
 };
 use pgrx::pg_sys;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// The rules of which unsafe search_paths can be consequences.
 static CAUSES: [&Rule; 2] = [&schema_create::RULE, &object_ownership::RULE];
@@ -300,7 +301,11 @@ pub fn findings(filter: &Filter, fixes: Fixes) -> Vec<Finding> {
         Needed { reads: Reads { bodies, ..reads }, schemas: schemas(snapshot) }
     });
     let access = Access::new(&snapshot);
-    let cx = &Context::new(&contract, &snapshot, &access, &interrupts).about(schemas(&snapshot));
+    let about = schemas(&snapshot).map(|names| {
+        let named = names.iter().filter_map(|name| snapshot.schema_named(name));
+        Rc::new(named.map(|schema| schema.oid).collect())
+    });
+    let cx = &Context::new(&contract, &snapshot, &access, &interrupts).about(about);
     let current = Current::read(&state, &own, Freshness::Fresh);
     let mut found = visible(cx, &rules, &current, filter.exempted);
     found.retain(|finding| filter.wants(finding));

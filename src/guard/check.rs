@@ -400,14 +400,14 @@ fn check(input: Input<'_>) -> Violations {
     let Input { states, now, changed, uses, moment, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
-    let ungoverned = differing_schemas([before, after]);
+    let schemas = differing_schemas([before, after]);
     let old = Context::new(contract, before, &access_before, &interrupts);
     let new = Context::new(contract, after, &access_after, &interrupts);
     let checked = Checked {
         states,
-        old: &only(ungoverned.as_ref(), old),
-        new: &only(ungoverned.as_ref(), new),
-        ungoverned,
+        old: &old.about(schemas.clone()),
+        new: &new.about(schemas.clone()),
+        schemas,
         exempt: &Exempt { now, freshness, current: OnceCell::new() },
         granted_to_public: granted_to_public(changed),
         needs: OnceCell::new(),
@@ -455,14 +455,6 @@ fn differing_schemas([before, after]: [&Snapshot; 2]) -> Option<Rc<HashSet<Oid>>
     })
 }
 
-/// Limits a context to some of the schemas that the contract does not govern.
-fn only<'s>(schemas: Option<&Rc<HashSet<Oid>>>, cx: Context<'s>) -> Context<'s> {
-    match schemas {
-        Some(schemas) => cx.only_ungoverned(Rc::clone(schemas)),
-        None => cx,
-    }
-}
-
 /// Returns the routines on which statements have granted EXECUTE to PUBLIC.
 fn granted_to_public(changed: &[Changed]) -> HashSet<Oid> {
     let grants = changed.iter().filter_map(|one| match one {
@@ -479,7 +471,7 @@ struct Checked<'c, 's> {
     new: &'c Context<'s>,
     exempt: &'c Exempt<'s>,
     /// See [`differing_schemas`].
-    ungoverned: Option<Rc<HashSet<Oid>>>,
+    schemas: Option<Rc<HashSet<Oid>>>,
     /// The routines on which EXECUTE has been granted to PUBLIC.
     granted_to_public: HashSet<Oid>,
     /// See [`Self::read_needs`].
@@ -744,7 +736,7 @@ impl Checked<'_, '_> {
         transaction::leave_for_commit();
         let access = Access::new(needs);
         let new = Context::new(&self.states.contract, needs, &access, &interrupts);
-        let new = &only(self.ungoverned.as_ref(), new);
+        let new = &new.about(self.schemas.clone());
         self.found(new, self.worse_in(new))
     }
 

@@ -76,7 +76,7 @@ impl Grant<'_> {
             // Elsewhere, only what makes a schema accessible to clients is reported.
             let is_reported = matches!(self.on, On::Schema(_))
                 && kind == Some(RoleKind::Client)
-                && cx.ungoverned().any(|ungoverned| ungoverned.oid == schema.oid);
+                && cx.is_ungoverned(schema);
             return is_reported.then(|| self.declaration(cx, schema));
         };
         if kind == Some(RoleKind::Owner) || role.superuser {

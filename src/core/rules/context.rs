@@ -54,8 +54,6 @@ pub struct Context<'a> {
     /// The roles that requests log in as and become.
     pub(crate) requests: Requests<'a>,
     governed: OidMap<&'a SchemaDecl>,
-    /// The schemas that [`Self::ungoverned`] returns, where it does not return all.
-    only_ungoverned: Option<Rc<HashSet<Oid>>>,
     /// The declared kinds of roles by name, once something has asked.
     kinds: OnceCell<HashMap<String, RoleKind>>,
     /// By role: what [`Self::own_grantees`] has returned.
@@ -66,8 +64,8 @@ pub struct Context<'a> {
     positions: OnceCell<OidMap<usize>>,
     /// By schema: the positions of the clients with USAGE on it.
     with_usage: RefCell<OidMap<Rc<[usize]>>>,
-    /// The names of the schemas about whose objects findings are wanted; `None` for all.
-    about: Option<&'a [String]>,
+    /// The schemas about whose objects findings are wanted; `None` for all.
+    about: Option<Rc<HashSet<Oid>>>,
     /// The positions of the relations of governed schemas in the snapshot, determined when a rule
     /// first asks for them.
     governed_relations: OnceCell<Vec<usize>>,
@@ -120,7 +118,6 @@ impl<'a> Context<'a> {
             workers,
             requests: Requests::of(contract, snapshot, access),
             governed,
-            only_ungoverned: None,
             kinds: OnceCell::new(),
             own_grantees: RefCell::default(),
             holders: OnceCell::new(),
@@ -146,25 +143,16 @@ impl<'a> Context<'a> {
         Self { needs: OnceCell::from(whole.needs().clone()), ..self }
     }
 
-    /// Limits what rules say about schemas that the contract does not govern to these.
+    /// Says that findings about objects in other schemas are not wanted; `None`: all are. Rules
+    /// with many of them leave them out; others may return them.
     #[must_use]
-    pub fn only_ungoverned(self, schemas: Rc<HashSet<Oid>>) -> Self {
-        Self { only_ungoverned: Some(schemas), ..self }
-    }
-
-    /// Says that findings about objects in other schemas are not wanted. Rules with many of them
-    /// leave them out; others may return them.
-    #[must_use]
-    pub fn about(self, schemas: Option<&'a [String]>) -> Self {
+    pub fn about(self, schemas: Option<Rc<HashSet<Oid>>>) -> Self {
         Self { about: schemas, ..self }
     }
 
     /// Whether findings about objects in a schema are wanted.
     pub(crate) fn wants_schema(&self, schema: Oid) -> bool {
-        self.about.is_none_or(|names| {
-            let name = self.snapshot.schema_name(schema);
-            names.iter().any(|wanted| wanted == name)
-        })
+        self.about.as_ref().is_none_or(|wanted| wanted.contains(&schema))
     }
 
     /// Returns the undeclared roles of requests that have privileges of their own in governed
@@ -354,17 +342,19 @@ impl<'a> Context<'a> {
             .filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
     }
 
-    /// Returns the schemas that neither the contract governs nor the platform manages, without
-    /// those of the server and of this extension, in order of name.
+    /// Returns the schemas that [are not governed](Self::is_ungoverned), in order of name.
     pub(crate) fn ungoverned(&self) -> impl Iterator<Item = &'a Schema> + '_ {
-        self.snapshot.schemas.iter().filter(|schema| {
-            (self.interrupts)();
-            !schema.is_of_server()
-                && schema.name != extension::SCHEMA
-                && self.governed(schema.oid).is_none()
-                && self.only_ungoverned.as_ref().is_none_or(|only| only.contains(&schema.oid))
-                && !self.manages_schema(schema)
-        })
+        self.snapshot.schemas.iter().filter(|schema| self.is_ungoverned(schema))
+    }
+
+    /// Whether neither the contract governs a schema nor the platform manages it, nor is it one of
+    /// the server or of this extension.
+    pub(crate) fn is_ungoverned(&self, schema: &Schema) -> bool {
+        (self.interrupts)();
+        !schema.is_of_server()
+            && schema.name != extension::SCHEMA
+            && self.governed(schema.oid).is_none()
+            && !self.manages_schema(schema)
     }
 
     /// Whether the platform manages what is in a schema: the contract lists it, and it belongs to a

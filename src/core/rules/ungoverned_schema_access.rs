@@ -74,9 +74,10 @@ impl<'a> Objects<'a> {
     /// Returns the objects of each schema that the contract does not govern.
     fn of_ungoverned(cx: &Context<'a>) -> Vec<Self> {
         let snapshot = cx.snapshot;
-        let mut found: Vec<Self> = cx
-            .ungoverned()
-            .filter(|schema| cx.wants_schema(schema.oid))
+        // Of thousands, few may be wanted.
+        let wanted = snapshot.schemas.iter().filter(|schema| cx.wants_schema(schema.oid));
+        let mut found: Vec<Self> = wanted
+            .filter(|schema| cx.is_ungoverned(schema))
             .map(|schema| Self { schema, relations: vec![], routines: vec![] })
             .collect();
         let places: HashMap<Oid, usize> =
