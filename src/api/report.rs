@@ -12,6 +12,7 @@ use crate::pg::report::unknown_argument;
 use crate::pg::text::timestamp;
 use crate::pg::write::text_datum;
 use crate::store::Installation;
+use dragonfly_core::drift::Release;
 use dragonfly_core::report::formats::{Format, Place, Report, write};
 use dragonfly_core::report::page::{Head, Limits, Page};
 use dragonfly_core::sql::printable;
@@ -52,14 +53,9 @@ fn report_html(_: Call) -> pg_sys::Datum {
             database: printable(&cx.snapshot.database.name).into_owned(),
             at: timestamp(clock::now()),
             version: env!("CARGO_PKG_VERSION").into(),
-            server: dotted(catalog::release()),
+            server: Release::of_number(catalog::release()).to_string(),
         };
         Page::of(cx, findings, guard_status::parts(cx), head, Limits::default()).html()
     });
     text_datum(&html)
-}
-
-/// Returns the number of a release as people write it: 15.4 for 150004.
-fn dotted(release: u32) -> String {
-    format!("{}.{}", release / 10_000, release % 10_000)
 }

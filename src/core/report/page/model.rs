@@ -1,18 +1,20 @@
 //! What the page shows, in the order in which it shows it.
 
 use super::super::formats::{counts, exemption};
-use super::super::overview::role_matrix;
+use super::super::overview::{Cell, role_matrix};
 use super::super::policies::{PolicyRow, Reach, rls_policies};
-use crate::catalog::{Caller, Command, ObjectKind, PUBLIC, Privileges, Relation, Routine, Schema};
+use crate::catalog::{Caller, Command, ObjectId, Oid, Relation, Role, Routine};
 use crate::contract::Severity;
 use crate::finding::Finding;
 use crate::rule::Rule;
+use crate::rules::shared::definer_bodies::callers;
 use crate::rules::{Context, required_object_missing, rls_policy_missing, role_missing};
-use crate::search_path::Verdict;
+use crate::search_path::{Verdict, settings};
 use crate::sql::printable;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 /// What identifies the report.
 #[derive(Debug, Clone, Serialize)]
@@ -81,9 +83,10 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    fn of(all: impl IntoIterator<Item = T>, most: usize) -> Self {
-        let mut all = all.into_iter();
-        Self { shown: all.by_ref().take(most).collect(), others: all.count() }
+    /// Shows the first elements; nothing is made of the others.
+    fn of<E>(all: Vec<E>, most: usize, show: impl Fn(E) -> T) -> Self {
+        let others = all.len().saturating_sub(most);
+        Self { shown: all.into_iter().take(most).map(show).collect(), others }
     }
 }
 
@@ -109,7 +112,7 @@ pub struct Item {
     rule: &'static str,
     title: &'static str,
     why: &'static str,
-    object_type: String,
+    object_type: &'static str,
     object: String,
     detail: String,
     fix: Option<String>,
@@ -195,24 +198,26 @@ impl Page {
         head: Head,
         limits: Limits,
     ) -> Self {
-        let open = || findings.iter().filter(|finding| exemption(finding).is_none());
-        let exempt = findings.iter().filter(|finding| exemption(finding).is_some());
-        let conforms = open().all(|finding| finding.severity < Severity::Error);
-        let item = |finding| Item::of(cx, finding);
-        let mut first: Vec<Item> =
-            open().filter(|finding| finding.severity > Severity::Info).map(item).collect();
-        // Findings are in order of severity, which remains where exposure is the same.
-        first.sort_by_key(|item| (item.exposure == Exposure::Missing, item.rank(), item.exposure));
+        let (exempt, open): (Vec<&Finding>, Vec<&Finding>) =
+            findings.iter().partition(|finding| exemption(finding).is_some());
+        let concerned = Concerned::of(cx);
+        let item = |finding: &Finding| Item::of(cx, finding, concerned.by(finding));
+        let is_to_fix = |finding: &&Finding| finding.severity > Severity::Info;
+        let mut first: Vec<&Finding> = open.iter().copied().filter(is_to_fix).collect();
+        first.sort_by_cached_key(|finding| {
+            let exposure = concerned.by(finding);
+            (exposure == Exposure::Missing, Reverse(finding.severity), exposure)
+        });
         Self {
             contract: printable(&cx.contract.name).into_owned(),
             contract_version: cx.contract.version.clone(),
-            conforms,
-            verdict: verdict(&counts(open())),
-            first: List::of(first, limits.first),
+            conforms: open.iter().all(|finding| finding.severity < Severity::Error),
+            verdict: verdict(&counts(open.iter().copied())),
+            first: List::of(first, limits.first, item),
             matrix: Matrix::of(cx),
-            tables: tables(cx, findings, limits.tables),
-            findings: List::of(open().map(item), limits.findings),
-            exempt: List::of(exempt.map(item), limits.findings),
+            tables: tables(cx, &open, limits.tables),
+            findings: List::of(open, limits.findings, item),
+            exempt: List::of(exempt, limits.findings, item),
             routines: definers(cx, limits.routines),
             guard,
             head,
@@ -229,15 +234,15 @@ fn verdict(counts: &str) -> String {
 }
 
 impl Item {
-    fn of(cx: &Context<'_>, finding: &Finding) -> Self {
+    fn of(cx: &Context<'_>, finding: &Finding, exposure: Exposure) -> Self {
         let Finding { rule, severity, object, detail, fix, fingerprint, evidence, .. } = finding;
         Self {
             severity: severity.as_str(),
-            exposure: exposure(cx, finding),
+            exposure,
             rule: rule.id,
             title: rule.title,
             why: rule.why,
-            object_type: object.type_in_message().to_string(),
+            object_type: object.type_in_message(),
             object: printable(&object.identity).into_owned(),
             detail: detail.clone(),
             fix: fix.sql(),
@@ -247,36 +252,45 @@ impl Item {
             exempt: exemption(finding).map(|reason| printable(reason).into_owned()),
         }
     }
-
-    /// Returns the place of the severity, the worst first.
-    fn rank(&self) -> usize {
-        Severity::ALL.iter().position(|of| of.as_str() == self.severity).unwrap_or_default()
-    }
 }
 
 /// The rules about something that is declared and does not exist.
 static MISSING: [&Rule; 3] =
     [&required_object_missing::RULE, &rls_policy_missing::RULE, &role_missing::RULE];
 
-/// Returns who is concerned by a finding.
-fn exposure(cx: &Context<'_>, finding: &Finding) -> Exposure {
-    let is_missing = finding.evidence["problem"] == "missing";
-    if is_missing || MISSING.iter().any(|rule| rule.id == finding.rule.id) {
-        return Exposure::Missing;
+/// The roles by who can become them.
+struct Concerned<'a> {
+    anyone: HashSet<&'a str>,
+    clients: HashSet<&'a str>,
+}
+
+impl<'a> Concerned<'a> {
+    fn of(cx: &Context<'a>) -> Self {
+        let sessions = cx.contract.identities().sessions;
+        let clients = || cx.clients.iter().map(|client| client.name.as_str());
+        let without = clients().filter(|role| sessions.get(*role) == Some(&Caller::Without));
+        let anonymous = cx.snapshot.anonymous.iter().map(String::as_str);
+        Self {
+            anyone: anonymous.chain(without).chain(["PUBLIC"]).collect(),
+            clients: clients().collect(),
+        }
     }
-    let sessions = &cx.contract.identities().sessions;
-    let is_anyone = |role: &String| {
-        role == "PUBLIC"
-            || cx.snapshot.anonymous.contains(role)
-            || sessions.get(role) == Some(&Caller::Without)
-    };
-    let is_client = |role: &String| cx.clients.iter().any(|client| client.name == *role);
-    if finding.roles.iter().any(is_anyone) {
-        Exposure::Anyone
-    } else if finding.roles.iter().any(is_client) {
-        Exposure::Clients
-    } else {
-        Exposure::Others
+
+    /// Returns who is concerned by a finding.
+    fn by(&self, finding: &Finding) -> Exposure {
+        let is_missing = finding.evidence["problem"] == "missing"
+            || MISSING.iter().any(|rule| rule.id == finding.rule.id);
+        let is_about =
+            |roles: &HashSet<&str>| finding.roles.iter().any(|role| roles.contains(role.as_str()));
+        if is_missing {
+            Exposure::Missing
+        } else if is_about(&self.anyone) {
+            Exposure::Anyone
+        } else if is_about(&self.clients) {
+            Exposure::Clients
+        } else {
+            Exposure::Others
+        }
     }
 }
 
@@ -293,28 +307,26 @@ fn witness(witness: &Value) -> Option<String> {
 impl Matrix {
     fn of(cx: &Context<'_>) -> Self {
         let cells = role_matrix(cx);
-        let mut roles: Vec<String> = Vec::new();
-        let mut rows: Vec<MatrixRow> = Vec::new();
-        let mut by_role: BTreeMap<String, usize> = BTreeMap::new();
-        for cell in cells {
-            let number = *by_role.entry(cell.role.clone()).or_insert_with(|| {
-                roles.push(printable(&cell.role).into_owned());
-                roles.len() - 1
-            });
-            let schema = printable(&cell.schema).into_owned();
-            if rows.last().is_none_or(|row| row.schema != schema) {
-                rows.push(MatrixRow { schema, cells: Vec::new() });
-            }
-            let row = rows.last_mut().expect("a row has been added");
-            debug_assert_eq!(row.cells.len(), number, "each row has the same roles");
-            row.cells.push(MatrixCell {
-                most: most(cell.actual.as_deref()),
-                declared: cell.declared,
-                actual: cell.actual,
-                conforms: cell.conforms,
-            });
+        let shown = |text: &str| printable(text).into_owned();
+        // The cells of each schema are about the same roles, in the same order.
+        let by_schema = || cells.chunk_by(|one, other| one.schema == other.schema);
+        let roles = by_schema().next().unwrap_or_default().iter().map(|cell| shown(&cell.role));
+        let rows = by_schema().map(|cells| MatrixRow {
+            schema: shown(&cells[0].schema),
+            cells: cells.iter().map(MatrixCell::of).collect(),
+        });
+        Self { roles: roles.collect(), rows: rows.collect() }
+    }
+}
+
+impl MatrixCell {
+    fn of(cell: &Cell) -> Self {
+        Self {
+            most: most(cell.actual.as_deref()),
+            declared: cell.declared.clone(),
+            actual: cell.actual.clone(),
+            conforms: cell.conforms,
         }
-        Self { roles, rows }
     }
 }
 
@@ -335,62 +347,57 @@ fn most(privileges: Option<&str>) -> &'static str {
     }
 }
 
-/// Returns the tables that clients can access, and those with policies.
-fn tables(cx: &Context<'_>, findings: &[Finding], most: usize) -> List<Table> {
-    let mut policies: BTreeMap<(String, String), Vec<Policy>> = BTreeMap::new();
+/// Returns the tables that clients can access, and those with policies, the ones with findings
+/// first.
+fn tables(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Table> {
+    let mut policies: HashMap<Oid, Vec<Policy>> = HashMap::new();
+    let mut table_of: HashMap<Oid, Oid> = HashMap::new();
     for row in rls_policies(cx) {
-        let key = (row.schema.to_owned(), row.table.to_owned());
-        policies.entry(key).or_default().push(Policy::of(row));
+        table_of.insert(row.policy.oid, row.policy.relation);
+        policies.entry(row.policy.relation).or_default().push(Policy::of(row));
     }
-    let mut problems: BTreeMap<&str, usize> = BTreeMap::new();
-    for finding in findings.iter().filter(|of| exemption(of).is_none()) {
-        // A policy is on the table that its identity ends with.
-        let identity = finding.object.identity.as_str();
-        let table = identity.rsplit_once(" on ").map_or(identity, |(_, table)| table);
-        *problems.entry(table).or_default() += 1;
+    let mut problems: HashMap<Oid, usize> = HashMap::new();
+    for finding in findings {
+        let table = match &finding.object.id {
+            ObjectId::Relation(table) => Some(*table),
+            ObjectId::Policy(policy) => table_of.get(policy).copied(),
+            _ => None,
+        };
+        table.into_iter().for_each(|table| *problems.entry(table).or_default() += 1);
     }
-    let of = |(relation, schema): (&Relation, &Schema)| {
-        let policies = policies.remove(&(schema.name.clone(), relation.name.clone()));
-        let access = access(cx, relation, schema);
-        let identity = cx.snapshot.relation_identity(relation);
-        (policies.is_some() || !access.is_empty()).then(|| Table {
-            problems: problems.get(identity.as_str()).copied().unwrap_or_default(),
-            name: printable(&identity).into_owned(),
-            row_security: relation.row_security,
-            access,
-            policies: policies.unwrap_or_default(),
-        })
-    };
-    let governed = cx.snapshot.relations.iter().filter(|of| of.kind.has_row_security());
-    let governed = governed.filter_map(|relation| {
-        cx.governed(relation.schema)?;
-        Some((relation, cx.snapshot.schema(relation.schema)?))
-    });
-    let mut of = of;
-    let mut found: Vec<Table> = governed.filter_map(&mut of).collect();
-    found.sort_by(|a, b| (b.problems > 0, &a.name).cmp(&(a.problems > 0, &b.name)));
-    List::of(found, most)
+    let mut found: Vec<Table> = Vec::new();
+    for (relation, _) in cx.relations().filter(|(of, _)| of.kind.has_row_security()) {
+        let policies = policies.remove(&relation.oid).unwrap_or_default();
+        let access = access(cx, relation);
+        if !policies.is_empty() || !access.is_empty() {
+            found.push(Table {
+                name: printable(&cx.snapshot.relation_identity(relation)).into_owned(),
+                row_security: relation.row_security,
+                access,
+                policies,
+                problems: problems.get(&relation.oid).copied().unwrap_or_default(),
+            });
+        }
+    }
+    found.sort_by(|a, b| (a.problems == 0, &a.name).cmp(&(b.problems == 0, &b.name)));
+    List::of(found, most, |table| table)
 }
 
-fn access(cx: &Context<'_>, relation: &Relation, schema: &Schema) -> Vec<Access> {
-    let in_schema = |role| {
-        cx.access
-            .privileges(role, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
-            .contains(Privileges::USAGE)
-    };
-    let of = |client: &&crate::catalog::Role| {
+/// Returns what each client may do with rows of a table.
+fn access(cx: &Context<'_>, relation: &Relation) -> Vec<Access> {
+    let of = |client: &Role| {
         let held = cx.access.relation_privileges(client.oid, relation);
         let commands = Command::ALL.into_iter();
         let commands = commands.filter(|command| held.contains(command.privilege()));
         let commands: Vec<&'static str> = commands.map(Command::as_str).collect();
-        (!commands.is_empty() && in_schema(client.oid)).then(|| Access {
+        (!commands.is_empty()).then(|| Access {
             role: printable(&client.name).into_owned(),
             commands,
             is_unlimited: !relation.row_security
                 || !cx.access.is_limited_by_policies(client.oid, relation),
         })
     };
-    cx.clients.iter().filter_map(of).collect()
+    cx.clients_with_usage(relation.schema).into_iter().filter_map(of).collect()
 }
 
 impl Policy {
@@ -427,37 +434,25 @@ fn facts(reach: Reach) -> Vec<String> {
 
 /// Returns the SECURITY DEFINER routines of governed schemas, those with a problem first.
 fn definers(cx: &Context<'_>, most: usize) -> List<Definer> {
-    let is_shown =
-        |routine: &&Routine| routine.security_definer && cx.governed(routine.schema).is_some();
     let of = |routine: &Routine| {
         let assessment = cx.paths.routine(routine);
-        let executes = |oid| {
-            cx.access
-                .privileges(oid, routine.owner, routine.acl.as_ref(), ObjectKind::Routine)
-                .contains(Privileges::EXECUTE)
-        };
-        let mut callers: Vec<String> = Vec::new();
-        if executes(PUBLIC) {
-            callers.push("PUBLIC".to_owned());
-        } else {
-            let clients = cx.clients.iter().filter(|client| executes(client.oid));
-            callers.extend(clients.map(|client| printable(&client.name).into_owned()));
-        }
-        let path = routine.config.iter().find(|of| of.starts_with("search_path="));
+        let callers = callers(cx, routine).into_iter();
+        let path = settings(&routine.config).last().map(|path| printable(path).into_owned());
         Definer {
             name: printable(&cx.snapshot.routine_identity(routine)).into_owned(),
             owner: printable(&cx.snapshot.role_name(routine.owner)).into_owned(),
-            path: path.map(|path| printable(&path["search_path=".len()..]).into_owned()),
+            path,
             verdict: assessment.verdict.as_str(),
             is_safe: assessment.verdict == Verdict::Safe,
             reasons: assessment.reasons.iter().map(ToString::to_string).collect(),
-            callers,
+            callers: callers.map(|client| printable(&client.name).into_owned()).collect(),
         }
     };
-    let mut found: Vec<Definer> = cx.snapshot.routines.iter().filter(is_shown).map(of).collect();
+    let routines = cx.routines().map(|(routine, _)| routine);
+    let mut found: Vec<Definer> = routines.filter(|of| of.security_definer).map(of).collect();
     found.sort_by(|a, b| {
         let key = |of: &Definer| (of.is_safe, of.callers.is_empty());
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
     });
-    List::of(found, most)
+    List::of(found, most, |routine| routine)
 }
