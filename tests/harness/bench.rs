@@ -174,6 +174,21 @@ fn memory(pid: i32) -> u64 {
     most.saturating_sub(shared + files) >> 10
 }
 
+/// Creates routines, tables, views and policies, so that calls need time and memory, and roles with
+/// privileges on them.
+pub const MANY_OBJECTS: &str = "
+    CREATE ROLE anon; CREATE ROLE reader; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon;
+    SET dragonfly_guard.mode = off;
+    DO $$ BEGIN FOR i IN 1..1500 LOOP
+        EXECUTE format('CREATE TABLE app.t%s (id int, tenant text, note text)', i);
+        EXECUTE format('CREATE VIEW app.v%s AS SELECT id, tenant FROM app.t%s', i, i);
+        EXECUTE format('CREATE POLICY p ON app.t%s USING (tenant = current_user)', i);
+        EXECUTE format('CREATE FUNCTION app.f%s(a int, b text) RETURNS int LANGUAGE sql SECURITY
+            DEFINER AS ''SELECT count(*)::int FROM app.t%s''', i, i);
+        EXECUTE format('GRANT SELECT ON app.t%s TO anon', i);
+    END LOOP; END $$;
+    SET dragonfly_guard.mode = block";
+
 /// Returns the median of some values, of which there is at least one.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {

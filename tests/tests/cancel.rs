@@ -1,26 +1,12 @@
 //! Long calls end soon after they are cancelled, whatever they are doing, and say what they are
 //! doing.
 
+use dragonfly_tests::bench::MANY_OBJECTS;
 use dragonfly_tests::workload::Random;
 use dragonfly_tests::{Cluster, SUPERUSER};
 use postgres::error::SqlState;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// Tables, views, policies, routines and roles with privileges.
-const CATALOG: &str = "
-    CREATE ROLE anon; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon;
-    SET dragonfly_guard.mode = off;
-    DO $$ BEGIN FOR i IN 1..1500 LOOP
-        EXECUTE format('CREATE TABLE app.t%s (id int, tenant text, note text)', i);
-        EXECUTE format('ALTER TABLE app.t%s ENABLE ROW LEVEL SECURITY', i);
-        EXECUTE format('CREATE VIEW app.v%s AS SELECT id, tenant FROM app.t%s', i, i);
-        EXECUTE format('CREATE POLICY p ON app.t%s USING (tenant = current_user)', i);
-        EXECUTE format('CREATE FUNCTION app.f%s(a int, b text) RETURNS int LANGUAGE sql SECURITY
-            DEFINER AS ''SELECT count(*)::int FROM app.t%s''', i, i);
-        EXECUTE format('GRANT SELECT ON app.t%s TO anon', i);
-    END LOOP; END $$;
-    SET dragonfly_guard.mode = block";
 
 /// The contract is that of the application.
 const CALLS: [&str; 8] = [
@@ -44,7 +30,14 @@ const ROUNDS: u64 = 4;
 fn cancelled_call_ends_soon_at_any_point() {
     let cluster = Cluster::start_with(&["autovacuum=off", "max_locks_per_transaction=512"]);
     let mut client = cluster.guarded("app");
-    client.batch_execute(CATALOG).unwrap();
+    client.batch_execute(MANY_OBJECTS).unwrap();
+    // Policies limit the clients.
+    let enable = "SET dragonfly_guard.mode = off;
+        DO $$ BEGIN FOR i IN 1..1500 LOOP
+            EXECUTE format('ALTER TABLE app.t%s ENABLE ROW LEVEL SECURITY', i);
+        END LOOP; END $$;
+        SET dragonfly_guard.mode = block";
+    client.batch_execute(enable).unwrap();
     let load = "SET client_min_messages = error;
         SELECT ops.load_contract(ops.infer_contract('{app}'))";
     client.batch_execute(load).unwrap();

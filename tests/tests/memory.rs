@@ -1,22 +1,9 @@
 //! Memory that runs out ends a statement, at worst its session, and never the server.
 
+use dragonfly_tests::bench::MANY_OBJECTS;
 use dragonfly_tests::{Cluster, SUPERUSER, as_postgres, column};
 use postgres::Client;
 use std::path::Path;
-
-/// Routines, tables, views and policies, so that the functions of the extension need memory.
-const CATALOG: &str = "
-    CREATE ROLE anon; CREATE ROLE reader; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon;
-    SET dragonfly_guard.mode = off;
-    DO $$ BEGIN FOR i IN 1..1500 LOOP
-        EXECUTE format('CREATE TABLE app.t%s (id int, tenant text, note text)', i);
-        EXECUTE format('CREATE VIEW app.v%s AS SELECT id, tenant FROM app.t%s', i, i);
-        EXECUTE format('CREATE POLICY p ON app.t%s USING (tenant = current_user)', i);
-        EXECUTE format('CREATE FUNCTION app.f%s(a int, b text) RETURNS int LANGUAGE sql SECURITY
-            DEFINER AS ''SELECT count(*)::int FROM app.t%s''', i, i);
-        EXECUTE format('GRANT SELECT ON app.t%s TO anon', i);
-    END LOOP; END $$;
-    SET dragonfly_guard.mode = block";
 
 const CALLS: [&str; 10] = [
     "SELECT count(*)::text FROM ops.audit_contract(ops.infer_contract('{app}'))",
@@ -65,7 +52,7 @@ fn within(cluster: &Cluster, call: &str, spare: u64) -> Option<String> {
 fn statement_without_memory_ends_with_an_error_and_the_server_goes_on() {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
     let mut client = cluster.guarded("small");
-    client.batch_execute(CATALOG).unwrap();
+    client.batch_execute(MANY_OBJECTS).unwrap();
     let started = column(&mut client, "SELECT pg_postmaster_start_time()::text");
     let mut failed = 0;
     for call in CALLS {
