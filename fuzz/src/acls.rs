@@ -125,7 +125,7 @@ fn effective_privileges(world: &Snapshot, acl: &[AclItem]) {
         let has = |item: &&AclItem| item.grantee == PUBLIC || inherited.contains(&item.grantee);
         let expected =
             acl.iter().filter(has).fold(Privileges::NONE, |all, item| all | item.privileges);
-        let stored = acl.to_vec();
+        let stored = acl.to_vec().into();
         let kind = ObjectKind::Relation;
         assert_eq!(access.privileges(one.oid, owner, Some(&stored), kind), expected);
         let by_default = access.privileges(one.oid, owner, None, kind);
@@ -240,6 +240,6 @@ pub fn read(text: &str) {
     let last = FIRST_ROLE + items.len() as Oid;
     let world = Snapshot { memberships: chain.collect(), ..Snapshot::default() }.complete();
     let access = Access::new(&world);
-    let _ = access.privileges(FIRST_ROLE, FIRST_ROLE, Some(&items), ObjectKind::Relation);
+    let _ = access.privileges(FIRST_ROLE, FIRST_ROLE, Some(&items.into()), ObjectKind::Relation);
     let _ = access.path(FIRST_ROLE, last, Follow::Members);
 }

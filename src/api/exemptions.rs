@@ -423,7 +423,7 @@ fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value
         Value::Timestamp(*exempted_at),
         expires_at.map_or(Value::Null, Value::Timestamp),
         Value::Int(hidden.len() as i64),
-        Value::Json(hidden.into()),
+        Value::Json(json!(hidden).into()),
         withdrawn.as_ref().map_or(Value::Null, |(at, _)| Value::Timestamp(*at)),
         Value::name(withdrawn.as_ref().map(|(_, by)| by.clone())),
     ]

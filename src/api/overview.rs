@@ -43,8 +43,8 @@ fn rls_coverage(call: Call) -> pg_sys::Datum {
             Value::Bool(table.row_security_declared),
             table.row_security.map_or(Value::Null, Value::Bool),
             table.force_row_security.map_or(Value::Null, Value::Bool),
-            Value::Json(table.policies_declared),
-            Value::Json(table.policies),
+            Value::Json(table.policies_declared.into()),
+            Value::Json(table.policies.into()),
             Value::Bool(table.conforms),
         ]
     });

@@ -114,7 +114,7 @@ fn acls(state: &State, names: &[&str]) -> Vec<Vec<AclItem>> {
         if class == catalog::PG_PROC
             && catalog::name(class, object).is_some_and(|(_, name)| is_wanted(&name))
         {
-            found.push(catalog::routine_acl(state, object));
+            found.push(catalog::routine_acl(state, object).to_vec());
         }
     });
     found

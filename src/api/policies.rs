@@ -69,7 +69,7 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
             let witness = if answer.witness.is_empty() {
                 Value::Null
             } else {
-                Value::Json(json!(answer.witness))
+                Value::Json(json!(answer.witness).into())
             };
             rows.push(vec![
                 name(found.policy).map_or(Value::Null, Value::Name),

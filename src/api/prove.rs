@@ -97,7 +97,11 @@ fn row(proof: Proof) -> Vec<Value> {
         Value::Text(proof.observed),
         Value::Text(proof.verdict.as_str().to_owned()),
         Value::Text(proof.why),
-        if proof.witness.is_empty() { Value::Null } else { Value::Json(json!(proof.witness)) },
+        if proof.witness.is_empty() {
+            Value::Null
+        } else {
+            Value::Json(json!(proof.witness).into())
+        },
     ]
 }
 

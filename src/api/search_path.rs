@@ -8,20 +8,20 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Oid, Routine};
+use dragonfly_core::catalog::{OidSet, Routine};
 use dragonfly_core::rules::Context;
 use dragonfly_core::rules::shared::definer_path;
-use dragonfly_core::search_path::{Assessment, set_clause, settings};
+use dragonfly_core::search_path::{Assessment, Path, settings};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::HashSet;
+use std::rc::Rc;
 
 /// Reads what a verdict on search paths requires and calls `check` with it.
 fn with_context<T>(check: impl FnOnce(&Context<'_>) -> T) -> T {
-    with_bodies(&HashSet::new(), check)
+    with_bodies(&OidSet::default(), check)
 }
 
 /// As [`with_context`], with the bodies of some routines.
-fn with_bodies<T>(routines: &HashSet<Oid>, check: impl FnOnce(&Context<'_>) -> T) -> T {
+fn with_bodies<T>(routines: &OidSet, check: impl FnOnce(&Context<'_>) -> T) -> T {
     let Installation { state, contract, .. } = Installation::now();
     let mut snapshot = catalog::for_paths(&state);
     catalog::bodies_of(&state, routines, &mut snapshot);
@@ -39,9 +39,9 @@ fn verdict(cx: &Context<'_>, assessment: &Assessment) -> [Value; 3] {
 }
 
 /// Adds the column `safe_path`: the list of SET search_path.
-fn with_safe_path(verdict: [Value; 3], safe_path: Option<Vec<String>>) -> Vec<Value> {
+fn with_safe_path(verdict: [Value; 3], safe_path: Option<Rc<Path>>) -> Vec<Value> {
     let [verdict, reasons, canonical] = verdict;
-    vec![verdict, reasons, canonical, Value::text(safe_path.map(|path| set_clause(&path)))]
+    vec![verdict, reasons, canonical, Value::text(safe_path.map(|path| path.clause.clone()))]
 }
 
 sql_function!(
@@ -61,7 +61,7 @@ fn of_routine(call: Call) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION)
     };
-    let row = with_bodies(&HashSet::from([oid]), |cx| {
+    let row = with_bodies(&OidSet::from_iter([oid]), |cx| {
         let path = cx.paths.config(&routine.config, routine.owner);
         let safe_path = definer_path::suggestion(cx, &routine, &path);
         with_safe_path(verdict(cx, &cx.paths.routine(&routine)), safe_path)

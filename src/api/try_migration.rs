@@ -192,7 +192,7 @@ impl Failure {
             Value::Null,
             Value::Null,
             Value::Text(self.message),
-            Value::Json(evidence),
+            Value::Json(evidence.into()),
             Value::Null,
             Value::text(rule.and_then(|rule| contract.section(rule.id))),
             Value::Null,

@@ -2,7 +2,7 @@
 //! parsed by the server and nothing is executed.
 
 use super::{oids, roles, routines};
-use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::pg::heap::{Column, Repeated, Row, State, Table, interrupts};
 use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{
@@ -61,16 +61,14 @@ pub fn read_changed(state: &State, contract: &Contract, before: &Snapshot, after
 }
 
 /// Adds to a snapshot the bodies of some routines, and the search_paths of sessions.
-pub fn of(state: &State, wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
+pub fn of(state: &State, wanted: &OidSet, snapshot: &mut Snapshot) {
     if wanted.is_empty() {
         return;
     }
     let texts = Texts::reachable(state, wanted);
     let objects = Objects::read(state, texts.mentions(), snapshot);
-    let own: OidMap<Body> =
-        texts.by_routine.iter().map(|(oid, text)| (*oid, objects.body(&text.mentions))).collect();
-    snapshot.bodies =
-        Rc::new(wanted.iter().map(|oid| (*oid, texts.with_called(*oid, &own))).collect());
+    let mut bodies = Bodies { texts: &texts, objects: &objects, own: OidMap::default() };
+    snapshot.bodies = Rc::new(wanted.iter().map(|oid| (*oid, bodies.with_called(*oid))).collect());
     let reset = settings::reset_value("search_path");
     let (of_database, of_roles) = roles::search_paths(state, &snapshot.database.name);
     snapshot.default_path = of_database.or(reset).map(|path| routines::quoted_path(&path));
@@ -78,60 +76,85 @@ pub fn of(state: &State, wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
 }
 
 /// The texts of routines, with what they call.
-#[derive(Default)]
 struct Texts {
     by_routine: OidMap<Text>,
 }
 
 /// The text of a routine.
-#[derive(Default)]
 struct Text {
-    mentions: Mentions,
+    /// Thousands of texts mention nothing.
+    mentions: Rc<Mentions>,
+    /// Whether it was parsed when the routine was created (BEGIN ATOMIC).
+    is_parsed: bool,
     /// The routines without a search_path that it may call.
     calls: Vec<Oid>,
 }
 
 impl Texts {
     /// Reads some routines and the routines without a search_path that they call.
-    fn reachable(state: &State, wanted: &HashSet<Oid>) -> Self {
-        let mut reader = Reader::open(state, wanted);
-        let mut texts = Self::default();
-        let mut next: Vec<Oid> = wanted.iter().copied().collect();
+    fn reachable(state: &State, wanted: &OidSet) -> Self {
+        let (reader, mut by_routine) = Reader::open(state, wanted);
+        let mut next: Vec<Oid> = by_routine.keys().copied().collect();
         while let Some(oid) = next.pop() {
             interrupts();
-            if let Entry::Vacant(place) = texts.by_routine.entry(oid) {
-                next.extend(&place.insert(reader.text(state, oid)).calls);
+            let Some(text) = by_routine.get(&oid) else { continue };
+            let calls = reader.called(state, oid, text);
+            for called in &calls {
+                if let Entry::Vacant(place) = by_routine.entry(*called)
+                    && let Some(text) = reader.looked_up(state, *called)
+                {
+                    place.insert(text);
+                    next.push(*called);
+                }
             }
+            by_routine.entry(oid).and_modify(|text| text.calls = calls);
         }
-        texts
+        Self { by_routine }
     }
 
     fn mentions(&self) -> impl Iterator<Item = &Mentions> + Clone {
-        self.by_routine.values().map(|text| &text.mentions)
+        self.by_routine.values().map(|text| &*text.mentions)
+    }
+}
+
+/// The bodies of routines.
+struct Bodies<'t> {
+    texts: &'t Texts,
+    objects: &'t Objects,
+    /// Without what they call, as far as they have been determined.
+    own: OidMap<Rc<Body>>,
+}
+
+impl Bodies<'_> {
+    fn own(&mut self, routine: Oid) -> Rc<Body> {
+        let body = self.own.entry(routine).or_insert_with(|| {
+            let text = self.texts.by_routine.get(&routine);
+            text.map(|text| self.objects.body(&text.mentions)).unwrap_or_default().into()
+        });
+        Rc::clone(body)
     }
 
     /// Returns the body of a routine together with those of the routines that it calls.
-    fn with_called(&self, routine: Oid, own: &OidMap<Body>) -> Body {
-        if self.by_routine.get(&routine).is_none_or(|text| text.calls.is_empty()) {
-            let mut body = own.get(&routine).cloned().unwrap_or_default();
-            body.names.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-            return body;
+    fn with_called(&mut self, routine: Oid) -> Rc<Body> {
+        let texts = &self.texts.by_routine;
+        let calls = |oid: &Oid| texts.get(oid).map_or(&[][..], |text| &text.calls);
+        if calls(&routine).is_empty() {
+            return self.own(routine);
         }
-        let (mut seen, mut next) = (HashSet::from([routine]), vec![routine]);
-        let mut names: BTreeMap<(NameKind, &str), &BodyName> = BTreeMap::new();
+        let (mut seen, mut next) = (OidSet::from_iter([routine]), vec![routine]);
+        let mut names: BTreeMap<(NameKind, String), BodyName> = BTreeMap::new();
         let mut all = Body::default();
         while let Some(oid) = next.pop() {
             interrupts();
-            let calls = self.by_routine.get(&oid).map_or(&[][..], |text| &text.calls);
-            next.extend(calls.iter().copied().filter(|oid| seen.insert(*oid)));
-            let Some(body) = own.get(&oid) else { continue };
-            names.extend(body.names.iter().map(|name| ((name.kind, name.name.as_str()), name)));
+            next.extend(calls(&oid).iter().copied().filter(|oid| seen.insert(*oid)));
+            let body = self.own(oid);
+            names.extend(body.names.iter().map(|n| ((n.kind, n.name.clone()), n.clone())));
             all.temporary.extend(body.temporary.iter().cloned());
             all.creates |= body.creates;
             all.runs_text |= body.runs_text;
         }
-        all.names = names.into_values().cloned().collect();
-        all
+        all.names = names.into_values().collect();
+        all.into()
     }
 }
 
@@ -159,22 +182,48 @@ impl Columns {
         }
     }
 
-    fn definition(&self, row: &Row<'_>, languages: &OidMap<Language>) -> Definition {
+    /// Returns the text of a routine, without what it calls. `nothing` is what a text without names
+    /// mentions.
+    fn text(&self, row: &Row<'_>, languages: &OidMap<Language>, nothing: &Rc<Mentions>) -> Text {
+        let text = |mentions, is_parsed| Text { mentions, is_parsed, calls: vec![] };
         if !row.is_null(self.parsed) {
-            return Definition { is_parsed: true, ..Definition::default() };
+            return text(Rc::clone(nothing), true);
         }
         let language = languages.get(&row.oid(self.language)).copied().unwrap_or(Language::Other);
         let mentions = Mentions::of(&row.text(self.text).unwrap_or_default(), language);
-        Definition { mentions, is_parsed: false }
+        text(if mentions == **nothing { Rc::clone(nothing) } else { mentions.into() }, false)
     }
 }
 
-/// What `pg_proc` says about the body of a routine.
+/// Routines by name.
 #[derive(Default)]
-struct Definition {
-    mentions: Mentions,
-    /// Whether it was parsed when the routine was created (BEGIN ATOMIC).
-    is_parsed: bool,
+struct ByName {
+    /// All names, one after another: one allocation instead of one for each.
+    names: String,
+    /// The start and the end of a name, and the routine; in order of name.
+    entries: Vec<(usize, usize, Oid)>,
+}
+
+impl ByName {
+    fn add(&mut self, name: &str, routine: Oid) {
+        let start = self.names.len();
+        self.names.push_str(name);
+        self.entries.push((start, self.names.len(), routine));
+    }
+
+    /// Puts the entries in order, after all have been added.
+    fn sorted(mut self) -> Self {
+        let Self { names, entries } = &mut self;
+        entries.sort_unstable_by_key(|(start, end, _)| &names[*start..*end]);
+        self
+    }
+
+    fn named<'n>(&'n self, name: &'n str) -> impl Iterator<Item = Oid> + 'n {
+        let of = |&(start, end, _): &(usize, usize, Oid)| &self.names[start..end];
+        let first = self.entries.partition_point(|entry| of(entry) < name);
+        let rest = self.entries[first..].iter();
+        rest.take_while(move |entry| of(entry) == name).map(|(_, _, routine)| *routine)
+    }
 }
 
 /// Reads the texts of routines.
@@ -182,12 +231,12 @@ struct Reader {
     table: Table,
     columns: Columns,
     languages: OidMap<Language>,
-    /// The wanted routines; others are looked up.
-    definitions: OidMap<Definition>,
+    /// What a text without names mentions.
+    nothing: Rc<Mentions>,
     /// The routines without a search_path: they use that of their caller.
     inheriting: OidSet,
     /// The same, by name.
-    by_name: HashMap<String, Vec<Oid>>,
+    by_name: ByName,
     /// The trigger functions without a search_path, by the relation.
     triggers: OidMap<Vec<Oid>>,
     /// The relations with such triggers, by name.
@@ -195,40 +244,50 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(state: &State, wanted: &HashSet<Oid>) -> Self {
+    /// Returns the reader, and the texts of the wanted routines.
+    fn open(state: &State, wanted: &OidSet) -> (Self, OidMap<Text>) {
         let table = Table::open(oids::PG_PROC);
         let mut reader = Self {
             columns: Columns::of(&table),
             table,
             languages: languages(state),
-            definitions: OidMap::default(),
+            nothing: Rc::default(),
             inheriting: OidSet::default(),
-            by_name: HashMap::new(),
+            by_name: ByName::default(),
             triggers: OidMap::default(),
             with_triggers: HashMap::new(),
         };
-        reader.read_routines(state, wanted);
+        let texts = reader.read_routines(state, wanted);
         reader.read_triggers(state);
-        reader
+        (reader, texts)
     }
 
-    /// Reads the wanted routines, and which routines have no search_path.
-    fn read_routines(&mut self, state: &State, wanted: &HashSet<Oid>) {
-        let Self { table, columns, languages, definitions, inheriting, by_name, .. } = self;
+    /// Reads the texts of the wanted routines, and which routines have no search_path.
+    fn read_routines(&mut self, state: &State, wanted: &OidSet) -> OidMap<Text> {
+        let Self { table, columns, languages, nothing, inheriting, .. } = self;
+        let mut texts = OidMap::default();
+        let mut by_name = ByName::default();
+        let have_path = Repeated::default();
         table.scan(state, |row| {
             let oid = row.oid(columns.oid);
             if wanted.contains(&oid) {
-                definitions.insert(oid, columns.definition(&row, languages));
+                texts.insert(oid, columns.text(&row, languages, nothing));
             }
+            let has_path = || {
+                have_path.get(&row, columns.config, |row, config| {
+                    !path_settings(&row.texts(config)).is_empty()
+                })
+            };
             if row.oid(columns.schema) != PG_CATALOG
                 && languages.contains_key(&row.oid(columns.language))
-                && (row.is_null(columns.config)
-                    || path_settings(&row.texts(columns.config)).is_empty())
+                && !has_path().is_some_and(|has_path| *has_path)
             {
                 inheriting.insert(oid);
-                by_name.entry(row.name(columns.name)).or_default().push(oid);
+                by_name.add(&row.borrowed_name(columns.name), oid);
             }
         });
+        self.by_name = by_name.sorted();
+        texts
     }
 
     fn read_triggers(&mut self, state: &State) {
@@ -246,36 +305,35 @@ impl Reader {
         }
     }
 
-    fn text(&mut self, state: &State, routine: Oid) -> Text {
-        let known = self.definitions.remove(&routine);
-        let Definition { mentions, is_parsed } =
-            known.unwrap_or_else(|| self.looked_up(state, routine));
+    /// Returns the text of a routine, without what it calls; `None` where it does not exist.
+    fn looked_up(&self, state: &State, routine: Oid) -> Option<Text> {
+        let Self { table, columns, languages, nothing, .. } = self;
+        let mut found = None;
+        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, routine)], |row| {
+            found = Some(columns.text(&row, languages, nothing));
+        });
+        found
+    }
+
+    /// Returns the routines without a search_path that a routine may call.
+    fn called(&self, state: &State, routine: Oid, text: &Text) -> Vec<Oid> {
         // A body that was parsed when the routine was created looks up nothing, but what it calls
         // may.
-        let mut calls = if is_parsed {
+        let mut calls = if text.is_parsed {
             self.called_by_parsed(state, routine)
         } else {
-            self.called_by(&mentions)
+            self.called_by(&text.mentions)
         };
         calls.sort_unstable();
         calls.dedup();
-        Text { mentions, calls }
-    }
-
-    fn looked_up(&self, state: &State, routine: Oid) -> Definition {
-        let Self { table, columns, languages, .. } = self;
-        let mut found = Definition::default();
-        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, routine)], |row| {
-            found = columns.definition(&row, languages);
-        });
-        found
+        calls
     }
 
     fn called_by(&self, mentions: &Mentions) -> Vec<Oid> {
         let mut called = Vec::new();
         for (word, is_call) in mentions.words.iter().chain(&mentions.qualified) {
             if *is_call {
-                called.extend(self.by_name.get(word).into_iter().flatten());
+                called.extend(self.by_name.named(word));
             }
             let relations = self.with_triggers.get(word).into_iter().flatten();
             called.extend(relations.filter_map(|oid| self.triggers.get(oid)).flatten());
@@ -367,6 +425,7 @@ impl Objects {
                 }
             }
         }
+        names.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         Body {
             names,
             temporary: mentions.temporary.clone(),

@@ -3,15 +3,16 @@
 
 use super::oids;
 use super::toast::{TOAST, is_granted_toast, may_use_toast};
-use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
+use crate::pg::heap::{Column, Repeated, Row, State, Table, interrupts, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    Acl, CheckOption, Command, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid, OidMap,
-    OidSet, PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
+    Acl, AclItem, CheckOption, Command, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid,
+    OidMap, OidSet, PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
+use std::rc::Rc;
 
 /// `pg_depend.deptype` of a member of an extension.
 const DEPENDENCY_EXTENSION: u8 = b'e';
@@ -60,6 +61,8 @@ struct Columns {
     force_row_security: Column,
     persistence: Column,
     partition: Column,
+    acls: Repeated<Vec<AclItem>>,
+    no_names: Rc<[String]>,
 }
 
 impl Columns {
@@ -76,6 +79,8 @@ impl Columns {
             force_row_security: table.column("relforcerowsecurity"),
             persistence: table.column("relpersistence"),
             partition: table.column("relispartition"),
+            acls: Repeated::default(),
+            no_names: [].into(),
         }
     }
 
@@ -90,7 +95,7 @@ impl Columns {
             schema: row.oid(self.schema),
             owner: row.oid(self.owner),
             kind,
-            acl: row.acl(self.acl),
+            acl: self.acls.get(row, self.acl, Row::acl_items),
             row_security: row.bool(self.row_security),
             force_row_security: row.bool(self.force_row_security),
             is_partition: row.bool(self.partition),
@@ -98,7 +103,7 @@ impl Columns {
             security_barrier: has_option(&options, "security_barrier"),
             check_option: check_option(&options),
             columns: Vec::new(),
-            column_names: [].into(),
+            column_names: Rc::clone(&self.no_names),
             owned_by: None,
             code: Vec::new(),
             protected: Vec::new(),

@@ -3,9 +3,11 @@
 use super::objects::{self, Contents};
 use super::type_name::{self, type_name};
 use super::{caller_typed, oids};
-use crate::pg::heap::{Column, Row, State, Table, of_row};
+use crate::pg::heap::{Column, Repeated, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
-use dragonfly_core::catalog::{Acl, ContentKind, Oid, OidSet, Routine, RoutineKind, Snapshot};
+use dragonfly_core::catalog::{
+    Acl, AclItem, ContentKind, Oid, OidSet, Routine, RoutineKind, Snapshot,
+};
 use dragonfly_core::explain::parse;
 use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
@@ -28,6 +30,9 @@ struct Columns {
     all_arguments: Column,
     language: Column,
     source: Column,
+    configs: Repeated<Vec<String>>,
+    acls: Repeated<Vec<AclItem>>,
+    argument_lists: Repeated<Vec<Oid>>,
 }
 
 impl Columns {
@@ -47,10 +52,16 @@ impl Columns {
             all_arguments: table.column("proallargtypes"),
             language: table.column("prolang"),
             source: table.column("prosrc"),
+            configs: Repeated::default(),
+            acls: Repeated::default(),
+            argument_lists: Repeated::default(),
         }
     }
 
     fn routine(&self, row: &Row<'_>) -> Routine {
+        let read = |row: &Row<'_>, config| with_quoted_path(row.texts(config));
+        let config = self.configs.get(row, self.config, read);
+        let arguments = self.argument_lists.get(row, self.arguments, Row::oids);
         Routine {
             oid: row.oid(self.oid),
             name: row.name(self.name),
@@ -62,9 +73,9 @@ impl Columns {
                 _ => RoutineKind::Function,
             },
             security_definer: row.bool(self.security_definer),
-            config: with_quoted_path(row.texts(self.config)),
-            acl: row.acl(self.acl),
-            arguments: row.oids(self.arguments),
+            config: config.unwrap_or_default(),
+            acl: self.acls.get(row, self.acl, Row::acl_items),
+            arguments: arguments.unwrap_or_default(),
             is_leakproof: row.bool(self.leakproof),
             is_trigger: TRIGGER_TYPES.contains(&row.oid(self.result)),
             converts_result: row.oid(self.result) == pg_sys::RECORDOID.to_u32()

@@ -190,7 +190,7 @@ impl Reader<'_> {
         default: impl FnOnce() -> Acl,
     ) -> Acl {
         match (acl, self.initial.get(&key)) {
-            (None, _) => vec![],
+            (None, _) => Acl::default(),
             (Some(acl), Some(initial)) => ServerObject::added(owner, acl, initial),
             (Some(acl), None) => ServerObject::added(owner, acl, &default()),
         }
@@ -207,7 +207,7 @@ impl Reader<'_> {
         for schema in schemas.iter().filter(|s| s.is_of_server() && s.oid < FIRST_NORMAL) {
             let key = (oids::PG_NAMESPACE, schema.oid, 0);
             let acl = schema.acl.as_ref().filter(|_| schema.oid == PG_TOAST);
-            let added = self.added(key, schema.owner, acl, Vec::new);
+            let added = self.added(key, schema.owner, acl, Acl::default);
             if self.matters(schema.owner, &added) {
                 self.found.push(ServerObject {
                     object_type: "schema",
@@ -270,7 +270,7 @@ impl Reader<'_> {
                 schema: Some(schema),
                 column: None,
                 owner,
-                added: vec![],
+                added: Acl::default(),
             };
             self.found.extend(more.into_iter().map(|(column, added)| ServerObject {
                 object_type: if kind == b'v' { "view column" } else { "table column" },
@@ -299,7 +299,7 @@ impl Reader<'_> {
             let relation = row.oid(of);
             let Some(owner) = owners.get(&relation) else { return };
             let key = (oids::PG_CLASS, relation, row.int(number));
-            let added = self.added(key, *owner, Some(&acl), Vec::new);
+            let added = self.added(key, *owner, Some(&acl), Acl::default);
             if !added.is_empty() {
                 found.entry(relation).or_default().push((row.name(name), added));
             }
@@ -361,7 +361,7 @@ impl Reader<'_> {
                 return;
             }
             let owner = row.oid(owner);
-            let default = || vec![granted(PUBLIC, owner, catalog.of_public)];
+            let default = || vec![granted(PUBLIC, owner, catalog.of_public)].into();
             let key = (catalog.oid, row.oid(oid), 0);
             let stored = acl.and_then(|acl| row.acl(acl));
             let added = self.added(key, owner, stored.as_ref(), default);
@@ -391,7 +391,7 @@ impl Reader<'_> {
         table.scan(self.state, |row: Row<'_>| {
             let name = row.text(name).unwrap_or_default();
             let key = (oids::PG_PARAMETER_ACL, row.oid(oid), 0);
-            let added = self.added(key, BOOTSTRAP_SUPERUSER, row.acl(acl).as_ref(), Vec::new);
+            let added = self.added(key, BOOTSTRAP_SUPERUSER, row.acl(acl).as_ref(), Acl::default);
             if guard::is_own_parameter(&name) || added.is_empty() {
                 return;
             }
@@ -416,7 +416,7 @@ impl Reader<'_> {
         table.scan(self.state, |row: Row<'_>| {
             let (oid, owner) = (row.oid(oid), row.oid(owner));
             let key = (oids::PG_LARGEOBJECT, oid, 0);
-            let added = self.added(key, owner, row.acl(acl).as_ref(), Vec::new);
+            let added = self.added(key, owner, row.acl(acl).as_ref(), Acl::default);
             if !self.matters(owner, &added) {
                 return;
             }

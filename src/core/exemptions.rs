@@ -76,7 +76,7 @@ impl Accepted {
     #[must_use]
     pub fn now(finding: &Finding, object_hash: ObjectHash<'_>) -> Self {
         let mut evidence = finding.evidence.clone();
-        if let Value::Object(evidence) = &mut evidence {
+        if let Value::Object(evidence) = &mut *evidence {
             // The exposed routines have findings of their own, which are accepted separately (see
             // `security_definer_search_path::following_from`).
             evidence.remove("exposed_routines");
@@ -407,9 +407,7 @@ impl Exemptions {
             None => Some(finding),
             Some((_, Status::Active)) if !with_exempt => None,
             Some((exemption, status)) => {
-                if let Value::Object(evidence) = &mut finding.evidence {
-                    evidence.insert("exemption".into(), exemption.evidence(status));
-                }
+                finding.evidence["exemption"] = exemption.evidence(status);
                 if status != Status::Active {
                     finding.detail += &exemption.expiry_note(status);
                 }
@@ -803,7 +801,7 @@ mod tests {
         world.contract.security_definer.accept = crate::contract::Accept::Canonical;
         let app = world.schema("intake").oid;
         world.routine("complete_outbox_message").config =
-            vec!["search_path=intake, pg_temp".into()];
+            vec!["search_path=intake, pg_temp".into()].into();
         let found = findings(&world, "security_definer_search_path");
         assert_eq!(found[0].severity, Severity::Warning);
         let exemptions = Exemptions::new(vec![exemption_of(&found[0])]);

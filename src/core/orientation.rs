@@ -198,7 +198,8 @@ impl Orientation {
                 "other_schemas": self.schemas,
                 "count": missing.len(),
                 "missing": objects,
-            }),
+            })
+            .into(),
             fix: self
                 .fix()
                 .map_or_else(|| Fix::Proposal(self.hint()), |sql| Fix::Restated(sql.to_owned())),
@@ -385,7 +386,7 @@ mod tests {
              1.0.0 declares exists: the database has no objects yet."
         );
         assert_eq!((found[0].severity.as_str(), found[0].fix.sql()), ("error", None));
-        assert_eq!(found[0].evidence["count"], 30, "{}", found[0].evidence);
+        assert_eq!(found[0].evidence["count"], 30, "{}", *found[0].evidence);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use super::jsonb::{self, Member};
 use super::report::Report;
 use super::text::{borrowed_to_server, from_server, to_server};
 use super::write::text_datum;
-use dragonfly_core::catalog::Oid;
+use dragonfly_core::catalog::{Oid, Shared};
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use serde_json::Value as Json;
+use std::collections::HashMap;
 use std::ffi::CString;
 
 /// A value of a result.
@@ -22,7 +23,7 @@ pub enum Value {
     Int(i64),
     /// Microseconds since 2000.
     Timestamp(i64),
-    Json(Json),
+    Json(Shared<Json>),
     Texts(Vec<String>),
     Names(Vec<String>),
 }
@@ -62,6 +63,17 @@ struct Buffer {
     blocks: Vec<Vec<u64>>,
     /// How many elements of the last block are in use.
     used: usize,
+    /// The jsonb values that other rows may have as well, by address.
+    shared: HashMap<*const Json, SharedJson>,
+}
+
+/// A jsonb value for several rows.
+#[derive(Debug)]
+struct SharedJson {
+    /// Keeps the address from being used for another value.
+    _json: Shared<Json>,
+    /// The varlena.
+    block: Vec<u64>,
 }
 
 impl Buffer {
@@ -81,7 +93,8 @@ impl Buffer {
         self.blocks.last_mut().expect("one was added")[start..].as_mut_ptr().cast()
     }
 
-    /// Frees what has been allocated, and keeps one block for what is allocated next.
+    /// Frees what has been allocated, and keeps one block for what is allocated next and the jsonb
+    /// values that other rows may have.
     fn clear(&mut self) {
         self.blocks.truncate(1);
         self.used = 0;
@@ -94,23 +107,27 @@ impl Buffer {
 
     /// Allocates a jsonb value. Where the server has to convert it, it is in the current memory
     /// context.
-    fn json(&mut self, json: &Json) -> pg_sys::Datum {
-        match jsonb::contents(json) {
-            Some(contents) => self.varlena(&contents),
-            None => converted(json),
+    fn json(&mut self, json: &Shared<Json>) -> pg_sys::Datum {
+        let address: *const Json = &raw const **json;
+        if let Some(known) = self.shared.get(&address) {
+            return pg_sys::Datum::from(known.block.as_ptr());
         }
+        let Some(contents) = jsonb::contents(json) else { return converted(json) };
+        if !json.has_clones() {
+            return self.varlena(&contents);
+        }
+        let mut block = vec![0; (contents.len() + size_of::<i32>()).div_ceil(8)];
+        // SAFETY: the block is as long as header and contents together.
+        let datum = unsafe { write_varlena(block.as_mut_ptr().cast(), &contents) };
+        self.shared.insert(address, SharedJson { _json: json.clone(), block });
+        datum
     }
 
     /// Allocates a varlena with a four-byte header.
     fn varlena(&mut self, bytes: &[u8]) -> pg_sys::Datum {
-        let length = bytes.len() + size_of::<i32>();
-        let start = self.block(length);
+        let start = self.block(bytes.len() + size_of::<i32>());
         // SAFETY: the block is as long as header and text together.
-        unsafe {
-            pgrx::set_varsize_4b(start.cast(), length as i32);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.add(size_of::<i32>()), bytes.len());
-        }
-        pg_sys::Datum::from(start)
+        unsafe { write_varlena(start, bytes) }
     }
 
     fn name(&mut self, name: &str) -> pg_sys::Datum {
@@ -148,15 +165,26 @@ pub fn object_datum(members: Vec<(&str, Member<'_>)>) -> pg_sys::Datum {
 
 /// Returns a varlena in the current memory context.
 fn varlena(contents: Vec<u8>) -> pg_sys::Datum {
-    let length = contents.len() + size_of::<i32>();
     // SAFETY: the new memory is as long as header and contents together.
     unsafe {
-        let start = pg_sys::palloc(length).cast::<u8>();
+        let start = pg_sys::palloc(contents.len() + size_of::<i32>()).cast::<u8>();
+        write_varlena(start, &contents)
+    }
+}
+
+/// Writes a varlena with a four-byte header.
+///
+/// # Safety
+/// `start` is as long as header and contents together, and aligned to 4 bytes.
+unsafe fn write_varlena(start: *mut u8, contents: &[u8]) -> pg_sys::Datum {
+    let length = contents.len() + size_of::<i32>();
+    // SAFETY: as the caller promises.
+    unsafe {
         pgrx::set_varsize_4b(start.cast(), length as i32);
         let after_header = start.add(size_of::<i32>());
         std::ptr::copy_nonoverlapping(contents.as_ptr(), after_header, contents.len());
-        pg_sys::Datum::from(start)
     }
+    pg_sys::Datum::from(start)
 }
 
 /// Returns a value of type jsonb, converted by the server's input function.

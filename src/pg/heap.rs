@@ -6,7 +6,7 @@
 
 use super::text::{borrowed_from_server, from_server};
 use super::{memory, progress};
-use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
+use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges, Shared};
 use pgrx::pg_sys;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -302,6 +302,14 @@ unsafe extern "C-unwind" {
     /// The function of the server itself: that of `pg_sys` catches the errors of each call.
     #[link_name = "systable_getnext"]
     fn next_tuple(scan: pg_sys::SysScanDesc) -> pg_sys::HeapTuple;
+
+    /// The same for a function that raises no error.
+    #[link_name = "nocachegetattr"]
+    fn value_in(
+        tuple: pg_sys::HeapTuple,
+        number: std::ffi::c_int,
+        descriptor: pg_sys::TupleDesc,
+    ) -> pg_sys::Datum;
 }
 
 /// Calls `visit` with the tuples of a scan until it returns false. Errors of the server are caught
@@ -441,11 +449,19 @@ impl<'t> Row<'t> {
 
     fn datum(&self, column: Column) -> Option<pg_sys::Datum> {
         self.datum_at_known_place(column).or_else(|| {
-            // SAFETY: the tuple is of the table, whose descriptor is valid, and the column is not
-            // null.
-            (!self.is_null(column)).then(|| unsafe {
-                pg_sys::nocachegetattr(self.tuple, column.number.into(), (*self.table.0).rd_att)
-            })
+            // The server's function reads only what the tuple stores.
+            let number = column.number.into();
+            let is_stored = self.stores_null(column.number) == Some(false);
+            // SAFETY: the tuple is of the table, whose descriptor is valid, and stores a value in
+            // the column, or the server has one for it that is not null.
+            unsafe {
+                let descriptor = (*self.table.0).rd_att;
+                if is_stored {
+                    return Some(value_in(self.tuple, number, descriptor));
+                }
+                (!self.is_null(column))
+                    .then(|| pg_sys::nocachegetattr(self.tuple, number, descriptor))
+            }
         })
     }
 
@@ -581,7 +597,12 @@ impl<'t> Row<'t> {
 
     /// Returns a column of type aclitem[]; `None` where null.
     pub fn acl(&self, column: Column) -> Option<Acl> {
-        self.datum(column).map(|d| elements::<pg_sys::AclItem, _>(d, acl_item))
+        (!self.is_null(column)).then(|| self.acl_items(column).into())
+    }
+
+    /// Returns the elements of a column of type aclitem[]; none where null.
+    pub fn acl_items(&self, column: Column) -> Vec<AclItem> {
+        self.datum(column).map_or_else(Vec::new, |d| elements::<pg_sys::AclItem, _>(d, acl_item))
     }
 
     /// Returns a column of type oid[] or oidvector.
@@ -600,6 +621,40 @@ impl<'t> Row<'t> {
         self.datum(column).map_or_else(Vec::new, |d| {
             detoasted(d, plain_texts).unwrap_or_else(|| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
         })
+    }
+}
+
+/// Values of a variable-length column that many rows have: each of them is read once.
+#[derive(Debug)]
+pub struct Repeated<T> {
+    /// By their bytes.
+    known: RefCell<HashMap<Box<[u8]>, Shared<T>>>,
+}
+
+impl<T> Default for Repeated<T> {
+    fn default() -> Self {
+        Self { known: RefCell::default() }
+    }
+}
+
+impl<T> Repeated<T> {
+    /// Returns the value of a column as `read` returns it; `None` where null.
+    pub fn get<'r>(
+        &self,
+        row: &Row<'r>,
+        column: Column,
+        read: impl FnOnce(&Row<'r>, Column) -> T,
+    ) -> Option<Shared<T>> {
+        let datum = row.datum(column)?;
+        Some(detoasted(datum, |bytes| {
+            let mut known = self.known.borrow_mut();
+            if let Some(known) = known.get(bytes) {
+                return known.clone();
+            }
+            let value: Shared<T> = read(row, column).into();
+            known.insert(bytes.into(), value.clone());
+            value
+        }))
     }
 }
 

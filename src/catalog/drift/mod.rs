@@ -149,7 +149,7 @@ impl<'s> Reader<'s> {
 
     /// Adds the grants of an ACL to an object.
     fn grants(&self, object: &mut Object, kind: AclKind, owner: Oid, acl: Option<&Acl>) {
-        grants(object, kind, owner, acl.map(Vec::as_slice), catalog::VERSION, &|role| {
+        grants(object, kind, owner, acl.map(|acl| acl.as_slice()), catalog::VERSION, &|role| {
             self.role_name(role)
         });
     }

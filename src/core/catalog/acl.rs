@@ -1,6 +1,6 @@
 //! Access control lists (`src/include/utils/acl.h`).
 
-use super::{Oid, PUBLIC};
+use super::{Oid, PUBLIC, Shared};
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
 use std::str::FromStr;
@@ -156,8 +156,8 @@ pub struct AclItem {
     pub grantable: Privileges,
 }
 
-/// An ACL in stored order.
-pub type Acl = Vec<AclItem>;
+/// An ACL in stored order. Objects with the same one share it.
+pub type Acl = Shared<Vec<AclItem>>;
 
 /// The kinds of objects with different built-in default ACLs (acl.c, `acldefault`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,11 +10,31 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-/// Returns the places of the elements of a list in the order of a key, which may borrow from them.
-fn order<'t, T, K: Ord>(list: &'t [T], key: impl Fn(&'t T) -> K) -> Vec<usize> {
-    let keys: Vec<K> = list.iter().map(key).collect();
+/// Returns the places of the elements of a list in the order of a rank, a name, and what `rest`
+/// says about elements of one name.
+fn order<'t, T, R: Ord>(
+    list: &'t [T],
+    rank_and_name: impl Fn(&'t T) -> (usize, &'t str),
+    rest: impl Fn(&'t T) -> R,
+) -> Vec<usize> {
+    // Most names differ in their first bytes, which one comparison of numbers compares.
+    let start = |name: &str| {
+        let mut bytes = [0; 8];
+        let length = name.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+        u64::from_be_bytes(bytes)
+    };
+    let keys: Vec<(usize, u64, &str)> = list
+        .iter()
+        .map(|element| {
+            let (rank, name) = rank_and_name(element);
+            (rank, start(name), name)
+        })
+        .collect();
     let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+    order.sort_by(|a, b| {
+        keys[*a].cmp(&keys[*b]).then_with(|| rest(&list[*a]).cmp(&rest(&list[*b])))
+    });
     order
 }
 
@@ -33,12 +53,12 @@ impl Snapshot {
         self.index.policies_by_relation.clear();
         let schemas = &self.index.schema_by_oid.derived;
         let rank = |oid: Oid| schemas.get(&oid).copied().unwrap_or(usize::MAX);
-        let by_name = order(&self.relations, |r| (rank(r.schema), r.name.as_str()));
+        let by_name = order(&self.relations, |r| (rank(r.schema), r.name.as_str()), |_| ());
         put_in(&by_name, &mut self.relations);
         self.index.relation_by_oid =
             self.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         let place = |oid: Oid| self.index.relation_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
-        let by_name = order(&self.policies, |p| (place(p.relation), p.name.as_str()));
+        let by_name = order(&self.policies, |p| (place(p.relation), p.name.as_str()), |_| ());
         put_in(&by_name, &mut self.policies);
         for (i, relation) in self.relations.iter().enumerate() {
             let range = self.index.relations_by_schema.entry(relation.schema).or_insert(i..i);
@@ -50,9 +70,11 @@ impl Snapshot {
         }
         let types = &self.types;
         let key = |oid: &Oid| types.get(oid).map_or("", String::as_str);
-        let by_name = order(&self.routines, |r| {
-            (rank(r.schema), r.name.as_str(), r.arguments.iter().map(key).collect::<Vec<_>>())
-        });
+        let by_name = order(
+            &self.routines,
+            |r| (rank(r.schema), r.name.as_str()),
+            |r| r.arguments.iter().map(key).collect::<Vec<_>>(),
+        );
         put_in(&by_name, &mut self.routines);
         self.index.routine_by_oid =
             self.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
@@ -304,7 +326,8 @@ impl Snapshot {
 
 /// Returns an identity with a space after each comma that is in no name.
 fn spaced(identity: &str) -> String {
-    let (mut out, mut is_quoted, mut follows_comma) = (String::new(), false, false);
+    let (mut is_quoted, mut follows_comma) = (false, false);
+    let mut out = String::with_capacity(identity.len() + 8);
     for c in identity.chars() {
         if follows_comma && c != ' ' {
             out.push(' ');

@@ -537,10 +537,10 @@ pub struct Routine {
     pub kind: RoutineKind,
     pub security_definer: bool,
     /// The elements of `proconfig`, each `name=value`.
-    pub config: Vec<String>,
+    pub config: Shared<Vec<String>>,
     pub acl: Option<Acl>,
     /// The input argument types, `proargtypes`: keys of [`Snapshot::types`].
-    pub arguments: Vec<Oid>,
+    pub arguments: Shared<Vec<Oid>>,
     /// Whether it is LEAKPROOF.
     pub is_leakproof: bool,
     /// Whether it is a function that only triggers and event triggers can call.
@@ -744,7 +744,7 @@ pub struct Snapshot {
     /// roles than the owner may execute.
     pub caller_typed: HashMap<Oid, Vec<CallerTyped>>,
     /// The bodies of the routines whose search_path a fix may change.
-    pub bodies: Rc<HashMap<Oid, Body>>,
+    pub bodies: Rc<OidMap<Rc<Body>>>,
     /// The search_path of a session, unless its role has another one; read with the bodies.
     pub default_path: Option<String>,
     /// The search_paths that ALTER ROLE has set for some roles; read with the bodies.

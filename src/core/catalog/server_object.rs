@@ -1,6 +1,6 @@
 //! Objects of the server: those that initdb creates, and those that belong to no schema.
 
-use super::{Acl, Oid, PUBLIC};
+use super::{Acl, AclItem, Oid, PUBLIC};
 
 /// An object of the server, or a column of one, with privileges beyond those that it was created
 /// with (`pg_init_privs`, or the built-in default), or with an owner that may be a role of
@@ -26,7 +26,7 @@ pub struct ServerObject {
 impl ServerObject {
     /// Returns the entries of `acl` that `initial` does not contain, to other roles than the owner.
     #[must_use]
-    pub fn added(owner: Oid, acl: &Acl, initial: &Acl) -> Acl {
+    pub fn added(owner: Oid, acl: &[AclItem], initial: &[AclItem]) -> Acl {
         let others = acl.iter().filter(|item| item.grantee != owner);
         let rest = others.map(|item| {
             // What PUBLIC has is no more where a role has it too.

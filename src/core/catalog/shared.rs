@@ -1,6 +1,7 @@
-//! Lists that snapshots share: a server can have thousands of roles, and the guard compares two
-//! states with the same ones after every statement.
+//! Values that many others share: thousands of routines have a few settings and privileges, and the
+//! guard compares two states with the same roles after every statement.
 
+use serde::{Serialize, Serializer};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
@@ -15,6 +16,12 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T> Shared<T> {
+    /// Whether there are clones that share it.
+    #[must_use]
+    pub fn has_clones(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+
     /// Whether both are the same value in memory, and neither has been changed since they were
     /// cloned.
     #[must_use]
@@ -34,6 +41,12 @@ impl<T> Deref for Shared<T> {
 impl<T: Clone> DerefMut for Shared<T> {
     fn deref_mut(&mut self) -> &mut T {
         Rc::make_mut(&mut self.0)
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 

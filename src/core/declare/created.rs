@@ -121,10 +121,10 @@ mod tests {
         let mut world = World::conforming();
         let anon = world.role("anon").oid;
         let mut schema = world.schema("api").clone();
-        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![]));
+        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![].into()));
         world.snapshot.schemas.push(schema);
         let mut view = world.relation("public.v_judgment_pipeline").clone();
-        (view.oid, view.name, view.schema, view.acl) = (901, "v".into(), 900, Some(vec![]));
+        (view.oid, view.name, view.schema, view.acl) = (901, "v".into(), 900, Some(vec![].into()));
         world.add_relation(view);
         world.grant_schema("more", anon, Privileges::USAGE);
         world.grant("more.v", anon, Privileges::SELECT);
@@ -141,10 +141,11 @@ mod tests {
         let mut world = World::conforming();
         let anon = world.role("anon").oid;
         let mut schema = world.schema("api").clone();
-        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![]));
+        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![].into()));
         world.snapshot.schemas.push(schema);
         let mut table = world.relation("public.judgments").clone();
-        (table.oid, table.name, table.schema, table.acl) = (901, "t".into(), 900, Some(vec![]));
+        (table.oid, table.name, table.schema, table.acl) =
+            (901, "t".into(), 900, Some(vec![].into()));
         (table.row_security, table.force_row_security) = (true, true);
         world.add_relation(table);
         world.grant_schema("more", anon, Privileges::USAGE);

@@ -117,7 +117,7 @@ fn doctor_reports_problems_with_their_fixes() {
     let judgments = world.relation("public.judgments").oid;
     world.snapshot.relations.retain(|r| r.oid != judgments);
     world.snapshot.policies.retain(|p| p.relation != judgments);
-    world.relation("public.v_judgment_pipeline").acl = Some(vec![]);
+    world.relation("public.v_judgment_pipeline").acl = Some(vec![].into());
     world.relation("intake.simplicity_raw").row_security = false;
     world.routine("get_call_queue").config.clear();
     world.role("anon").bypass_rls = true;

@@ -138,7 +138,7 @@ fn explain_names_missing_column_privileges() {
         privileges: Privileges::SELECT,
         grantable: Privileges::NONE,
     };
-    world.relation("public.plaintiff_tasks").columns = vec![("id".into(), vec![item])];
+    world.relation("public.plaintiff_tasks").columns = vec![("id".into(), vec![item].into())];
     let need = |world: &World, selected: &[&str]| {
         let selected: Vec<String> = selected.iter().map(|c| (*c).to_owned()).collect();
         let relation =
@@ -310,7 +310,7 @@ fn explain_covers_missing_objects_schemas_and_routines() {
 fn explain_checks_tables_of_view_as_owner_of_view() {
     let mut world = with_login();
     let (table, owner) = (world.relation("public.plaintiff_tasks").oid, world.role("postgres").oid);
-    world.relation("public.plaintiff_tasks").acl = Some(vec![]);
+    world.relation("public.plaintiff_tasks").acl = Some(vec![].into());
     let view = world.relation("public.v_plaintiff_call_queue").oid;
     let needs = vec![
         Need { relation: view, privileges: Privileges::SELECT, ..Need::default() },

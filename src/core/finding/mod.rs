@@ -7,7 +7,7 @@ mod predicate;
 
 pub use predicate::{Predicate, Verb};
 
-use crate::catalog::{Object, Oid, PUBLIC};
+use crate::catalog::{Object, Oid, PUBLIC, Shared};
 use crate::contract::{GuardAction, Severity};
 use crate::fix::Fix;
 use crate::rule::Rule;
@@ -85,8 +85,8 @@ pub struct Finding {
     pub roles: Vec<String>,
     /// One sentence that states the problem, without unprintable characters.
     pub detail: String,
-    /// The facts behind the sentence, machine-readable.
-    pub evidence: Value,
+    /// The facts behind the sentence, machine-readable. Findings with the same facts share them.
+    pub evidence: Shared<Value>,
     /// The fix: statements, or a proposal.
     pub fix: Fix,
     /// Identifies the finding across dump and restore: made of names, never of OIDs.
@@ -144,7 +144,7 @@ pub struct Draft {
     /// What the sentence says about the grantee, where drafts about others may say the same.
     pub predicate: Option<Predicate>,
     /// The facts behind the sentence, machine-readable.
-    pub evidence: Value,
+    pub evidence: Shared<Value>,
     /// The fix.
     pub fix: Fix,
     /// How the guard compares it with the findings before a statement.
@@ -166,7 +166,7 @@ impl Draft {
             key: String::new(),
             detail: detail.into(),
             predicate: None,
-            evidence: Value::Object(serde_json::Map::new()),
+            evidence: Value::Object(serde_json::Map::new()).into(),
             fix: Fix::Unknown,
             measure: Measure::default(),
             is_covered: false,
@@ -209,8 +209,8 @@ impl Draft {
 
     /// Sets the evidence, a JSON object.
     #[must_use]
-    pub fn evidence(mut self, evidence: Value) -> Self {
-        self.evidence = evidence;
+    pub fn evidence(mut self, evidence: impl Into<Shared<Value>>) -> Self {
+        self.evidence = evidence.into();
         self
     }
 
@@ -338,16 +338,14 @@ impl Problem {
         let mut severity = first.severity.min(worst);
         let (mut evidence, mut fix) = (first.evidence, first.fix);
         others.into_iter().for_each(|draft| fix.append(draft.fix));
-        if let Value::Object(evidence) = &mut evidence {
-            if first.predicate.is_some() {
-                evidence.insert(GRANTEES.into(), json!(roles));
-            }
-            if let Some(owner) = &first.object.managed_by {
-                evidence.insert("managed_by".into(), owner.clone().into());
-                severity = Severity::Info;
-                // Objects of the platform are changed by the platform.
-                fix = Fix::Unknown;
-            }
+        if first.predicate.is_some() {
+            evidence[GRANTEES] = json!(roles);
+        }
+        if let Some(owner) = &first.object.managed_by {
+            evidence["managed_by"] = owner.clone().into();
+            severity = Severity::Info;
+            // Objects of the platform are changed by the platform.
+            fix = Fix::Unknown;
         }
         Finding { rule, severity, object: first.object, roles, detail, evidence, fix, fingerprint }
     }
@@ -443,7 +441,7 @@ mod tests {
             ]
         );
         assert_eq!((findings[0].role(), findings[1].role()), (None, Some("bob")));
-        assert_eq!(findings[0].evidence, json!({"grantees": ["anon", "zoe"]}));
+        assert_eq!(*findings[0].evidence, json!({"grantees": ["anon", "zoe"]}));
     }
 
     #[test]

@@ -122,10 +122,11 @@ mod tests {
         let mut world = World::conforming();
         let anon = world.role("anon").oid;
         let mut schema = world.schema("api").clone();
-        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![]));
+        (schema.oid, schema.name, schema.acl) = (900, "more".into(), Some(vec![].into()));
         world.snapshot.schemas.push(schema);
         let mut table = world.relation("public.judgments").clone();
-        (table.oid, table.name, table.schema, table.acl) = (901, "t".into(), 900, Some(vec![]));
+        (table.oid, table.name, table.schema, table.acl) =
+            (901, "t".into(), 900, Some(vec![].into()));
         table.row_security = false;
         world.add_relation(table);
         world.grant_schema("more", anon, Privileges::USAGE);
@@ -149,7 +150,7 @@ mod tests {
         let mut world = World::conforming();
         let anon = world.role("anon").oid;
         let mut table = world.relation("public.judgments").clone();
-        (table.oid, table.name, table.acl) = (901, "a/*\\\n".into(), Some(vec![]));
+        (table.oid, table.name, table.acl) = (901, "a/*\\\n".into(), Some(vec![].into()));
         world.add_relation(table);
         world.grant("public.a/*\\\n", anon, Privileges::SELECT);
         let found = world.findings(&table_privileges::RULE);

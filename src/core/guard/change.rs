@@ -738,7 +738,7 @@ mod tests {
                 name: name.into(),
                 schema,
                 owner,
-                acl: Some(vec![]),
+                acl: Some(vec![].into()),
                 ..Relation::default()
             });
             if open {
@@ -850,7 +850,8 @@ mod tests {
         let mut routine = after.routine("get_ceo_metrics").clone();
         (routine.oid, routine.name) = (6001, "fresh".into());
         let mut acl = ObjectKind::Routine.default_acl(routine.owner);
-        acl.push(AclItem { grantee: worker, ..acl[1] });
+        let item = AclItem { grantee: worker, ..acl[1] };
+        acl.push(item);
         routine.schema = after.schema("ops").oid;
         routine.acl = Some(acl);
         after.snapshot.routines.push(routine.clone());
@@ -865,7 +866,7 @@ mod tests {
         assert_eq!(actions(&before, &after, &[6001]), [GuardAction::Block]);
         // It existed, and only its owner could execute it.
         let mut closed = routine.clone();
-        closed.acl = Some(vec![]);
+        closed.acl = Some(vec![].into());
         before.snapshot.routines.push(closed);
         assert_eq!(actions(&before, &after, &[]), [GuardAction::Block]);
         // It existed with the same privileges, and has become SECURITY DEFINER.
@@ -885,7 +886,7 @@ mod tests {
     fn what_all_objects_of_a_schema_declare_is_missing_on_a_new_one() {
         let (before, mut after) = (World::conforming(), World::conforming());
         let mut table = after.relation("ops.outbox").clone();
-        (table.oid, table.name, table.acl) = (9001, "more".into(), Some(vec![]));
+        (table.oid, table.name, table.acl) = (9001, "more".into(), Some(vec![].into()));
         after.add_relation(table);
         let line = "warn at commit: Role \"service_role\" does not have SELECT, INSERT, UPDATE, \
                     DELETE, TRUNCATE, REFERENCES, TRIGGER on table ops.more, which the contract \
@@ -924,7 +925,7 @@ mod tests {
         assert_eq!(after.found(find(RULE).unwrap()).len(), 1);
         assert_eq!(actions(&before, &[]), []);
         assert_eq!(actions(&before, &[6001]), [GuardAction::Warn]);
-        routine.acl = Some(vec![]);
+        routine.acl = Some(vec![].into());
         before.snapshot.routines.push(routine);
         assert_eq!(actions(&before, &[]), [GuardAction::Warn], "only its owner could execute it");
     }

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(names(&before, &after, &[]).len(), all);
         // A change of the routine itself does not excuse it.
         let one = after.snapshot.routines[0].oid;
-        after.snapshot.routines[0].config = vec!["search_path=public".into()];
+        after.snapshot.routines[0].config = vec!["search_path=public".into()].into();
         assert_eq!(names(&before, &after, &[one]).len(), all);
         // Another role is another reason; the same role is not.
         let mut more = World::conforming();

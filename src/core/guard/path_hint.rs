@@ -5,8 +5,9 @@ use crate::contract::RoleKind;
 use crate::fix::Fix;
 use crate::rules::Context;
 use crate::rules::shared::definer_path::{cause_in_schema, fix, remedy, required, schema_cause};
-use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode, Verdict, set_clause};
+use crate::search_path::{Assessment, Exploiter, Path, Reason, ReasonCode, Verdict};
 use crate::sql::printable;
+use std::rc::Rc;
 
 /// Returns the HINT about routines whose search_path a command makes unsafe.
 pub(super) fn exposed_hint(assessment: &Assessment) -> String {
@@ -58,7 +59,7 @@ pub(super) fn search_path_hint(
              objects, or change the owner of the {kind}."
         );
     };
-    let clause = format!("SET search_path = {}", set_clause(&remedy.path));
+    let clause = format!("SET search_path = {}", remedy.path.clause);
     let qualify = if remedy.lost.is_empty() {
         String::new()
     } else {
@@ -76,7 +77,7 @@ pub(super) fn search_path_hint(
              To restore a dump, run SET dragonfly_guard.mode = warn; and audit the database \
              afterwards.",
             printable(&owner),
-            set_clause(&path)
+            path.clause
         );
     }
     if alters_routine(tag) {
@@ -112,7 +113,7 @@ pub(super) fn executed_path_hint(
         return Some(format!(
             "{cause}\nOr run: ALTER ROUTINE {} SET search_path = {};",
             cx.snapshot.routine_sql(routine),
-            set_clause(&remedy.path)
+            remedy.path.clause
         ));
     }
     Some(match fix(cx, routine, assessment) {
@@ -140,7 +141,7 @@ fn hint_at_cause(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -
 /// Returns the owner role of the contract under which the routine could have a safe search_path
 /// with the schemas that it needs, and this path; `None` unless the routine is a superuser's and
 /// the contract's path is not safe for that superuser.
-fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<(String, Vec<String>)> {
+fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<(String, Rc<Path>)> {
     let path = &cx.contract.security_definer.search_path;
     let is_safe = |owner| cx.paths.names(path, owner).verdict == Verdict::Safe;
     if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {

@@ -1026,7 +1026,7 @@ mod tests {
         let (before, mut after) = (World::conforming(), World::conforming());
         let anon = after.role("anon").oid;
         let mut table = after.relation("public.judgments").clone();
-        (table.oid, table.name, table.acl) = (9001, "notes*".into(), Some(vec![]));
+        (table.oid, table.name, table.acl) = (9001, "notes*".into(), Some(vec![].into()));
         after.add_relation(table);
         after.grant("public.notes*", anon, Privileges::SELECT);
         let rule = &crate::rules::table_privileges::RULE;

@@ -196,10 +196,11 @@ mod tests {
     fn table_of_a_schema_that_is_not_governed_is_shown_to_those_that_cannot_read_it() {
         let mut world = World::conforming();
         let mut schema = world.schema("api").clone();
-        (schema.oid, schema.name, schema.acl) = (900, "auth".into(), Some(vec![]));
+        (schema.oid, schema.name, schema.acl) = (900, "auth".into(), Some(vec![].into()));
         world.snapshot.schemas.push(schema);
         let mut table = world.relation("public.judgments").clone();
-        (table.oid, table.name, table.schema, table.acl) = (901, "users".into(), 900, Some(vec![]));
+        (table.oid, table.name, table.schema, table.acl) =
+            (901, "users".into(), 900, Some(vec![].into()));
         world.add_relation(table);
         let both = ["anon", "authenticated"].map(String::from).to_vec();
         assert_eq!(found(&world, "users"), [(GuardAction::Block, both.clone())]);

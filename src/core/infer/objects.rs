@@ -5,7 +5,7 @@ use super::mode::Mode;
 use super::roles::{Roles, grants_by_name};
 use crate::access::Access;
 use crate::catalog::{
-    Command, DefaultAcl, ObjectKind, Oid, OidSet, PUBLIC, Policy, Privileges, Relation,
+    Acl, Command, DefaultAcl, ObjectKind, Oid, OidSet, PUBLIC, Policy, Privileges, Relation,
     RelationKind, Role, Routine,
 };
 use crate::contract::{
@@ -110,7 +110,7 @@ fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> 
         } else {
             Privileges::ALL_ON_TABLE
         };
-        let held = roles.privileges_in(relation.acl.as_ref().unwrap_or(&vec![]));
+        let held = roles.privileges_in(relation.acl.as_ref().unwrap_or(&Acl::default()));
         let is_missing = |role: &&Role| {
             !held.get(&role.oid).is_some_and(|privileges| privileges.contains(wanted))
         };
@@ -405,8 +405,8 @@ impl Objects<'_, '_> {
             && self.cx.snapshot.is_anonymous(role)
             && policy.roles.contains(&PUBLIC)
             && {
-                let acl = relation.acl.as_deref().unwrap_or_default();
-                let held = self.cx.access.granted(role.oid, acl);
+                let acl = relation.acl.clone().unwrap_or_default();
+                let held = self.cx.access.granted(role.oid, &acl);
                 let by_default = self.by_default(role.oid, relation.schema, b'r', held);
                 by_default.contains(command.privilege())
             }
@@ -550,7 +550,7 @@ impl Objects<'_, '_> {
         if self.mode == Mode::Strict && !self.has_accepted_path(routine) {
             return None;
         }
-        let held = self.roles.privileges_in(routine.acl.as_ref().unwrap_or(&vec![]));
+        let held = self.roles.privileges_in(routine.acl.as_ref().unwrap_or(&Acl::default()));
         let is_callable = is_callable_by_public(routine);
         let through_public = |role: Oid| match self.mode {
             Mode::Strict => is_callable && self.is_worker(role),

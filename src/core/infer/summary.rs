@@ -474,7 +474,7 @@ mod tests {
             opened_by_default(&Context::new(&contract, &snapshot, &access, &|| {}))
         };
         assert_eq!(opened(&world), [""; 0]);
-        let default = DefaultAcl { role, schema, object_type: b'S', acl };
+        let default = DefaultAcl { role, schema, object_type: b'S', acl: acl.into() };
         world.snapshot.default_acls.push(default.clone());
         assert_eq!(opened(&world), [""; 0], "sequences");
         world.snapshot.default_acls.push(DefaultAcl { object_type: b'r', ..default });

@@ -144,7 +144,8 @@ fn all_by_default(world: &mut World) -> Vec<DefaultAcl> {
         role,
         schema,
         object_type,
-        acl: vec![AclItem { grantee, grantor: role, privileges, grantable: Privileges::NONE }],
+        acl: vec![AclItem { grantee, grantor: role, privileges, grantable: Privileges::NONE }]
+            .into(),
     };
     vec![of(b'r', Privileges::ALL_ON_TABLE), of(b'S', Privileges::ALL_ON_SEQUENCE)]
 }
@@ -178,7 +179,7 @@ fn everything_in_a_schema_is_declared_only_where_new_objects_get_it_by_default()
     {
         let acl = vec![AclItem { privileges, ..acl[0] }];
         world.snapshot.default_acls = defaults.clone();
-        world.snapshot.default_acls.push(DefaultAcl { acl, ..functions.clone() });
+        world.snapshot.default_acls.push(DefaultAcl { acl: acl.into(), ..functions.clone() });
         assert_eq!(all_on_objects(&world), expected);
     }
     // A table of another role, which has no default privileges.
@@ -286,7 +287,7 @@ fn unintended_privileges_are_omitted() {
     };
     world.snapshot.policies.push(policy("all_rows", vec![anon], true));
     world.grant("ops.v_reaper_status", anon, Privileges::ALL_ON_TABLE);
-    world.routine("queue_job").config = vec!["search_path=".into()];
+    world.routine("queue_job").config = vec!["search_path=".into()].into();
     world.routine("get_ceo_metrics").acl = None;
     world.grant_schema("intake", worker, Privileges::CREATE);
     let (contract, found) = inferred(&world);
@@ -330,7 +331,7 @@ fn default_privileges_are_omitted() {
         role: owner,
         schema: api,
         object_type: b'f',
-        acl,
+        acl: acl.into(),
     });
     let (contract, found) = inferred(&world);
     assert!(contract.functions.iter().all(|f| !f.execute.iter().any(|role| role == "anon")));
@@ -412,7 +413,12 @@ fn policy_without_to_does_not_make_anonymous_callers_writers() {
         grantable: Privileges::NONE,
     };
     let acl = vec![item];
-    world.snapshot.default_acls.push(DefaultAcl { role: owner, schema, object_type: b'r', acl });
+    world.snapshot.default_acls.push(DefaultAcl {
+        role: owner,
+        schema,
+        object_type: b'r',
+        acl: acl.into(),
+    });
     assert_eq!(Mode::ALL.map(|mode| declared(&world, mode)), [[1, 4], [4, 4]]);
 }
 
@@ -422,7 +428,7 @@ fn empty_path_is_accepted_where_most_routines_have_it() {
     let with_path = |world: &mut World, empty: usize, without: usize| {
         for (i, routine) in world.snapshot.routines.iter_mut().enumerate() {
             if i < empty {
-                routine.config = vec!["search_path=\"\"".into()];
+                routine.config = vec!["search_path=\"\"".into()].into();
             } else if i < empty + without {
                 routine.config.clear();
             }

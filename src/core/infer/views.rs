@@ -205,7 +205,8 @@ mod tests {
                 privileges: by_default,
                 grantable: Privileges::NONE,
             };
-            let defaults = DefaultAcl { role: owner, schema, object_type: b'r', acl: vec![item] };
+            let defaults =
+                DefaultAcl { role: owner, schema, object_type: b'r', acl: vec![item].into() };
             world.snapshot.default_acls = vec![defaults];
             assert_eq!(declared(&world, READS | Privileges::INSERT), expected, "{by_default}");
         }

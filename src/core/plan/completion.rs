@@ -368,7 +368,7 @@ mod tests {
                 privileges,
                 grantable: Privileges::NONE,
             });
-            let default = DefaultAcl { role, schema, object_type, acl: acl.to_vec() };
+            let default = DefaultAcl { role, schema, object_type, acl: acl.to_vec().into() };
             world.snapshot.default_acls.push(default);
         }
         clients.to_vec()
@@ -549,7 +549,7 @@ mod tests {
         for default in std::mem::take(&mut world.snapshot.default_acls) {
             let key = |d: &DefaultAcl| (d.role, d.schema, d.object_type);
             match merged.iter_mut().find(|known| key(known) == key(&default)) {
-                Some(known) => known.acl.extend(default.acl),
+                Some(known) => known.acl.extend(&default.acl),
                 None => merged.push(default),
             }
         }

@@ -375,7 +375,7 @@ impl<'a> Comparison<'a> {
             let stored = of.iter().find(|d| key(d) == wanted).map(|d| d.acl.clone());
             stored.unwrap_or_else(|| match wanted {
                 (role, 0, b'f') => ObjectKind::Routine.default_acl(role),
-                _ => vec![],
+                _ => Acl::default(),
             })
         };
         for wanted in keys {

@@ -267,9 +267,9 @@ mod tests {
             "Role \"anon\" does not have a privilege on table public.judgments, which it mentions."
         );
         // Names without a schema are looked up in the path of the routine.
-        world.routine("queue_job").config = vec!["search_path=public, pg_temp".into()];
+        world.routine("queue_job").config = vec!["search_path=public, pg_temp".into()].into();
         assert_eq!(missing(world, "SELECT id FROM judgments"), on_table);
-        world.routine("queue_job").config = vec!["search_path=ops, pg_temp".into()];
+        world.routine("queue_job").config = vec!["search_path=ops, pg_temp".into()].into();
         assert_eq!(missing(world, "SELECT id FROM judgments"), "");
         let anon = world.role("anon").oid;
         world.grant_column(TABLE, "id", anon, Privileges::SELECT);
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn schema_and_routine_are_named() {
         let world = &mut World::conforming();
-        world.routine("get_ceo_metrics").acl = Some(vec![]);
+        world.routine("get_ceo_metrics").acl = Some(vec![].into());
         assert_eq!(
             missing(world, "SELECT api.get_ceo_metrics()"),
             "Role \"anon\" does not have EXECUTE on function api.get_ceo_metrics(), which it \
@@ -306,7 +306,7 @@ mod tests {
             assert_eq!(missing(world, source), "", "{source}");
         }
         let source = "CREATE TEMP TABLE judgments (id int); SELECT id FROM judgments";
-        world.routine("queue_job").config = vec!["search_path=public, pg_temp".into()];
+        world.routine("queue_job").config = vec!["search_path=public, pg_temp".into()].into();
         assert_eq!(missing(world, source), "");
     }
 

@@ -298,7 +298,7 @@ impl Simulation {
             return None;
         }
         let mut acl = everywhere.unwrap_or_else(|| kind.default_acl(self.runner));
-        acl.extend(here.into_iter().flatten());
+        acl.extend(here.iter().flatten());
         Some(merged(acl))
     }
 
@@ -376,7 +376,7 @@ impl Acls {
         for column in &statement.on.columns {
             let place = self.columns.iter().position(|(name, _)| name == column);
             let place = place.unwrap_or_else(|| {
-                self.columns.push((column.clone(), vec![]));
+                self.columns.push((column.clone(), Acl::default()));
                 self.columns.len() - 1
             });
             change(&mut self.columns[place].1, owner, statement, inherits);
@@ -515,17 +515,17 @@ fn revoke(acl: &mut Acl, owner: Oid, revocation: Revocation, inherits: Inherits<
 
 /// Returns an ACL with one item for each pair of grantee and grantor.
 fn merged(acl: Acl) -> Acl {
-    let mut out: Acl = Vec::with_capacity(acl.len());
-    for item in acl {
+    let mut out: Vec<AclItem> = Vec::with_capacity(acl.len());
+    for item in &acl {
         match out.iter_mut().find(|i| (i.grantee, i.grantor) == (item.grantee, item.grantor)) {
             Some(known) => {
                 known.privileges |= item.privileges;
                 known.grantable |= item.grantable;
             }
-            None => out.push(item),
+            None => out.push(*item),
         }
     }
-    out
+    out.into()
 }
 
 /// Replaces the owner in an ACL (acl.c, `aclnewowner`).

@@ -72,7 +72,7 @@ fn plan_for_the_documents_objects_is_the_documents_golden_sql() {
     world.snapshot.schemas.iter_mut().for_each(|s| s.acl = None);
     world.snapshot.relations.iter_mut().for_each(|r| r.acl = None);
     for routine in &mut world.snapshot.routines {
-        routine.acl = Some(vec![]);
+        routine.acl = Some(vec![].into());
         routine.config.clear();
     }
     let plan = plan(&world);
@@ -120,14 +120,14 @@ fn unsafe_path_is_fixed_even_if_the_contracts_path_is_a_proposal() {
     world.contract.security_definer.accept = Accept::Canonical;
     let intake = world.schema("intake").oid;
     let routine = world.routine("get_call_queue");
-    routine.config = vec!["search_path=intake".into()];
+    routine.config = vec!["search_path=intake".into()].into();
     let log = BodyName {
         kind: NameKind::Relation,
         name: "log".into(),
         objects: [Named { schema: intake, arguments: vec![] }].into(),
     };
     let body = Body { names: vec![log], ..Body::default() };
-    world.snapshot.bodies = Rc::new([(routine.oid, body)].into());
+    world.snapshot.bodies = Rc::new([(routine.oid, body.into())].into_iter().collect());
     let plan = plan(&world);
     assert_eq!(
         statements(&plan)[0],
@@ -256,7 +256,7 @@ fn owner_of_code_is_a_proposal_and_other_statements_stay() {
     let mut world = World::conforming();
     let anon = world.role("anon").oid;
     let routine = world.routine("get_ceo_metrics");
-    (routine.owner, routine.config) = (anon, vec![]);
+    (routine.owner, routine.config) = (anon, vec![].into());
     world.grant("public.judgments", anon, Privileges::TRUNCATE);
     let plan = plan(&world);
     let executed: Vec<&str> =
@@ -327,7 +327,8 @@ fn statement_without_the_right_to_execute_it_is_a_proposal() {
             privileges: Privileges::SELECT,
             grantable: Privileges::NONE,
         };
-        let default = DefaultAcl { role, schema: public, object_type: b'r', acl: vec![item] };
+        let default =
+            DefaultAcl { role, schema: public, object_type: b'r', acl: vec![item].into() };
         world.snapshot.default_acls.push(default);
     }
     world.grant("public.judgments", anon, Privileges::TRUNCATE);
@@ -606,7 +607,7 @@ fn owner_keeps_what_its_undeclared_relations_use_through_public() {
         schema,
         owner,
         kind,
-        acl: Some(vec![]),
+        acl: Some(vec![].into()),
         ..Relation::default()
     };
     world.add_relation(relation(9_801, "summary", RelationKind::MaterializedView));
@@ -780,7 +781,9 @@ fn mutate(world: &mut World, edit: Edit) {
                 privileges: Privileges(bits) & (Privileges::SELECT | Privileges::UPDATE),
                 grantable: Privileges::NONE,
             };
-            world.snapshot.relations[relation].columns.push((format!("c{object}"), vec![item]));
+            world.snapshot.relations[relation]
+                .columns
+                .push((format!("c{object}"), vec![item].into()));
         }
         // A role with the grant option grants the privilege to another role.
         3 if grantee != PUBLIC => {
@@ -826,15 +829,15 @@ fn normalize(world: &mut World) {
                     .iter()
                     .any(|i| i.grantee == role && i.grantor == owner && !i.grantable.is_empty())
         };
-        let mut tidied: Acl = Vec::new();
-        for item in acl.clone() {
+        let mut tidied: Acl = Vec::new().into();
+        for item in &acl.clone() {
             let grantor = if may_grant(acl, item.grantor) { item.grantor } else { owner };
             match tidied.iter_mut().find(|i| (i.grantee, i.grantor) == (item.grantee, grantor)) {
                 Some(known) => {
                     known.privileges |= item.privileges;
                     known.grantable |= item.grantable;
                 }
-                None => tidied.push(AclItem { grantor, ..item }),
+                None => tidied.push(AclItem { grantor, ..*item }),
             }
         }
         tidied.retain(|i| !i.privileges.is_empty());

@@ -260,7 +260,7 @@ mod tests {
         for role in ["anon", "service_role"] {
             world.grant_role(role, "authenticator");
         }
-        world.schema("api").acl = Some(vec![]);
+        world.schema("api").acl = Some(vec![].into());
         assert_eq!(
             lines(&world),
             [

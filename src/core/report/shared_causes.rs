@@ -266,7 +266,8 @@ mod tests {
                 grantor: owner,
                 privileges: Privileges::ALL_ON_TABLE,
                 grantable: Privileges::NONE,
-            }],
+            }]
+            .into(),
         }];
         world
     }

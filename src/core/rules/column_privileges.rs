@@ -164,7 +164,7 @@ mod tests {
             privileges: Privileges::SELECT,
             grantable: Privileges::NONE,
         };
-        world.relation("public.plaintiffs").columns.push(("Name".into(), vec![item]));
+        world.relation("public.plaintiffs").columns.push(("Name".into(), vec![item].into()));
         assert_eq!(
             world.found(&RULE),
             ["error table public.plaintiffs anon: Role \"anon\" has SELECT on column \"Name\" \

@@ -12,14 +12,14 @@ use crate::contract::{
 };
 use crate::requests::Requests;
 use crate::rule::Rule;
-use crate::search_path::SearchPaths;
+use crate::search_path::{Path, SearchPaths};
 use crate::sql::{argument_types, canonical_type, quote_ident};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// The safe paths that change paths least, by path.
-pub(super) type LeastChanges = HashMap<Vec<String>, Rc<[String]>>;
+pub(super) type LeastChanges = HashMap<Vec<String>, Rc<Path>>;
 
 /// What a permissive policy lets a client reach, by its place in the snapshot: some thirty rules
 /// ask for it.
@@ -74,6 +74,8 @@ pub struct Context<'a> {
     /// The paths that change unsafe ones as little as possible, by owner and path: thousands of
     /// routines share a few of both.
     pub(super) least_changes: RefCell<OidMap<LeastChanges>>,
+    /// The path that the contract declares for SECURITY DEFINER routines.
+    pub(super) canonical_path: Rc<Path>,
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
@@ -127,6 +129,7 @@ impl<'a> Context<'a> {
             governed_relations: OnceCell::new(),
             governed_routines: OnceCell::new(),
             least_changes: RefCell::default(),
+            canonical_path: Path::new(contract.security_definer.search_path.clone()),
             interrupts,
             needs: OnceCell::new(),
             exposed: OnceCell::new(),

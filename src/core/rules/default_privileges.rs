@@ -188,31 +188,31 @@ mod tests {
                 role,
                 schema: public,
                 object_type: b'r',
-                acl: vec![item(anon, all), item(worker, all)],
+                acl: vec![item(anon, all), item(worker, all)].into(),
             },
             DefaultAcl {
                 role,
                 schema: api,
                 object_type: b'f',
-                acl: vec![item(anon, Privileges::EXECUTE)],
+                acl: vec![item(anon, Privileges::EXECUTE)].into(),
             },
             DefaultAcl {
                 role,
                 schema: 0,
                 object_type: b'f',
-                acl: vec![item(PUBLIC, Privileges::EXECUTE)],
+                acl: vec![item(PUBLIC, Privileges::EXECUTE)].into(),
             },
             DefaultAcl {
                 role,
                 schema: 0,
                 object_type: b'n',
-                acl: vec![item(PUBLIC, Privileges::CREATE)],
+                acl: vec![item(PUBLIC, Privileges::CREATE)].into(),
             },
             DefaultAcl {
                 role,
                 schema: 0,
                 object_type: b'L',
-                acl: vec![item(anon, Privileges::SELECT)],
+                acl: vec![item(anon, Privileges::SELECT)].into(),
             },
         ];
         assert_eq!(
@@ -256,7 +256,7 @@ mod tests {
         let of_routines = vec![item(team, Privileges::EXECUTE)];
         let default = |schema, object_type, acl| DefaultAcl { role, schema, object_type, acl };
         world.snapshot.default_acls =
-            vec![default(public, b'r', of_tables), default(api, b'f', of_routines)];
+            vec![default(public, b'r', of_tables.into()), default(api, b'f', of_routines.into())];
         assert_eq!(
             world.found(&RULE),
             ["error default acl for role postgres in schema public on tables team: Default \
@@ -283,7 +283,7 @@ mod tests {
             AclItem { grantee: visitor, grantor: role, privileges, grantable: Privileges::NONE };
         let schema = world.schema("public").oid;
         world.snapshot.default_acls =
-            vec![DefaultAcl { role, schema, object_type: b'r', acl: vec![item] }];
+            vec![DefaultAcl { role, schema, object_type: b'r', acl: vec![item].into() }];
         let found = world.found(&RULE);
         assert!(
             found[0].contains("grant SELECT on new tables in schema public to role"),

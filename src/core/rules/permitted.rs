@@ -729,8 +729,14 @@ mod tests {
         let (schema, owner) = (world.schema("public").oid, world.role("postgres").oid);
         for (oid, name) in [(HELPER, "helper"), (INNER, "inner")] {
             let name = name.into();
-            let routine =
-                Routine { oid, name, schema, owner, acl: Some(vec![]), ..Routine::default() };
+            let routine = Routine {
+                oid,
+                name,
+                schema,
+                owner,
+                acl: Some(vec![].into()),
+                ..Routine::default()
+            };
             world.snapshot.routines.push(routine);
             // The worker may execute everything in the schema.
             let worker = world.role("service_role").oid;
@@ -806,7 +812,7 @@ mod tests {
         let found = world.findings(&security_definer_executable_by_clients::RULE);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].role(), Some("PUBLIC"));
-        world.routine("helper").acl = Some(vec![]);
+        world.routine("helper").acl = Some(vec![].into());
         let authenticated = world.role("authenticated").oid;
         execute(&mut world, "helper", authenticated);
         assert_eq!(
@@ -857,7 +863,7 @@ mod tests {
             privileges: Privileges::SELECT,
             grantable: Privileges::NONE,
         };
-        let columns = ["id", "payload"].map(|column| (column.to_owned(), vec![item]));
+        let columns = ["id", "payload"].map(|column| (column.to_owned(), vec![item].into()));
         world.relation("ops.outbox").columns.extend(columns);
         assert_eq!(
             world.fixes(&column_privileges::RULE),
@@ -999,7 +1005,7 @@ mod tests {
         world.routine("helper").is_trigger = false;
         let public = world.contract.schemas.iter_mut().find(|s| s.name == "public");
         public.expect("a schema").usage.clear();
-        world.schema("public").acl = Some(vec![]);
+        world.schema("public").acl = Some(vec![].into());
         assert!(world.found(&routine_privileges::RULE)[0].starts_with("info"));
     }
 }

@@ -196,7 +196,7 @@ mod tests {
         );
         world.role("gateway").can_login = true;
         assert_eq!(world.found(&RULE), [""; 0]);
-        world.snapshot.database.acl = Some(vec![]);
+        world.snapshot.database.acl = Some(vec![].into());
         assert_eq!(
             world.found(&RULE),
             ["warning role gateway gateway: Role \"gateway\" does not have CONNECT on database \

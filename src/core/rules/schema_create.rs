@@ -97,7 +97,7 @@ mod tests {
             privileges: Privileges::CREATE,
             grantable: Privileges::NONE,
         };
-        world.snapshot.database.acl = Some(vec![item]);
+        world.snapshot.database.acl = Some(vec![item].into());
         world.grant_schema("public", PUBLIC, Privileges::CREATE);
         world.grant_schema("enforcement", tenant, Privileges::CREATE);
         world.grant_schema("enforcement", worker, Privileges::CREATE);

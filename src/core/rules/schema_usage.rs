@@ -124,7 +124,7 @@ mod tests {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.grant_schema("intake", PUBLIC, Privileges::USAGE);
-        world.schema("api").acl = Some(vec![]);
+        world.schema("api").acl = Some(vec![].into());
         assert_eq!(
             world.found(&RULE),
             [

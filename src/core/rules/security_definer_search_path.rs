@@ -4,15 +4,14 @@ use super::context::Context;
 use super::shared::definer_path::{
     accepts_empty, assess, caller_types_fix, fix, follows_from_findings, must_be_canonical,
 };
-use crate::catalog::{Routine, Snapshot};
+use crate::catalog::{Oid, Routine, Shared, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::search_path::{
-    Assessment, Exploiter, Reason, ReasonCode, Verdict, set_clause, settings,
-};
+use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode, Verdict, settings};
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -50,9 +49,10 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let mut paths = Paths::of(cx);
     for routine in cx.snapshot.routines.iter().filter(|r| cx.wants_schema(r.schema)) {
         cx.check_interrupts();
-        out.extend(draft(cx, routine, false));
+        out.extend(paths.draft(routine, false));
         out.extend(caller_types(cx, routine));
     }
 }
@@ -60,7 +60,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 /// Returns the finding about one routine's path, if there is one.
 #[must_use]
 pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
-    draft(cx, routine, false).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
+    let draft = Paths::of(cx).draft(routine, false);
+    draft.map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
 }
 
 /// Returns the finding about the types that callers of a routine choose, if there is one.
@@ -111,76 +112,114 @@ pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> V
             !j.reasons.is_empty() && follows_from_findings(cx, &j) && j.reasons.iter().any(is_cause)
         })
     };
-    let drafts =
-        cx.snapshot.routines.iter().filter(follows).filter_map(|routine| draft(cx, routine, true));
+    let mut paths = Paths::of(cx);
+    let routines = cx.snapshot.routines.iter().filter(follows);
+    let drafts = routines.filter_map(|routine| paths.draft(routine, true));
     drafts.map(|draft| draft.finish(&RULE, cx.severity(&RULE))).collect()
 }
 
-/// Returns the draft about one routine's path, if there is a problem.
-fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option<Draft> {
-    let assessment = assess(cx, routine)?;
-    let is_safe = assessment.verdict == Verdict::Safe;
-    let is_accepted_if_empty = !is_safe && accepts_empty(cx, &assessment);
-    let is_reported = if is_safe {
-        must_be_canonical(cx, routine, &assessment) && cx.routine_managed_by(routine).is_none()
-    } else {
-        is_accepted_if_empty || with_consequences || !follows_from_findings(cx, &assessment)
-    };
-    if !is_reported {
-        return None;
+/// What findings say about the paths of routines.
+struct Paths<'c> {
+    cx: &'c Context<'c>,
+    /// By owner and assessment: thousands of routines share a few of both.
+    known: HashMap<(Oid, *const Assessment), Rc<Assessed>>,
+}
+
+/// What findings say about all routines with one owner and one path.
+struct Assessed {
+    assessment: Rc<Assessment>,
+    /// See [`accepts_empty`].
+    is_accepted_if_empty: bool,
+    /// See [`follows_from_findings`].
+    follows: bool,
+    /// The reasons.
+    reasons: String,
+    evidence: Shared<Value>,
+}
+
+impl<'c> Paths<'c> {
+    fn of(cx: &'c Context<'c>) -> Self {
+        Self { cx, known: HashMap::new() }
     }
-    let object = cx.routine_object(routine);
-    let name = Snapshot::message_of(&object.identity);
-    let subject = format!("SECURITY DEFINER {} {name}", routine.object_type());
-    let (severity, key, detail) = if is_safe {
-        // The path is safe: only the declaration is violated. The guard rejects it for new
-        // routines.
-        (
-            Severity::Warning,
-            // A finding of its own: the fix of an unsafe path may leave it.
-            "accept",
-            format!(
-                "{subject} has a safe search_path that differs from the contract's: {}.",
-                set_clause(&cx.contract.security_definer.search_path)
-            ),
-        )
-    } else if is_accepted_if_empty {
-        (
-            Severity::Warning,
-            "",
-            format!(
-                "{subject} has search_path = '', which the contract accepts although it is not \
-                 safe: {}.",
-                assessment.describe()
-            ),
-        )
-    } else {
-        (
-            Severity::Error,
-            "",
-            format!("{subject} is {}: {}.", assessment.verdict.as_str(), assessment.describe()),
-        )
-    };
-    let draft = Draft::new(object, severity, detail)
-        .key(key)
-        .evidence(evidence(cx, routine, &assessment))
-        .fix(fix(cx, routine, &assessment));
-    Some(draft)
+
+    fn assessed(&mut self, assessment: Rc<Assessment>, owner: Oid) -> Rc<Assessed> {
+        let cx = self.cx;
+        let assessed = self.known.entry((owner, Rc::as_ptr(&assessment))).or_insert_with(|| {
+            let is_safe = assessment.verdict == Verdict::Safe;
+            Rc::new(Assessed {
+                is_accepted_if_empty: !is_safe && accepts_empty(cx, &assessment),
+                follows: follows_from_findings(cx, &assessment),
+                reasons: assessment.describe(),
+                evidence: evidence(cx, owner, &assessment).into(),
+                assessment,
+            })
+        });
+        Rc::clone(assessed)
+    }
+
+    /// Returns the draft about one routine's path, if there is a problem.
+    fn draft(&mut self, routine: &Routine, with_consequences: bool) -> Option<Draft> {
+        let cx = self.cx;
+        let assessment = assess(cx, routine)?;
+        let is_safe = assessment.verdict == Verdict::Safe;
+        let must_change = || {
+            must_be_canonical(cx, routine, &assessment) && cx.routine_managed_by(routine).is_none()
+        };
+        if is_safe && !must_change() {
+            return None;
+        }
+        let assessed = self.assessed(assessment, routine.owner);
+        let Assessed { assessment, is_accepted_if_empty, reasons, .. } = &*assessed;
+        if !is_safe && assessed.follows && !is_accepted_if_empty && !with_consequences {
+            return None;
+        }
+        let object = cx.routine_object(routine);
+        let name = Snapshot::message_of(&object.identity);
+        let subject = format_args!("SECURITY DEFINER {} {name}", routine.object_type());
+        let (severity, key, detail) = if is_safe {
+            // The path is safe: only the declaration is violated. The guard rejects it for new
+            // routines.
+            (
+                Severity::Warning,
+                // A finding of its own: the fix of an unsafe path may leave it.
+                "accept",
+                format!(
+                    "{subject} has a safe search_path that differs from the contract's: {}.",
+                    cx.canonical_path.clause
+                ),
+            )
+        } else if *is_accepted_if_empty {
+            (
+                Severity::Warning,
+                "",
+                format!(
+                    "{subject} has search_path = '', which the contract accepts although it is \
+                     not safe: {reasons}."
+                ),
+            )
+        } else {
+            let verdict = assessment.verdict.as_str();
+            (Severity::Error, "", format!("{subject} is {verdict}: {reasons}."))
+        };
+        let draft = Draft::new(object, severity, detail)
+            .key(key)
+            .evidence(assessed.evidence.clone())
+            .fix(fix(cx, routine, assessment));
+        Some(draft)
+    }
 }
 
 /// Returns verdict, reasons, path and, unless the path is safe, the owner as evidence.
-fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Value {
+fn evidence(cx: &Context<'_>, owner: Oid, assessment: &Assessment) -> Value {
     let reasons: Vec<Value> = assessment.reasons.iter().map(reason_evidence).collect();
     // The owner decides which paths are safe; a safe path is of another subject.
-    let owner = (assessment.verdict != Verdict::Safe).then(|| cx.snapshot.role_name(routine.owner));
-    let mut evidence = json!({
+    let owner = (assessment.verdict != Verdict::Safe).then(|| cx.snapshot.role_name(owner));
+    json!({
         "verdict": assessment.verdict.as_str(),
         "search_path": assessment.value,
         "owner": owner,
-    });
-    // The macro would copy the list.
-    evidence["reasons"] = Value::Array(reasons);
-    evidence
+        "reasons": reasons,
+    })
 }
 
 fn reason_evidence(reason: &Reason) -> Value {
@@ -260,7 +299,7 @@ mod tests {
             });
         }
         let routine = world.routine("get_call_queue");
-        (routine.schema, routine.config) = (7001, vec!["search_path=\"a\nb\"".into()]);
+        (routine.schema, routine.config) = (7001, vec!["search_path=\"a\nb\"".into()].into());
         assert_eq!(
             world.fixes(&RULE),
             ["ALTER ROUTINE app.get_call_queue() SET search_path = U&\"a\\000Ab\", pg_temp;"]

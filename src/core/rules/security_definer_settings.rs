@@ -180,17 +180,17 @@ mod tests {
         let mut world = World::conforming();
         let routine = world.routine("get_ceo_metrics");
         routine.security_definer = false;
-        routine.config = vec!["role=service_role".into()];
+        routine.config = vec!["role=service_role".into()].into();
         let found = world.found(&RULE);
         assert_eq!(
             found,
             ["warning function api.get_ceo_metrics(): Function api.get_ceo_metrics() runs with \
               role set to \"service_role\". => ALTER ROUTINE api.get_ceo_metrics() RESET role;"]
         );
-        world.routine("get_ceo_metrics").acl = Some(vec![]);
+        world.routine("get_ceo_metrics").acl = Some(vec![].into());
         assert_eq!(world.found(&RULE), found, "the contract declares EXECUTE");
         for harmless in ["row_security=on", "session_replication_role=replica", "work_mem=1MB"] {
-            world.routine("get_ceo_metrics").config = vec![harmless.into()];
+            world.routine("get_ceo_metrics").config = vec![harmless.into()].into();
             assert_eq!(world.found(&RULE), [""; 0], "{harmless}");
         }
     }
@@ -201,7 +201,7 @@ mod tests {
         let worker = world.role("service_role").oid;
         let routine = world.routine("complete_outbox_message");
         routine.security_definer = false;
-        routine.config = vec!["role=service_role".into()];
+        routine.config = vec!["role=service_role".into()].into();
         routine.acl.as_mut().unwrap().retain(|item| item.grantee == worker);
         assert_eq!(world.found(&RULE), [""; 0]);
         world.routine("complete_outbox_message").acl = None;

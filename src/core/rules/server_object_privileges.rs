@@ -290,7 +290,7 @@ mod tests {
             sql: sql.into(),
             column: None,
             owner: OWNER,
-            added: vec![],
+            added: vec![].into(),
         }
     }
 
@@ -314,12 +314,13 @@ mod tests {
         let both = Privileges::SET | Privileges::ALTER_SYSTEM;
         world.snapshot.server_objects = vec![
             ServerObject {
-                added: vec![item(anon, Privileges::SELECT), item(worker, Privileges::SELECT)],
+                added: vec![item(anon, Privileges::SELECT), item(worker, Privileges::SELECT)]
+                    .into(),
                 ..table
             },
-            ServerObject { added: vec![item(PUBLIC, Privileges::SELECT)], ..column },
+            ServerObject { added: vec![item(PUBLIC, Privileges::SELECT)].into(), ..column },
             ServerObject {
-                added: vec![AclItem { grantable: both, ..item(anon, both) }],
+                added: vec![AclItem { grantable: both, ..item(anon, both) }].into(),
                 ..parameter
             },
         ];
@@ -364,7 +365,7 @@ mod tests {
             name: "f".into(),
             schema: STANDARD,
             owner,
-            acl: Some(vec![AclItem { grantor: owner, ..item(anon, Privileges::EXECUTE) }]),
+            acl: Some(vec![AclItem { grantor: owner, ..item(anon, Privileges::EXECUTE) }].into()),
             ..Routine::default()
         };
         world.snapshot.routines.push(routine);
@@ -402,7 +403,7 @@ mod tests {
         let (inherited, other) = (world.role("inherited").oid, world.role("other").oid);
         let server = object("foreign server", "remote", "FOREIGN SERVER remote");
         let added = vec![item(inherited, Privileges::USAGE), item(other, Privileges::USAGE)];
-        world.snapshot.server_objects = vec![ServerObject { added, ..server }];
+        world.snapshot.server_objects = vec![ServerObject { added: added.into(), ..server }];
         assert_eq!(
             world.found(&RULE),
             [
@@ -458,7 +459,7 @@ mod tests {
         let initial = vec![item(PUBLIC, Privileges::SELECT), item(OWNER, Privileges::ALL_ON_TABLE)];
         let more = |grantee, privileges| {
             let acl = [initial.clone(), vec![item(grantee, privileges)]].concat();
-            ServerObject::added(OWNER, &acl, &initial)
+            ServerObject::added(OWNER, &acl, &initial).to_vec()
         };
         assert_eq!(more(PUBLIC, Privileges::SELECT), []);
         assert_eq!(more(OWNER, Privileges::MAINTAIN), []);
@@ -466,6 +467,6 @@ mod tests {
         assert_eq!(more(7, Privileges::SELECT), [], "PUBLIC has it");
         assert_eq!(more(7, Privileges::INSERT), [item(7, Privileges::INSERT)]);
         let option = AclItem { grantable: Privileges::SELECT, ..initial[0] };
-        assert_eq!(ServerObject::added(OWNER, &vec![option], &initial), [option]);
+        assert_eq!(*ServerObject::added(OWNER, &[option], &initial), [option]);
     }
 }

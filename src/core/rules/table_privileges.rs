@@ -66,7 +66,7 @@ mod tests {
         let anon = world.role("anon").oid;
         world.grant("public.judgments", anon, Privileges::SELECT | Privileges::INSERT);
         world.grant("ops.outbox", PUBLIC, Privileges::SELECT);
-        world.relation("intake.simplicity_raw").acl = Some(vec![]);
+        world.relation("intake.simplicity_raw").acl = Some(vec![].into());
         assert_eq!(
             world.found(&RULE),
             [

@@ -114,12 +114,12 @@ impl World {
                 schema,
                 owner,
                 security_definer: true,
-                config: vec!["search_path=public, pg_temp".into()],
+                config: vec!["search_path=public, pg_temp".into()].into(),
                 acl: Some(acl),
                 arguments: if function.arguments.as_deref() == Some("uuid") {
-                    vec![UUID]
+                    vec![UUID].into()
                 } else {
-                    vec![]
+                    vec![].into()
                 },
                 ..Routine::default()
             };
@@ -145,7 +145,7 @@ impl World {
                 strict,
                 security_definer: false,
                 config: vec![],
-                acl: Some(vec![]),
+                acl: Some(vec![].into()),
             },
         );
         world.snapshot.guard = Guard {
@@ -286,7 +286,7 @@ impl World {
             AclItem { grantee, grantor: relation.owner, privileges, grantable: Privileges::NONE };
         match relation.columns.iter_mut().find(|(name, _)| name == column) {
             Some((_, acl)) => acl.push(item),
-            None => relation.columns.push((column.to_owned(), vec![item])),
+            None => relation.columns.push((column.to_owned(), vec![item].into())),
         }
     }
 
@@ -324,12 +324,15 @@ impl World {
         self.snapshot.exposures = Rc::default();
         let routine = self.routine("complete_outbox_message");
         let (oid, grantor) = (routine.oid, routine.owner);
-        routine.acl = Some(vec![AclItem {
-            grantee: role,
-            grantor,
-            privileges: Privileges::EXECUTE,
-            grantable: Privileges::NONE,
-        }]);
+        routine.acl = Some(
+            vec![AclItem {
+                grantee: role,
+                grantor,
+                privileges: Privileges::EXECUTE,
+                grantable: Privileges::NONE,
+            }]
+            .into(),
+        );
         self.grant_schema("ops", role, Privileges::USAGE);
         let access = BodyAccess { relation, command, is_asked_only: false, ways: vec![way] };
         let accesses = vec![(role, vec![access])];
@@ -442,7 +445,7 @@ impl World {
                 let config =
                     ["search_path=pg_catalog, pg_temp", "search_path=public", "work_mem=1MB"]
                         [(bits % 3) as usize];
-                world.snapshot.routines[routine].config = vec![config.into()];
+                world.snapshot.routines[routine].config = vec![config.into()].into();
                 world.snapshot.routines[routine].security_definer = bits % 2 == 0;
             }
             6 => {
@@ -456,8 +459,12 @@ impl World {
                     0 => (b'f', Privileges::EXECUTE),
                     _ => (b'r', Privileges(bits) & Privileges::ALL_ON_TABLE),
                 };
-                let default =
-                    DefaultAcl { role: roles[3], schema, object_type, acl: vec![item(privileges)] };
+                let default = DefaultAcl {
+                    role: roles[3],
+                    schema,
+                    object_type,
+                    acl: vec![item(privileges)].into(),
+                };
                 world.snapshot.default_acls.push(default);
             }
             9 => {
@@ -468,7 +475,7 @@ impl World {
                     schema,
                     owner,
                     kind: RelationKind::Sequence,
-                    acl: Some(vec![item(Privileges(bits) & Privileges::ALL_ON_SEQUENCE)]),
+                    acl: Some(vec![item(Privileges(bits) & Privileges::ALL_ON_SEQUENCE)].into()),
                     ..Relation::default()
                 });
             }

@@ -150,7 +150,7 @@ fn row<'a>(cx: &Context<'a>, objects: &Objects<'a>, client: Option<&Role>) -> Op
     };
     for relation in &objects.relations {
         cx.check_interrupts();
-        let mut privileges = relation.acl.as_deref().map_or(Privileges::NONE, granted);
+        let mut privileges = relation.acl.as_ref().map_or(Privileges::NONE, |acl| granted(acl));
         for (_, acl) in &relation.columns {
             privileges |= granted(acl);
         }
@@ -296,7 +296,7 @@ mod tests {
             oid: REPORTS,
             name: "reports".into(),
             owner,
-            acl: Some(vec![]),
+            acl: Some(vec![].into()),
         });
         world.add_relation(Relation {
             oid: 901,
@@ -304,7 +304,7 @@ mod tests {
             schema: REPORTS,
             owner,
             kind: RelationKind::View,
-            acl: Some(vec![]),
+            acl: Some(vec![].into()),
             ..Relation::default()
         });
         let source = world.relation("public.judgments").oid;
@@ -344,7 +344,7 @@ mod tests {
               contract does not govern, with SELECT on 1 relation; view reports.v reads \
               public.judgments with the privileges of its owner."]
         );
-        world.relation("reports.v").acl = Some(vec![]);
+        world.relation("reports.v").acl = Some(vec![].into());
         world.grant("reports.v", PUBLIC, Privileges::SELECT);
         let found = world.found(&RULE);
         assert_eq!(found.len(), 1);

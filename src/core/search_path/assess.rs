@@ -289,6 +289,10 @@ pub struct SearchPaths<'a> {
     trusted: HashSet<Oid>,
     /// Assessments by owner and path: thousands of routines share a few of both.
     known: RefCell<OidMap<HashMap<String, Rc<Assessment>>>>,
+    /// The same by owner and list of names.
+    known_lists: RefCell<OidMap<HashMap<Vec<String>, Rc<Assessment>>>>,
+    /// The assessment of no path.
+    no_path: Rc<Assessment>,
     /// The grantees and owners that can create types, temporary ones included.
     creators: OnceCell<HashSet<Oid>>,
 }
@@ -298,7 +302,21 @@ impl<'a> SearchPaths<'a> {
     /// roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
-        Self { snapshot, access, trusted, known: RefCell::default(), creators: OnceCell::new() }
+        let no_path = Assessment {
+            verdict: Verdict::Exploitable,
+            reasons: vec![plain(ReasonCode::NoPath, Verdict::Exploitable)],
+            value: None,
+            path: None,
+        };
+        Self {
+            snapshot,
+            access,
+            trusted,
+            known: RefCell::default(),
+            known_lists: RefCell::default(),
+            no_path: Rc::new(no_path),
+            creators: OnceCell::new(),
+        }
     }
 
     /// Whether `role` is trusted by a routine of `owner`: superusers, the owner, roles that can act
@@ -316,15 +334,7 @@ impl<'a> SearchPaths<'a> {
     #[must_use]
     pub fn config(&self, config: &[String], owner: Oid) -> Rc<Assessment> {
         match settings(config)[..] {
-            [] => {
-                let reason = plain(ReasonCode::NoPath, Verdict::Exploitable);
-                Rc::new(Assessment {
-                    verdict: Verdict::Exploitable,
-                    reasons: vec![reason],
-                    value: None,
-                    path: None,
-                })
-            }
+            [] => Rc::clone(&self.no_path),
             [value] => self.path(value, owner),
             [.., last] => {
                 let mut assessment = (*self.path(last, owner)).clone();
@@ -353,7 +363,13 @@ impl<'a> SearchPaths<'a> {
     /// Returns the assessment of a list of names.
     #[must_use]
     pub fn names(&self, path: &[String], owner: Oid) -> Rc<Assessment> {
-        self.path(&stored_value(path), owner)
+        if let Some(known) = self.known_lists.borrow().get(&owner).and_then(|of| of.get(path)) {
+            return Rc::clone(known);
+        }
+        let assessment = self.path(&stored_value(path), owner);
+        let mut known = self.known_lists.borrow_mut();
+        known.entry(owner).or_default().insert(path.to_vec(), Rc::clone(&assessment));
+        assessment
     }
 
     fn assess(&self, value: &str, owner: Oid) -> Assessment {
@@ -487,7 +503,7 @@ impl<'a> SearchPaths<'a> {
         &self,
         owner: Oid,
         object_owner: Oid,
-        acl: Option<&Vec<crate::catalog::AclItem>>,
+        acl: Option<&Acl>,
         kind: ObjectKind,
         privilege: Privileges,
     ) -> Option<Oid> {
@@ -639,12 +655,15 @@ mod tests {
     fn create_of_an_untrusted_role_counts_at_any_position() {
         let s = world(|s| {
             let create = Privileges::CREATE;
-            s.schemas[2].acl = Some(vec![AclItem {
-                grantee: MALLORY,
-                grantor: APP,
-                privileges: create,
-                grantable: Privileges::NONE,
-            }]);
+            s.schemas[2].acl = Some(
+                vec![AclItem {
+                    grantee: MALLORY,
+                    grantor: APP,
+                    privileges: create,
+                    grantable: Privileges::NONE,
+                }]
+                .into(),
+            );
         });
         assert_eq!(reasons(&s, "pg_catalog, api, pg_temp", APP).1, ["WRITABLE:api:mallory"]);
     }
@@ -653,12 +672,15 @@ mod tests {
     fn role_with_the_name_public_is_not_every_role() {
         let s = world(|s| {
             s.roles[1].name = "PUBLIC".into();
-            s.schemas[2].acl = Some(vec![AclItem {
-                grantee: MALLORY,
-                grantor: APP,
-                privileges: Privileges::CREATE,
-                grantable: Privileges::NONE,
-            }]);
+            s.schemas[2].acl = Some(
+                vec![AclItem {
+                    grantee: MALLORY,
+                    grantor: APP,
+                    privileges: Privileges::CREATE,
+                    grantable: Privileges::NONE,
+                }]
+                .into(),
+            );
         });
         let access = Access::new(&s);
         let assessment = SearchPaths::new(&s, &access, HashSet::new()).path("api, pg_temp", APP);

@@ -199,7 +199,7 @@ mod tests {
             database: Database {
                 name: "d".into(),
                 owner: APP,
-                acl: Some(vec![item(ANON, Privileges::TEMPORARY)]),
+                acl: Some(vec![item(ANON, Privileges::TEMPORARY)].into()),
                 ..Database::default()
             },
             roles: vec![role(APP, "app"), role(ANON, "anon"), role(GROUP, "grp")].into(),
@@ -207,7 +207,7 @@ mod tests {
                 oid: API,
                 name: "api".into(),
                 owner: APP,
-                acl: Some(vec![item(ANON, Privileges::USAGE)]),
+                acl: Some(vec![item(ANON, Privileges::USAGE)].into()),
             }]
             .into(),
             routines: vec![Routine {
@@ -215,8 +215,8 @@ mod tests {
                 schema: API,
                 owner: APP,
                 security_definer: true,
-                config: vec!["search_path=api, pg_temp".into()],
-                acl: Some(vec![item(ANON, Privileges::EXECUTE)]),
+                config: vec!["search_path=api, pg_temp".into()].into(),
+                acl: Some(vec![item(ANON, Privileges::EXECUTE)].into()),
                 ..Routine::default()
             }],
             caller_typed: [(
@@ -255,7 +255,7 @@ mod tests {
     fn role_that_cannot_create_types_makes_a_proven_use_fragile() {
         let without_temp = |executes| {
             let mut world = world(executes);
-            world.database.acl = Some(vec![]);
+            world.database.acl = Some(vec![].into());
             world
         };
         assert_eq!(verdict(without_temp(Some("x::text"))), Some(of_anon(Verdict::Fragile)));
@@ -265,7 +265,7 @@ mod tests {
             oid: 12,
             name: "playground".into(),
             owner: APP,
-            acl: Some(vec![item(PUBLIC, Privileges::CREATE)]),
+            acl: Some(vec![item(PUBLIC, Privileges::CREATE)].into()),
         });
         assert_eq!(verdict(creates), Some(of_anon(Verdict::Exploitable)));
     }
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn routine_that_no_untrusted_role_can_call_is_safe() {
         let mut uncallable = world(Some("x::text"));
-        uncallable.routines[0].acl = Some(vec![]);
+        uncallable.routines[0].acl = Some(vec![].into());
         assert_eq!(verdict(uncallable), None);
         let mut hidden = world(Some("x::text"));
         hidden.schemas[0].acl = None;
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn privileges_through_membership_and_public_count() {
         let mut world = world(Some("x::text"));
-        world.routines[0].acl = Some(vec![item(GROUP, Privileges::EXECUTE)]);
+        world.routines[0].acl = Some(vec![item(GROUP, Privileges::EXECUTE)].into());
         world.database.acl = None;
         assert_eq!(verdict(world.clone()), None, "the group has no USAGE");
         world.memberships.push(Membership {
@@ -307,7 +307,7 @@ mod tests {
         });
         assert_eq!(verdict(world.clone()), Some(of_anon(Verdict::Exploitable)));
         world.routines[0].acl = None;
-        world.schemas[0].acl = Some(vec![item(PUBLIC, Privileges::USAGE)]);
+        world.schemas[0].acl = Some(vec![item(PUBLIC, Privileges::USAGE)].into());
         let public = Some((Verdict::Exploitable, "CALLER_TYPES:PUBLIC".to_owned()));
         assert_eq!(verdict(world), public);
     }
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn cursor_of_an_untrusted_caller_is_exploitable_without_any_type() {
         let mut world = world(Some("FETCH p"));
-        world.database.acl = Some(vec![]);
+        world.database.acl = Some(vec![].into());
         world.caller_typed.get_mut(&100).unwrap()[0].choice = TypeChoice::Cursor;
         assert_eq!(verdict(world.clone()), Some(of_anon(Verdict::Exploitable)));
         world.caller_typed.get_mut(&100).unwrap()[0].executes = None;

@@ -7,4 +7,4 @@ mod value;
 
 pub use assess::{Assessment, Exploiter, Reason, ReasonCode, SearchPaths, Verdict, type_creators};
 pub use lookup::{Lost, Searched};
-pub use value::{set_clause, settings, stored_value};
+pub use value::{Path, set_clause, settings, stored_value};

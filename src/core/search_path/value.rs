@@ -1,6 +1,27 @@
 //! Values of the `search_path` setting.
 
 use crate::sql::safe_ident;
+use std::rc::Rc;
+
+/// A path with the forms that it has in statements: many statements set the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// The names.
+    pub names: Vec<String>,
+    /// See [`stored_value`].
+    pub stored: String,
+    /// See [`set_clause`].
+    pub clause: String,
+}
+
+impl Path {
+    /// Returns the path with these names.
+    #[must_use]
+    pub fn new(names: Vec<String>) -> Rc<Self> {
+        let (stored, clause) = (stored_value(&names), set_clause(&names));
+        Rc::new(Self { names, stored, clause })
+    }
+}
 
 /// Returns the values of `search_path` in a routine's `proconfig`, in order. Like the server, it
 /// ignores the case of keys; if there are several, the last one is in force.

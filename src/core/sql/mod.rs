@@ -41,13 +41,18 @@ pub fn quote_ident(name: &str) -> Cow<'_, str> {
 /// 0xFF, in a private plane.
 pub const RAW_BYTES: std::ops::RangeInclusive<char> = '\u{10ff80}'..='\u{10ffff}';
 
+/// Whether a text consists of printable ASCII characters, as most names do.
+fn is_plain_ascii(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
 /// Returns `name` as an identifier in SQL that is both shown and executed: control and direction
 /// characters are written as `U&"\000A"`, so that a name cannot affect the statement or the
 /// terminal. [`RAW_BYTES`] are not escaped, because no escape can write them.
 #[must_use]
 pub fn safe_ident(name: &str) -> Cow<'_, str> {
     let is_unprintable = |c| is_unprintable(c) && !RAW_BYTES.contains(&c);
-    if !name.chars().any(is_unprintable) {
+    if is_plain_ascii(name) || !name.chars().any(is_unprintable) {
         return quote_ident(name);
     }
     let code =
@@ -335,7 +340,8 @@ const MAX_IN_MESSAGE: usize = 300;
 /// after 300 characters.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_IN_MESSAGE && !text.chars().any(is_unprintable) {
+    let has_unprintable = || !is_plain_ascii(text) && text.chars().any(is_unprintable);
+    if text.len() <= MAX_IN_MESSAGE && !has_unprintable() {
         return Cow::Borrowed(text);
     }
     let mut out = String::new();

@@ -7,7 +7,7 @@ use crate::contract::Accept;
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rules::context::Context;
 use crate::search_path::{
-    Assessment, Exploiter, Lost, Reason, ReasonCode, Searched, Verdict, set_clause, stored_value,
+    Assessment, Exploiter, Lost, Path, Reason, ReasonCode, Searched, Verdict,
 };
 use crate::sql::{listed, printable, safe_ident};
 use std::cell::LazyCell;
@@ -112,7 +112,7 @@ pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, assessment: &Asses
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
     /// The path.
-    pub path: Vec<String>,
+    pub path: Rc<Path>,
     /// What the body finds along its current path and not along this one. If there is anything, the
     /// change is a person's decision.
     pub lost: Vec<Lost>,
@@ -156,7 +156,6 @@ pub fn may_change(cx: &Context<'_>, routine: &Routine) -> bool {
 /// is preferred as long as the body finds the same along it. `None` if no path is safe.
 #[must_use]
 pub fn remedy(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Option<Remedy> {
-    let canonical = &cx.contract.security_definer.search_path;
     let is_canonical_only = cx.contract.security_definer.accept == Accept::Canonical
         && cx.governed(routine.schema).is_some();
     let choices: &[Choice] = match &assessment.path {
@@ -174,12 +173,14 @@ pub fn remedy(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> O
     let mut found = None;
     for choice in choices {
         let path = match choice {
-            Choice::Canonical => canonical.clone(),
+            Choice::Canonical => Rc::clone(&cx.canonical_path),
             Choice::LeastChange => usual(),
-            Choice::SchemasOfTheBody => with_schemas_of_the_body(cx, routine, &usual()),
+            Choice::SchemasOfTheBody => {
+                Path::new(with_schemas_of_the_body(cx, routine, &usual().names))
+            }
         };
-        if is_safe(cx, &path, routine.owner) {
-            let remedy = Remedy { lost: lost(cx, routine, &old, &path), path };
+        if is_safe(cx, &path.names, routine.owner) {
+            let remedy = Remedy { lost: lost(cx, routine, &old, &path.names), path };
             if remedy.lost.is_empty() {
                 return Some(remedy);
             }
@@ -207,7 +208,7 @@ pub fn suggestion(
     cx: &Context<'_>,
     routine: &Routine,
     assessment: &Assessment,
-) -> Option<Vec<String>> {
+) -> Option<Rc<Path>> {
     let is_needed =
         assessment.verdict != Verdict::Safe || must_be_canonical(cx, routine, assessment);
     is_needed
@@ -224,13 +225,13 @@ pub fn suggestion_for_path(
     cx: &Context<'_>,
     assessment: &Assessment,
     owner: Oid,
-) -> Option<Vec<String>> {
+) -> Option<Rc<Path>> {
     let path = match &assessment.path {
         _ if assessment.verdict == Verdict::Safe => None,
         Some(path) => Some(least_change(cx, path, owner)),
-        None => Some(cx.contract.security_definer.search_path.clone()),
+        None => Some(Rc::clone(&cx.canonical_path)),
     };
-    path.filter(|path| is_safe(cx, path, owner))
+    path.filter(|path| is_safe(cx, &path.names, owner))
 }
 
 /// Returns the contract's path for a routine that is not accepted with another one; `None` unless
@@ -242,7 +243,7 @@ pub fn required(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) ->
     (is_required && is_safe(cx, &policy.search_path, routine.owner)).then(|| {
         let old = LazyCell::new(|| searched(cx, routine, assessment));
         let lost = lost(cx, routine, &old, &policy.search_path);
-        Remedy { path: policy.search_path.clone(), lost }
+        Remedy { path: Rc::clone(&cx.canonical_path), lost }
     })
 }
 
@@ -255,15 +256,14 @@ fn is_safe(cx: &Context<'_>, path: &[String], owner: Oid) -> bool {
 /// "$user" is replaced by its schema and a list in quotes by its names, `pg_catalog` is not
 /// searched later than others, and `pg_temp` is last. It need not be safe: `pg_catalog` may be the
 /// reason.
-fn least_change(cx: &Context<'_>, path: &[String], owner: Oid) -> Vec<String> {
+fn least_change(cx: &Context<'_>, path: &[String], owner: Oid) -> Rc<Path> {
     let known = cx.least_changes.borrow().get(&owner).and_then(|paths| paths.get(path).cloned());
-    let change = known.unwrap_or_else(|| {
-        let change: Rc<[String]> = safe_part(cx, path, owner).into();
+    known.unwrap_or_else(|| {
+        let change = Path::new(safe_part(cx, path, owner));
         let mut changes = cx.least_changes.borrow_mut();
         changes.entry(owner).or_default().insert(path.to_vec(), Rc::clone(&change));
         change
-    });
-    change.to_vec()
+    })
 }
 
 /// Determines [`least_change`].
@@ -386,18 +386,15 @@ pub fn become_definer(cx: &Context<'_>, routine: &Routine) -> Fix {
         .clone()
         .filter(|_| assessment.verdict == Verdict::Safe)
         .filter(|_| !must_be_canonical(cx, routine, &assessment))
-        .map(|path| Remedy { path, lost: vec![] });
+        .map(|path| Remedy { path: Path::new(path), lost: vec![] });
     let Some(remedy) = own.or_else(|| remedy(cx, routine, &assessment)) else {
         let gap = format!("ALTER ROUTINE {sql} SECURITY DEFINER SET search_path = ..., pg_temp;");
         return Fix::Proposal(gap);
     };
-    let path = RoutineChange::SearchPath(stored_value(&remedy.path));
+    let path = RoutineChange::SearchPath(remedy.path.stored.clone());
     let statement = Statement::new(
         Change::AlterRoutine(routine.oid, vec![RoutineChange::SecurityDefiner(true), path]),
-        format!(
-            "ALTER ROUTINE {sql} SECURITY DEFINER SET search_path = {};",
-            set_clause(&remedy.path)
-        ),
+        format!("ALTER ROUTINE {sql} SECURITY DEFINER SET search_path = {};", remedy.path.clause),
     );
     if is_decided(&assessment, &remedy) {
         Fix::by(statement)
@@ -429,7 +426,7 @@ fn proposal(
             format!(
                 "ALTER ROUTINE {} SET search_path = {};",
                 cx.snapshot.routine_sql(routine),
-                set_clause(&remedy.path)
+                remedy.path.clause
             )
         },
         |statement| statement.to_string(),
@@ -454,7 +451,7 @@ fn alter(
     cx: &Context<'_>,
     routine: &Routine,
     assessment: &Assessment,
-    path: &[String],
+    path: &Path,
 ) -> Option<Statement> {
     let reset = if assessment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
         let others =
@@ -469,11 +466,11 @@ fn alter(
         ""
     };
     Some(Statement::new(
-        Change::AlterRoutine(routine.oid, vec![RoutineChange::SearchPath(stored_value(path))]),
+        Change::AlterRoutine(routine.oid, vec![RoutineChange::SearchPath(path.stored.clone())]),
         format!(
             "ALTER ROUTINE {} {reset}SET search_path = {};",
             cx.snapshot.routine_sql(routine),
-            set_clause(path)
+            path.clause
         ),
     ))
 }
@@ -490,7 +487,6 @@ mod tests {
     use crate::rules::Context;
     use crate::search_path::Verdict;
     use proptest::prelude::*;
-    use std::collections::HashMap;
     use std::rc::Rc;
 
     /// Schemas other than those of the contract: two that only the owner can create objects in, one
@@ -515,7 +511,7 @@ mod tests {
         world.snapshot.contents.insert(7004, [(anon, ContentKind::Routine)].into());
         let routine = world.routine("get_call_queue");
         routine.config = path.map(|path| format!("search_path={path}")).into_iter().collect();
-        let bodies: HashMap<Oid, Body> = body.map(|body| (routine.oid, body)).into_iter().collect();
+        let bodies = body.map(|body| (routine.oid, body.into())).into_iter().collect();
         world.snapshot.bodies = Rc::new(bodies);
         world
     }
@@ -665,7 +661,7 @@ mod tests {
         let mut world = world(None, None);
         let (api, oid) = (world.schema("api").oid, world.routine("get_call_queue").oid);
         let own = body(&[(NameKind::Function, "next_no", &[api])]);
-        world.snapshot.bodies = Rc::new([(oid, own)].into());
+        world.snapshot.bodies = Rc::new([(oid, own.into())].into_iter().collect());
         world.snapshot.default_path = Some("public".into());
         assert_eq!(fixed(&world), "public, api, pg_temp;");
     }

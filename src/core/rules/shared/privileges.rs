@@ -835,9 +835,9 @@ impl Target<'_> {
             return None;
         }
         let mut statements: Vec<Statement> = Vec::new();
-        for item in self.items(cx, difference) {
+        for item in &self.items(cx, difference) {
             let more = if item.grantee == difference.role {
-                vec![self.revoke_item(cx, &item, difference.privileges)?]
+                vec![self.revoke_item(cx, item, difference.privileges)?]
             } else {
                 end_membership(
                     cx,
