@@ -282,8 +282,9 @@ COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_
   '''{public}''), min_severity error, '
   'warning or info; NULL means all. include_exempted also returns findings that are exempted. '
   'fix is SQL that runs as it stands; what ops.golden_sql() only proposes is a comment in it (not '
-  'where the catalog has more than 4,000 relations and routines: there, ask ops.golden_sql()). It '
-  'is NULL where a person has to decide. fingerprint is the same after dump and restore.';
+  'where the catalog has more than 4,000 relations and routines, or with more than 2,000 findings: '
+  'there, ask ops.golden_sql()). It is NULL where a person has to decide. fingerprint is the same '
+  'after dump and restore.';
 
 CREATE FUNCTION ops.report(
     format pg_catalog.text, rules pg_catalog.text[] DEFAULT NULL,

@@ -72,7 +72,7 @@ pub fn with_all_findings<T>(
     under(&contract, &state, &own, |cx| {
         let current = Current::read(&state, &own, Freshness::Fresh);
         let mut found = visible(cx, &RULES, &current, with_exempt);
-        restate(cx, &mut found, (&state, &current));
+        restate(cx, &mut found, !with_exempt, (&state, &current));
         work(cx, &reported(cx, found, &current), &state)
     })
 }
@@ -102,7 +102,7 @@ pub fn reported_under(contract: &Contract, state: &State, own: &Own, fixes: Fixe
     under(contract, state, own, |cx| {
         let mut found = visible(cx, &RULES, &current, false);
         if fixes == Fixes::OfPlan {
-            restate(cx, &mut found, (state, &current));
+            restate(cx, &mut found, true, (state, &current));
         }
         reported(cx, found, &current)
     })
@@ -274,6 +274,14 @@ impl Filter {
         }
     }
 
+    /// Whether the filter includes every finding that is not exempt, and no other.
+    fn is_total(&self) -> bool {
+        self.rules.len() == RULES.len()
+            && self.schemas.is_none()
+            && self.min_severity == Severity::Info
+            && !self.exempted
+    }
+
     /// Whether the filter includes a finding.
     pub fn wants(&self, finding: &Finding) -> bool {
         finding.severity >= self.min_severity
@@ -310,7 +318,7 @@ pub fn findings(filter: &Filter, fixes: Fixes) -> Vec<Finding> {
     let mut found = visible(cx, &rules, &current, filter.exempted);
     found.retain(|finding| filter.wants(finding));
     if fixes == Fixes::OfPlan {
-        restate(cx, &mut found, (&state, &current));
+        restate(cx, &mut found, filter.is_total(), (&state, &current));
     }
     reported(cx, found, &current)
 }
@@ -324,10 +332,19 @@ fn is_searched(snapshot: &Snapshot) -> bool {
     snapshot.relations.len() + snapshot.routines.len() <= SEARCHED
 }
 
+/// The largest number of findings for which an audit searches the plan.
+const MOST_SEARCHED: usize = 2_000;
+
 /// Replaces the fixes of which the plan only proposes something by what the plan says. It is the
-/// plan of a superuser, so that a fix does not depend on the caller. In a larger catalog, the fixes
-/// are those of the rules.
-fn restate(cx: &Context<'_>, found: &mut [Finding], (state, current): (&State, &Current<'_>)) {
+/// plan of a superuser, so that a fix does not depend on the caller. In a larger catalog, and where
+/// there are more findings, the fixes are those of the rules. `are_all`: no filter has left out any
+/// that are not exempt, and no exempt ones are included.
+fn restate(
+    cx: &Context<'_>,
+    found: &mut [Finding],
+    are_all: bool,
+    (state, current): (&State, &Current<'_>),
+) {
     let planner = Planner {
         contract: cx.contract,
         audit: &|snapshot| visible_in(cx.contract, snapshot, current),
@@ -337,10 +354,14 @@ fn restate(cx: &Context<'_>, found: &mut [Finding], (state, current): (&State, &
         runner: pg_sys::BOOTSTRAP_SUPERUSERID,
         interrupts: &interrupts,
     };
-    if !is_searched(cx.snapshot) || !found.iter().any(|finding| planner.may_propose(finding)) {
+    let is_searched = is_searched(cx.snapshot) && found.len() <= MOST_SEARCHED;
+    if !is_searched || !found.iter().any(|finding| planner.may_propose(finding)) {
         return;
     }
-    let all = visible(cx, &RULES, current, false);
+    let all = if are_all { found.to_vec() } else { visible(cx, &RULES, current, false) };
+    if all.len() > MOST_SEARCHED {
+        return;
+    }
     let mut restated = planner.restated(cx.snapshot, &all);
     for finding in found {
         if let Some(fix) = restated.remove(&finding.fingerprint) {

@@ -102,6 +102,26 @@ fn acl(input: &mut Bytes<'_>) -> Vec<AclItem> {
     items.collect()
 }
 
+/// Checks that the first step from a member to each role begins a shortest chain, and that the
+/// roles in which the member can grant membership are those with a membership WITH ADMIN.
+fn first_steps(world: &Snapshot, access: &Access<'_>, member: Oid) {
+    let reached = reached(world, member, Follow::Members);
+    let length = |from: Oid, to: Oid| access.path(from, to, Follow::Members).len();
+    for Role { oid: other, .. } in &world.roles {
+        let other = *other;
+        match access.first_step(member, other) {
+            Some(first) => {
+                assert!(edges(world, Follow::Members).any(|edge| edge == (member, first)));
+                assert!(other == first || length(first, other) + 1 == length(member, other));
+            }
+            None => assert!(other == member || !reached.contains(&other)),
+        }
+        let mut stored = world.memberships.iter();
+        let is_admin = stored.any(|m| m.admin && m.role == other && reached.contains(&m.member));
+        assert_eq!(access.is_admin_of(member, other), is_admin || access.is_superuser(member));
+    }
+}
+
 /// Compares effective privileges and memberships with those of a simple search.
 fn effective_privileges(world: &Snapshot, acl: &[AclItem]) {
     let access = Access::new(world);
@@ -121,6 +141,7 @@ fn effective_privileges(world: &Snapshot, acl: &[AclItem]) {
                 assert!(path.last().unwrap_or(&one.oid) == other);
             }
         }
+        first_steps(world, &access, one.oid);
         let inherited = reached(world, one.oid, Follow::Privileges);
         let has = |item: &&AclItem| item.grantee == PUBLIC || inherited.contains(&item.grantee);
         let expected =

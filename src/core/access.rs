@@ -6,7 +6,8 @@ use crate::catalog::{
     PUBLIC, Policy, Privileges, Relation, RelationKind, Snapshot,
 };
 use std::cell::{OnceCell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 /// The memberships that a search follows (acl.c, `RoleRecurseType`).
@@ -38,6 +39,10 @@ pub struct Access<'a> {
     closures: RefCell<OidMap<Closure, (Oid, Follow)>>,
     /// By role: the privileges on every relation that predefined roles give to it.
     on_everything: RefCell<OidMap<Privileges>>,
+    /// By role: the roles in which it can grant membership.
+    administered: RefCell<OidMap<Closure>>,
+    /// By member: what [`Self::first_step`] returns for the roles that it reaches.
+    first_steps: RefCell<OidMap<OidMap<Oid>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +67,14 @@ impl<'a> Access<'a> {
     /// Returns the effective privileges in `snapshot`.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        let (memberships, closures, on_everything) = Default::default();
-        Self { snapshot, memberships, closures, on_everything }
+        Self {
+            snapshot,
+            memberships: OnceCell::new(),
+            closures: RefCell::default(),
+            on_everything: RefCell::default(),
+            administered: RefCell::default(),
+            first_steps: RefCell::default(),
+        }
     }
 
     /// Returns the direct memberships of `member`.
@@ -153,11 +164,19 @@ impl<'a> Access<'a> {
     /// Whether `member` can grant membership in `role`, also to itself (acl.c, `is_admin_of_role`).
     #[must_use]
     pub fn is_admin_of(&self, member: Oid, role: Oid) -> bool {
-        self.is_superuser(member)
-            || self
-                .closure(member, Follow::Members)
-                .iter()
-                .any(|m| self.edges_of(*m).any(|edge| edge.role == role && edge.admin))
+        self.is_superuser(member) || self.administered(member).contains(&role)
+    }
+
+    /// Returns the roles in which `member` can grant membership by memberships WITH ADMIN.
+    fn administered(&self, member: Oid) -> Closure {
+        if let Some(known) = self.administered.borrow().get(&member) {
+            return Rc::clone(known);
+        }
+        let closure = self.closure(member, Follow::Members);
+        let edges = closure.iter().flat_map(|role| self.edges_of(*role));
+        let roles: Closure = Rc::new(edges.filter(|edge| edge.admin).map(|e| e.role).collect());
+        self.administered.borrow_mut().insert(member, Rc::clone(&roles));
+        roles
     }
 
     /// Whether `member` can already do everything that `role` can.
@@ -181,19 +200,25 @@ impl<'a> Access<'a> {
     /// was granted to `member`.
     #[must_use]
     pub fn first_step(&self, member: Oid, role: Oid) -> Option<Oid> {
-        let mut queue: std::collections::VecDeque<(Oid, Option<Oid>)> = [(member, None)].into();
-        let mut seen = HashSet::from([member]);
-        while let Some((at, first)) = queue.pop_front() {
-            if at == role {
-                return first;
-            }
-            for edge in self.edges_of(at) {
-                if seen.insert(edge.role) {
-                    queue.push_back((edge.role, first.or(Some(edge.role))));
+        let mut known = self.first_steps.borrow_mut();
+        let steps = known.entry(member).or_insert_with(|| self.first_steps(member));
+        steps.get(&role).copied()
+    }
+
+    /// Returns the first roles of the shortest chains from a member to every role that it reaches.
+    fn first_steps(&self, member: Oid) -> OidMap<Oid> {
+        let mut steps: OidMap<Oid> = OidMap::default();
+        let mut queue = VecDeque::from([member]);
+        while let Some(at) = queue.pop_front() {
+            let first = steps.get(&at).copied();
+            for edge in self.edges_of(at).filter(|edge| edge.role != member) {
+                if let Entry::Vacant(place) = steps.entry(edge.role) {
+                    place.insert(first.unwrap_or(edge.role));
+                    queue.push_back(edge.role);
                 }
             }
         }
-        None
+        steps
     }
 
     /// Returns the roles of the shortest chain of such memberships from `member` to `role`, without
@@ -201,7 +226,7 @@ impl<'a> Access<'a> {
     #[must_use]
     pub fn path(&self, member: Oid, role: Oid, follow: Follow) -> Vec<Oid> {
         let mut came_from: HashMap<Oid, Oid> = HashMap::from([(member, member)]);
-        let mut queue = std::collections::VecDeque::from([member]);
+        let mut queue = VecDeque::from([member]);
         while let Some(at) = queue.pop_front() {
             if at == role {
                 let mut path = Vec::new();
@@ -214,8 +239,7 @@ impl<'a> Access<'a> {
                 return path;
             }
             for edge in self.edges_of(at).filter(|edge| edge.is_followed(follow)) {
-                if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(edge.role)
-                {
+                if let Entry::Vacant(entry) = came_from.entry(edge.role) {
                     entry.insert(at);
                     queue.push_back(edge.role);
                 }

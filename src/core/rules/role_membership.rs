@@ -67,6 +67,7 @@ fn of_subject(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
         && requests::may_be_login(cx.access, member, &cx.declared_clients());
     let mut drafts = Vec::new();
     for role in reached(cx, member, &[Follow::Members]) {
+        cx.check_interrupts();
         let found = Found::new(cx, member, role);
         let power = Power::of(cx, member, role);
         let is_purpose = may_be_login && cx.is_declared_subject(role.oid);
@@ -102,6 +103,7 @@ fn is_worker(cx: &Context<'_>, role: &Role) -> bool {
 fn of_login(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for role in reached(cx, member, &[Follow::Members]) {
+        cx.check_interrupts();
         let found = Found::new(cx, member, role);
         if cx.is_declared_subject(role.oid) {
             if found.is_direct() && cx.access.has_privileges_of(member.oid, role.oid) {
@@ -212,6 +214,7 @@ fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
     let is_managed = cx.managed_role(member.oid).is_some();
     let mut drafts = Vec::new();
     for role in reached(cx, member, &[Follow::Set, Follow::Privileges]) {
+        cx.check_interrupts();
         let power = match cx.contract.kind_of(&role.name) {
             Some(RoleKind::Owner) => Power::Owner,
             _ if cx.contract.trusted_roles.contains(&role.name) => Power::Owner,

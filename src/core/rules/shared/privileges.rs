@@ -995,11 +995,11 @@ pub(crate) fn report_undeclared_readers(
 /// server distinguishes grantors. `None` where there is no such grant: a database owner is an
 /// implicit member of `pg_database_owner`.
 pub(crate) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<Vec<Statement>> {
-    let statements: Vec<Statement> = cx
-        .snapshot
-        .memberships
-        .iter()
-        .filter(|m| m.member == member && m.role == role)
+    let by_member = cx.snapshot.memberships_by_member();
+    let places = by_member.get(&member).into_iter().flatten();
+    let statements: Vec<Statement> = places
+        .map(|place| &cx.snapshot.memberships[*place])
+        .filter(|m| m.role == role)
         .map(|m| {
             let by = match cx.snapshot.version {
                 ..16 => String::new(),
