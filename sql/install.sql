@@ -310,6 +310,13 @@ COMMENT ON FUNCTION ops.report_html() IS
   'policy, SECURITY DEFINER routines, the guard, and all findings with their fixes. The page needs '
   'no network and no scripts. With psql, use -At.';
 
+CREATE FUNCTION ops.security_summary()
+  RETURNS TABLE (topic pg_catalog.text, summary pg_catalog.text)
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_security_summary';
+COMMENT ON FUNCTION ops.security_summary() IS
+  'Returns the state of the database in at most ten lines: the verdict, who is concerned, what to '
+  'fix first, how much is exempt, the guard, and the next command.';
+
 CREATE FUNCTION ops.findings(min_severity pg_catalog.text DEFAULT 'warning')
   RETURNS TABLE (severity pg_catalog.text, object pg_catalog.text, finding pg_catalog.text)
   LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_findings';

@@ -60,19 +60,22 @@ pub fn in_context<T>(
 /// Calls `work` with the findings under the contract in force as the audit reports them, and with
 /// the context and the state of the catalogs from which they result.
 pub fn with_findings<T>(work: impl FnOnce(&Context<'_>, &[Finding], &State) -> T) -> T {
-    with_all_findings(false, work)
+    with_all_findings(false, Fixes::OfPlan, work)
 }
 
 /// As [`with_findings`], with exempt findings as well if `with_exempt`.
 pub fn with_all_findings<T>(
     with_exempt: bool,
+    fixes: Fixes,
     work: impl FnOnce(&Context<'_>, &[Finding], &State) -> T,
 ) -> T {
     let Installation { state, own, contract } = Installation::now();
     under(&contract, &state, &own, |cx| {
         let current = Current::read(&state, &own, Freshness::Fresh);
         let mut found = visible(cx, &RULES, &current, with_exempt);
-        restate(cx, &mut found, !with_exempt, (&state, &current));
+        if fixes == Fixes::OfPlan {
+            restate(cx, &mut found, !with_exempt, (&state, &current));
+        }
         work(cx, &reported(cx, found, &current), &state)
     })
 }

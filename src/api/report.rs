@@ -6,7 +6,7 @@ use super::audit::filter;
 use super::guard_status;
 use crate::audit::{self, Fixes};
 use crate::catalog;
-use crate::pg::call::{Call, sql_function};
+use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::clock;
 use crate::pg::report::unknown_argument;
 use crate::pg::text::timestamp;
@@ -15,6 +15,7 @@ use crate::store::Installation;
 use dragonfly_core::drift::Release;
 use dragonfly_core::report::formats::{Format, Place, Report, write};
 use dragonfly_core::report::page::{Head, Limits, Page};
+use dragonfly_core::report::summary;
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
 
@@ -48,7 +49,7 @@ sql_function!(
     ops_report_html => report_html
 );
 fn report_html(_: Call) -> pg_sys::Datum {
-    let html = audit::with_all_findings(true, |cx, findings, _| {
+    let html = audit::with_all_findings(true, Fixes::OfPlan, |cx, findings, _| {
         let head = Head {
             database: printable(&cx.snapshot.database.name).into_owned(),
             at: timestamp(clock::now()),
@@ -58,4 +59,17 @@ fn report_html(_: Call) -> pg_sys::Datum {
         Page::of(cx, findings, guard_status::parts(cx), head, Limits::default()).html()
     });
     text_datum(&html)
+}
+
+sql_function!(
+    /// `ops.security_summary() RETURNS TABLE (topic text, summary text)`
+    ops_security_summary => security_summary
+);
+fn security_summary(call: Call) -> pg_sys::Datum {
+    let lines = audit::with_all_findings(true, Fixes::OfRules, |cx, findings, _| {
+        summary(cx, findings, &guard_status::parts(cx))
+    });
+    call.table(
+        lines.into_iter().map(|line| vec![Value::Text(line.topic.into()), Value::Text(line.text)]),
+    )
 }

@@ -1,6 +1,6 @@
 //! `ops.report()`: the findings in the formats that pipelines read.
 
-use dragonfly_tests::{Cluster, attempt};
+use dragonfly_tests::{Cluster, attempt, column};
 use postgres::Client;
 use serde_json::Value;
 
@@ -122,6 +122,26 @@ fn page_shows_the_state_of_the_database_and_names_as_text() {
     let guard = page.split("id=\"guard\"").nth(1).unwrap();
     let guard = guard.split("</section>").next().unwrap();
     assert_eq!(guard.matches("<th scope=\"row\">").count(), usize::try_from(components).unwrap());
+}
+
+#[test]
+fn summary_has_the_verdict_of_the_audit_in_ten_lines() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let lines = "SELECT topic || ': ' || summary FROM ops.security_summary()";
+    let clean = column(&mut client, lines);
+    let conforms = |line: &String| line.starts_with("verdict: The database conforms to its");
+    assert!(clean.iter().any(conforms), "{clean:#?}");
+    cluster.psql_file("app", "fixtures/violations.sql");
+    let found = column(&mut client, lines);
+    assert!(found.len() <= 10, "{found:#?}");
+    let errors = "SELECT count(*)::text FROM ops.audit_security(min_severity => 'error')";
+    let errors = column(&mut client, errors).remove(0);
+    let verdict = format!("verdict: The database differs from its contract: {errors} errors, ");
+    assert!(found.iter().any(|line| line.starts_with(&verdict)), "{found:#?}");
+    assert_eq!(found.iter().filter(|line| line.starts_with("first: error: ")).count(), 4);
+    let next = "next: SELECT * FROM ops.golden_sql();";
+    assert!(found.last().unwrap().starts_with(next), "{found:#?}");
 }
 
 #[test]

@@ -237,6 +237,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "audit_guard",
             "report",
             "report_html",
+            "security_summary",
             "assert_consistency",
             "assert_security",
             "v_security_findings",

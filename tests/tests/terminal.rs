@@ -66,6 +66,7 @@ const FITS: &[(&str, &str)] = &[
                 ops.accept(f.fingerprint, 'read by everyone') AS a",
     ),
     ("exempt", "SELECT ops.exempt(rule => 'rls_disabled', object => 'public.*', reason => 'x')"),
+    ("security_summary", "SELECT * FROM ops.security_summary()"),
     ("unexempt", "SELECT ops.unexempt(id => 1)"),
     ("freeze_schema", "SELECT ops.freeze_schema('label')"),
     ("unfreeze_schema", "SELECT ops.unfreeze_schema('label')"),

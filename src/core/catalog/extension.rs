@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT.
-pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 69] = [
+pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 70] = [
     (SCHEMA, "announce", "", "guard_announce", false),
     (SCHEMA, "ddl_command_end", "", "guard_ddl_command_end", false),
     (SCHEMA, "ddl_command_start", "", "guard_ddl_command_start", false),
@@ -169,6 +169,7 @@ pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 69] = [
     ("ops", "schema_snapshot", "pg_catalog.text", "ops_schema_snapshot_text", false),
     ("ops", "security_definer_functions", "", "ops_security_definer_functions", false),
     ("ops", "security_rules", "", "ops_security_rules", false),
+    ("ops", "security_summary", "", "ops_security_summary", false),
     ("ops", "try_migration", "pg_catalog.text", "ops_try_migration", false),
     ("ops", "unexempt", "pg_catalog.text,integer", "ops_unexempt", false),
     ("ops", "unfreeze_schema", "pg_catalog.text", "ops_unfreeze_schema", false),

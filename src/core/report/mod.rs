@@ -5,9 +5,12 @@ mod narrow;
 pub mod overview;
 pub mod page;
 mod policies;
+mod priority;
 mod rule_page;
 pub mod shared_causes;
+mod summary;
 
 pub use narrow::{NarrowFinding, narrow_changes};
 pub use policies::{PolicyRow, Reach, rls_policies};
 pub use rule_page::{rule_index, rule_page};
+pub use summary::{SummaryLine, summary};

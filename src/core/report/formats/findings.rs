@@ -74,6 +74,16 @@ pub(in crate::report) fn counts<'f>(findings: impl Iterator<Item = &'f Finding>)
     words.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns whether the database conforms to its contract, by the findings that are not exempt.
+pub(in crate::report) fn verdict(open: &[&Finding]) -> String {
+    let counts = counts(open.iter().copied());
+    match open.iter().map(|finding| finding.severity).max() {
+        None => "The database conforms to its contract.".to_owned(),
+        Some(Severity::Info) => format!("The database conforms to its contract, with {counts}."),
+        Some(_) => format!("The database differs from its contract: {counts}."),
+    }
+}
+
 /// Returns the first characters of a text, with an ellipsis where more follow.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most.saturating_sub(1)) {

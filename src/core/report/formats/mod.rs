@@ -10,7 +10,7 @@ mod markdown;
 mod sarif;
 
 pub use findings::{Place, Report};
-pub(super) use findings::{counts, exemption};
+pub(super) use findings::{exemption, verdict};
 
 use std::str::FromStr;
 

@@ -1,20 +1,19 @@
 //! What the page shows, in the order in which it shows it.
 
-use super::super::formats::{counts, exemption};
+use super::super::formats::{exemption, verdict};
 use super::super::overview::{Cell, role_matrix};
 use super::super::policies::{PolicyRow, Reach, rls_policies};
-use crate::catalog::{Caller, Command, ObjectId, Oid, Relation, Role, Routine};
+use super::super::priority::{Concerned, Exposure};
+use crate::catalog::{Command, ObjectId, Oid, Relation, Role, Routine};
 use crate::contract::Severity;
 use crate::finding::Finding;
-use crate::rule::Rule;
+use crate::rules::Context;
 use crate::rules::shared::definer_bodies::callers;
-use crate::rules::{Context, required_object_missing, rls_policy_missing, role_missing};
 use crate::search_path::{Verdict, settings};
 use crate::sql::printable;
 use serde::Serialize;
 use serde_json::Value;
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// What identifies the report.
 #[derive(Debug, Clone, Serialize)]
@@ -88,20 +87,6 @@ impl<T> List<T> {
         let others = all.len().saturating_sub(most);
         Self { shown: all.into_iter().take(most).map(show).collect(), others }
     }
-}
-
-/// Who is concerned by a finding, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Exposure {
-    /// Everyone who can send a request.
-    Anyone,
-    /// Users of the application.
-    Clients,
-    /// Other roles, or none in particular.
-    Others,
-    /// No role has too much: something that is declared does not work.
-    Missing,
 }
 
 /// A finding.
@@ -202,17 +187,12 @@ impl Page {
             findings.iter().partition(|finding| exemption(finding).is_some());
         let concerned = Concerned::of(cx);
         let item = |finding: &Finding| Item::of(cx, finding, concerned.by(finding));
-        let is_to_fix = |finding: &&Finding| finding.severity > Severity::Info;
-        let mut first: Vec<&Finding> = open.iter().copied().filter(is_to_fix).collect();
-        first.sort_by_cached_key(|finding| {
-            let exposure = concerned.by(finding);
-            (exposure == Exposure::Missing, Reverse(finding.severity), exposure)
-        });
+        let first = concerned.to_fix(&open);
         Self {
             contract: printable(&cx.contract.name).into_owned(),
             contract_version: cx.contract.version.clone(),
             conforms: open.iter().all(|finding| finding.severity < Severity::Error),
-            verdict: verdict(&counts(open.iter().copied())),
+            verdict: verdict(&open),
             first: List::of(first, limits.first, item),
             matrix: Matrix::of(cx),
             tables: tables(cx, &open, limits.tables),
@@ -222,14 +202,6 @@ impl Page {
             guard,
             head,
         }
-    }
-}
-
-fn verdict(counts: &str) -> String {
-    if counts.is_empty() {
-        "The database conforms to its contract.".to_owned()
-    } else {
-        format!("The database differs from its contract: {counts}.")
     }
 }
 
@@ -250,46 +222,6 @@ impl Item {
             section: cx.contract.section(rule.id).map(|section| printable(section).into_owned()),
             fingerprint: fingerprint.clone(),
             exempt: exemption(finding).map(|reason| printable(reason).into_owned()),
-        }
-    }
-}
-
-/// The rules about something that is declared and does not exist.
-static MISSING: [&Rule; 3] =
-    [&required_object_missing::RULE, &rls_policy_missing::RULE, &role_missing::RULE];
-
-/// The roles by who can become them.
-struct Concerned<'a> {
-    anyone: HashSet<&'a str>,
-    clients: HashSet<&'a str>,
-}
-
-impl<'a> Concerned<'a> {
-    fn of(cx: &Context<'a>) -> Self {
-        let sessions = cx.contract.identities().sessions;
-        let clients = || cx.clients.iter().map(|client| client.name.as_str());
-        let without = clients().filter(|role| sessions.get(*role) == Some(&Caller::Without));
-        let anonymous = cx.snapshot.anonymous.iter().map(String::as_str);
-        Self {
-            anyone: anonymous.chain(without).chain(["PUBLIC"]).collect(),
-            clients: clients().collect(),
-        }
-    }
-
-    /// Returns who is concerned by a finding.
-    fn by(&self, finding: &Finding) -> Exposure {
-        let is_missing = finding.evidence["problem"] == "missing"
-            || MISSING.iter().any(|rule| rule.id == finding.rule.id);
-        let is_about =
-            |roles: &HashSet<&str>| finding.roles.iter().any(|role| roles.contains(role.as_str()));
-        if is_missing {
-            Exposure::Missing
-        } else if is_about(&self.anyone) {
-            Exposure::Anyone
-        } else if is_about(&self.clients) {
-            Exposure::Clients
-        } else {
-            Exposure::Others
         }
     }
 }
