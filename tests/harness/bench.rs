@@ -79,6 +79,10 @@ impl Size {
     }
 }
 
+/// A query that reads catalogs is executed by the process of the session alone, as an audit is: the
+/// CPU time of parallel workers is not that of the session.
+pub const ONE_PROCESS: &str = "SET max_parallel_workers_per_gather = 0";
+
 /// Returns the path of a file in tests/bench.
 #[must_use]
 pub fn bench_file(name: &str) -> PathBuf {

@@ -6,8 +6,8 @@
 //! are replaced.
 
 use dragonfly_tests::bench::{
-    Size, Work, bench_sql, circumstances, create_extension, digits, fetched, measure, median,
-    number_after, table, timed, write_section,
+    ONE_PROCESS, Size, Work, bench_sql, circumstances, create_extension, digits, fetched, measure,
+    median, number_after, table, timed, write_section,
 };
 use dragonfly_tests::{Cluster, SUPERUSER};
 use postgres::Client;
@@ -43,7 +43,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn client(&self, database: &str) -> Client {
-        self.cluster.connect(database, SUPERUSER)
+        let mut client = self.cluster.connect(database, SUPERUSER);
+        client.batch_execute(ONE_PROCESS).unwrap();
+        client
     }
 
     /// Returns SQL in the guarded database as a work.

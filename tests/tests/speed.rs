@@ -2,7 +2,8 @@
 //! medians and ratios, because the machine may run other programs.
 
 use dragonfly_tests::bench::{
-    Size, Work, bench_sql, cpu_time, create_extension, measure, median, median_time, timed,
+    ONE_PROCESS, Size, Work, bench_sql, cpu_time, create_extension, measure, median, median_time,
+    timed,
 };
 use dragonfly_tests::{Cluster, SUPERUSER};
 use postgres::Client;
@@ -21,6 +22,7 @@ fn catalog(cluster: &Cluster, size: &Size) -> Client {
 fn cpu<'a>(cluster: &Cluster, database: &str, sql: impl Into<String>) -> Work<'a> {
     let sql = sql.into();
     let mut client = cluster.connect(database, SUPERUSER);
+    client.batch_execute(ONE_PROCESS).unwrap();
     Work::new(sql.clone(), move || cpu_time(&mut client, &sql))
 }
 
