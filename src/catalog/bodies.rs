@@ -1,7 +1,8 @@
 //! Reads what the bodies of routines look up along the search_path, from their text. Nothing is
 //! parsed by the server and nothing is executed.
 
-use super::{oids, roles, routines};
+use super::quoted_path::quoted_path;
+use super::{oids, roles};
 use crate::pg::heap::{Column, Repeated, Row, State, Table, interrupts};
 use crate::settings;
 use dragonfly_core::access::Access;
@@ -71,8 +72,8 @@ pub fn of(state: &State, wanted: &OidSet, snapshot: &mut Snapshot) {
     snapshot.bodies = Rc::new(wanted.iter().map(|oid| (*oid, bodies.with_called(*oid))).collect());
     let reset = settings::reset_value("search_path");
     let (of_database, of_roles) = roles::search_paths(state, &snapshot.database.name);
-    snapshot.default_path = of_database.or(reset).map(|path| routines::quoted_path(&path));
-    snapshot.role_paths = of_roles.iter().map(|path| routines::quoted_path(path)).collect();
+    snapshot.default_path = of_database.or(reset).map(|path| quoted_path(&path));
+    snapshot.role_paths = of_roles.iter().map(|path| quoted_path(path)).collect();
 }
 
 /// The texts of routines, with what they call.

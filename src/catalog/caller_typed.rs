@@ -59,26 +59,13 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     snapshot.caller_typed = found;
 }
 
-/// Returns the SECURITY DEFINER routines whose callers may choose types or pass cursors: those that
-/// a type of another role, or a role that can create types, may make exploitable.
-pub fn candidates(state: &State) -> HashSet<Oid> {
-    let table = Table::open(oids::PG_PROC);
-    let column = |name| table.column(name);
-    let (oid, is_definer) = (column("oid"), column("prosecdef"));
-    let (arguments, result) = (column("proargtypes"), column("prorettype"));
-    let mut found = HashSet::new();
+/// Whether callers of a routine may choose types or pass cursors, by the types of its result and of
+/// its arguments: a type of another role, or a role that can create types, may make it exploitable.
+pub fn may_choose_types(result: Oid, arguments: &[Oid]) -> bool {
     let may_be_chosen = |argument: &Oid| {
         *argument >= FIRST_NORMAL || ANY_TYPES.contains(argument) || CURSORS.contains(argument)
     };
-    table.scan(state, |row| {
-        if row.bool(is_definer)
-            && (row.oid(result) == pg_sys::RECORDOID.to_u32()
-                || row.oids(arguments).iter().any(may_be_chosen))
-        {
-            found.insert(row.oid(oid));
-        }
-    });
-    found
+    result == pg_sys::RECORDOID.to_u32() || arguments.iter().any(may_be_chosen)
 }
 
 /// Returns a type that a relation is the row type of, if its owner differs in two states.

@@ -18,6 +18,7 @@ mod expressions;
 mod extension;
 mod guard;
 mod in_pg_catalog;
+mod known_routines;
 mod moved_names;
 mod name;
 mod object_hash;
@@ -27,6 +28,7 @@ mod policies;
 mod policy_texts;
 mod publications;
 mod question;
+mod quoted_path;
 pub mod renamed;
 mod rights;
 mod roles;
@@ -48,9 +50,7 @@ mod updatable;
 
 pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read_changed as changed_bodies};
-pub use caller_typed::{
-    candidates as caller_typed_candidates, row_type_of_another_owner, row_type_with_new_types,
-};
+pub use caller_typed::{row_type_of_another_owner, row_type_with_new_types};
 pub use code::ancestors;
 pub use consulted::{Consulted, object_changed as consulted_object_changed};
 pub use content_owners::{Place, contents, place};
@@ -62,6 +62,9 @@ pub use expressions::Mentioned;
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
 pub use in_pg_catalog::changed as contents_of_pg_catalog_changed;
+pub use known_routines::{
+    changed as known_routine_changed, choosing_types as routines_choosing_types,
+};
 pub use moved_names::MovedNames;
 pub use name::{description, identity, name, qualified_name, signature};
 pub use object_hash::{
@@ -76,14 +79,14 @@ pub use objects::{
 pub use policies::relations_with_call as relations_with_policy_that_calls;
 pub use policy_texts::{PolicyTexts, policy_texts};
 pub use question::QUESTIONS;
+pub use quoted_path::quoted_path;
 pub use rights::has_active_policies;
 pub use roles::{owns_objects, stored_setting};
 pub use routines::Concerning;
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    definer, has_expressions, has_text, named as routines_named, owner as routine_owner,
-    quoted_path, validator, with_argument as routines_with_argument,
-    with_argument_in as routines_with_argument_in,
+    definer, has_expressions, has_text, named as routines_named, owner as routine_owner, validator,
+    with_argument as routines_with_argument, with_argument_in as routines_with_argument_in,
 };
 pub use scenarios::scenarios;
 pub use server_objects::{

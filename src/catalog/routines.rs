@@ -1,18 +1,17 @@
 //! Reads `pg_proc`.
 
 use super::objects::{self, Contents};
+use super::quoted_path::with_quoted_path;
 use super::type_name::{self, type_name};
-use super::{caller_typed, oids};
+use super::{caller_typed, known_routines, oids};
 use crate::pg::heap::{Column, Repeated, Row, State, Table, of_row};
-use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{
-    Acl, AclItem, ContentKind, Oid, OidSet, Routine, RoutineKind, Snapshot,
+    Acl, AclItem, ContentKind, Oid, OidMap, OidSet, Routine, RoutineKind, Snapshot,
 };
 use dragonfly_core::explain::parse;
-use dragonfly_core::search_path::{settings, stored_value};
+use dragonfly_core::search_path::settings;
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
 
 /// The columns of `pg_proc` that the rules need.
 struct Columns {
@@ -159,14 +158,22 @@ pub fn searching(state: &State, wanted: &Concerning<'_>, snapshot: &mut Snapshot
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
     let none = HashSet::new();
-    let searching = if names.is_empty() { Some(&none) } else { searching };
+    let all_search = names.contains("pg_catalog");
+    let known;
+    let searching = match searching {
+        _ if names.is_empty() => Some(&none),
+        None if state.is_current() && !all_search => {
+            known = known_routines::searching(names, snapshot);
+            Some(&known)
+        }
+        given => given,
+    };
     let is_looked_up = |few: &&HashSet<Oid>| few.len() <= objects::most_lookups(&table);
     let candidates = searching.filter(is_looked_up).and_then(|searching| {
         let members = objects::members_of_schemas(state, oids::PG_PROC, schemas)?;
         Some(&(&members | also) | searching)
     });
     let mut paths = PathsNaming::new(names, snapshot);
-    let all_search = names.contains("pg_catalog");
     let (schemas, also): (OidSet, OidSet) =
         (schemas.iter().copied().collect(), also.iter().copied().collect());
     let mut each = |row: Row<'_>| {
@@ -320,28 +327,19 @@ pub fn with_argument(state: &State, types: &HashSet<Oid>) -> Vec<Oid> {
     routines
 }
 
-/// Returns the routines that have a type of one of some schemas, or an array of it, as an argument.
+/// Returns the routines that have a type of one of some schemas, or an array of it, as an argument,
+/// with all changes of this transaction.
 pub fn with_argument_in(state: &State, schemas: &HashSet<Oid>) -> Vec<Oid> {
-    let types = Table::open(oids::PG_TYPE);
-    let (oid, schema) = (types.column("oid"), types.column("typnamespace"));
-    let mut inside = HashSet::new();
-    types.scan(state, |row| {
-        if schemas.contains(&row.oid(schema)) {
-            inside.insert(row.oid(oid));
-        }
-    });
-    let table = Table::open(oids::PG_PROC);
-    let (oid, arguments) = (table.column("oid"), table.column("proargtypes"));
-    let mut routines = Vec::new();
-    table.scan(state, |row| {
-        let oid = row.oid(oid);
-        if oid >= pg_sys::FirstNormalObjectId
-            && row.oids(arguments).iter().any(|argument| inside.contains(argument))
-        {
-            routines.push(oid);
-        }
-    });
-    routines
+    let mut known: OidMap<bool> = OidMap::default();
+    let mut is_inside = |one: &Oid| {
+        *known.entry(*one).or_insert_with(|| {
+            of_row(state, oids::TYPE_BY_OID, *one, "typnamespace", |row, of| row.oid(of))
+                .is_some_and(|schema| schemas.contains(&schema))
+        })
+    };
+    let mut routines = known_routines::with_own_types();
+    routines.retain(|(_, types)| types.iter().any(&mut is_inside));
+    routines.into_iter().map(|(oid, _)| oid).collect()
 }
 
 /// Returns the ACL of a routine; empty where it is null.
@@ -430,40 +428,4 @@ pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Ve
         });
     }
     found
-}
-
-/// Replaces the search_path in the settings of a routine by one with quoted names, where the
-/// encoding of the database is not UTF-8. The server folds and truncates names by the rules of the
-/// encoding, which the core does not know.
-pub fn with_quoted_path(mut config: Vec<String>) -> Vec<String> {
-    if !text::is_utf8() {
-        for item in &mut config {
-            if let Some((key, value)) = item.split_once('=')
-                && key.eq_ignore_ascii_case("search_path")
-            {
-                *item = format!("{key}={}", quoted_path(value));
-            }
-        }
-    }
-    config
-}
-
-/// Returns a search_path with quoted names where the encoding of the database is not UTF-8;
-/// unchanged where it is not a valid list.
-pub fn quoted_path(value: &str) -> String {
-    if text::is_utf8() {
-        return value.to_owned();
-    }
-    let Ok(raw) = CString::new(text::to_server(value)) else { return value.to_owned() };
-    // SAFETY: the server modifies the copy, and its list points into the copy.
-    unsafe {
-        let mut list: *mut pg_sys::List = std::ptr::null_mut();
-        if !pg_sys::SplitIdentifierString(pg_sys::pstrdup(raw.as_ptr()), b',' as _, &mut list) {
-            return value.to_owned();
-        }
-        let length = if list.is_null() { 0 } else { (*list).length as usize };
-        let name =
-            |i| from_server(CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast()).to_bytes());
-        stored_value(&(0..length).map(name).collect::<Vec<_>>())
-    }
 }

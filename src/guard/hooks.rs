@@ -276,6 +276,7 @@ unsafe extern "C-unwind" fn routine_changed(_argument: pg_sys::Datum, _cache: i3
     let routine = syscache::oid_of_hash(hash);
     catalog::consulted_object_changed(catalog::PG_PROC, routine);
     catalog::contents_of_pg_catalog_changed(catalog::PG_PROC, routine);
+    catalog::known_routine_changed(routine);
     if routine == 0 || !transaction::may_change() {
         return;
     }

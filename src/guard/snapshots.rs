@@ -363,7 +363,7 @@ impl Reader<'_> {
             also.extend(catalog::routines_with_argument_in(self.now, &renamed));
         }
         if bases.have_more_creators() {
-            also.extend(catalog::caller_typed_candidates(self.now));
+            also.extend(catalog::routines_choosing_types());
         }
         // A routine with another search_path in the two states has been changed.
         let searching = |found: &Snapshot| -> HashSet<Oid> {

@@ -84,6 +84,112 @@ fn membership_of_the_same_transaction_is_known_and_forgotten_with_its_rollback()
     assert!(is_accepted(&mut client), "the transaction has been rolled back");
 }
 
+/// Creates the routine as its owner.
+fn as_owner() -> String {
+    format!("SET ROLE owner; {ROUTINE}; RESET ROLE")
+}
+
+/// Whether the guard lets the session open `shared` to another role, which is rolled back.
+fn may_open(client: &mut Client) -> bool {
+    client.batch_execute("SAVEPOINT open").unwrap();
+    let result = attempt(client, "GRANT CREATE ON SCHEMA shared TO other");
+    client.batch_execute("ROLLBACK TO open").unwrap();
+    result.inspect_err(|error| assert_eq!(error.code, "42P13", "{error:?}")).is_ok()
+}
+
+#[test]
+fn routine_that_searches_a_schema_is_known_at_once() {
+    let (cluster, mut client) = session();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    admin.batch_execute("SET client_min_messages = error").unwrap();
+    client.batch_execute("RESET ROLE").unwrap();
+    let mut answers = |sql: &str| {
+        admin.batch_execute(sql).unwrap();
+        client.batch_execute("BEGIN").unwrap();
+        let answer = may_open(&mut client);
+        client.batch_execute("ROLLBACK").unwrap();
+        answer
+    };
+    assert!(answers("SELECT 1"), "no routine searches the schema");
+    assert!(!answers(&as_owner()));
+    assert!(answers("ALTER FUNCTION app.f() SET search_path = pg_catalog, pg_temp"));
+    assert!(!answers("ALTER FUNCTION app.f() SET search_path = app, shared, pg_temp"));
+    assert!(answers("ALTER FUNCTION app.f() SECURITY INVOKER"));
+    assert!(!answers("ALTER FUNCTION app.f() SECURITY DEFINER"));
+    assert!(answers("DROP FUNCTION app.f()"));
+    // More than a session looks at one by one.
+    let many = "DO $$ BEGIN FOR i IN 1..10100 LOOP EXECUTE format('CREATE FUNCTION app.m%s() \
+                RETURNS int LANGUAGE sql AS ''SELECT 1''', i); END LOOP; END $$";
+    assert!(answers(&format!("SET dragonfly_guard.mode = off; {many}")));
+    assert!(!answers(&format!("RESET dragonfly_guard.mode; {}", as_owner())));
+}
+
+#[test]
+fn routine_that_searches_the_schema_of_its_owner_is_known_at_once() {
+    let (cluster, mut client) = session();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    admin.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    client.batch_execute("RESET ROLE").unwrap();
+    let mut found = |sql: &str| {
+        admin.batch_execute(sql).unwrap();
+        client.batch_execute("BEGIN").unwrap();
+        let result = attempt(&mut client, "ALTER SCHEMA shared OWNER TO other");
+        client.batch_execute("ROLLBACK").unwrap();
+        result.is_err_and(|error| error.code == "42P13")
+    };
+    let by_user = ROUTINE.replace("shared", "\"$user\", pg_catalog");
+    assert!(!found(&by_user), "the owner has another name");
+    assert!(found("CREATE ROLE shared; ALTER FUNCTION app.f() OWNER TO shared"));
+    assert!(!found("ALTER ROLE shared RENAME TO elsewhere"));
+    assert!(found("ALTER ROLE elsewhere RENAME TO shared"));
+    assert!(!found("DROP FUNCTION app.f()"));
+}
+
+#[test]
+fn routine_of_the_same_transaction_that_searches_a_schema_is_known_and_forgotten() {
+    let (_cluster, mut client) = session();
+    client.batch_execute("RESET ROLE; BEGIN").unwrap();
+    assert!(may_open(&mut client));
+    client.batch_execute("SAVEPOINT s").unwrap();
+    client.batch_execute(&as_owner()).unwrap();
+    assert!(!may_open(&mut client));
+    client.batch_execute("ROLLBACK TO s").unwrap();
+    assert!(may_open(&mut client), "the routine has been rolled back");
+    client.batch_execute(&as_owner()).unwrap();
+    assert!(!may_open(&mut client));
+    client.batch_execute("SAVEPOINT dropped; DROP FUNCTION app.f()").unwrap();
+    assert!(may_open(&mut client));
+    client.batch_execute("ROLLBACK TO dropped").unwrap();
+    assert!(!may_open(&mut client), "so has its drop");
+    client.batch_execute("ROLLBACK; BEGIN").unwrap();
+    assert!(may_open(&mut client));
+}
+
+#[test]
+fn routine_whose_callers_choose_types_is_known_at_once() {
+    let (cluster, mut client) = session();
+    let mut admin = cluster.connect("app", SUPERUSER);
+    // Only superusers can create types.
+    let closed = "SET client_min_messages = error; SET dragonfly_guard.mode = off;
+        REVOKE TEMPORARY ON DATABASE app FROM PUBLIC; CREATE SCHEMA free;
+        ALTER SCHEMA app OWNER TO CURRENT_USER; ALTER SCHEMA shared OWNER TO CURRENT_USER;
+        GRANT USAGE ON SCHEMA app TO other";
+    admin.batch_execute(closed).unwrap();
+    client.batch_execute("RESET ROLE").unwrap();
+    let mut answers = |sql: &str| {
+        admin.batch_execute(sql).unwrap();
+        client.batch_execute("BEGIN").unwrap();
+        let result = attempt(&mut client, "GRANT CREATE ON SCHEMA free TO other");
+        client.batch_execute("ROLLBACK").unwrap();
+        result.inspect_err(|error| assert_eq!(error.code, "42P13", "{error:?}")).is_ok()
+    };
+    assert!(answers("SELECT 1"));
+    let text = "CREATE FUNCTION app.text(x anyelement) RETURNS text LANGUAGE sql SECURITY DEFINER
+                SET search_path = pg_catalog, pg_temp AS 'SELECT x::text'";
+    assert!(!answers(text));
+    assert!(answers("DROP FUNCTION app.text(anyelement)"));
+}
+
 #[test]
 fn schema_of_another_session_is_known_at_once() {
     let (cluster, mut client) = session();
