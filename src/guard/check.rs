@@ -401,13 +401,15 @@ fn check(input: Input<'_>) -> Violations {
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let schemas = differing_schemas([before, after]);
+    let names = schemas.as_ref().map(|_| names_of([before, after]));
     let old = Context::new(contract, before, &access_before, &interrupts);
     let new = Context::new(contract, after, &access_after, &interrupts);
     let checked = Checked {
         states,
-        old: &old.about(schemas.clone()),
-        new: &new.about(schemas.clone()),
+        old: &old.about(schemas.clone()).about_names(names.clone()),
+        new: &new.about(schemas.clone()).about_names(names.clone()),
         schemas,
+        names,
         exempt: &Exempt { now, freshness, current: OnceCell::new() },
         granted_to_public: granted_to_public(changed),
         needs: OnceCell::new(),
@@ -455,6 +457,15 @@ fn differing_schemas([before, after]: [&Snapshot; 2]) -> Option<Rc<HashSet<Oid>>
     })
 }
 
+/// Returns the names of the objects that the states show. Where schemas and roles are the same in
+/// both states, a rule says the same of declared objects with other names, which neither shows: a
+/// contract can declare thousands of them.
+fn names_of(states: [&Snapshot; 2]) -> Rc<HashSet<String>> {
+    let relations = states.into_iter().flat_map(|state| &state.relations).map(|r| &r.name);
+    let routines = states.into_iter().flat_map(|state| &state.routines).map(|r| &r.name);
+    Rc::new(relations.chain(routines).cloned().collect())
+}
+
 /// Returns the routines on which statements have granted EXECUTE to PUBLIC.
 fn granted_to_public(changed: &[Changed]) -> HashSet<Oid> {
     let grants = changed.iter().filter_map(|one| match one {
@@ -472,6 +483,8 @@ struct Checked<'c, 's> {
     exempt: &'c Exempt<'s>,
     /// See [`differing_schemas`].
     schemas: Option<Rc<HashSet<Oid>>>,
+    /// See [`names_of`].
+    names: Option<Rc<HashSet<String>>>,
     /// The routines on which EXECUTE has been granted to PUBLIC.
     granted_to_public: HashSet<Oid>,
     /// See [`Self::read_needs`].
@@ -736,7 +749,7 @@ impl Checked<'_, '_> {
         transaction::leave_for_commit();
         let access = Access::new(needs);
         let new = Context::new(&self.states.contract, needs, &access, &interrupts);
-        let new = &new.about(self.schemas.clone());
+        let new = &new.about(self.schemas.clone()).about_names(self.names.clone());
         self.found(new, self.worse_in(new))
     }
 

@@ -66,6 +66,8 @@ pub struct Context<'a> {
     with_usage: RefCell<OidMap<Rc<[usize]>>>,
     /// The schemas about whose objects findings are wanted; `None` for all.
     about: Option<Rc<HashSet<Oid>>>,
+    /// The names of the declared objects about which findings are wanted; `None` for all.
+    names: Option<Rc<HashSet<String>>>,
     /// The positions of the relations of governed schemas in the snapshot, determined when a rule
     /// first asks for them.
     governed_relations: OnceCell<Vec<usize>>,
@@ -126,6 +128,7 @@ impl<'a> Context<'a> {
             positions: OnceCell::new(),
             with_usage: RefCell::default(),
             about: None,
+            names: None,
             governed_relations: OnceCell::new(),
             governed_routines: OnceCell::new(),
             least_changes: RefCell::default(),
@@ -151,6 +154,17 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn about(self, schemas: Option<Rc<HashSet<Oid>>>) -> Self {
         Self { about: schemas, ..self }
+    }
+
+    /// Says that findings about declared objects with other names are not wanted; `None`: all are.
+    #[must_use]
+    pub fn about_names(self, names: Option<Rc<HashSet<String>>>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Whether findings about a declared object of this name are wanted.
+    pub(crate) fn wants_name(&self, name: &str) -> bool {
+        self.names.as_ref().is_none_or(|wanted| wanted.contains(name))
     }
 
     /// Whether findings about objects in a schema are wanted.

@@ -51,13 +51,13 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 /// Adds a finding for each column that `column_grants`, `keys` or `open_rows` names and that does
 /// not exist.
 fn columns(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for table in &cx.contract.tables {
+    for table in cx.contract.tables.iter().filter(|table| cx.wants_name(&table.name)) {
         let keys = table.keys.iter().map(|column| ("keys", column));
         let open = table.open_rows.values().flatten().map(|column| ("open_rows", column));
         let named = granted(&table.column_grants).chain(keys).chain(open);
         missing_columns(cx, &table.schema, &table.name, named, out);
     }
-    for view in &cx.contract.views {
+    for view in cx.contract.views.iter().filter(|view| cx.wants_name(&view.name)) {
         missing_columns(cx, &view.schema, &view.name, granted(&view.column_grants), out);
     }
 }
@@ -123,8 +123,8 @@ fn missing_column(relation: &Relation, schema: &str, column: &str, places: &str)
 }
 
 fn schemas(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for schema in cx.contract.schemas.iter().filter(|s| cx.snapshot.schema_named(&s.name).is_none())
-    {
+    let is_missing = |name: &str| cx.wants_name(name) && cx.snapshot.schema_named(name).is_none();
+    for schema in cx.contract.schemas.iter().filter(|schema| is_missing(&schema.name)) {
         let sql = safe_ident(&schema.name);
         let create = Statement::with_repeatable(
             Change::AddSchema(schema.name.clone()),
@@ -160,7 +160,7 @@ fn relations(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         existing.insert((&schema.name, &relation.name), relation.kind);
     }
-    for declared in declared_relations(cx) {
+    for declared in declared_relations(cx).filter(|declared| cx.wants_name(declared.name)) {
         let kind = existing.get(&(declared.schema, declared.name)).copied();
         if !kind.is_some_and(declared.is_kind) {
             out.push(declared.missing(kind));
@@ -270,7 +270,7 @@ fn routines(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
         existing.entry((&schema.name, &routine.name)).or_default().push(routine);
     }
-    for declared in &cx.contract.functions {
+    for declared in cx.contract.functions.iter().filter(|f| cx.wants_name(&f.name)) {
         let of_that_name = existing.get(&(declared.schema.as_str(), declared.name.as_str()));
         function(cx, declared, of_that_name.map_or(&[], Vec::as_slice), out);
     }
@@ -370,8 +370,10 @@ fn missing(object: Object, subject: &str, problem: &str, fix: Fix) -> Draft {
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;
-    use super::RULE;
+    use super::{Context, RULE};
+    use crate::access::Access;
     use crate::catalog::RelationKind;
+    use std::rc::Rc;
 
     #[test]
     fn missing_object_and_object_of_another_kind_are_reported() {
@@ -397,6 +399,26 @@ mod tests {
                  declares, is a view."
             ]
         );
+    }
+
+    #[test]
+    fn only_objects_of_wanted_names_are_reported() {
+        let mut world = World::conforming();
+        world.snapshot.relations.retain(|r| r.name != "v_rls_coverage" && r.name != "judgments");
+        world.snapshot.routines.retain(|r| r.name != "get_call_queue");
+        world.snapshot.schemas.retain(|s| s.name != "enforcement");
+        let found = |names: &[&str]| {
+            let snapshot = world.snapshot.clone().complete();
+            let access = Access::new(&snapshot);
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let cx = Context::new(&world.contract, &snapshot, &access, &|| {});
+            let found = cx.about_names(Some(Rc::new(names))).run(&RULE);
+            found.into_iter().map(|finding| finding.object.identity).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[]), [""; 0]);
+        assert_eq!(found(&["v_rls_coverage", "other"]), ["ops.v_rls_coverage"]);
+        assert_eq!(found(&["judgments"]), ["public.judgments"]);
+        assert_eq!(found(&["get_call_queue"]), ["api.get_call_queue()"]);
     }
 
     #[test]
