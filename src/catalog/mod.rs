@@ -45,6 +45,7 @@ mod texts;
 mod toast;
 mod type_name;
 mod types;
+mod unaffected;
 mod unique_keys;
 mod updatable;
 
@@ -103,6 +104,7 @@ pub use texts::{code, named as objects_named, of as texts_of};
 pub use toast::is_granted_toast;
 pub use type_name::{current as current_type_name, is_renamed as type_is_renamed};
 pub use types::{type_running_code, types_containing};
+pub use unaffected::{is_relation_unaffected, is_row_unaffected, is_type_unaffected};
 pub use updatable::{Target, WRITES, facts, may_write, target};
 
 /// The OIDs of catalogs.

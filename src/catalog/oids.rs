@@ -40,6 +40,7 @@ pub const PG_FOREIGN_SERVER: Oid = 1417;
 pub const PG_FOREIGN_TABLE: Oid = 3118;
 pub const PG_FOREIGN_TABLE_RELATION_INDEX: Oid = 3119;
 pub const PG_INDEX: Oid = 2610;
+pub const PG_INDEX_INDEXRELID_INDEX: Oid = 2679;
 pub const PG_INDEX_RELID_INDEX: Oid = 2678;
 pub const PG_INHERITS: Oid = 2611;
 pub const PG_INHERITS_CHILD_INDEX: Oid = 2680;

@@ -81,6 +81,17 @@ impl Changes {
         }
     }
 
+    /// Forgets those of some changes that the current subtransaction has made first: where it is
+    /// rolled back, so are they.
+    fn discard(&mut self, irrelevant: &[Changed], now: Subtransaction) {
+        for changed in irrelevant {
+            if self.first.get(changed) == Some(&now) {
+                self.first.remove(changed);
+                self.unchecked.remove(changed);
+            }
+        }
+    }
+
     /// Returns the index of the first entry of `own`, the current subtransaction.
     fn start_of(&self, own: Subtransaction) -> usize {
         self.history.iter().rposition(|(id, _)| *id != own).map_or(0, |last| last + 1)
@@ -163,6 +174,12 @@ pub fn written_since_start() -> Vec<Oid> {
 pub fn checked(all: &[Changed]) {
     let now = subtransaction();
     CHANGES.with_borrow_mut(|changes| changes.checked(all, now));
+}
+
+/// Forgets changes that do not matter.
+pub fn discard(irrelevant: &[Changed]) {
+    let now = subtransaction();
+    CHANGES.with_borrow_mut(|changes| changes.discard(irrelevant, now));
 }
 
 /// Records that a subtransaction has been rolled back.
@@ -254,6 +271,21 @@ mod tests {
         changes.roll_back(2);
         assert_eq!(unchecked(&changes), [TABLE]);
         assert!(!changes.first.contains_key(&ROUTINE));
+    }
+
+    #[test]
+    fn discarded_change_is_forgotten_unless_a_parent_has_made_it() {
+        let mut changes = Changes::default();
+        changes.note(TABLE, 1);
+        changes.checked(&[TABLE], 1);
+        changes.note(TABLE, 2);
+        changes.note(ROUTINE, 2);
+        changes.discard(&[TABLE, ROUTINE], 2);
+        assert!(!changes.first.contains_key(&ROUTINE));
+        changes.roll_back(2);
+        assert_eq!(unchecked(&changes), [TABLE], "the parent has changed it as well");
+        changes.note(ROUTINE, 1);
+        assert_eq!(unchecked(&changes), [TABLE, ROUTINE], "it is changed again");
     }
 
     #[test]

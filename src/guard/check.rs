@@ -8,7 +8,9 @@ use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
 use super::through::{Concerned, was_possible};
-use super::{bodies, ended, enforce, policies, reasons, transaction, untrusted, views, written};
+use super::{
+    bodies, ended, enforce, irrelevant, policies, reasons, transaction, untrusted, views, written,
+};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -72,8 +74,13 @@ fn run_after(changed: &[Changed], at: RejectedAt, tag: &str, statements: Option<
         return;
     }
     let committed = now.committed();
-    let uses = Uses::of(changed, &now);
-    let Some(states) = snapshots_of(changed, &now, moment, &uses) else {
+    let concerned = concerned_at(moment, changed, &now);
+    let changed = &irrelevant::relevant(changed.to_vec(), [&transaction::before(&now), &now])[..];
+    let states = (!changed.is_empty() || !concerned.is_empty()).then(|| {
+        let uses = Uses::of(changed, &now);
+        Some((snapshots_of(changed, concerned, &now, moment, &uses)?, uses))
+    });
+    let Some((states, uses)) = states.flatten() else {
         transaction::statement_checked(false, committed, None);
         return;
     };
@@ -143,10 +150,20 @@ impl Uses {
     }
 }
 
-/// Reads both states of what was changed; `None` where they do not differ in anything that the
-/// rules check, and all objects use the same ones.
+/// Returns the tables whose policies consult something that has changed, which only a commit
+/// checks.
+fn concerned_at(moment: Moment, changed: &[Changed], now: &State) -> Vec<Oid> {
+    if moment == Moment::Statement {
+        return vec![];
+    }
+    policies::concerned(changed, [&transaction::before(now), now]).unwrap_or_default()
+}
+
+/// Reads both states of what was changed, and of the tables with concerned policies; `None` where
+/// they do not differ in anything that the rules check, and all objects use the same ones.
 fn snapshots_of(
     changed: &[Changed],
+    concerned: Vec<Oid>,
     now: &State,
     moment: Moment,
     uses: &Uses,
@@ -155,9 +172,7 @@ fn snapshots_of(
     let checked = (moment == Moment::Statement).then(transaction::checked_base).flatten();
     let mut scope = Scope::of(changed, &then, now);
     scope.uses_differ = uses.differ();
-    if moment == Moment::Commit {
-        scope.add_concerned(policies::concerned(changed, [&then, now]).unwrap_or_default());
-    }
+    scope.add_concerned(concerned);
     snapshots::read(&scope, &then, now, checked.as_deref(), moment == Moment::Commit)
 }
 
@@ -175,12 +190,22 @@ pub fn before_commit(is_prepared: bool) {
     if !Own::is_there(&now) {
         return reject_dropping_guard();
     }
+    let (all, then) = (changed, transaction::before(&now));
+    let checked = policies::concerned(&all, [&then, &now]);
+    let is_concerned = checked.as_ref().is_some_and(|tables| !tables.is_empty());
+    let changed = if transaction::is_relevant() || is_concerned {
+        all.clone()
+    } else {
+        irrelevant::relevant(all.clone(), [&then, &now])
+    };
+    if changed.is_empty() {
+        return transaction::commits();
+    }
     let found = OnceCell::new();
     let own = || Rc::clone(found.get_or_init(|| Rc::new(Own::find(&now))));
     let ended = ended::warnings(&changed, &now, &own);
     transaction::commits();
-    let checked = policies::concerned(&changed, [&transaction::before(&now), &now]);
-    if checked.as_ref().is_some_and(|tables| !tables.is_empty()) {
+    if is_concerned {
         // Nothing but a commit checks the policies of unchanged tables.
         transaction::leave_for_commit();
     } else if checked.is_none() && !transaction::is_relevant() {
@@ -188,7 +213,7 @@ pub fn before_commit(is_prepared: bool) {
             return ended::raise(ended);
         }
         let uses = Uses::of(&changed, &now);
-        if snapshots_of(&changed, &now, Moment::Commit, &uses).is_none() {
+        if snapshots_of(&changed, vec![], &now, Moment::Commit, &uses).is_none() {
             return ended::raise(ended);
         }
     }
@@ -204,7 +229,7 @@ pub fn before_commit(is_prepared: bool) {
         run(&changes::all(), at, &transaction::subject());
     }
     ended::raise(ended);
-    if is_prepared || drops_permanent_objects(&changed, &fresh) {
+    if is_prepared || drops_permanent_objects(&all, &fresh) {
         if affects_other_transactions(&changed, &fresh) {
             enforce::cannot_release_commit_lock(is_prepared, contract.enforcement);
         }

@@ -8,8 +8,9 @@
 //! where everything else is checked again too, with the commit lock held.
 //!
 //! The server calls [`hooks`], which records [`changes`] and calls [`commands`], which decides when
-//! to check. [`snapshots`] reads both states of the catalog, as much of it as [`scope`] and
-//! [`plan`] determine; [`check`] compares them; [`enforce`] rejects, warns and logs.
+//! to check. [`irrelevant`] leaves out what cannot matter. [`snapshots`] reads both states of the
+//! catalog, as much of it as [`scope`] and [`plan`] determine; [`check`] compares them; [`enforce`]
+//! rejects, warns and logs.
 
 mod bodies;
 mod changes;
@@ -20,6 +21,7 @@ mod enforce;
 mod grants;
 mod hooks;
 mod inherited;
+mod irrelevant;
 mod plan;
 mod policies;
 mod reasons;

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Processes interrupts, so that the user can cancel, raises an error where memory runs out, and
@@ -265,6 +266,29 @@ impl Table {
         self.run(snapshot, index, &mut scan_keys, each);
     }
 
+    /// Whether this transaction has inserted, updated or deleted a row whose leading index columns
+    /// equal `keys`, all of type oid, and a version of which `counts`; subtransactions that were
+    /// rolled back excepted.
+    pub fn any_own_version(
+        &self,
+        index: Oid,
+        keys: &[(Column, Oid)],
+        counts: impl Fn(&Row<'_>) -> bool,
+    ) -> bool {
+        let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys
+            .iter()
+            .map(|(column, value)| equals(*column, pg_sys::F_OIDEQ, pg_sys::Datum::from(*value)))
+            .collect();
+        // Not registered, and therefore not dropped. It is of a type that shows all versions.
+        let any = ManuallyDrop::new(State(&raw mut pg_sys::SnapshotAnyData));
+        let mut found = false;
+        self.run(&any, index, &mut scan_keys, |row| {
+            found = (row.is_own() || row.is_deleted_by_own()) && counts(&row);
+            !found
+        });
+        found
+    }
+
     fn run(
         &self,
         snapshot: &State,
@@ -435,6 +459,28 @@ impl<'t> Row<'t> {
         unsafe {
             let writer = pg_sys::htup::HeapTupleHeaderGetXmin((*self.tuple).t_data);
             pg_sys::TransactionIdIsCurrentTransactionId(writer)
+        }
+    }
+
+    /// Whether the current transaction, or a subtransaction of it, has updated, deleted or locked
+    /// the row.
+    fn is_deleted_by_own(&self) -> bool {
+        // SAFETY: the tuple is valid; reads its header and the state of the transaction.
+        unsafe {
+            let header = (*self.tuple).t_data;
+            let infomask = u32::from((*header).t_infomask);
+            if infomask & pg_sys::HEAP_XMAX_INVALID != 0 {
+                return false;
+            }
+            let by = if infomask & pg_sys::HEAP_XMAX_IS_MULTI != 0 {
+                if infomask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0 {
+                    return false;
+                }
+                pg_sys::HeapTupleGetUpdateXid(header)
+            } else {
+                (*header).t_choice.t_heap.t_xmax
+            };
+            pg_sys::TransactionIdIsCurrentTransactionId(by)
         }
     }
 

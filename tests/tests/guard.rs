@@ -716,6 +716,59 @@ fn nested_command_does_not_hide_the_outer_one() {
 }
 
 #[test]
+fn statement_that_changes_nothing_of_a_table_hides_no_other_one() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("beside");
+    client
+        .batch_execute(
+            "SET client_min_messages = error; CREATE ROLE anon; CREATE ROLE other;
+             CREATE TABLE public.t (id int); CREATE TEMP TABLE aside (id int)",
+        )
+        .unwrap();
+    let open = "CREATE TABLE public.n (id int); GRANT SELECT ON public.n TO anon";
+    let beside = [
+        "ALTER TABLE public.n SET (fillfactor = 90)",
+        "CREATE INDEX ON public.n (id)",
+        "CREATE TEMP TABLE more (id int)",
+        "TRUNCATE public.n",
+        "COMMENT ON TABLE public.n IS 'new'",
+        // What a subtransaction takes back, its rollback restores.
+        "SAVEPOINT s; DROP TABLE public.n; CREATE INDEX ON aside (id); ROLLBACK TO s",
+        "SAVEPOINT s; REVOKE SELECT ON public.n FROM anon; ALTER TABLE public.n SET (fillfactor = \
+         90); ROLLBACK TO s",
+        "SAVEPOINT s; ALTER TABLE public.n SET (fillfactor = 90); RELEASE s",
+    ];
+    for statement in beside {
+        let sql = format!("BEGIN; {open}; {statement}; COMMIT");
+        let error = attempt(&mut client, &sql).expect_err(&sql);
+        assert_eq!(error.code, "0LP01", "{sql}: {error:?}");
+        let _ = client.batch_execute("ROLLBACK");
+    }
+    // The same of a table that existed, where the row of the table is the one before.
+    for statement in [
+        "SAVEPOINT s; REVOKE SELECT ON public.t FROM anon; ROLLBACK TO s",
+        "SAVEPOINT s; ALTER TABLE public.t SET (fillfactor = 90); ROLLBACK TO s",
+    ] {
+        let sql = format!(
+            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; GRANT SELECT ON public.t TO anon; \
+             {statement}; COMMIT"
+        );
+        let error = attempt(&mut client, &sql).expect_err(&sql);
+        assert_eq!(error.code, "0LP01", "{sql}: {error:?}");
+        let _ = client.batch_execute("ROLLBACK");
+    }
+    // A default, a policy and a trigger are parts of a table whose row stays the same.
+    for part in [
+        "ALTER TABLE public.t ALTER id SET DEFAULT 1",
+        "CREATE POLICY p ON public.t USING (id > 0)",
+        "ALTER TABLE public.t ADD CHECK (id > 0)",
+        "CREATE INDEX ON public.t ((id + 1))",
+    ] {
+        passes(&mut client, &[part]);
+    }
+}
+
+#[test]
 fn later_changes_of_other_schemas_do_not_hide_an_earlier_one() {
     let cluster = Cluster::start();
     rejects(
