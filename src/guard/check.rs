@@ -299,14 +299,15 @@ pub fn server_setting(parameter: &str, value: &str, tag: &str) {
     {
         return;
     }
-    let contract = contract::in_force(&now, &Own::find(&now));
+    let own = Own::find(&now);
+    let contract = contract::in_force(&now, &own);
     let before = (*catalog::current_base()).clone().complete();
     let mut after = before.clone();
     after.guard.server_settings.push((parameter.to_owned(), value.to_owned()));
     let (access_before, access_after) = (Access::new(&before), Access::new(&after));
     let old = Context::new(&contract, &before, &access_before, &interrupts);
     let new = Context::new(&contract, &after, &access_after, &interrupts);
-    let exempt = Exempt { now: &now, freshness: Freshness::Cached, current: OnceCell::new() };
+    let exempt = Exempt { now: &now, own, freshness: Freshness::Cached, current: OnceCell::new() };
     let mut found = Change::new(&old, &new).regressions(&stored_settings::RULE);
     found.retain(|regression| !exempt.finding(&new, &regression.audited));
     // No later statement of a transaction can revert it.
@@ -435,7 +436,7 @@ fn check(input: Input<'_>) -> Violations {
         new: &new.about(schemas.clone()).about_names(names.clone()),
         schemas,
         names,
-        exempt: &Exempt { now, freshness, current: OnceCell::new() },
+        exempt: &Exempt { now, own: states.objects, freshness, current: OnceCell::new() },
         granted_to_public: granted_to_public(changed),
         needs: OnceCell::new(),
         tag,
@@ -1040,6 +1041,7 @@ const MOST_TRIED: usize = 5;
 /// The exemptions, read when the first violation is found, which is rare.
 struct Exempt<'s> {
     now: &'s State,
+    own: Own,
     freshness: Freshness,
     current: OnceCell<Current<'s>>,
 }
@@ -1064,7 +1066,7 @@ impl Exempt<'_> {
     }
 
     fn current(&self) -> &Current<'_> {
-        self.current.get_or_init(|| Current::read(self.now, &Own::find(self.now), self.freshness))
+        self.current.get_or_init(|| Current::read(self.now, &self.own, self.freshness))
     }
 
     /// Whether the audit's finding about the search_path of a routine is exempt.

@@ -33,6 +33,8 @@ pub struct Snapshots {
     pub plan: Plan,
     /// Whether they show the guard's own objects, and these existed before.
     pub own: bool,
+    /// The extension's own objects.
+    pub objects: Own,
     /// The contract in force.
     pub contract: Rc<Contract>,
     /// The roles and schemas with the changes, where all changes of schemas are covered.
@@ -256,7 +258,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn snapshots(self, before: Snapshot, after: Snapshot, plan: Plan) -> Snapshots {
-        Snapshots { before, after, plan, own: self.existed, contract: self.contract, base: None }
+        let Self { existed: own, own: objects, contract, .. } = self;
+        Snapshots { before, after, plan, own, objects, contract, base: None }
     }
 
     fn everything(self) -> Snapshots {
