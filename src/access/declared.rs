@@ -10,7 +10,7 @@ use crate::pg::{progress, setting, subtransaction};
 use crate::query::{self, Unreadable};
 use crate::settings;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, RoutineKind, Snapshot};
+use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, OidMap, Privileges, RoutineKind, Snapshot};
 use dragonfly_core::doctor::{
     AccessName, AccessOutcome, DeclaredAccess, Target, declared_accesses,
 };
@@ -45,16 +45,32 @@ pub fn outcomes(
     accesses: Vec<DeclaredAccess>,
     timeout: &LockTimeout,
 ) -> Vec<(DeclaredAccess, AccessOutcome)> {
+    let mut found = Vec::with_capacity(accesses.len());
+    each_outcome(cx, state, accesses, timeout, &mut |access, outcome| {
+        found.push((access, outcome));
+    });
+    found
+}
+
+/// Calls `each` with the outcomes of some declared accesses, as [`outcomes`] returns them.
+pub fn each_outcome(
+    cx: &Context<'_>,
+    state: &State,
+    accesses: Vec<DeclaredAccess>,
+    timeout: &LockTimeout,
+    each: &mut dyn FnMut(DeclaredAccess, AccessOutcome),
+) {
     let base = catalog::base(state).complete();
     let mut reader = Reader::new(cx, state, &base, timeout);
     progress::parts(accesses.len());
-    let (mut found, mut accesses) = (Vec::with_capacity(accesses.len()), accesses.into_iter());
+    let mut accesses = accesses.into_iter();
     while accesses.len() > 0 {
         let some: Vec<DeclaredAccess> = accesses.by_ref().take(AT_ONCE).collect();
-        found.extend(some_outcomes(cx, state, &base, &mut reader, some));
+        for (access, outcome) in some_outcomes(cx, state, &base, &mut reader, some) {
+            each(access, outcome);
+        }
         reader.known.clear();
     }
-    found
 }
 
 fn some_outcomes(
@@ -113,8 +129,9 @@ struct Reader<'a> {
     /// The owners whose nested views are read.
     owners: HashSet<Oid>,
     timeout: &'a LockTimeout,
-    /// The kinds of the routines whose calls may need more than EXECUTE on themselves.
-    is_plain_call: HashMap<Oid, bool>,
+    snapshot: &'a Snapshot,
+    /// Whether the call of a routine needs EXECUTE on it and nothing else.
+    is_plain_call: OidMap<bool>,
     /// Why statements on a relation are not checked.
     unchecked: HashMap<Oid, Option<&'static str>>,
     has_row_security: HashMap<Oid, bool>,
@@ -123,21 +140,15 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(cx: &Context<'_>, state: &'a State, base: &Snapshot, timeout: &'a LockTimeout) -> Self {
-        // Only a domain, the parts of an aggregate and a parsed body are checked beside the
-        // routine.
-        let is_plain = |routine: &dragonfly_core::catalog::Routine| {
-            routine.kind != RoutineKind::Aggregate
-                && !catalog::has_expressions(state, routine.oid)
-                && routine.arguments.iter().all(|of| *of < FIRST_UNPINNED)
-        };
+    fn new(cx: &Context<'a>, state: &'a State, base: &Snapshot, timeout: &'a LockTimeout) -> Self {
         Self {
             state,
+            snapshot: cx.snapshot,
             memory: Scratch::new(),
             trust: Trust::of_superusers(base),
             owners: Trust::under(cx.contract, base).owners,
             timeout,
-            is_plain_call: cx.snapshot.routines.iter().map(|r| (r.oid, is_plain(r))).collect(),
+            is_plain_call: OidMap::default(),
             unchecked: HashMap::new(),
             has_row_security: HashMap::new(),
             known: HashMap::new(),
@@ -166,7 +177,7 @@ impl<'a> Reader<'a> {
         let DeclaredAccess { target, role, privilege, ref columns } = *access;
         let read = match target {
             Target::Schema(_) => return Ok(Required::default()),
-            Target::Routine(oid) if self.is_plain_call.get(&oid) == Some(&true) => {
+            Target::Routine(oid) if self.is_plain_call(oid) => {
                 return Ok(Required::default());
             }
             Target::Routine(oid) => {
@@ -188,6 +199,19 @@ impl<'a> Reader<'a> {
             }
         };
         Required::of(read).map_err(unread)
+    }
+
+    /// Whether the call of a routine needs EXECUTE on it and nothing else: only a domain, the parts
+    /// of an aggregate and a parsed body are checked beside the routine.
+    fn is_plain_call(&mut self, oid: Oid) -> bool {
+        let (state, snapshot) = (self.state, self.snapshot);
+        *self.is_plain_call.entry(oid).or_insert_with(|| {
+            snapshot.routine(oid).is_some_and(|routine| {
+                routine.kind != RoutineKind::Aggregate
+                    && routine.arguments.iter().all(|of| *of < FIRST_UNPINNED)
+                    && !catalog::has_expressions(state, oid)
+            })
+        })
     }
 
     fn patiently<T>(&self, read: &dyn Fn() -> Result<T, Unreadable>) -> Result<T, Unreadable> {

@@ -21,8 +21,8 @@ use dragonfly_core::doctor::AccessName;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
 use dragonfly_core::infer::{
-    DefinerPaths, Inferred, LeftOut, Mode, ToConfirm, heirs, infer, roles_to_confirm, seed,
-    with_preset,
+    Answer, DefinerPaths, Inferred, LeftOut, Mode, ToConfirm, heirs, infer, roles,
+    roles_to_confirm, seed, with_preset,
 };
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, quote_literal};
@@ -83,8 +83,8 @@ pub(super) fn with_inferred<T>(
         schemas.map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
     let version = next_version(&highest_version(state, own)).to_string();
-    let ask = |cx: &Context<'_>, accesses| {
-        declared::outcomes(cx, state, accesses, &LockTimeout::default())
+    let ask = |cx: &Context<'_>, accesses, answer: &mut Answer<'_>| {
+        declared::each_outcome(cx, state, accesses, &LockTimeout::default(), answer);
     };
     let mut snapshot = catalog::with_parts(state, catalog::objects_of(state, &seed, own));
     progress::step("determining the kinds of roles");
@@ -92,7 +92,7 @@ pub(super) fn with_inferred<T>(
     let roles = {
         let access = Access::new(&snapshot);
         let cx = Context::new(&seed, &snapshot, &access, &interrupts);
-        infer(&cx, &version, mode, &|_, _| Vec::new()).contract.roles
+        roles(&cx, mode)
     };
     let mut with_roles = seed.clone();
     with_roles.roles = roles;

@@ -15,11 +15,11 @@ use crate::explain::Denial;
 use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
-/// What the server says about accesses.
-pub type Answers = Vec<(DeclaredAccess, AccessOutcome)>;
+/// Receives what the server says about an access.
+pub type Answer<'a> = dyn FnMut(DeclaredAccess, AccessOutcome) + 'a;
 
 /// Asks the server about accesses that a contract declares.
-pub type Outcomes<'o> = dyn Fn(&Context<'_>, Vec<DeclaredAccess>) -> Answers + 'o;
+pub type Outcomes<'o> = dyn Fn(&Context<'_>, Vec<DeclaredAccess>, &mut Answer<'_>) + 'o;
 
 /// An access that is not declared, because it does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,10 @@ pub(super) type OnColumns = (Privileges, Vec<String>);
 /// What is known about the access that does not work.
 #[derive(Default)]
 pub(super) struct Failing {
-    known: HashMap<DeclaredAccess, AccessOutcome>,
+    /// By access: whether it works; `None` where that is not known. Most accesses work, and there
+    /// may be hundreds of thousands.
+    known: HashMap<DeclaredAccess, Option<bool>>,
+    denied: HashMap<DeclaredAccess, Denial>,
     on_objects: HashMap<(Target, Oid), Privileges>,
     on_columns: HashMap<(Oid, Oid, String), Privileges>,
     /// By relation and role: the columns on which a privilege works that fails on the relation.
@@ -92,7 +95,7 @@ impl Failing {
         let access = Access::new(snapshot);
         let under = Context::new(contract, snapshot, &access, interrupts);
         let declared = declared_accesses(&under);
-        self.ask(&under, declared.clone(), outcomes);
+        self.ask(&under, &declared, outcomes);
         let mut found = false;
         for access in &declared {
             interrupts();
@@ -103,21 +106,28 @@ impl Failing {
         found
     }
 
-    fn ask(
-        &mut self,
-        under: &Context<'_>,
-        mut accesses: Vec<DeclaredAccess>,
-        outcomes: &Outcomes<'_>,
-    ) {
-        accesses.retain(|access| !self.known.contains_key(access));
-        if !accesses.is_empty() {
-            self.known.extend(outcomes(under, accesses));
+    fn ask(&mut self, under: &Context<'_>, accesses: &[DeclaredAccess], outcomes: &Outcomes<'_>) {
+        let is_unknown = |access: &&DeclaredAccess| !self.known.contains_key(*access);
+        let unknown: Vec<DeclaredAccess> = accesses.iter().filter(is_unknown).cloned().collect();
+        if unknown.is_empty() {
+            return;
         }
+        outcomes(under, unknown, &mut |access, outcome| {
+            let works = match outcome {
+                AccessOutcome::Works => Some(true),
+                AccessOutcome::Unchecked(_) => None,
+                AccessOutcome::Denied(denial) => {
+                    self.denied.insert(access.clone(), denial);
+                    Some(false)
+                }
+            };
+            self.known.insert(access, works);
+        });
     }
 
     /// Returns why an access fails; `None` where it works, or has no rows.
     fn failure(&self, under: &Context<'_>, access: &DeclaredAccess) -> Option<Denial> {
-        let Some(AccessOutcome::Denied(denial)) = self.known.get(access) else { return None };
+        let denial = self.denied.get(access)?;
         let is_failure = match relation(under, access) {
             Some(relation) => {
                 fails(under, relation, access, denial)
@@ -174,7 +184,7 @@ impl Failing {
         let alone =
             |column: &String| DeclaredAccess { columns: vec![column.clone()], ..access.clone() };
         if access.columns.len() > 1 {
-            self.ask(under, access.columns.iter().map(alone).collect(), outcomes);
+            self.ask(under, &access.columns.iter().map(alone).collect::<Vec<_>>(), outcomes);
         }
         let mut failing = access.columns.clone();
         failing.retain(|column| self.failure(under, &alone(column)).is_some());
@@ -200,9 +210,8 @@ impl Failing {
             _ => vec![],
         };
         let asked = groups.iter().filter(|columns| !columns.is_empty());
-        self.ask(under, asked.map(|columns| on(columns)).collect(), outcomes);
-        let works =
-            |columns: &&&[String]| self.known.get(&on(columns)) == Some(&AccessOutcome::Works);
+        self.ask(under, &asked.map(|columns| on(columns)).collect::<Vec<_>>(), outcomes);
+        let works = |columns: &&&[String]| self.known.get(&on(columns)) == Some(&Some(true));
         groups.iter().filter(works).flat_map(|columns| columns.iter().cloned()).collect()
     }
 }

@@ -24,21 +24,21 @@ mod roles;
 pub mod summary;
 mod views;
 
-pub use failing::{LeftOut, Outcomes};
+pub use failing::{Answer, LeftOut, Outcomes};
 pub use mode::Mode;
 pub use roles::ToConfirm;
 
 use crate::access::Access;
 use crate::catalog::{Privileges, Role, Schema, Snapshot};
 use crate::contract::{
-    Accept, Contract, ManagedDecl, Platform, RoleKind, RuleDecl, SchemaDecl, SecurityDefinerDecl,
-    matches,
+    Accept, Contract, ManagedDecl, Platform, RoleDecl, RoleKind, RuleDecl, SchemaDecl,
+    SecurityDefinerDecl, matches,
 };
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use failing::Failing;
 use roles::Roles;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Returns the contract from which [`infer`] starts: `base`, with `schemas` as the governed schemas
 /// and without declared objects. The declared roles of `base` remain, because the catalog does not
@@ -108,6 +108,12 @@ pub struct Inferred {
     pub contract: Contract,
     /// The access that the contract does not declare, because it does not work.
     pub left_out: Vec<LeftOut>,
+}
+
+/// Returns the roles of the contract that [`infer`] returns, with their kinds.
+#[must_use]
+pub fn roles(cx: &Context<'_>, mode: Mode) -> Vec<RoleDecl> {
+    Roles::of(cx, mode).declarations(cx)
 }
 
 /// Infers a contract that the governed schemas of a [`seed`] conform to, except for the omitted
@@ -334,7 +340,7 @@ pub fn name_deployers(cx: &Context<'_>, contract: &mut Contract) {
 /// Declares USAGE for the roles that were granted it, and, on a schema on which PUBLIC has it, for
 /// the roles that need it, or (as it is) for all.
 fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract: &mut Contract) {
-    let mut needed: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut needed: HashMap<&str, HashSet<&str>> = HashMap::new();
     let mut need = |schema: &'_ str, names: Vec<String>| {
         let schema = cx.snapshot.schema_named(schema).map(|s| s.name.as_str());
         let names =
@@ -362,7 +368,7 @@ fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract: &mut
                 let own = held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE));
                 let needs = || {
                     let names = needed.get(declared.name.as_str());
-                    names.is_some_and(|names| names.contains(&role.name.as_str()))
+                    names.is_some_and(|names| names.contains(role.name.as_str()))
                 };
                 own || (public_has_usage && (mode == Mode::AsIs || needs()))
             })

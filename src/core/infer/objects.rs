@@ -5,7 +5,7 @@ use super::mode::Mode;
 use super::roles::{Roles, grants_by_name};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, Command, DefaultAcl, ObjectKind, Oid, OidSet, PUBLIC, Policy, Privileges, Relation,
+    Acl, Command, DefaultAcl, ObjectKind, Oid, OidMap, OidSet, PUBLIC, Policy, Privileges, Relation,
     RelationKind, Role, Routine,
 };
 use crate::contract::{
@@ -19,7 +19,9 @@ use crate::rules::shared::reached::{
 };
 use crate::search_path::Verdict;
 use crate::sql::argument_types;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// Declares the objects in the governed schemas, except for managed ones.
 pub(super) fn declare(
@@ -40,7 +42,9 @@ pub(super) fn declare(
             })
     });
     let accept_empty = contract.security_definer.accept_empty;
-    let objects = Objects { cx, roles, mode, usage, all, accept_empty, failing };
+    let alone = alone(roles, &usage, &all);
+    let applying = RefCell::default();
+    let objects = Objects { cx, roles, mode, all, alone, applying, accept_empty, failing };
     for (relation, schema) in cx.relations() {
         if cx.relation_object(relation).managed_by.is_some() {
             continue;
@@ -72,14 +76,43 @@ pub(super) struct Objects<'o, 'a> {
     pub(super) cx: &'o Context<'a>,
     pub(super) roles: &'o Roles<'a>,
     mode: Mode,
-    /// Schemas with the roles that have USAGE on them.
-    usage: HashSet<(Oid, Oid)>,
     /// Schemas with the workers that have all privileges on all objects in them, also on new ones
     /// by default privileges. They are declared for the schema instead of each object.
     all: HashSet<(Oid, Oid)>,
+    /// By schema: the subjects with USAGE on it whose privileges are declared object by object, in
+    /// order of name.
+    alone: OidMap<Alone<'a>>,
+    /// By role of a policy, or PUBLIC: the positions of the subjects to which the policy applies.
+    applying: RefCell<OidMap<Rc<[usize]>>>,
     /// Whether the contract accepts `search_path = ''`.
     accept_empty: bool,
     failing: &'o Failing,
+}
+
+/// The roles whose privileges in a schema are declared object by object.
+struct Alone<'a> {
+    /// In order of name.
+    roles: Vec<&'a Role>,
+    oids: OidSet,
+}
+
+/// Returns these roles by schema.
+fn alone<'a>(
+    roles: &Roles<'a>,
+    usage: &HashSet<(Oid, Oid)>,
+    all: &HashSet<(Oid, Oid)>,
+) -> OidMap<Alone<'a>> {
+    let schemas: OidSet = usage.iter().map(|(schema, _)| *schema).collect();
+    let of_schema = |schema: Oid| {
+        let is_alone = |role: &&Role| {
+            let pair = (schema, role.oid);
+            usage.contains(&pair) && !all.contains(&pair)
+        };
+        let roles: Vec<&Role> = roles.subjects().filter(is_alone).collect();
+        let oids = roles.iter().map(|role| role.oid).collect();
+        (schema, Alone { roles, oids })
+    };
+    schemas.into_iter().map(of_schema).collect()
 }
 
 /// Returns the schemas, each with the roles that have USAGE on it, by a grant or through PUBLIC.
@@ -101,37 +134,33 @@ fn usage(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
 /// Returns the schemas with relations, each with the workers that have all privileges on every
 /// object in it.
 fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
-    let mut missing: HashSet<(Oid, Oid)> = HashSet::new();
-    let mut schemas = HashSet::new();
+    let workers: Vec<&Role> = roles.workers().collect();
+    if workers.is_empty() {
+        return HashSet::new();
+    }
+    let mut with_all: OidMap<Vec<&Role>> = OidMap::default();
     for (relation, _) in cx.relations() {
-        schemas.insert(relation.schema);
         let wanted = if relation.kind == RelationKind::Sequence {
             Privileges::ALL_ON_SEQUENCE
         } else {
             Privileges::ALL_ON_TABLE
         };
         let held = roles.privileges_in(relation.acl.as_ref().unwrap_or(&Acl::default()));
-        let is_missing = |role: &&Role| {
-            !held.get(&role.oid).is_some_and(|privileges| privileges.contains(wanted))
-        };
-        missing.extend(roles.workers().filter(is_missing).map(|role| (relation.schema, role.oid)));
+        with_all.entry(relation.schema).or_insert_with(|| workers.clone()).retain(|role| {
+            held.get(&role.oid).is_some_and(|privileges| privileges.contains(wanted))
+        });
     }
     for (routine, _) in cx.routines() {
-        let executes = |role: &&Role| {
-            let held = cx.access.privileges(
-                role.oid,
-                routine.owner,
-                routine.acl.as_ref(),
-                ObjectKind::Routine,
-            );
+        let acl = routine.acl.as_ref();
+        with_all.entry(routine.schema).or_default().retain(|role| {
+            let held = cx.access.privileges(role.oid, routine.owner, acl, ObjectKind::Routine);
             held.contains(Privileges::EXECUTE)
-        };
-        missing.extend(
-            roles.workers().filter(|role| !executes(role)).map(|role| (routine.schema, role.oid)),
-        );
+        });
     }
-    let pairs = schemas.iter().flat_map(|schema| roles.workers().map(|role| (*schema, role.oid)));
-    pairs.filter(|pair| !missing.contains(pair)).collect()
+    let pairs = |(schema, workers): (Oid, Vec<&Role>)| {
+        workers.into_iter().map(move |role| (schema, role.oid)).collect::<Vec<_>>()
+    };
+    with_all.into_iter().flat_map(pairs).collect()
 }
 
 /// Returns the schemas with relations, each with the owners of the relations in it, except for
@@ -182,12 +211,13 @@ fn gives_all_on_new(
 impl Objects<'_, '_> {
     /// Returns the privileges of each role on a relation that work, without workers that have all
     /// privileges in the schema. As it is, privileges of PUBLIC count for every role.
-    fn grants(&self, relation: &Relation) -> HashMap<Oid, Privileges> {
-        let acl = relation.acl.clone().unwrap_or_default();
-        let mut held = self.roles.privileges_in(&acl);
-        if self.mode == Mode::AsIs {
-            let public = Access::public(&acl);
-            for role in self.roles.clients().chain(self.roles.workers()) {
+    fn grants(&self, relation: &Relation) -> OidMap<Privileges> {
+        let acl = relation.acl.as_deref().unwrap_or_default();
+        let mut held = self.roles.privileges_in(acl);
+        let public = Access::public(acl);
+        if self.mode == Mode::AsIs && !public.is_empty() {
+            let roles = self.declared_alone(relation.schema).iter();
+            for role in roles.filter(|role| self.is_client_or_worker(role.oid)) {
                 *held.entry(role.oid).or_default() |= public;
             }
         }
@@ -211,7 +241,13 @@ impl Objects<'_, '_> {
 
     /// Whether privileges of a role on objects in a schema are declared object by object.
     fn is_declared_alone(&self, schema: Oid, role: Oid) -> bool {
-        self.usage.contains(&(schema, role)) && !self.all.contains(&(schema, role))
+        self.alone.get(&schema).is_some_and(|alone| alone.oids.contains(&role))
+    }
+
+    /// Returns the roles whose privileges on objects in a schema are declared object by object, in
+    /// order of name.
+    fn declared_alone(&self, schema: Oid) -> &[&Role] {
+        self.alone.get(&schema).map_or(&[], |alone| alone.roles.as_slice())
     }
 
     fn client(&self, role: Oid) -> Option<&Role> {
@@ -300,10 +336,9 @@ impl Objects<'_, '_> {
         let policies = self.cx.snapshot.policies_of(relation.oid).iter();
         let exposures = policies.flat_map(|policy| of_policy(self.cx, policy));
         let roles: OidSet = exposures.map(|of| of.role).collect();
-        if roles.is_empty() {
-            return vec![];
-        }
-        self.roles.clients().filter(|client| roles.contains(&client.oid)).collect()
+        let mut clients: Vec<&Role> = roles.iter().filter_map(|role| self.client(*role)).collect();
+        clients.sort_unstable_by_key(|client| &client.name);
+        clients
     }
 
     /// Returns the privileges of a client that are declared: those for which a policy allows rows
@@ -419,11 +454,7 @@ impl Objects<'_, '_> {
         // A login role becomes another one before it accesses rows, unless it has privileges.
         let held = self.grants(relation);
         let accesses = |role: &&Role| !self.roles.is_login(role) || held.contains_key(&role.oid);
-        let permissive = self.cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive);
-        let applies = |role: &&Role| {
-            permissive.clone().any(|policy| self.cx.access.policy_applies(policy, role.oid))
-        };
-        for role in self.roles.subjects().filter(applies).filter(accesses) {
+        for role in self.subjects_of_policies(relation).into_iter().filter(accesses) {
             let commands = if self.is_client(role.oid) {
                 self.declared_commands(relation, role)
             } else {
@@ -437,6 +468,28 @@ impl Objects<'_, '_> {
         policies
     }
 
+    /// Returns the subjects to which a permissive policy of a relation applies, in order of name.
+    fn subjects_of_policies(&self, relation: &Relation) -> Vec<&Role> {
+        let policies = self.cx.snapshot.policies_of(relation.oid).iter();
+        let named: OidSet =
+            policies.filter(|p| p.permissive).flat_map(|p| &p.roles).copied().collect();
+        let subjects = self.roles.all_subjects();
+        let applies = |named: Oid, role: &Role| {
+            named == PUBLIC || self.cx.access.has_privileges_of(role.oid, named)
+        };
+        let mut found: Vec<usize> = Vec::new();
+        for named in named {
+            let mut known = self.applying.borrow_mut();
+            found.extend_from_slice(known.entry(named).or_insert_with(|| {
+                let all = subjects.iter().enumerate();
+                all.filter(|(_, role)| applies(named, role)).map(|(at, _)| at).collect()
+            }));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|at| subjects[at]).collect()
+    }
+
     /// Returns the commands of each client among its declared `policies` for which a policy allows
     /// every row; `None` where none of them is a client's.
     fn all_rows(
@@ -444,8 +497,10 @@ impl Objects<'_, '_> {
         relation: &Relation,
         policies: &ByRole<PolicyCommand>,
     ) -> Option<ByRole<PolicyCommand>> {
-        let has_policies = |client: &&Role| policies.contains_key(&client.name);
-        let mut clients = self.roles.clients().filter(has_policies).peekable();
+        let of_client = |name: &String| {
+            self.cx.snapshot.role_named(name).filter(|role| self.is_client(role.oid))
+        };
+        let mut clients = policies.keys().filter_map(of_client).peekable();
         clients.peek()?;
         let all_rows = clients.filter_map(|client| {
             let allowed = self.allowed_rows(relation, client);
@@ -488,7 +543,7 @@ impl Objects<'_, '_> {
     fn column_grants(
         &self,
         relation: &Relation,
-        on_relation: &HashMap<Oid, Privileges>,
+        on_relation: &OidMap<Privileges>,
         kept: impl Fn(&Role, Privileges) -> Privileges,
     ) -> ColumnGrantsByRole {
         let mut grants = ColumnGrantsByRole::new();
@@ -561,12 +616,11 @@ impl Objects<'_, '_> {
             let by_default = || !self.by_default(role.oid, routine.schema, b'f', held).is_empty();
             let is_intended = self.mode == Mode::AsIs || !self.is_client(role.oid) || !by_default();
             let is_granted = held.contains(Privileges::EXECUTE);
-            self.is_declared_alone(routine.schema, role.oid)
-                && (is_granted && is_intended || through_public(role.oid))
+            (is_granted && is_intended || through_public(role.oid))
                 && self.failing.on(Target::Routine(routine.oid), role.oid).is_empty()
         };
-        let execute: Vec<String> =
-            self.roles.subjects().filter(executes).map(|role| role.name.clone()).collect();
+        let alone = self.declared_alone(routine.schema).iter().copied();
+        let execute: Vec<String> = alone.filter(executes).map(|role| role.name.clone()).collect();
         (routine.security_definer || !execute.is_empty()).then(|| FunctionDecl {
             schema: schema.to_owned(),
             name: routine.name.clone(),

@@ -3,8 +3,8 @@
 use super::mode::Mode;
 use crate::access::Follow;
 use crate::catalog::{
-    Acl, Command, Oid, OidMap, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation, Role,
-    extension,
+    Acl, AclItem, Command, Oid, OidMap, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation,
+    Role, extension,
 };
 use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
@@ -100,16 +100,14 @@ pub struct ToConfirm {
 /// The roles of an inferred contract with their kinds.
 pub(super) struct Roles<'a> {
     kinds: BTreeMap<&'a str, Classified<'a>>,
-    /// The roles for which privileges are declared, the workers and the clients among them, in
-    /// order of name.
+    /// The roles for which privileges are declared, and the workers among them, in order of name.
     subjects: Vec<&'a Role>,
     workers: Vec<&'a Role>,
-    clients: Vec<&'a Role>,
     /// The clients and workers, and whether they are clients.
     is_client: OidMap<bool>,
     /// By grantee: the roles for which a grant to it is declared. For clients and login roles, only
     /// their own grants count; for workers, also the grants that they inherit.
-    declared_for: HashMap<Oid, Vec<Oid>>,
+    declared_for: OidMap<Vec<Oid>>,
 }
 
 /// A role with its kind.
@@ -136,7 +134,7 @@ impl<'a> Roles<'a> {
                 kinds.insert(role.name.as_str(), Classified { role, kind, reason, shown });
             }
         }
-        let mut declared_for: HashMap<Oid, Vec<Oid>> = HashMap::new();
+        let mut declared_for: OidMap<Vec<Oid>> = OidMap::default();
         for Classified { role, kind, .. } in kinds.values() {
             match kind {
                 RoleKind::Client | RoleKind::Login => {
@@ -157,8 +155,9 @@ impl<'a> Roles<'a> {
         let workers = of_kind(&|kind| kind == RoleKind::Worker);
         let clients = of_kind(&|kind| kind == RoleKind::Client);
         let of_workers = workers.iter().map(|role| (role.oid, false));
-        let is_client = of_workers.chain(clients.iter().map(|role| (role.oid, true))).collect();
-        Self { kinds, subjects, workers, clients, is_client, declared_for }
+        let is_client =
+            of_workers.chain(clients.into_iter().map(|role| (role.oid, true))).collect();
+        Self { kinds, subjects, workers, is_client, declared_for }
     }
 
     /// Returns the undeclared roles whose kind a person should confirm: the workers, and the
@@ -208,14 +207,14 @@ impl<'a> Roles<'a> {
         self.subjects.iter().copied()
     }
 
+    /// Returns the same roles as a list.
+    pub fn all_subjects(&self) -> &[&'a Role] {
+        &self.subjects
+    }
+
     /// Returns the workers in order of name.
     pub fn workers(&self) -> impl Iterator<Item = &'a Role> + '_ {
         self.workers.iter().copied()
-    }
-
-    /// Returns the clients in order of name.
-    pub fn clients(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.clients.iter().copied()
     }
 
     /// Whether a role is declared as a client.
@@ -240,8 +239,8 @@ impl<'a> Roles<'a> {
     }
 
     /// Returns the privileges that an ACL gives to each client and worker, without those of PUBLIC.
-    pub fn privileges_in(&self, acl: &Acl) -> HashMap<Oid, Privileges> {
-        let mut privileges: HashMap<Oid, Privileges> = HashMap::new();
+    pub fn privileges_in(&self, acl: &[AclItem]) -> OidMap<Privileges> {
+        let mut privileges: OidMap<Privileges> = OidMap::default();
         for item in acl.iter().filter(|item| item.grantee != PUBLIC) {
             for role in self.declared_for.get(&item.grantee).into_iter().flatten() {
                 *privileges.entry(*role).or_default() |= item.privileges;
@@ -598,7 +597,7 @@ pub(super) fn members_that_log_in<'a>(
 /// Returns the privileges in `held` as grants by role name. Roles without privileges are omitted.
 pub(super) fn grants_by_name<P: GrantPrivilege>(
     cx: &Context<'_>,
-    held: &HashMap<Oid, Privileges>,
+    held: &OidMap<Privileges>,
 ) -> ByRole<P> {
     held.iter()
         .map(|(role, privileges)| (cx.snapshot.role_name(*role), P::names_of(*privileges)))

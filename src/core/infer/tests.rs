@@ -20,7 +20,7 @@ fn inferred_in(mode: Mode, world: &World) -> (Contract, Vec<Finding>) {
     let names: Vec<String> = world.contract.schemas.iter().map(|s| s.name.clone()).collect();
     let seed = seed(&world.contract, &names);
     let cx = Context::new(&seed, &snapshot, &access, &|| {});
-    let contract = infer(&cx, "1.1.0", mode, &|_, _| vec![]).contract;
+    let contract = infer(&cx, "1.1.0", mode, &|_, _, _| {}).contract;
     let cx = Context::new(&contract, &snapshot, &access, &|| {});
     let found = RULES
         .iter()
@@ -93,7 +93,7 @@ fn contract_of_another_database_leaves_neither_sections_nor_platform_lists() {
         let seed = seed(&base, &["public".to_owned()]);
         let access = Access::new(&snapshot);
         let cx = Context::new(&seed, &snapshot, &access, &|| {});
-        infer(&cx, "1.1.0", Mode::AsIs, &|_, _| vec![]).contract
+        infer(&cx, "1.1.0", Mode::AsIs, &|_, _, _| {}).contract
     };
     world.snapshot.roles.retain(|role| role.name != "authenticator");
     let mut later = shipped.clone();
@@ -197,7 +197,7 @@ fn owners_of_the_structure_are_the_deployers() {
         let names: Vec<String> = world.contract.schemas.iter().map(|s| s.name.clone()).collect();
         let seed = seed(&world.contract, &names);
         let cx = Context::new(&seed, &snapshot, &access, &|| {});
-        let mut contract = infer(&cx, "1.1.0", Mode::AsIs, &|_, _| vec![]).contract;
+        let mut contract = infer(&cx, "1.1.0", Mode::AsIs, &|_, _, _| {}).contract;
         name_deployers(&cx, &mut contract);
         contract.deployers
     };
@@ -929,7 +929,7 @@ fn usage_that_the_extension_grants_is_no_use_of_a_role() {
         let access = Access::new(&snapshot);
         let seed = seed(&world.contract, &["public".into(), "api".into()]);
         let cx = Context::new(&seed, &snapshot, &access, &|| {});
-        infer(&cx, "1.1.0", Mode::Strict, &|_, _| vec![]).contract.role("reader").is_some()
+        infer(&cx, "1.1.0", Mode::Strict, &|_, _, _| {}).contract.role("reader").is_some()
     };
     world.grant_schema("ops", reader, Privileges::USAGE);
     assert!(!is_declared(&world));
@@ -968,8 +968,13 @@ fn without(
         let denial = Denial { cause: Cause::Privilege, message: "denied".into(), fix: None };
         if denied(access) { AccessOutcome::Denied(denial) } else { AccessOutcome::Works }
     };
-    let outcomes = |_: &Context<'_>, accesses: Vec<crate::doctor::DeclaredAccess>| {
-        accesses.into_iter().map(|access| (access.clone(), outcome(&access))).collect()
+    let outcomes = |_: &Context<'_>,
+                    accesses: Vec<crate::doctor::DeclaredAccess>,
+                    answer: &mut super::Answer<'_>| {
+        accesses.into_iter().for_each(|access| {
+            let outcome = outcome(&access);
+            answer(access, outcome);
+        });
     };
     let Inferred { contract, left_out } = infer(&cx, "1.1.0", Mode::AsIs, &outcomes);
     let line = |of: LeftOut| {
