@@ -2,6 +2,7 @@
 //! looked up.
 
 use super::needs::Needs;
+use super::recipients::Recipients;
 use crate::access::{Access, Closure, Follow};
 use crate::catalog::{
     Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, OidMap, OidSet, PUBLIC, Policy,
@@ -60,6 +61,8 @@ pub struct Context<'a> {
     own_grantees: RefCell<OidMap<Closure>>,
     /// By grantee: the subjects for which a grant to it counts, in order of OID.
     holders: OnceCell<OidMap<Vec<Oid>>>,
+    /// Which clients a grant reaches, once a rule has asked.
+    pub(super) recipients: OnceCell<Recipients>,
     /// The positions of the subjects.
     positions: OnceCell<OidMap<usize>>,
     /// By schema: the positions of the clients with USAGE on it.
@@ -125,6 +128,7 @@ impl<'a> Context<'a> {
             kinds: OnceCell::new(),
             own_grantees: RefCell::default(),
             holders: OnceCell::new(),
+            recipients: OnceCell::new(),
             positions: OnceCell::new(),
             with_usage: RefCell::default(),
             about: None,
@@ -252,12 +256,23 @@ impl<'a> Context<'a> {
         let grantees = acl.iter().map(|item| item.grantee).filter(|grantee| *grantee != PUBLIC);
         let held = grantees.filter_map(|grantee| all.get(&grantee)).flatten();
         let held: OidSet = held.copied().collect();
+        if std::ptr::eq(roles, self.clients.as_slice()) {
+            // The clients are the first subjects.
+            let mut places: Vec<usize> =
+                held.iter().filter_map(|role| self.positions().get(role).copied()).collect();
+            places.retain(|at| *at < roles.len());
+            places.sort_unstable();
+            return places.into_iter().map(|at| roles[at]).collect();
+        }
         let holds = |role: &&&Role| held.contains(&role.oid) || !self.is_subject(role.oid);
         roles.iter().filter(holds).copied().collect()
     }
 
     /// Returns the subjects of these names, in their order.
-    fn subjects_named<'n>(&self, names: impl Iterator<Item = &'n String>) -> Vec<&'a Role> {
+    pub(super) fn subjects_named<'n>(
+        &self,
+        names: impl Iterator<Item = &'n String>,
+    ) -> Vec<&'a Role> {
         let roles = names.filter_map(|name| self.snapshot.role_named(name));
         let mut found: Vec<usize> =
             roles.filter_map(|role| self.positions().get(&role.oid).copied()).collect();
@@ -510,7 +525,7 @@ impl<'a> Context<'a> {
             .fold(Privileges::NONE, |all, privilege| all | privilege);
         let has_privilege =
             |client: &&Role| self.on_some_column(client.oid, table).intersects(rows);
-        let clients = self.clients.iter().copied().filter(has_privilege);
+        let clients = self.clients_reaching(table).into_iter().filter(has_privilege);
         let is_limited = |client: &&Role| self.access.is_limited_by_policies(client.oid, table);
         clients.filter(is_limited).map(|client| client.oid).collect()
     }

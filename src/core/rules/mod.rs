@@ -7,7 +7,9 @@
 mod context;
 mod needs;
 mod permitted;
+mod reaching;
 mod reads;
+mod recipients;
 pub mod shared;
 #[cfg(test)]
 #[expect(dead_code, reason = "scripts/new-rule copies it; compiled so that a copy compiles")]

@@ -37,7 +37,7 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(relation, _)| relation.row_security) {
         let declared = cx.contract.table(&schema.name, &relation.name);
-        for client in cx.clients.iter().copied() {
+        for client in cx.clients_reaching(relation) {
             let mut missing = missing(cx, relation, client);
             if missing.is_empty() {
                 continue;

@@ -32,11 +32,7 @@ pub(crate) fn report_undeclared(
             }
         };
         for policy in policies {
-            for client in cx.clients.iter().copied() {
-                // The declarations take longer to find, and most policies are for few clients.
-                if !cx.access.policy_applies(policy, client.oid) {
-                    continue;
-                }
+            for client in cx.clients_of_policy(policy) {
                 let undeclared = undeclared(cx, policy, relation, schema, client);
                 if undeclared.is_empty() {
                     continue;
@@ -77,11 +73,13 @@ fn can_open(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> bool 
     let accesses = |held: Privileges| {
         Command::ALL.into_iter().map(Command::privilege).any(|privilege| held.contains(privilege))
     };
-    cx.clients.iter().any(|client| accesses(cx.on_some_column(client.oid, relation)))
-        || cx
-            .clients
-            .iter()
-            .any(|client| accesses(cx.declared_on_some_column(relation, schema, client)))
+    let declared = || cx.declared_subjects(relation, schema).into_iter();
+    cx.clients_reaching(relation)
+        .iter()
+        .any(|client| accesses(cx.on_some_column(client.oid, relation)))
+        || declared().any(|role| {
+            cx.is_client(role.oid) && accesses(cx.declared_on_some_column(relation, schema, role))
+        })
 }
 
 /// Adds a finding for each policy that is always true and applies to a client together with a
@@ -167,7 +165,7 @@ fn overriding(
 pub(crate) fn report_opened(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| r.row_security) {
         let Some(table) = cx.contract.table(&schema.name, &relation.name) else { continue };
-        for client in cx.clients.iter().copied() {
+        for client in cx.clients_named(table.policies.keys()) {
             let Some(all_rows) = table.all_rows_commands(&client.name) else { continue };
             let mut commands = table.policy_commands(&client.name);
             commands.retain(|command| !all_rows.contains(command));
