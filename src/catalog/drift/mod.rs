@@ -18,7 +18,7 @@ use crate::pg::report::Report;
 use crate::pg::{progress, subtransaction};
 use deparser::{Deparser, TOO_DEEP, is_too_deep};
 use dragonfly_core::catalog::{Acl, Oid, PUBLIC, Schema};
-use dragonfly_core::drift::{AclKind, FORMAT, Object, Release, Shared, Snapshot, grants};
+use dragonfly_core::drift::{AclKind, FORMAT, Object, Release, SharedTexts, Snapshot, grants};
 use dragonfly_core::sql::{printable, quote_ident, quote_literal};
 use pgrx::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -95,7 +95,7 @@ struct Reader<'s> {
     deparser: Deparser,
     objects: Vec<Object>,
     /// The texts of these.
-    shared: Shared,
+    shared: SharedTexts,
 }
 
 impl<'s> Reader<'s> {
@@ -113,7 +113,7 @@ impl<'s> Reader<'s> {
             roles: RefCell::new(roles),
             deparser: Deparser::new(is_careful),
             objects: vec![],
-            shared: Shared::default(),
+            shared: SharedTexts::default(),
         }
     }
 

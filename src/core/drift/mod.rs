@@ -16,7 +16,7 @@ pub use acl::{AclKind, grants};
 pub use compare::{Change, Difference, compare};
 pub use declared::from_findings;
 pub use document::{FORMAT, MAX_LENGTH, read};
-pub use properties::{Properties, Shared};
+pub use properties::{Properties, SharedTexts};
 pub use snapshot::{Object, Release, Snapshot, hash_of};
 
 #[cfg(test)]

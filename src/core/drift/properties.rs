@@ -66,9 +66,9 @@ impl From<BTreeMap<String, String>> for Properties {
 
 /// The texts that properties share.
 #[derive(Debug, Default)]
-pub struct Shared(HashSet<Rc<str>>);
+pub struct SharedTexts(HashSet<Rc<str>>);
 
-impl Shared {
+impl SharedTexts {
     /// The length of the longest texts that are shared: longer ones, such as hashes of bodies,
     /// mostly occur once.
     const LONGEST: usize = 40;
@@ -112,9 +112,9 @@ mod tests {
 
     #[test]
     fn short_texts_are_shared() {
-        let long = "x".repeat(Shared::LONGEST + 1);
+        let long = "x".repeat(SharedTexts::LONGEST + 1);
         let mut all: [Properties; 2] = Default::default();
-        let mut shared = Shared::default();
+        let mut shared = SharedTexts::default();
         for properties in &mut all {
             properties.insert("owner", "a");
             properties.insert("body", &long);
