@@ -125,6 +125,7 @@ impl<'s> Reader<'s> {
         let relations = self.relations();
         self.parts(&relations);
         self.types(&relations);
+        drop(relations);
         progress::step("reading routines");
         self.routines();
         self.objects
@@ -166,7 +167,7 @@ impl<'s> Reader<'s> {
             self.grants(&mut object, AclKind::Schema, schema.owner, schema.acl.as_ref());
             found.push(object);
         }
-        self.objects.append(&mut found);
+        self.add_all(found);
     }
 
     /// Reads the default privileges: those in these schemas, and those for all schemas.
@@ -208,7 +209,7 @@ impl<'s> Reader<'s> {
             self.grants(&mut object, kind, owner, Some(&row.acl(acl).unwrap_or_default()));
             found.push(object);
         });
-        self.objects.append(&mut found);
+        self.add_all(found);
     }
 
     /// Adds an object and processes interrupts.
@@ -216,6 +217,11 @@ impl<'s> Reader<'s> {
         interrupts();
         self.shared.share(&mut object.properties);
         self.objects.push(object);
+    }
+
+    fn add_all(&mut self, objects: Vec<Object>) {
+        self.objects.reserve(objects.len());
+        objects.into_iter().for_each(|object| self.add(object));
     }
 }
 

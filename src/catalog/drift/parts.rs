@@ -75,7 +75,7 @@ impl Reader<'_> {
             object.set("definition", definition);
             found.push(object);
         });
-        self.objects.append(&mut found);
+        self.add_all(found);
         indexes
     }
 
@@ -119,7 +119,7 @@ impl Reader<'_> {
                 object.set("replica identity", &**index);
             }
         }
-        self.objects.append(&mut found);
+        self.add_all(found);
     }
 
     /// Adds user-defined triggers. Internal triggers, which enforce foreign keys, are a property of
@@ -161,7 +161,7 @@ impl Reader<'_> {
                 );
             }
         }
-        self.objects.append(&mut found);
+        self.add_all(found);
     }
 
     /// Replaces the WHEN condition of a trigger, over its old and its new row, by the form that it
@@ -200,7 +200,7 @@ impl Reader<'_> {
             object.set_some("enabled", firing(row.char(enabled)));
             found.push(object);
         });
-        self.objects.append(&mut found);
+        self.add_all(found);
     }
 
     fn policies(&mut self, relations: &Relations) {
@@ -239,7 +239,7 @@ impl Reader<'_> {
             }
             found.push(object);
         });
-        self.objects.append(&mut found);
+        self.add_all(found);
     }
 }
 

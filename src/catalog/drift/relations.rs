@@ -24,8 +24,8 @@ pub struct Relation {
     pub identity: String,
     /// `pg_class.relkind`.
     pub kind: u8,
-    /// Its columns by number, dropped ones omitted.
-    pub columns: BTreeMap<i16, Column>,
+    /// Its columns, until they are objects; those of a composite type remain.
+    columns: Columns,
     /// Its owner.
     pub owner: Oid,
     is_partition: bool,
@@ -33,12 +33,41 @@ pub struct Relation {
 }
 
 /// A column of a relation.
-pub struct Column {
-    pub name: String,
+struct Column {
+    name: String,
     /// Its type in SQL syntax, with a collation that is not the default of the type.
-    pub type_name: String,
+    type_name: String,
     acl: Option<Acl>,
     object: Object,
+}
+
+/// The columns of a relation in order of their numbers, dropped ones omitted. Most relations have
+/// few.
+#[derive(Default)]
+struct Columns(Vec<(i16, Column)>);
+
+impl Columns {
+    fn place(&self, number: i16) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&number, |(number, _)| *number)
+    }
+
+    fn get(&self, number: i16) -> Option<&Column> {
+        self.place(number).ok().map(|at| &self.0[at].1)
+    }
+
+    fn get_mut(&mut self, number: i16) -> Option<&mut Column> {
+        self.place(number).ok().map(|at| &mut self.0[at].1)
+    }
+
+    fn insert(&mut self, number: i16, column: Column) {
+        if let Err(at) = self.place(number) {
+            self.0.insert(at, (number, column));
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Column> {
+        self.0.iter().map(|(_, column)| column)
+    }
 }
 
 impl Relation {
@@ -66,7 +95,7 @@ impl Relation {
     pub fn attributes(&self) -> String {
         let attribute =
             |column: &Column| format!("{} {}", quote_ident(&column.name), column.type_name);
-        self.columns.values().map(attribute).collect::<Vec<_>>().join(", ")
+        self.columns.iter().map(attribute).collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the identity of a column.
@@ -142,11 +171,10 @@ impl Reader<'_> {
                 // A dump creates the inherited columns of a table first, so that their order is not
                 // compared.
                 relation.object.columns =
-                    relation.columns.values().map(|column| column.name.clone()).collect();
+                    relation.columns.iter().map(|column| column.name.clone()).collect();
             }
             if relation.kind != b'c' {
-                self.shared.share(&mut relation.object.properties);
-                self.add(relation.object.clone());
+                self.add(std::mem::take(&mut relation.object));
                 self.column_objects(relation);
             }
         }
@@ -156,16 +184,16 @@ impl Reader<'_> {
     fn column_objects(&mut self, relation: &mut Relation) {
         let (column_type, is_view, owner) =
             (relation.column_type(), relation.is_view(), relation.owner);
+        let Columns(columns) = std::mem::take(&mut relation.columns);
         if relation.kind == b'S' {
             return;
         }
-        let identities: Vec<String> =
-            relation.columns.values().map(|c| relation.column_identity(&c.name)).collect();
-        for (column, identity) in relation.columns.values_mut().zip(identities) {
-            let mut object = std::mem::take(&mut column.object);
+        for (_, column) in columns {
+            let mut object = column.object;
             (object.object_type, object.schema) =
                 (column_type.to_owned(), Some(relation.schema.clone()));
-            (object.identity, object.part_of) = (identity, Some(relation.identity.clone()));
+            (object.identity, object.part_of) =
+                (relation.column_identity(&column.name), Some(relation.identity.clone()));
             if column.acl.is_some() {
                 self.grants(&mut object, AclKind::Column, owner, column.acl.as_ref());
             }
@@ -225,7 +253,7 @@ impl Reader<'_> {
             schema,
             identity,
             kind,
-            columns: BTreeMap::new(),
+            columns: Columns::default(),
             owner,
             is_partition: row.bool(columns.is_partition),
             object,
@@ -347,7 +375,7 @@ impl Reader<'_> {
         table.scan(self.state, |row: Row<'_>| {
             let oid = row.oid(relation);
             let Some(relation) = relations.get_mut(&oid) else { return };
-            let Some(column) = relation.columns.get_mut(&(row.int(number) as i16)) else { return };
+            let Some(column) = relation.columns.get_mut(row.int(number) as i16) else { return };
             if let Some(tree) = row.raw(tree) {
                 column.object.set(
                     "default",
@@ -454,7 +482,7 @@ impl Reader<'_> {
             });
             let owner = owner.and_then(|(table, number)| {
                 let table = relations.get(&table)?;
-                Some(table.column_identity(&table.columns.get(&number)?.name))
+                Some(table.column_identity(&table.columns.get(number)?.name))
             });
             if let (Some(owner), Some(sequence)) = (owner, relations.get_mut(&sequence)) {
                 sequence.object.set("owned by", &*owner);

@@ -102,7 +102,7 @@ impl Reader<'_> {
             self.grants(&mut object, AclKind::Type, row.oid(owner), row.acl(acl).as_ref());
             found.push(object);
         });
-        self.objects.append(&mut found);
+        self.add_all(found);
     }
 
     /// Returns the labels of each enum, in their order.
