@@ -5,7 +5,7 @@
 //! the isolation level of the transaction either.
 
 use super::text::{borrowed_from_server, from_server};
-use super::{memory, progress};
+use super::{caches, memory, progress};
 use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges, Shared};
 use pgrx::pg_sys;
 use std::borrow::Cow;
@@ -16,11 +16,12 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Processes interrupts, so that the user can cancel, raises an error where memory runs out, and
-/// reports the progress of a long call.
+/// reports the progress of a long call, during which it bounds the caches of the server.
 /// Called in every loop over user objects.
 pub fn interrupts() {
     pgrx::check_for_interrupts!();
     memory::check();
+    caches::check();
     progress::check();
 }
 

@@ -240,6 +240,11 @@ pub fn transaction_ended() {
     }
 }
 
+/// Says that a call of this transaction has used much memory of the server.
+pub fn was_large() {
+    WAS_LARGE.set(true);
+}
+
 fn return_to_system() {
     // SAFETY: returns memory that is free.
     #[cfg(target_env = "gnu")]

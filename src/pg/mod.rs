@@ -1,6 +1,7 @@
 //! Thin bindings to the server. The `unsafe` code of the project is here, in the catalog reader and
 //! in the guard.
 
+pub mod caches;
 pub mod call;
 pub mod clock;
 pub mod commit;

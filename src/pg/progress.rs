@@ -1,5 +1,6 @@
 //! The progress of long calls: a NOTICE every two seconds that says what a call is doing.
 
+use super::caches::Bounded;
 use super::report::Report;
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -30,10 +31,12 @@ thread_local! {
     static CHECKS_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// A call that reports its progress until this is dropped.
+/// A call that reports its progress, and whose traces in the caches of the server are bounded,
+/// until this is dropped.
 #[must_use]
 pub struct Progress {
     is_outer: bool,
+    _caches: Bounded,
 }
 
 impl Progress {
@@ -54,7 +57,7 @@ impl Progress {
             is_outer
         });
         CHECKS_LEFT.set(Some(CHECKS));
-        Self { is_outer }
+        Self { is_outer, _caches: Bounded::begin() }
     }
 }
 

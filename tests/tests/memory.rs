@@ -107,3 +107,23 @@ fn memory_of_a_large_contract_is_bounded_and_returned() {
         assert!(most < 500 && now < 40, "{function}: {most} MB, {now} MB afterwards");
     }
 }
+
+#[test]
+fn caches_of_the_server_are_small_after_calls_that_look_at_every_object() {
+    let cluster = Cluster::start();
+    cluster.guarded("many").batch_execute(MANY_OBJECTS).unwrap();
+    let used = "SELECT sum(total_bytes - free_bytes)::int8 >> 20 FROM pg_backend_memory_contexts";
+    for call in [
+        "SELECT ops.schema_fingerprint('{app}')",
+        "SELECT ops.freeze_schema('frozen', '{app}')",
+        "SELECT ops.infer_contract('{app}')",
+    ] {
+        let mut session = cluster.connect("many", SUPERUSER);
+        let size = |session: &mut Client| -> i64 { session.query_one(used, &[]).unwrap().get(0) };
+        session.batch_execute("SELECT count(*) FROM ops.security_rules()").unwrap();
+        let before = size(&mut session);
+        session.batch_execute(call).unwrap();
+        let after = size(&mut session);
+        assert!(after <= before + 10, "{call}: {before} MB before, {after} MB after");
+    }
+}
