@@ -86,16 +86,26 @@ pub fn findings_now() -> Vec<Finding> {
     findings_under(&contract, &state, &own)
 }
 
-/// Returns the findings in a snapshot as the audit would report them, under a contract that governs
-/// the same schemas.
-pub fn reported_in(
+/// Calls `each` with the findings in a snapshot as the audit would report them, under a contract
+/// that governs the same schemas: rule by rule, because there may be hundreds of thousands.
+pub fn each_reported_in(
     contract: &Contract,
     snapshot: &Snapshot,
     current: &Current<'_>,
-) -> Vec<Finding> {
+    each: &mut dyn FnMut(&Finding),
+) {
     in_context(contract, snapshot, |cx| {
-        reported(cx, current.apply(all(cx, &RULES), false), current)
-    })
+        let may_be_merged = |finding: &mut Finding| {
+            Orientation::stands_for(finding) || shared_causes::may_be_merged(cx, finding)
+        };
+        let mut kept = Vec::new();
+        for rule in &RULES {
+            let mut found = current.apply(cx.run(rule), false);
+            kept.extend(found.extract_if(.., may_be_merged));
+            found.iter().for_each(&mut *each);
+        }
+        reported(cx, kept, current).iter().for_each(each);
+    });
 }
 
 /// Returns the findings under a contract as the audit would report them. It need not be the

@@ -5,9 +5,10 @@ use super::argument;
 use crate::access::declared::{self, LockTimeout};
 use crate::audit;
 use crate::catalog::{self, Freshness};
-use crate::pg::call::{Call, Value, json_datum, sql_function};
+use crate::pg::call::{Call, Value, object_datum, sql_function};
 use crate::pg::clock;
 use crate::pg::heap::interrupts;
+use crate::pg::jsonb::Member;
 use crate::pg::progress::{self, Progress};
 use crate::pg::report::{Report, unknown_argument, unknown_schema};
 use crate::pg::text::utc;
@@ -24,10 +25,13 @@ use dragonfly_core::infer::{
     Answer, DefinerPaths, Inferred, LeftOut, Mode, ToConfirm, heirs, infer, roles,
     roles_to_confirm, seed, with_preset,
 };
-use dragonfly_core::rules::Context;
+use dragonfly_core::rules::{Context, RULES};
 use dragonfly_core::sql::{listed, printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::BTreeSet;
+use serde::Serialize;
+use serde_json::Value as Json;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 sql_function!(
@@ -50,7 +54,7 @@ fn inferred(call: Call, schemas: Option<Vec<String>>) -> pg_sys::Datum {
     let mode = mode(call, 1);
     let installation = Installation::now();
     let _progress = Progress::begin("inferring the contract", 5);
-    with_inferred(&installation, schemas, mode, |cx, inferred| {
+    let contract = with_inferred(&installation, schemas, mode, |cx, inferred| {
         let Inferred { contract, left_out: failing } = inferred;
         report_kinds(&roles_to_confirm(cx, mode));
         if contract.security_definer.accept_empty && !cx.contract.security_definer.accept_empty {
@@ -60,9 +64,42 @@ fn inferred(call: Call, schemas: Option<Vec<String>>) -> pg_sys::Datum {
         let Installation { state, own, .. } = &installation;
         progress::step("applying the rules");
         let current = Current::read(state, own, Freshness::Fresh);
-        report_left_out(cx, &audit::reported_in(&contract, cx.snapshot, &current), mode);
-        json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
-    })
+        let mut undeclared = Undeclared::default();
+        audit::each_reported_in(&contract, cx.snapshot, &current, &mut |f| undeclared.add(f));
+        report_left_out(cx, &undeclared, mode);
+        contract
+    });
+    document(contract)
+}
+
+/// Returns a contract as a value of type jsonb. Its declarations of objects are converted one after
+/// the other.
+fn document(mut contract: Contract) -> pg_sys::Datum {
+    fn list<'m, T: Serialize + 'm>(declared: &mut Vec<T>) -> Member<'m> {
+        let declared = std::mem::take(declared);
+        let value = |one: T| {
+            interrupts();
+            json(serde_json::to_value(one))
+        };
+        Member::List(declared.len(), Box::new(declared.into_iter().map(value)))
+    }
+    let lists = [
+        ("tables", list(&mut contract.tables)),
+        ("views", list(&mut contract.views)),
+        ("sequences", list(&mut contract.sequences)),
+        ("functions", list(&mut contract.functions)),
+    ];
+    let Json::Object(rest) = json(serde_json::to_value(contract)) else {
+        unreachable!("a contract is an object")
+    };
+    let members = rest.iter().map(|(name, value)| (name.as_str(), Member::Value(value.clone())));
+    // As in every contract, an empty list is omitted.
+    let lists = lists.into_iter().filter(|(_, list)| !matches!(list, Member::List(0, _)));
+    object_datum(members.chain(lists).collect())
+}
+
+fn json(of: Result<Json, serde_json::Error>) -> Json {
+    of.expect("a contract is JSON")
 }
 
 /// Infers the contract of some schemas (`None` for all of the application), which has the next
@@ -282,34 +319,50 @@ fn report_failing(left_out: &[LeftOut]) {
     .notice();
 }
 
+/// What the contract does not declare.
+#[derive(Default)]
+struct Undeclared {
+    total: usize,
+    /// By severity, the highest first, and rule, in the order of the rules: the number of findings,
+    /// and the roles that errors and warnings are about.
+    kinds: BTreeMap<(Reverse<Severity>, usize), (usize, BTreeSet<String>)>,
+}
+
+impl Undeclared {
+    fn add(&mut self, finding: &Finding) {
+        let rule = RULES.iter().position(|rule| std::ptr::eq(*rule, finding.rule)).unwrap_or(0);
+        let (count, roles) = self.kinds.entry((Reverse(finding.severity), rule)).or_default();
+        self.total += 1;
+        *count += 1;
+        if finding.severity > Severity::Info {
+            for role in &finding.roles {
+                if !roles.contains(role) {
+                    roles.insert(role.clone());
+                }
+            }
+        }
+    }
+}
+
 /// Reports what the contract does not declare: the number of findings of each rule, as
 /// `ops.load_contract()` counts them; of errors and warnings, which a plan fixes, also the roles
 /// that they are about, and the roles that inherit the privileges of these.
-fn report_left_out(cx: &Context<'_>, left_out: &[Finding], mode: Mode) {
-    let mut kinds: Vec<(Severity, &str, usize, BTreeSet<&str>)> = Vec::new();
-    for finding in left_out {
-        let kind = (finding.severity, finding.rule.id);
-        let place = kinds.iter().position(|(severity, rule, ..)| (*severity, *rule) == kind);
-        let place = place.unwrap_or_else(|| {
-            kinds.push((kind.0, kind.1, 0, BTreeSet::new()));
-            kinds.len() - 1
-        });
-        kinds[place].2 += 1;
-        if finding.severity > Severity::Info {
-            kinds[place].3.extend(finding.roles.iter().map(String::as_str));
-        }
-    }
-    let total = left_out.len();
+fn report_left_out(cx: &Context<'_>, undeclared: &Undeclared, mode: Mode) {
+    let Undeclared { total, kinds } = undeclared;
+    let total = *total;
     if total == 0 {
         return;
     }
-    let line = |(severity, rule, count, roles): &(Severity, &str, usize, BTreeSet<&str>)| {
-        let severity = severity.as_str();
-        let of = if roles.is_empty() { String::new() } else { format!(" ({})", names(roles)) };
+    let line = |((Reverse(severity), rule), (count, roles)): (&(Reverse<Severity>, usize), &_)| {
+        let (severity, rule): (_, &str) = (severity.as_str(), RULES[*rule].id);
+        let roles: &BTreeSet<String> = roles;
+        let roles: BTreeSet<&str> = roles.iter().map(String::as_str).collect();
+        let of = if roles.is_empty() { String::new() } else { format!(" ({})", names(&roles)) };
         format!("{severity} {rule}: {count}{of}")
     };
     let mut lines: Vec<String> = kinds.iter().map(line).collect();
-    let roles: BTreeSet<&str> = kinds.iter().flat_map(|(.., roles)| roles).copied().collect();
+    let roles: BTreeSet<&str> =
+        kinds.values().flat_map(|(_, roles)| roles).map(String::as_str).collect();
     for (role, heirs) in heirs(cx, &roles) {
         let heirs: BTreeSet<&str> = heirs.iter().map(String::as_str).collect();
         let verb = if heirs.len() == 1 { "inherits" } else { "inherit" };

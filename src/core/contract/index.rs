@@ -23,6 +23,11 @@ impl Clone for Index {
 }
 
 impl Index {
+    /// Discards the positions, after a change of the contract.
+    pub(super) fn forget(&mut self) {
+        self.0.take();
+    }
+
     /// Returns the positions. The first call builds them with `build`.
     pub(super) fn positions(&self, build: impl FnOnce() -> Positions) -> &Positions {
         self.0.get_or_init(build)

@@ -116,6 +116,11 @@ impl Contract {
         logins.next().filter(|_| logins.next().is_none())
     }
 
+    /// Discards the index of names, after a change of the lists of declarations.
+    pub fn forget_names(&mut self) {
+        self.index.forget();
+    }
+
     fn positions(&self) -> &Positions {
         self.index.positions(|| Positions {
             tables: Names::of(self.tables.iter().map(|t| (&t.schema, &t.name))),

@@ -23,9 +23,12 @@ pub(super) fn declare(
     failing: &Failing,
     contract: &mut Contract,
 ) {
-    // A clone looks names up again, and the declarations change below.
-    let so_far = contract.clone();
-    for (declaration, routine) in needed(cx, roles, failing, &so_far) {
+    let needed = needed(cx, roles, failing, contract);
+    if needed.is_empty() {
+        return;
+    }
+    contract.forget_names();
+    for (declaration, routine) in needed {
         let known = contract.functions.iter_mut().find(|f| {
             (&f.schema, &f.name) == (&declaration.schema, &declaration.name)
                 && cx.has_arguments(routine, f.arguments.as_deref())

@@ -41,6 +41,13 @@ pub fn merged(
     findings.into_iter().flatten().collect()
 }
 
+/// Whether [`merged`] may report a finding as one with others.
+#[must_use]
+pub fn may_be_merged(cx: &Context<'_>, finding: &Finding) -> bool {
+    let is_of_relation = matches!(finding.object.id, ObjectId::Relation(_));
+    is_of_relation && !cx.snapshot.default_acls.is_empty()
+}
+
 /// Returns the findings that [`merged`] reports with this fingerprint, and the identity of the
 /// object in that report.
 #[must_use]
