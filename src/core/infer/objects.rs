@@ -5,8 +5,8 @@ use super::mode::Mode;
 use super::roles::{Roles, grants_by_name};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, Command, DefaultAcl, ObjectKind, Oid, OidMap, OidSet, PUBLIC, Policy, Privileges, Relation,
-    RelationKind, Role, Routine,
+    Acl, Command, DefaultAcl, ObjectKind, Oid, OidMap, OidSet, PUBLIC, Policy, Privileges,
+    Relation, RelationKind, Role, Routine,
 };
 use crate::contract::{
     ByRole, ColumnGrantsByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl,
@@ -212,7 +212,7 @@ impl Objects<'_, '_> {
     /// Returns the privileges of each role on a relation that work, without workers that have all
     /// privileges in the schema. As it is, privileges of PUBLIC count for every role.
     fn grants(&self, relation: &Relation) -> OidMap<Privileges> {
-        let acl = relation.acl.as_deref().unwrap_or_default();
+        let acl = relation.acl.as_ref().map_or(&[][..], |acl| acl.as_slice());
         let mut held = self.roles.privileges_in(acl);
         let public = Access::public(acl);
         if self.mode == Mode::AsIs && !public.is_empty() {
