@@ -176,11 +176,15 @@ pub fn argument_types(list: &str) -> Vec<String> {
 #[must_use]
 pub fn canonical_type(name: &str) -> String {
     let plain = without_modifiers(name);
-    let element = plain.trim_end_matches(|c: char| {
-        matches!(c, '[' | ']') || c.is_ascii_digit() || c.is_whitespace()
-    });
-    let is_array = plain[element.len()..].contains('[');
-    let element = if is_array { element } else { plain.trim_end() };
+    let mut element = plain.trim_end();
+    let mut is_array = false;
+    // The length in brackets has no meaning.
+    while let Some(outer) = element.strip_suffix(']').and_then(|rest| {
+        let rest = rest.trim_end_matches(|c: char| c.is_ascii_digit() || c.is_whitespace());
+        rest.strip_suffix('[')
+    }) {
+        (element, is_array) = (outer.trim_end(), true);
+    }
     let (words, array) = (folded(element), if is_array { "[]" } else { "" });
     let words = words.strip_prefix("pg_catalog.").unwrap_or(&words);
     if let Some((_, standard)) = SYNONYMS.iter().find(|(synonym, _)| *synonym == words) {
@@ -538,6 +542,8 @@ mod tests {
             (vec!["timestamptz", "timestamp(3) with time zone"], "timestamp with time zone"),
             (vec!["app.t", "App.T", "\"app\".\"t\"", "app . t"], "app.t"),
             (vec!["app.\"T\"[]", "APP.\"T\" []"], "app.\"T\"[]"),
+            (vec!["app.t2[]", "app.t2 [ 3 ][]"], "app.t2[]"),
+            (vec!["app.t2"], "app.t2"),
             (vec!["\"char\"", "pg_catalog.\"char\""], "\"char\""),
             (vec!["app.int8"], "app.int8"),
             (vec!["any", "ANY", "\"any\""], "\"any\""),
