@@ -1,6 +1,7 @@
 //! Whether a transaction has changed nothing of a relation, or of a type, that the rules check: it
-//! has written no row about it, or only such as a storage parameter or an index changes.
+//! has written no row about it, or only such as a storage parameter or a plain index changes.
 
+use super::code::ancestors;
 use super::content_owners::place;
 use super::objects::{extension_of, is_written};
 use super::oids;
@@ -75,22 +76,26 @@ pub fn is_relation_unaffected(relation: Oid, [then, now]: [&State; 2]) -> bool {
         return !is_granted_toast(now, relation);
     }
     if class.is_temporary() {
-        return matches!(class.kind, b'r' | b'S') && super::ancestors(state, relation).is_empty();
+        return matches!(class.kind, b'r' | b'S') && ancestors(state, relation).is_empty();
     }
     // Of other kinds, there are properties in other catalogs. Of the guard's own tables, even an
     // index matters.
     matches!(class.kind, b'r' | b'p' | b'm' | b'S')
         && before == after
         && extension_of(state, oids::PG_CLASS, relation).is_none()
+        // Attaching a partition writes no row about the partitions of that one.
+        && ancestors(then, relation) == ancestors(now, relation)
         && !is_part_written(relation, class, [then, now])
 }
 
-/// Whether an index has neither expressions nor a condition, which execute code.
+/// Whether an index has neither expressions nor a condition, which execute code, and is not unique:
+/// whose rows a policy opens may depend on a unique key.
 fn is_plain_index(state: &State, index: Oid) -> bool {
     let table = Table::open(oids::PG_INDEX);
     let (key, mut is_plain) = (table.column("indexrelid"), false);
     table.lookup(state, oids::PG_INDEX_INDEXRELID_INDEX, &[(key, index)], |row| {
-        is_plain = ["indexprs", "indpred"].iter().all(|name| row.is_null(table.column(name)));
+        is_plain = !row.bool(table.column("indisunique"))
+            && ["indexprs", "indpred"].iter().all(|name| row.is_null(table.column(name)));
     });
     is_plain
 }

@@ -425,6 +425,47 @@ fn guard_knows_which_table_has_the_declared_name() {
     assert!(is_rejected(&mut client, &replace("app.who()")));
 }
 
+/// A lookup says whose row it is where a unique index leaves one row for each user.
+const LOOKUP_BY_UNIQUE_KEY: &str = "
+    SET dragonfly_guard.mode = off;
+    CREATE ROLE authenticated;
+    GRANT USAGE ON SCHEMA public TO authenticated;
+    CREATE TABLE docs (id int PRIMARY KEY, team text, owner text);
+    CREATE TABLE members (team text, user_id text, role text, PRIMARY KEY (team, user_id));
+    CREATE UNIQUE INDEX members_user ON members (user_id);
+    ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE members ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON docs, members TO authenticated;
+    CREATE POLICY own ON members FOR SELECT TO authenticated
+        USING (user_id = (current_setting('request.jwt.claims', true)::json ->> 'sub'));
+    CREATE POLICY read ON docs FOR SELECT TO authenticated USING (EXISTS (
+        SELECT FROM members AS m WHERE m.role = 'admin'
+           AND m.user_id = (current_setting('request.jwt.claims', true)::json ->> 'sub')));
+    RESET dragonfly_guard.mode;
+    SET client_min_messages = error;
+    SELECT FROM ops.adopt(dry_run => false, replace => true);
+    SELECT FROM ops.declare('ALTER TABLE public.docs SET (contract.keys = ''team, owner'')', 'x');
+    SELECT FROM ops.load_contract(jsonb_set(ops.contract() || '{\"version\": \"9.0.0\"}',
+        '{rules}', coalesce(ops.contract() -> 'rules', '{}')
+        || '{\"policy_lookup_uncorrelated\": {\"guard\": \"block\"}}'));
+    RESET client_min_messages";
+
+#[test]
+fn index_that_limits_a_lookup_to_one_row_is_not_dropped_unnoticed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("app");
+    client.batch_execute(LOOKUP_BY_UNIQUE_KEY).unwrap();
+    assert_eq!(errors(&mut client), BTreeSet::new());
+    for drop in [
+        "DROP INDEX members_user",
+        "SAVEPOINT one; DROP INDEX members_user; RELEASE one; CREATE TABLE later (id int)",
+        "DO $$ BEGIN DROP INDEX members_user; END $$",
+    ] {
+        assert!(is_rejected(&mut client, &format!("BEGIN; {drop}; COMMIT")), "{drop}");
+    }
+    attempt(&mut client, "CREATE INDEX ON members (role); DROP INDEX members_role_idx").unwrap();
+}
+
 #[test]
 fn transactions_do_not_open_rows_together() {
     let (cluster, mut client) = application(&[]);

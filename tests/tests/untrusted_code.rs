@@ -34,6 +34,9 @@ fn world(cluster: &Cluster) -> Client {
              CREATE TYPE mal.pair AS (a mal.number);
              CREATE TABLE mal.part (id int);
              RESET ROLE;
+             CREATE TABLE mal.middle (id int) PARTITION BY RANGE (id);
+             CREATE TABLE mal.leaf PARTITION OF mal.middle FOR VALUES FROM (10) TO (15);
+             ALTER TABLE mal.middle OWNER TO app_owner; ALTER TABLE mal.leaf OWNER TO mallory;
              CREATE EXTENSION dragonfly_guard;
              INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, '{\"version\": \
              \"2.0.0\", \"name\": \"app\", \"roles\": [{\"name\": \"member\", \"kind\": \
@@ -52,7 +55,7 @@ const AUDIT: &str = "SELECT severity || ' ' || object || ': ' || detail FROM ops
     WHERE rule = 'untrusted_code' ORDER BY 1";
 
 /// Statements that attach code of `mallory`, and the part that the message names.
-const ATTACHED: [(&str, &str); 21] = [
+const ATTACHED: [(&str, &str); 22] = [
     (
         "CREATE TRIGGER s BEFORE INSERT ON app.t FOR EACH ROW EXECUTE FUNCTION mal.stamp()",
         "Trigger s on app.t executes function mal.stamp()",
@@ -96,6 +99,10 @@ const ATTACHED: [(&str, &str); 21] = [
     (
         "ALTER TABLE app.p ATTACH PARTITION mal.part FOR VALUES FROM (1) TO (9)",
         "Table mal.part, a partition of table app.p, is owned by role \"mallory\"",
+    ),
+    (
+        "ALTER TABLE app.p ATTACH PARTITION mal.middle FOR VALUES FROM (10) TO (20)",
+        "Table mal.leaf, a partition of table app.p, is owned by role \"mallory\"",
     ),
     (
         "CREATE FUNCTION app.calls() RETURNS bool LANGUAGE sql RETURN mal.ok(1);
