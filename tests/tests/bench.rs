@@ -295,8 +295,8 @@ const STATEMENTS: [Statement; 8] = [
     },
     Statement {
         name: "GRANT on a table",
-        sql: "GRANT SELECT ON public.g_# TO bench_1",
-        undo: "REVOKE SELECT ON public.g_# FROM bench_1",
+        sql: "GRANT SELECT ON public.g_# TO postgres",
+        undo: "REVOKE SELECT ON public.g_# FROM postgres",
         count: 100,
     },
     Statement {
@@ -412,9 +412,9 @@ fn guard(bench: &Bench<'_>) -> String {
 const DDL: &str = "
     CREATE OR REPLACE FUNCTION bench.c_:client_id() RETURNS int LANGUAGE sql SECURITY DEFINER
         SET search_path = public, pg_temp AS 'SELECT 1';
-    GRANT SELECT ON public.g_:number TO bench_1;
+    GRANT SELECT ON public.g_:number TO postgres;
     COMMENT ON TABLE public.g_:number IS 'x';
-    REVOKE SELECT ON public.g_:number FROM bench_1;
+    REVOKE SELECT ON public.g_:number FROM postgres;
 ";
 const ROWS: &str = "
     INSERT INTO bench.rows VALUES (1);
