@@ -313,14 +313,15 @@ pub fn circumstances(client: &mut Client) -> String {
         .unwrap_or_default();
     let changed = printed("git", &["status", "--porcelain", "--", "src", "sql"]);
     format!(
-        "Measured on {} at commit {}{}: PostgreSQL {}, {} {}, {count} CPUs ({}), {:.0} GB of \
-         memory.",
+        "Measured on {} at commit {}{}:\n\
+         PostgreSQL {}, {} {}, {count} CPUs ({}), {:.0} GB of memory.",
         printed("date", &["-u", "+%Y-%m-%d"]),
         printed("git", &["rev-parse", "--short=10", "HEAD"]),
         if changed.is_empty() { "" } else { " with changes" },
         version.split(' ').next().unwrap_or_default(),
         printed("uname", &["-s"]),
-        printed("uname", &["-r"]),
+        // The version without what a distribution or a hypervisor adds.
+        printed("uname", &["-r"]).split('-').next().unwrap_or_default(),
         cpu.unwrap_or("unknown"),
         memory / f64::from(1 << 20),
     )
