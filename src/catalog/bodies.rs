@@ -108,7 +108,9 @@ impl Texts {
                     next.push(*called);
                 }
             }
-            by_routine.entry(oid).and_modify(|text| text.calls = calls);
+            if let Some(text) = by_routine.get_mut(&oid) {
+                text.calls = calls;
+            }
         }
         Self { by_routine }
     }

@@ -173,7 +173,7 @@ pub fn searching(state: &State, wanted: &Concerning<'_>, snapshot: &mut Snapshot
         let members = objects::members_of_schemas(state, oids::PG_PROC, schemas)?;
         Some(&(&members | also) | searching)
     });
-    let mut paths = PathsNaming::new(names, snapshot);
+    let paths = PathsNaming::new(names, snapshot);
     let (schemas, also): (OidSet, OidSet) =
         (schemas.iter().copied().collect(), also.iter().copied().collect());
     let mut each = |row: Row<'_>| {
@@ -204,11 +204,10 @@ struct PathsNaming<'a> {
     users: OidSet,
     snapshot: &'a Snapshot,
     /// The answers by the stored settings: thousands of routines share a few search paths.
-    known: HashMap<Vec<u8>, Named>,
+    known: Repeated<Named>,
 }
 
 /// How a search_path contains one of the names.
-#[derive(Clone, Copy)]
 struct Named {
     directly: bool,
     by_user: bool,
@@ -217,23 +216,16 @@ struct Named {
 impl<'a> PathsNaming<'a> {
     fn new(names: &'a HashSet<String>, snapshot: &'a Snapshot) -> Self {
         let users = snapshot.roles.iter().filter(|role| names.contains(&role.name));
-        Self { names, users: users.map(|role| role.oid).collect(), snapshot, known: HashMap::new() }
+        let users = users.map(|role| role.oid).collect();
+        Self { names, users, snapshot, known: Repeated::default() }
     }
 
     /// Whether one of the search_paths in the settings of a routine contains one of the names.
-    fn contain(&mut self, row: &Row<'_>, config: Column, owner: Column) -> bool {
-        if row.is_null(config) {
-            return false;
-        }
-        let named = row.with_bytes(config, |stored| {
-            if let Some(named) = self.known.get(stored) {
-                return *named;
-            }
-            let named = self.read(row.texts(config));
-            self.known.insert(stored.to_vec(), named);
-            named
-        });
-        named.directly || named.by_user && self.users.contains(&row.oid(owner))
+    fn contain(&self, row: &Row<'_>, config: Column, owner: Column) -> bool {
+        let named = self.known.get(row, config, |row, config| self.read(row.texts(config)));
+        named.is_some_and(|named| {
+            named.directly || named.by_user && self.users.contains(&row.oid(owner))
+        })
     }
 
     fn read(&self, config: Vec<String>) -> Named {

@@ -102,7 +102,7 @@ fn is_plain_index(state: &State, index: Oid) -> bool {
 
 /// Whether the transaction has written a row about a part of a relation, other than an index: its
 /// columns, policies, triggers and rules, and what depends on it or what it depends on. There is
-/// such a row about each default, constraint, parent and child.
+/// such a row about each default, constraint, direct parent and direct child.
 fn is_part_written(relation: Oid, class: &Class, states: [&State; 2]) -> bool {
     let is_written_in = |catalog, index, key: &str| {
         let table = Table::open(catalog);

@@ -715,6 +715,13 @@ fn nested_command_does_not_hide_the_outer_one() {
     );
 }
 
+/// Executes a transaction that grants something undeclared, which the guard rejects.
+fn assert_grant_is_rejected(client: &mut Client, sql: &str) {
+    let error = attempt(client, sql).expect_err(sql);
+    assert_eq!(error.code, "0LP01", "{sql}: {error:?}");
+    let _ = client.batch_execute("ROLLBACK");
+}
+
 #[test]
 fn statement_that_changes_nothing_of_a_table_hides_no_other_one() {
     let cluster = Cluster::start();
@@ -739,10 +746,7 @@ fn statement_that_changes_nothing_of_a_table_hides_no_other_one() {
         "SAVEPOINT s; ALTER TABLE public.n SET (fillfactor = 90); RELEASE s",
     ];
     for statement in beside {
-        let sql = format!("BEGIN; {open}; {statement}; COMMIT");
-        let error = attempt(&mut client, &sql).expect_err(&sql);
-        assert_eq!(error.code, "0LP01", "{sql}: {error:?}");
-        let _ = client.batch_execute("ROLLBACK");
+        assert_grant_is_rejected(&mut client, &format!("BEGIN; {open}; {statement}; COMMIT"));
     }
     // The same of a table that existed, where the row of the table is the one before.
     for statement in [
@@ -753,9 +757,7 @@ fn statement_that_changes_nothing_of_a_table_hides_no_other_one() {
             "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; GRANT SELECT ON public.t TO anon; \
              {statement}; COMMIT"
         );
-        let error = attempt(&mut client, &sql).expect_err(&sql);
-        assert_eq!(error.code, "0LP01", "{sql}: {error:?}");
-        let _ = client.batch_execute("ROLLBACK");
+        assert_grant_is_rejected(&mut client, &sql);
     }
     // A default, a policy and a trigger are parts of a table whose row stays the same.
     for part in [

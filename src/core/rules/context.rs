@@ -79,8 +79,8 @@ pub struct Context<'a> {
     /// The paths that change unsafe ones as little as possible, by owner and path: thousands of
     /// routines share a few of both.
     pub(super) least_changes: RefCell<OidMap<LeastChanges>>,
-    /// The path that the contract declares for SECURITY DEFINER routines.
-    pub(super) canonical_path: Rc<Path>,
+    /// The path that the contract declares for SECURITY DEFINER routines, once a rule has asked.
+    canonical_path: OnceCell<Rc<Path>>,
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
@@ -136,7 +136,7 @@ impl<'a> Context<'a> {
             governed_relations: OnceCell::new(),
             governed_routines: OnceCell::new(),
             least_changes: RefCell::default(),
-            canonical_path: Path::new(contract.security_definer.search_path.clone()),
+            canonical_path: OnceCell::new(),
             interrupts,
             needs: OnceCell::new(),
             exposed: OnceCell::new(),
@@ -337,6 +337,12 @@ impl<'a> Context<'a> {
         (self.contract.manages_role(name, true)
             && (self.contract.manages_role(name, false) || is_platforms()))
         .then(|| format!("role {}", quote_ident(name)))
+    }
+
+    /// Returns the path that the contract declares for SECURITY DEFINER routines.
+    pub(super) fn canonical_path(&self) -> &Rc<Path> {
+        let names = &self.contract.security_definer.search_path;
+        self.canonical_path.get_or_init(|| Path::new(names.clone()))
     }
 
     /// Unwinds if the query is canceled.

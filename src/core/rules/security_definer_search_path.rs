@@ -185,7 +185,7 @@ impl<'c> Paths<'c> {
                 "accept",
                 format!(
                     "{subject} has a safe search_path that differs from the contract's: {}.",
-                    cx.canonical_path.clause
+                    cx.canonical_path().clause
                 ),
             )
         } else if *is_accepted_if_empty {

@@ -291,8 +291,8 @@ pub struct SearchPaths<'a> {
     known: RefCell<OidMap<HashMap<String, Rc<Assessment>>>>,
     /// The same by owner and list of names.
     known_lists: RefCell<OidMap<HashMap<Vec<String>, Rc<Assessment>>>>,
-    /// The assessment of no path.
-    no_path: Rc<Assessment>,
+    /// The assessment of no path, once something has asked.
+    no_path: OnceCell<Rc<Assessment>>,
     /// The grantees and owners that can create types, temporary ones included.
     creators: OnceCell<HashSet<Oid>>,
 }
@@ -302,19 +302,13 @@ impl<'a> SearchPaths<'a> {
     /// roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
-        let no_path = Assessment {
-            verdict: Verdict::Exploitable,
-            reasons: vec![plain(ReasonCode::NoPath, Verdict::Exploitable)],
-            value: None,
-            path: None,
-        };
         Self {
             snapshot,
             access,
             trusted,
             known: RefCell::default(),
             known_lists: RefCell::default(),
-            no_path: Rc::new(no_path),
+            no_path: OnceCell::new(),
             creators: OnceCell::new(),
         }
     }
@@ -334,7 +328,15 @@ impl<'a> SearchPaths<'a> {
     #[must_use]
     pub fn config(&self, config: &[String], owner: Oid) -> Rc<Assessment> {
         match settings(config)[..] {
-            [] => Rc::clone(&self.no_path),
+            [] => Rc::clone(self.no_path.get_or_init(|| {
+                let reasons = vec![plain(ReasonCode::NoPath, Verdict::Exploitable)];
+                Rc::new(Assessment {
+                    verdict: Verdict::Exploitable,
+                    reasons,
+                    value: None,
+                    path: None,
+                })
+            })),
             [value] => self.path(value, owner),
             [.., last] => {
                 let mut assessment = (*self.path(last, owner)).clone();

@@ -173,7 +173,7 @@ pub fn remedy(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> O
     let mut found = None;
     for choice in choices {
         let path = match choice {
-            Choice::Canonical => Rc::clone(&cx.canonical_path),
+            Choice::Canonical => Rc::clone(cx.canonical_path()),
             Choice::LeastChange => usual(),
             Choice::SchemasOfTheBody => {
                 Path::new(with_schemas_of_the_body(cx, routine, &usual().names))
@@ -229,7 +229,7 @@ pub fn suggestion_for_path(
     let path = match &assessment.path {
         _ if assessment.verdict == Verdict::Safe => None,
         Some(path) => Some(least_change(cx, path, owner)),
-        None => Some(Rc::clone(&cx.canonical_path)),
+        None => Some(Rc::clone(cx.canonical_path())),
     };
     path.filter(|path| is_safe(cx, &path.names, owner))
 }
@@ -243,7 +243,7 @@ pub fn required(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) ->
     (is_required && is_safe(cx, &policy.search_path, routine.owner)).then(|| {
         let old = LazyCell::new(|| searched(cx, routine, assessment));
         let lost = lost(cx, routine, &old, &policy.search_path);
-        Remedy { path: Rc::clone(&cx.canonical_path), lost }
+        Remedy { path: Rc::clone(cx.canonical_path()), lost }
     })
 }
 
