@@ -7,7 +7,7 @@ use crate::access::{
     Callable, Objects, Required, Statement, Texts, Told, forms, is_too_complex, text_bodies,
     unusable,
 };
-use crate::catalog::{self, Mentioned};
+use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -141,7 +141,7 @@ fn exposures(
         .relations
         .iter()
         .filter(|table| table.row_security && !snapshot.policies_of(table.oid).is_empty());
-    let (mentioned, identities) = (Mentioned::with_texts(state), contract.identities());
+    let (mentioned, identities) = (catalog::mentioned(state), contract.identities());
     let mut found = Vec::new();
     for table in tables.take(MOST_TABLES).map(|table| table.oid) {
         let is_limited = |role: &Oid| catalog::has_active_policies(*role, table);

@@ -1,7 +1,7 @@
 //! `ops.explain_policy()`: which rows the policies of a table let roles reach, and why.
 
 use super::argument;
-use crate::catalog::{self, Mentioned, StoredPolicy};
+use crate::catalog::{self, StoredPolicy};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::lock_timeout;
@@ -60,7 +60,7 @@ fn answers(relation: Oid, policy: Option<&str>, role: Option<&str>) -> Vec<Vec<V
     let (limited, exempt): (Vec<Oid>, Vec<Oid>) = roles.into_iter().partition(is_limited);
     let mut rows: Vec<Vec<Value>> =
         exempt.into_iter().map(|role| exempt_row(&snapshot, role)).collect();
-    let mentioned = Mentioned::with_texts(&state);
+    let mentioned = catalog::mentioned(&state);
     let exposures =
         catalog::exposures(&mentioned, &identities, relation, &policies, policy, &limited);
     let name = |oid| policies.iter().find(|policy| policy.oid == oid).map(|of| of.name.clone());

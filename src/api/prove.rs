@@ -125,7 +125,7 @@ fn each_subject(
     }
     let caller = caller(&access);
     let stored = catalog::stored_policies(&state, relation);
-    let mentioned = Mentioned::with_texts(&state);
+    let mentioned = catalog::mentioned(&state);
     let keys = keys(&contract, &mentioned, relation);
     let identities = contract.identities();
     let mut proofs = Vec::new();

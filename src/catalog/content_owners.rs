@@ -1,9 +1,11 @@
 //! The contents of some schemas. The guard reads them at every CREATE FUNCTION, and therefore at a
 //! cost that does not depend on the size of the catalog, unless untrusted roles own many objects.
 
+use super::place::Place;
 use super::{in_pg_catalog, oids};
-use crate::pg::heap::{ByOid, Column, Row, State, Table};
+use crate::pg::heap::{Row, State, Table};
 use dragonfly_core::catalog::{ContentKind, Oid, OidSet, PG_CATALOG, RelationKind};
+use dragonfly_reader::{ByOid, Column};
 use pgrx::pg_sys;
 use std::cell::LazyCell;
 use std::collections::HashSet;
@@ -75,51 +77,6 @@ fn in_catalog(state: &State, classes: &[Class], owners: &[Oid]) -> Vec<Content> 
         let found = classes.iter().flat_map(|class| class.in_catalog(state, &is_wanted));
         found.map(|(_, content)| content).collect()
     })
-}
-
-/// Returns schema and owner of a type or an operator in a state of the catalogs; `None` where it
-/// does not exist, is temporary, or belongs to a table or another type.
-pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<Place> {
-    let table = Table::open(catalog);
-    let (index, [schema, owner]) = match catalog {
-        oids::PG_TYPE => (oids::PG_TYPE_OID_INDEX, ["typnamespace", "typowner"]),
-        _ => (oids::PG_OPERATOR_OID_INDEX, ["oprnamespace", "oprowner"]),
-    };
-    let (oid, schema, owner) = (table.column("oid"), table.column(schema), table.column(owner));
-    let (kind, element, length) =
-        (table.find("typtype"), table.find("typelem"), table.find("typlen"));
-    let relation = table.find("typrelid");
-    let mut found = None;
-    table.lookup(state, index, &[(oid, object)], |row| {
-        // A domain over an array type is no array type.
-        let is_array = match (kind, element, length) {
-            (Some(kind), Some(element), Some(length)) => {
-                row.char(kind) == b'b' && row.oid(element) != 0 && row.int(length) as i16 == -1
-            }
-            _ => false,
-        };
-        let relation = relation.map_or(0, |relation| row.oid(relation));
-        let schema = row.oid(schema);
-        // SAFETY: lookups in the system cache; the kind of a relation that does not exist is 0.
-        let (of_table, temporary) = unsafe {
-            let kind =
-                if relation == 0 { b'c' } else { pg_sys::get_rel_relkind(relation.into()) as u8 };
-            (kind != b'c', pg_sys::isAnyTempNamespace(schema.into()))
-        };
-        if !is_array && !of_table && !temporary {
-            found = Some(Place { schema, owner: row.oid(owner) });
-        }
-    });
-    found
-}
-
-/// Schema and owner of a relation, routine, type or operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The schema.
-    pub schema: Oid,
-    /// The owner.
-    pub owner: Oid,
 }
 
 /// A relation, routine, type or operator.

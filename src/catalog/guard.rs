@@ -3,7 +3,7 @@
 
 use super::Own;
 use super::oids;
-use super::routines::argument_types;
+use super::type_name::argument_types;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
 use crate::pg::{VERSION, library, probe};
@@ -19,29 +19,11 @@ use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, c_char};
 
-/// Settings that can disable the guard or its event triggers.
-const DISABLING_SETTINGS: [&str; 4] =
-    ["session_replication_role", "event_triggers", "dragonfly_guard.mode", LIBRARY_PATH];
-
-/// Settings that load the library into a session, or determine the files of the extension. A role
-/// that can change them can omit or replace it.
-const LOADING_SETTINGS: [&str; 3] =
-    ["session_preload_libraries", "shared_preload_libraries", "extension_control_path"];
-
-/// The setting that determines the file of the library since PostgreSQL 18.
-const LIBRARY_PATH: &str = "dynamic_library_path";
-
-/// Whether the guard depends on a parameter, so that no role may set it.
-pub fn is_own_parameter(name: &str) -> bool {
-    let is_used = name != LIBRARY_PATH || VERSION >= 18;
-    is_used && (DISABLING_SETTINGS.contains(&name) || LOADING_SETTINGS.contains(&name))
-}
-
 /// Whether a setting disables the guard in sessions that have it.
 pub fn disables_guard(setting: &str, value: &str) -> bool {
     // A path that leads to the file that is loaded now changes nothing.
-    let is_harmless =
-        setting == LIBRARY_PATH && (VERSION < 18 || library::is_in_first_folder_of(value));
+    let is_harmless = setting == guard_settings::LIBRARY_PATH
+        && (VERSION < 18 || library::is_in_first_folder_of(value));
     !is_harmless && guard_settings::disables_guard(setting, value)
 }
 
@@ -361,7 +343,7 @@ fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
     let (name, acl) = (table.column("parname"), table.column("paracl"));
     table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
-        if is_own_parameter(&name) {
+        if guard_settings::is_own_parameter(&name, VERSION) {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });
@@ -372,9 +354,9 @@ fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
 /// checked.
 fn server_settings(snapshot: &mut Snapshot) {
     let found = &mut snapshot.guard.server_settings;
-    for parameter in DISABLING_SETTINGS {
+    for parameter in guard_settings::DISABLING {
         // Other roles may not read this one, and cannot have set it.
-        let value = if parameter == LIBRARY_PATH && !is_superuser() {
+        let value = if parameter == guard_settings::LIBRARY_PATH && !is_superuser() {
             // SAFETY: null or a C string.
             unsafe { text(pg_sys::Dynamic_library_path) }
         } else {
@@ -385,7 +367,7 @@ fn server_settings(snapshot: &mut Snapshot) {
     // SAFETY: reads the role that has logged in.
     let login = unsafe { pg_sys::GetSessionUserId() }.to_u32();
     for parameter in stored_settings::PARAMETERS {
-        let is_hidden = LOADING_SETTINGS.contains(&parameter) && !is_superuser();
+        let is_hidden = guard_settings::LOADING.contains(&parameter) && !is_superuser();
         // A stored setting is reported by itself.
         let is_of_session =
             snapshot.guard.settings.iter().any(|stored| {

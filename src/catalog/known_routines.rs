@@ -5,12 +5,13 @@
 
 use super::caller_typed::may_choose_types;
 use super::oids;
-use super::quoted_path::with_quoted_path;
 use crate::pg::VERSION;
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Row, State, Table, of_row};
 use crate::pg::text::is_utf8;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, OidMap, OidSet, Snapshot};
 use dragonfly_core::search_path::settings;
+use dragonfly_reader::Column;
+use dragonfly_reader::quoted_path::with_quoted_path;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -65,7 +66,7 @@ impl Paths {
             if let Some(known) = self.by_settings.get(stored) {
                 return *known;
             }
-            let config = with_quoted_path(row.texts(config));
+            let config = with_quoted_path(&State::now(), row.texts(config));
             let paths = settings(&config);
             let position = (!paths.is_empty()).then_some(self.names.len());
             if position.is_some() {
@@ -126,8 +127,23 @@ pub fn choosing_types() -> HashSet<Oid> {
     with_current(|known| known.those(|r| r.is_definer && r.may_choose_types).collect())
 }
 
+/// Returns the routines that have a type of one of some schemas, or an array of it, as an argument,
+/// with all changes of this transaction.
+pub fn with_argument_in(state: &State, schemas: &HashSet<Oid>) -> Vec<Oid> {
+    let mut known: OidMap<bool> = OidMap::default();
+    let mut is_inside = |one: &Oid| {
+        *known.entry(*one).or_insert_with(|| {
+            of_row(state, oids::TYPE_BY_OID, *one, "typnamespace", |row, of| row.oid(of))
+                .is_some_and(|schema| schemas.contains(&schema))
+        })
+    };
+    let mut routines = with_own_types();
+    routines.retain(|(_, types)| types.iter().any(&mut is_inside));
+    routines.into_iter().map(|(oid, _)| oid).collect()
+}
+
 /// Returns the routines with an argument of a type outside of `pg_catalog`, with these types.
-pub fn with_own_types() -> Vec<(Oid, Box<[Oid]>)> {
+fn with_own_types() -> Vec<(Oid, Box<[Oid]>)> {
     with_current(|known| {
         let found = known.routines.iter().filter(|(_, routine)| !routine.arguments.is_empty());
         found.map(|(oid, routine)| (*oid, routine.arguments.clone())).collect()

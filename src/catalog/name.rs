@@ -1,12 +1,10 @@
 //! Names and descriptions of objects.
 
 use super::oids;
-use crate::pg::heap::{State, of_row};
-use crate::pg::text::from_server;
-use dragonfly_core::catalog::{ObjectId, Oid};
-use dragonfly_core::sql::quote_ident;
+use crate::pg::text::{from_server, to_server};
+use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, c_char};
 
 /// Returns schema and name of a relation or a routine from the system cache; `None` for other
 /// objects and for objects that do not exist.
@@ -54,33 +52,25 @@ pub fn description(class: pg_sys::Oid, object: pg_sys::Oid) -> String {
     }
 }
 
-/// Returns schema and name of a relation or a routine in a state of the catalogs, quoted; `None`
-/// for other objects and for objects that do not exist in it.
-pub fn qualified_name(state: &State, class: Oid, object: Oid) -> Option<String> {
-    let (by_oid, name, schema) = match class {
-        oids::PG_CLASS => (oids::CLASS_BY_OID, "relname", "relnamespace"),
-        oids::PG_PROC => (oids::PROC_BY_OID, "proname", "pronamespace"),
-        _ => return None,
-    };
-    let schema = of_row(state, by_oid, object, schema, |row, schema| row.oid(schema))?;
-    let name = of_row(state, by_oid, object, name, |row, name| row.name(name))?;
+/// Returns the name of a schema from the system cache; `None` where it does not exist.
+pub fn schema_name(schema: Oid) -> Option<String> {
     // SAFETY: a lookup in the system cache; null or a C string.
-    let schema = unsafe {
-        let schema = pg_sys::get_namespace_name(schema.into());
-        (!schema.is_null()).then(|| from_server(CStr::from_ptr(schema).to_bytes()))
-    }?;
-    Some(format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
+    unsafe {
+        let name = pg_sys::get_namespace_name(schema.into());
+        (!name.is_null()).then(|| from_server(CStr::from_ptr(name).to_bytes()))
+    }
 }
 
-/// Returns the identity of a relation or a routine in a state of the catalogs; `None` for other
-/// objects and for objects that do not exist in it.
-pub fn identity(state: &State, object: ObjectId) -> Option<String> {
-    match object {
-        ObjectId::Relation(oid) => qualified_name(state, oids::PG_CLASS, oid),
-        ObjectId::Routine(oid) => {
-            let name = qualified_name(state, oids::PG_PROC, oid)?;
-            Some(format!("{name}({})", super::routines::argument_types_of(state, oid)))
-        }
-        _ => None,
-    }
+/// Returns the relation of this name, of any kind, in a schema, from the system cache.
+pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
+    let name = CString::new(to_server(name)).ok()?;
+    // SAFETY: a lookup in the system cache; 0 where there is none.
+    Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.into()) }.to_u32())
+        .filter(|oid| *oid != 0)
+}
+
+/// Returns the schema of this name from the system cache.
+pub fn schema_named(name: &CStr) -> Option<Oid> {
+    // SAFETY: a lookup in the system cache; 0 where there is none.
+    Some(unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) }.to_u32()).filter(|oid| *oid != 0)
 }

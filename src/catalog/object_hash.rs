@@ -4,11 +4,12 @@
 
 use super::deparse::{Deparse, call, canonical, deparsed, language_name, role_name, setting};
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::ObjectId;
 use dragonfly_core::finding::fingerprint;
 use dragonfly_core::sql::safe_qualified;
+use dragonfly_reader::Column;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -223,22 +224,6 @@ fn views_behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts:
     }
 }
 
-/// Returns the relations that a view depends on, directly or through other views.
-pub fn behind_view(state: &State, view: u32) -> HashSet<u32> {
-    let (mut seen, mut queue) = (HashSet::from([view]), vec![view]);
-    while let Some(relation) = queue.pop() {
-        crate::pg::heap::interrupts();
-        for rule in rules(state, relation) {
-            queue.extend(
-                named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_CLASS)
-                    .into_iter()
-                    .filter(|oid| seen.insert(*oid)),
-            );
-        }
-    }
-    seen
-}
-
 /// Returns into how many statements the rules of a relation, and of the views that it depends on,
 /// may rewrite one statement: an estimate without rewriting, at most `limit`.
 pub fn products(state: &State, relation: u32, limit: u64) -> u64 {
@@ -341,7 +326,7 @@ fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {
             found.push(format!(
                 "{} {}",
                 row.name(name),
-                super::routines::argument_types(&[row.oid(type_oid)])
+                super::type_name::argument_types(&[row.oid(type_oid)])
             ));
         }
     });

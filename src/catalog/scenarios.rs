@@ -1,11 +1,11 @@
 //! Rows and sessions with which rows pass policies.
 
-use super::expressions::Mentioned;
-use super::question::Conditions;
-use super::stored_policies::StoredPolicy;
 use dragonfly_core::catalog::{Command, Oid, Rows};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{Scenario, TooLarge, scenarios as of_question};
+use dragonfly_reader::expressions::Mentioned;
+use dragonfly_reader::question::Conditions;
+use dragonfly_reader::stored_policies::StoredPolicy;
 
 /// Returns a session and rows for each reason why a row of a table passes one of its policies,
 /// for a role and a command.

@@ -1,22 +1,20 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
-use super::definer_bodies::definer_bodies;
-use super::exposures::{exposures_of_clients, files_of_storage, keys_of_hidden_rows};
-use super::expressions::Mentioned;
 use super::moved_names::MovedNames;
-use super::publications::publications;
-use super::rights::Rights;
-use super::routines::Concerning;
-use super::{
-    Own, bodies, code, dependencies, guard, objects, policies, roles, routines, server_objects,
-};
-use crate::pg::VERSION;
+use super::rights::Now;
+use super::text_body::InServer;
+use super::{Own, guard, known_routines, objects, policies, roles, routines};
 use crate::pg::heap::{State, interrupts};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::extension::SCHEMA;
-use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Routine, Schema, Shared, Snapshot};
+use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::{Contract, TableDecl};
 use dragonfly_core::rules::{Context, Reads};
+use dragonfly_reader::definer_bodies::definer_bodies;
+use dragonfly_reader::exposures::exposures_of_clients;
+use dragonfly_reader::expressions::Mentioned;
+use dragonfly_reader::routines::Concerning;
+use dragonfly_reader::snapshot::{self, Needed, governed, open, with_schemas, without_schemas};
+use dragonfly_reader::{ByRows, State as _};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -29,14 +27,6 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     for_audit(state, contract, own, whole)
 }
 
-/// What an audit needs of the catalog beyond roles, schemas, objects and their privileges.
-pub struct Needed<'a> {
-    /// What its rules look at.
-    pub reads: Reads,
-    /// The schemas that it is about; `None` for all.
-    pub schemas: Option<&'a [String]>,
-}
-
 /// Reads what the rules of an audit check as it is now. `needed` is asked once roles, schemas,
 /// objects and their privileges have been read.
 pub fn for_audit<'a>(
@@ -45,19 +35,20 @@ pub fn for_audit<'a>(
     own: &Own,
     needed: impl FnOnce(&Snapshot) -> Needed<'a>,
 ) -> Snapshot {
-    let mut snapshot = without_bodies(state, contract, own);
-    let Needed { reads, schemas } = needed(&snapshot);
-    if reads.bodies {
-        let is_wanted = |schema: &str| schemas.is_none_or(|of| of.iter().any(|s| s == schema));
-        bodies::read(state, contract, &is_wanted, &mut snapshot);
-    }
-    if reads.parts {
-        snapshot = with_parts(state, snapshot);
-    }
-    if reads.reach {
-        add_reach(state, contract, &mut snapshot);
-    }
-    snapshot
+    let guard = |snapshot: &mut Snapshot| guard::read(state, own, snapshot);
+    snapshot::for_audit(state, contract, &guard, needed)
+}
+
+/// Reads everything that the rules check, without what the parts of objects use.
+pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
+    let guard = |snapshot: &mut Snapshot| guard::read(state, own, snapshot);
+    snapshot::objects_of(state, contract, &guard)
+}
+
+/// Returns the current catalog, with the texts of functions as the server reads them. That locks
+/// the tables in them.
+pub fn mentioned(state: &State) -> Mentioned<'_> {
+    Mentioned::new(state, Box::new(Now), state.texts())
 }
 
 /// Reads what [`objects_of`] does, with what policies let clients reach.
@@ -65,29 +56,11 @@ pub fn with_exposures(state: &State, contract: &Contract, own: &Own) -> Snapshot
     let mut snapshot = objects_of(state, contract, own);
     let access = Access::new(&snapshot);
     let cx = Context::new(contract, &snapshot, &access, &interrupts);
-    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
+    let (catalog, identities) = (mentioned(state), contract.identities());
     let of = (&catalog, &identities);
     let (exposures, _) = exposures_of_clients(state, &cx, of, &|_| true, None);
     snapshot.exposures = exposures;
     snapshot
-}
-
-/// Adds to a snapshot of the whole catalog, as it is now, what policies and the bodies of routines
-/// let clients reach, and what tells of rows that policies hide.
-pub fn add_reach(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
-    let access = Access::new(snapshot);
-    let cx = Context::new(contract, snapshot, &access, &interrupts);
-    let (catalog, identities) = (Mentioned::with_texts(state), contract.identities());
-    let of = (&catalog, &identities);
-    let (exposures, _) = exposures_of_clients(state, &cx, of, &|_| true, None);
-    let storage_policies = files_of_storage(state, &cx, of);
-    let unique_keys = keys_of_hidden_rows(state, &cx);
-    let definer_bodies = definer_bodies(state, &cx, of);
-    snapshot.exposures = exposures;
-    snapshot.storage_policies = storage_policies;
-    snapshot.unique_keys = unique_keys;
-    snapshot.definer_bodies = definer_bodies;
-    snapshot.publications = Rc::new(publications(state));
 }
 
 /// What is read of what policies let clients reach.
@@ -115,9 +88,10 @@ pub fn add_exposures(
     }
     let access = Access::new(snapshot);
     let cx = Context::new(read.contract, snapshot, &access, &interrupts);
-    let catalog = mentioned(state, earlier, snapshot, &access);
+    let catalog = mentioned_in(state, earlier, snapshot, &access);
     let of = (&catalog, &read.contract.identities());
     let (found, unread) = exposures_of_clients(state, &cx, of, read.is_wanted, Some(read.most));
+    drop(catalog);
     snapshot.exposures = found;
     unread
 }
@@ -132,71 +106,31 @@ pub fn add_definer_bodies(
 ) {
     let access = Access::new(snapshot);
     let cx = Context::new(contract, snapshot, &access, &interrupts);
-    let catalog = mentioned(state, earlier, snapshot, &access);
+    let catalog = mentioned_in(state, earlier, snapshot, &access);
     let found = definer_bodies(state, &cx, (&catalog, &contract.identities()));
+    drop(catalog);
     snapshot.definer_bodies = found;
 }
 
-/// Returns the catalog in a state, for the guard: others may wait for it.
-fn mentioned<'a>(
+/// Returns the catalog in a state, for the guard: others may wait for it, so that it hardly waits
+/// for locks.
+///
+/// Of an earlier state, roles may do what they could do then. The server reads a text with the
+/// names of now: nothing is known of one that mentions a name which stood for something else then.
+fn mentioned_in<'a>(
     state: &'a State,
     earlier: Option<&'a MovedNames>,
     snapshot: &'a Snapshot,
     access: &'a Access<'a>,
 ) -> Mentioned<'a> {
+    let texts = InServer::in_state(state).without_waiting();
     match earlier {
-        Some(moved) => Mentioned::earlier(state, Rights::earlier(state, snapshot, access), moved),
-        None => Mentioned::without_waiting(state),
+        Some(moved) => {
+            let rights = Box::new(ByRows::new(state, snapshot, access));
+            Mentioned::new(state, rights, Some(Box::new(texts.without(moved))))
+        }
+        None => Mentioned::new(state, Box::new(Now), Some(Box::new(texts))),
     }
-}
-
-/// Adds to a snapshot what the parts of all its objects use.
-pub fn with_parts(state: &State, mut snapshot: Snapshot) -> Snapshot {
-    dependencies::add_all(state, &mut snapshot);
-    snapshot
-}
-
-/// Returns a snapshot with what leads to some of its objects: which parts of objects use them.
-pub fn with_users(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> Snapshot {
-    let settings = roles::settings(state, &snapshot.database.name);
-    let mut snapshot = Snapshot { settings, ..snapshot.clone() };
-    dependencies::add_leading_to(state, &mut snapshot, objects);
-    snapshot
-}
-
-/// Reads everything that the rules check, without what the parts of objects use.
-pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
-    let mut snapshot = without_bodies(state, contract, own);
-    bodies::read(state, contract, &|_| true, &mut snapshot);
-    snapshot
-}
-
-/// Reads what [`objects_of`] does, without the bodies of routines.
-fn without_bodies(state: &State, contract: &Contract, own: &Own) -> Snapshot {
-    let mut snapshot = base(state);
-    let governed = governed(&snapshot, contract);
-    let open = open(&snapshot, contract);
-    let toast = objects::relations(state, &governed, &open, &mut snapshot);
-    objects::view_sources(state, &open, &mut snapshot);
-    code::read(state, contract, &mut snapshot);
-    objects::extensions(state, &mut snapshot);
-    objects::default_acls(state, &mut snapshot);
-    server_objects::read(state, contract, &toast, &mut snapshot);
-    policies::read(state, &mut snapshot);
-    routines::all(state, &governed, &mut snapshot);
-    guard::read(state, own, &mut snapshot);
-    snapshot.settings = roles::settings(state, &snapshot.database.name);
-    routines::named_in_settings(state, &mut snapshot);
-    snapshot.complete()
-}
-
-/// Reads everything that the assessment of search paths needs, with the contents of all schemas.
-pub fn for_paths(state: &State) -> Snapshot {
-    let mut snapshot = base(state);
-    objects::relations(state, &HashSet::new(), &HashSet::new(), &mut snapshot);
-    objects::extensions(state, &mut snapshot);
-    routines::all(state, &HashSet::new(), &mut snapshot);
-    snapshot.complete()
 }
 
 /// Reads some relations and routines, with their policies and extensions and nothing else, at a
@@ -254,8 +188,10 @@ pub fn concerning(
     wanted: &Concerning<'_>,
 ) -> Snapshot {
     let mut snapshot = base;
-    let concerning = wanted;
-    let Concerning { schemas, relations, .. } = *wanted;
+    let Concerning { schemas, names, relations, searching, .. } = *wanted;
+    let known = (searching.is_none() && state.is_current() && !names.contains("pg_catalog"))
+        .then(|| known_routines::searching(names, &snapshot));
+    let concerning = &Concerning { searching: searching.or(known.as_ref()), ..*wanted };
     let open = open(&snapshot, contract);
     let wanted: HashSet<Oid> = governed(&snapshot, contract)
         .union(&open)
@@ -324,21 +260,6 @@ thread_local! {
     static BASE: Cached = const { Cached::new() };
 }
 
-/// Reads roles, memberships, the database and schemas.
-pub fn base(state: &State) -> Snapshot {
-    let mut snapshot = without_schemas(state);
-    objects::schemas(state, &mut snapshot);
-    snapshot
-}
-
-/// Reads roles, memberships and the database.
-fn without_schemas(state: &State) -> Snapshot {
-    let cuts_names = crate::pg::text::is_utf8();
-    let mut snapshot = Snapshot { version: VERSION, cuts_names, ..Snapshot::default() };
-    roles::read(state, &mut snapshot);
-    snapshot
-}
-
 /// Returns the current [`base`] with its index, which is read again only after a change: a server
 /// can have thousands of roles. Snapshots that are made of it share the roles and their index.
 ///
@@ -352,13 +273,6 @@ pub fn current_base() -> Rc<Snapshot> {
     BASE.with(|cached| cached.get(base))
 }
 
-/// Returns a snapshot with the roles of another one and with the schemas in a state.
-pub fn with_schemas(roles: &Snapshot, state: &State) -> Snapshot {
-    let mut snapshot = Snapshot { schemas: Shared::default(), ..roles.clone() };
-    objects::schemas(state, &mut snapshot);
-    snapshot.with_roles_and_schemas()
-}
-
 /// Discards what [`current_base`] has cached, after a change of roles, memberships or the database.
 pub fn forget_base() {
     ROLES.with(Cached::forget);
@@ -368,26 +282,4 @@ pub fn forget_base() {
 /// Does the same after a change of a schema.
 pub fn forget_schemas() {
     BASE.with(Cached::forget);
-}
-
-/// Returns the schemas that neither the contract governs nor the platform manages, and that other
-/// roles than their owner may use. Clients may reach governed data through the objects in them.
-fn open(snapshot: &Snapshot, contract: &Contract) -> HashSet<Oid> {
-    let is_platforms = |role: &&Role| role.superuser || contract.manages_role(&role.name, false);
-    let platforms: HashSet<Oid> =
-        snapshot.roles.iter().filter(is_platforms).map(|role| role.oid).collect();
-    let is_open = |schema: &&Schema| {
-        let grants = schema.acl.iter().flatten().filter(|item| item.grantee != schema.owner);
-        grants.fold(Privileges::NONE, |all, item| all | item.privileges).contains(Privileges::USAGE)
-            && !schema.is_of_server()
-            && schema.name != SCHEMA
-            && contract.schema(&schema.name).is_none()
-            && !contract.manages_schema(&schema.name, platforms.contains(&schema.owner))
-    };
-    snapshot.schemas.iter().filter(is_open).map(|schema| schema.oid).collect()
-}
-
-/// Returns the governed schemas that exist.
-fn governed(snapshot: &Snapshot, contract: &Contract) -> HashSet<Oid> {
-    snapshot.schemas.iter().filter(|s| contract.schema(&s.name).is_some()).map(|s| s.oid).collect()
 }

@@ -1,7 +1,7 @@
 //! The views of extended statistics.
 
 use super::deparse::call;
-use super::objects::relation_named;
+use super::name::relation_named;
 use pgrx::pg_sys;
 
 /// Whether pg_stats_ext shows the statistics of a table to its owner only. A minor release that

@@ -3,8 +3,9 @@
 //! command.
 
 use super::oids;
-use crate::pg::heap::{Column, State, Table};
+use crate::pg::heap::{State, Table};
 use dragonfly_core::catalog::Oid;
+use dragonfly_reader::Column;
 use pgrx::pg_sys;
 use std::collections::HashSet;
 

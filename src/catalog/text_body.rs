@@ -3,16 +3,17 @@
 
 use super::moved_names::MovedNames;
 use super::{objects, oids, roles, types};
-use crate::pg::heap::{Row, State};
+use crate::pg::heap::{Row, State, Table};
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
 use crate::settings;
-use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
+use dragonfly_core::catalog::FIRST_NORMAL;
 use dragonfly_core::policy::facts::Captured;
 use dragonfly_core::sql::body::{Language, Mentions};
 use dragonfly_core::sql::{plain_statements, quote_ident, returned_expression};
 use dragonfly_core::stored::oids_in;
+use dragonfly_reader::text_body::{Analyzed, Text, Texts};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ const LONGEST_WAIT: &CStr = c"1s";
 const SHORTEST_WAIT: &CStr = c"10ms";
 
 /// Reads the texts of functions in a state.
-pub struct Texts<'a> {
+pub struct InServer<'a> {
     state: &'a State,
     /// The names that stand for something else now than in the state.
     moved: Option<&'a MovedNames>,
@@ -41,33 +42,12 @@ pub struct Texts<'a> {
     is_locked: Cell<bool>,
 }
 
-/// A text as the server reads it.
-pub struct Analyzed {
-    /// The query, as a stored expression.
-    pub query: String,
-    /// The objects whose names the caller of the function can give to others.
-    pub captured: Captured,
-}
-
 /// Statements as the server reads them.
 struct Parsed {
     /// The statements, as stored expressions.
     queries: Vec<String>,
     /// The names of relations without a schema.
     unqualified: BTreeSet<String>,
-}
-
-/// What a text is read with.
-pub struct Text<'a> {
-    /// The catalog row of the function.
-    pub row: Row<'a>,
-    pub language: Language,
-    pub source: &'a str,
-    /// The search_path that the function sets.
-    pub path: Option<String>,
-    pub owner: Oid,
-    /// Whether it is executed as its owner.
-    pub is_definer: bool,
 }
 
 unsafe extern "C-unwind" {
@@ -80,7 +60,7 @@ unsafe extern "C-unwind" {
     fn sql_fn_parser_setup(state: *mut pg_sys::ParseState, info: *mut c_void);
 }
 
-impl<'a> Texts<'a> {
+impl<'a> InServer<'a> {
     /// Returns a reader of texts.
     pub fn in_state(state: &'a State) -> Self {
         let (moved, literals_run_code, default_path, is_locked) = Default::default();
@@ -93,38 +73,9 @@ impl<'a> Texts<'a> {
         Self { longest_wait: SHORTEST_WAIT, ..self }
     }
 
-    /// Whether a text could not be read because of a lock of another session.
-    pub fn is_locked(&self) -> bool {
-        self.is_locked.get()
-    }
-
     /// Reads no text that mentions one of some names.
     pub fn without(self, moved: &'a MovedNames) -> Self {
         Self { moved: Some(moved), ..self }
-    }
-
-    /// Returns the query of a function; `None` where its text is no query alone, where the server
-    /// cannot read it, and where reading it could execute code.
-    pub fn query(&self, text: &Text<'_>) -> Option<Analyzed> {
-        let source = match text.language {
-            Language::Sql => text.source.to_owned(),
-            Language::PlPgSql => format!("SELECT {}", returned_expression(text.source)?),
-            Language::Other => return None,
-        };
-        let Parsed { mut queries, unqualified } = self.analyzed(text, &[source], false)?;
-        let query = queries.pop().filter(|_| queries.is_empty())?;
-        Some(Analyzed { captured: captured(text, &query, &unqualified), query })
-    }
-
-    /// Returns the statements of a function as stored expressions; `None` where there are others
-    /// than queries and those that write rows, and as for [`Texts::query`].
-    pub fn statements(&self, text: &Text<'_>) -> Option<Vec<String>> {
-        let sources = match text.language {
-            Language::Sql => vec![text.source.to_owned()],
-            Language::PlPgSql => plain_statements(text.source)?,
-            Language::Other => return None,
-        };
-        Some(self.analyzed(text, &sources, true)?.queries)
     }
 
     fn analyzed(&self, text: &Text<'_>, sources: &[String], writes: bool) -> Option<Parsed> {
@@ -154,16 +105,20 @@ impl<'a> Texts<'a> {
             (c"standard_conforming_strings", c"on"),
             (c"backslash_quote", c"safe_encoding"),
         ];
-        let read = subtransaction::rolled_back(|| {
-            restricted::as_role(text.owner, || {
-                setting::under(&settings, || {
-                    let each = sources.iter().map(|source| analyzed(text.row, source, writes));
-                    each.collect::<Option<Vec<_>>>()
+        let table = Table::open(oids::PG_PROC);
+        let (mut read, key) = (None, [(table.column("oid"), text.routine)]);
+        table.lookup(self.state, oids::PG_PROC_OID_INDEX, &key, |row| {
+            read = Some(subtransaction::rolled_back(|| {
+                restricted::as_role(text.owner, || {
+                    setting::under(&settings, || {
+                        let each = sources.iter().map(|source| analyzed(row, source, writes));
+                        each.collect::<Option<Vec<_>>>()
+                    })
                 })
-            })
+            }));
         });
         // A text that the server cannot read raises an error when the function is called, too.
-        let parsed = read.unwrap_or_else(|error| {
+        let parsed = read?.unwrap_or_else(|error| {
             let code = subtransaction::report(&error).sql_error_code();
             self.is_locked.set(matches!(
                 code,
@@ -183,6 +138,32 @@ impl<'a> Texts<'a> {
             relations.all(|oid| oid == 0 || objects::is_permanent(self.state, oid))
         };
         all.queries.iter().all(is_permanent).then_some(all)
+    }
+}
+
+impl Texts for InServer<'_> {
+    fn is_locked(&self) -> bool {
+        self.is_locked.get()
+    }
+
+    fn query(&self, text: &Text<'_>) -> Option<Analyzed> {
+        let source = match text.language {
+            Language::Sql => text.source.to_owned(),
+            Language::PlPgSql => format!("SELECT {}", returned_expression(text.source)?),
+            Language::Other => return None,
+        };
+        let Parsed { mut queries, unqualified } = self.analyzed(text, &[source], false)?;
+        let query = queries.pop().filter(|_| queries.is_empty())?;
+        Some(Analyzed { captured: captured(text, &query, &unqualified), query })
+    }
+
+    fn statements(&self, text: &Text<'_>) -> Option<Vec<String>> {
+        let sources = match text.language {
+            Language::Sql => vec![text.source.to_owned()],
+            Language::PlPgSql => plain_statements(text.source)?,
+            Language::Other => return None,
+        };
+        Some(self.analyzed(text, &sources, true)?.queries)
     }
 }
 

@@ -28,7 +28,7 @@ pub fn code(state: &State) -> Code {
             return;
         }
         if let Some(body) = row.bytes(parsed) {
-            if asks_memberships(&body) {
+            if asks_memberships(state, &body) {
                 code.asking_bodies.insert(row.oid(oid));
             }
         } else if let Some(language) = languages.get(&row.oid(language))
@@ -51,7 +51,7 @@ pub fn code(state: &State) -> Code {
         (table.column("oid"), table.column("ev_class"), table.column("ev_action"));
     table.scan(state, |row| {
         if row.oid(oid) >= pg_sys::FirstNormalObjectId
-            && row.bytes(action).is_some_and(|text| asks_memberships(&text))
+            && row.bytes(action).is_some_and(|text| asks_memberships(state, &text))
         {
             code.asking_views.insert(row.oid(relation));
         }

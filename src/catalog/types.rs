@@ -1,7 +1,7 @@
 //! Types for which user-defined code is executed when their values are parsed or compared.
 
 use super::oids;
-use crate::pg::heap::{State, Table, interrupts, of_row};
+use crate::pg::heap::{State, Table};
 use crate::pg::subtransaction;
 use dragonfly_core::catalog::Oid;
 use pgrx::{pg_guard, pg_sys};
@@ -28,39 +28,6 @@ pub fn type_running_code(state: &State) -> Option<Oid> {
         }
     });
     found
-}
-
-/// How many types are followed from the types that contain others.
-const MOST_TYPES: usize = 1000;
-
-/// Adds to some types the domains over them, the arrays of them, and the types of rows with a
-/// column of one of them.
-pub fn types_containing(state: &State, mut types: HashSet<Oid>) -> HashSet<Oid> {
-    let table = Table::open(oids::PG_DEPEND);
-    let (class, object) = (table.column("classid"), table.column("objid"));
-    let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
-    let mut waiting: Vec<Oid> = types.iter().copied().collect();
-    while let Some(one) = waiting.pop().filter(|_| types.len() < MOST_TYPES) {
-        interrupts();
-        let mut containing = Vec::new();
-        let keys = [(to_class, oids::PG_TYPE), (to_object, one)];
-        table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
-            match row.oid(class) {
-                oids::PG_TYPE => containing.push(row.oid(object)),
-                // A column of this type.
-                oids::PG_CLASS => containing.extend(row_type(state, row.oid(object))),
-                _ => {}
-            }
-        });
-        waiting.extend(containing.into_iter().filter(|found| types.insert(*found)));
-    }
-    types
-}
-
-/// Returns the type of the rows of a relation; `None` where it has none, such as an index.
-pub(super) fn row_type(state: &State, relation: Oid) -> Option<Oid> {
-    of_row(state, oids::CLASS_BY_OID, relation, "reltype", |row, of| row.oid(of))
-        .filter(|row_type| *row_type != 0)
 }
 
 /// Returns the check expressions of each domain.

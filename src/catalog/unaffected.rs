@@ -2,12 +2,13 @@
 //! has written no row about it, or only such as a storage parameter or a plain index changes.
 
 use super::code::ancestors;
-use super::content_owners::place;
 use super::objects::{extension_of, is_written};
 use super::oids;
+use super::place::place;
 use super::toast::{TOAST, is_granted_toast};
-use crate::pg::heap::{Column, Row, State, Table, of_row};
+use crate::pg::heap::{Row, State, Table, of_row};
 use dragonfly_core::catalog::{ObjectId, Oid};
+use dragonfly_reader::Column;
 
 /// What `pg_class` says about a relation and the rules check.
 #[derive(PartialEq, Eq)]

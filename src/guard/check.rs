@@ -998,7 +998,8 @@ impl Checked<'_, '_> {
         let then = transaction::before(now);
         let own = Own::find(now);
         let contract = &self.states.contract;
-        let read = |state| catalog::with_parts(state, catalog::objects_of(state, contract, &own));
+        let read =
+            |state: &State| catalog::with_parts(state, catalog::objects_of(state, contract, &own));
         let [mut before, mut after] = [read(&then), read(now)];
         snapshots::add_policies([&mut before, &mut after], contract, [&then, now]);
         [before, after]

@@ -6,7 +6,8 @@
 
 use super::text::{borrowed_from_server, from_server};
 use super::{caches, memory, progress};
-use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges, Shared};
+use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
+use dragonfly_reader::{ByOid, Column};
 use pgrx::pg_sys;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -109,15 +110,6 @@ pub struct Table(pg_sys::Relation);
 /// A name with the column that has it.
 type Named = (String, Option<Column>);
 
-/// A column of a [`Table`]: its attribute number, its type, and whether it can be null.
-#[derive(Debug, Clone, Copy)]
-pub struct Column {
-    number: i16,
-    not_null: bool,
-    /// `pg_attribute.atttypid`.
-    pub type_oid: pg_sys::Oid,
-}
-
 impl Table {
     /// Opens a relation by OID with ACCESS SHARE.
     pub fn open(relation: Oid) -> Self {
@@ -140,7 +132,7 @@ impl Table {
             static KNOWN: RefCell<HashMap<Oid, Vec<Named>>> = RefCell::default();
         }
         if !self.is_catalog() {
-            return self.look_up(name);
+            return self.look_up(name).map(|(column, _)| column);
         }
         let catalog = self.oid();
         let known = KNOWN.with_borrow(|known| {
@@ -148,7 +140,7 @@ impl Table {
             columns.find(|(known, _)| known == name).map(|(_, column)| *column)
         });
         known.unwrap_or_else(|| {
-            let column = self.look_up(name);
+            let column = self.look_up(name).map(|(column, _)| column);
             KNOWN.with_borrow_mut(|known| {
                 known.entry(catalog).or_default().push((name.to_owned(), column));
             });
@@ -156,12 +148,17 @@ impl Table {
         })
     }
 
+    /// Returns the column of this name if it has this type; `None` for others.
+    pub fn find_of_type(&self, name: &str, type_oid: pg_sys::Oid) -> Option<Column> {
+        self.look_up(name).filter(|(_, found)| *found == type_oid).map(|(column, _)| column)
+    }
+
     fn oid(&self) -> Oid {
         // SAFETY: the relation is open.
         unsafe { (*self.0).rd_id }.to_u32()
     }
 
-    fn look_up(&self, name: &str) -> Option<Column> {
+    fn look_up(&self, name: &str) -> Option<(Column, pg_sys::Oid)> {
         let name = std::ffi::CString::new(name).ok()?;
         // SAFETY: the relation is open; null where it has no such column. The row is read before it
         // is released.
@@ -172,10 +169,9 @@ impl Table {
             }
             let attribute = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_attribute>();
             let not_null = (*attribute).attnotnull && self.is_catalog();
-            let column =
-                Column { number: (*attribute).attnum, not_null, type_oid: (*attribute).atttypid };
+            let found = (Column { number: (*attribute).attnum, not_null }, (*attribute).atttypid);
             pg_sys::ReleaseSysCache(tuple);
-            Some(column)
+            Some(found)
         }
     }
 
@@ -208,6 +204,11 @@ impl Table {
     /// Calls `each` with every row that is visible in `snapshot`.
     pub fn scan(&self, snapshot: &State, each: impl FnMut(Row<'_>)) {
         self.run(snapshot, 0, &mut [], always(each));
+    }
+
+    /// As [`Table::scan`], until `each` returns false.
+    pub fn scan_while(&self, snapshot: &State, each: impl FnMut(Row<'_>) -> bool) {
+        self.run(snapshot, 0, &mut [], each);
     }
 
     /// Calls `each` with the rows whose leading index columns equal `keys`, all of type oid.
@@ -402,15 +403,6 @@ impl Drop for Table {
             unsafe { pg_sys::table_close(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
         }
     }
-}
-
-/// A catalog and its index on the OID.
-#[derive(Debug, Clone, Copy)]
-pub struct ByOid {
-    /// The catalog.
-    pub catalog: Oid,
-    /// The index.
-    pub index: Oid,
 }
 
 /// Reads one column of the catalog row with an OID; `None` where there is no such row.
@@ -663,45 +655,16 @@ impl<'t> Row<'t> {
         self.datum(column).map_or_else(Vec::new, |d| elements::<i16, _>(d, |number| number))
     }
 
+    /// Returns a column of type "char"[].
+    pub fn chars(&self, column: Column) -> Vec<u8> {
+        self.datum(column).map_or_else(Vec::new, |d| elements::<u8, _>(d, |character| character))
+    }
+
     /// Returns a column of type text[].
     pub fn texts(&self, column: Column) -> Vec<String> {
         self.datum(column).map_or_else(Vec::new, |d| {
             detoasted(d, plain_texts).unwrap_or_else(|| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
         })
-    }
-}
-
-/// Values of a variable-length column that many rows have: each of them is read once.
-#[derive(Debug)]
-pub struct Repeated<T> {
-    /// By their bytes.
-    known: RefCell<HashMap<Box<[u8]>, Shared<T>>>,
-}
-
-impl<T> Default for Repeated<T> {
-    fn default() -> Self {
-        Self { known: RefCell::default() }
-    }
-}
-
-impl<T> Repeated<T> {
-    /// Returns the value of a column as `read` returns it; `None` where null.
-    pub fn get<'r>(
-        &self,
-        row: &Row<'r>,
-        column: Column,
-        read: impl FnOnce(&Row<'r>, Column) -> T,
-    ) -> Option<Shared<T>> {
-        let datum = row.datum(column)?;
-        Some(detoasted(datum, |bytes| {
-            let mut known = self.known.borrow_mut();
-            if let Some(known) = known.get(bytes) {
-                return known.clone();
-            }
-            let value: Shared<T> = read(row, column).into();
-            known.insert(bytes.into(), value.clone());
-            value
-        }))
     }
 }
 

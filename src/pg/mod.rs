@@ -23,6 +23,7 @@ pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod restricted;
+pub mod rows;
 pub mod scratch;
 pub mod setting;
 pub mod statement;

@@ -3,10 +3,11 @@
 
 use super::permissions::{changed_columns, column_name, names};
 use crate::catalog::{self, oids};
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Row, State, Table};
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::explain::Moment;
+use dragonfly_reader::Column;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 

@@ -4,13 +4,14 @@ use super::error::{Subject, changed_since, table_changed};
 use super::lock;
 use crate::catalog::Own;
 use crate::pg::call::{json_datum, json_field, json_text};
-use crate::pg::heap::{Column, Row, State, Stored, Table};
+use crate::pg::heap::{Row, State, Stored, Table};
 use crate::pg::report::Report;
 use crate::pg::scratch::Scratch;
 use crate::pg::write::{as_owner, next_id, text_datum};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::contract::Contract;
 use dragonfly_core::guard::RUNBOOK;
+use dragonfly_reader::Column;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use semver::Version;
 use std::cell::RefCell;
@@ -165,7 +166,7 @@ impl Contracts {
     fn opened(own: &Own) -> Result<Self, &'static str> {
         let table = Table::open(own.contract_table);
         let typed = |name: &'static str, type_oid: pg_sys::Oid| {
-            table.find(name).filter(|column| column.type_oid == type_oid).ok_or(name)
+            table.find_of_type(name, type_oid).ok_or(name)
         };
         let (id, document) = (typed("id", pg_sys::INT4OID)?, typed("document", pg_sys::JSONBOID)?);
         Ok(Self { table, id, document })

@@ -6,13 +6,14 @@ use super::lock;
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::call::{json_datum, json_text};
 use crate::pg::clock;
-use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::pg::heap::{Row, State, Table, interrupts};
 use crate::pg::text::timestamp;
 use crate::pg::write::{as_owner, next_id, text_datum};
 use dragonfly_core::catalog::{ObjectId, Oid};
 use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Status, object_name};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::rule::Rule;
+use dragonfly_reader::Column;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -153,7 +154,7 @@ impl Records {
         let table = Table::open(own.exemption_table(state)?);
         let found: Vec<Column> = COLUMNS
             .iter()
-            .filter_map(|(name, type_oid)| table.find(name).filter(|c| c.type_oid == *type_oid))
+            .filter_map(|(name, type_oid)| table.find_of_type(name, *type_oid))
             .collect();
         let columns = found.try_into().ok()?;
         Some(Self { table, columns })

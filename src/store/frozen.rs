@@ -4,12 +4,13 @@ use super::error::{AUDIT_GUARD, Subject, changed_since, table_changed};
 use super::lock;
 use crate::catalog::Own;
 use crate::pg::call::{json_text, object_datum};
-use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::pg::heap::{Row, State, Table, interrupts};
 use crate::pg::jsonb::Member;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::{as_owner, text_datum};
 use dragonfly_core::drift::{self, Snapshot};
 use dragonfly_core::sql::printable;
+use dragonfly_reader::Column;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::Value;
 
@@ -162,12 +163,8 @@ impl Records {
     fn open(state: &State, own: &Own) -> Self {
         let oid = own.frozen_table(state).unwrap_or_else(|| altered());
         let table = Table::open(oid);
-        let typed = |name: &str, type_oid| {
-            table
-                .find(name)
-                .filter(|column| column.type_oid == type_oid)
-                .unwrap_or_else(|| altered())
-        };
+        let typed =
+            |name: &str, type_oid| table.find_of_type(name, type_oid).unwrap_or_else(|| altered());
         let (label, frozen_at) =
             (typed("label", pg_sys::TEXTOID), typed("frozen_at", pg_sys::TIMESTAMPTZOID));
         let snapshot = typed("snapshot", pg_sys::JSONBOID);

@@ -3,12 +3,13 @@
 use super::deparser::Of;
 use super::{Reader, options, qualified};
 use crate::catalog::{self, oids};
-use crate::pg::heap::{self, Row, Table, interrupts};
+use crate::pg::heap::{Row, Table, interrupts};
 use crate::pg::progress;
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::{Acl, Oid};
 use dragonfly_core::drift::{AclKind, Object};
 use dragonfly_core::sql::quote_ident;
+use dragonfly_reader as reader;
 use pgrx::pg_sys;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CStr;
@@ -106,22 +107,22 @@ impl Relation {
 
 /// The columns of `pg_class` that are read.
 struct ClassColumns {
-    oid: heap::Column,
-    name: heap::Column,
-    schema: heap::Column,
-    owner: heap::Column,
-    kind: heap::Column,
-    acl: heap::Column,
-    persistence: heap::Column,
-    method: heap::Column,
-    row_security: heap::Column,
-    force_row_security: heap::Column,
-    replica_identity: heap::Column,
-    options: heap::Column,
-    is_partition: heap::Column,
-    bound: heap::Column,
-    of_type: heap::Column,
-    toast: heap::Column,
+    oid: reader::Column,
+    name: reader::Column,
+    schema: reader::Column,
+    owner: reader::Column,
+    kind: reader::Column,
+    acl: reader::Column,
+    persistence: reader::Column,
+    method: reader::Column,
+    row_security: reader::Column,
+    force_row_security: reader::Column,
+    replica_identity: reader::Column,
+    options: reader::Column,
+    is_partition: reader::Column,
+    bound: reader::Column,
+    of_type: reader::Column,
+    toast: reader::Column,
 }
 
 impl ClassColumns {

@@ -4,11 +4,12 @@ use super::Reader;
 use super::deparser::TOO_DEEP;
 use crate::catalog::deparse::{language_name, setting};
 use crate::catalog::{self, oids};
-use crate::pg::heap::{Column, Row, Table};
+use crate::pg::heap::{Row, Table};
 use crate::pg::language::{C, INTERNAL};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::drift::{AclKind, Object, hash_of};
 use dragonfly_core::sql::quote_ident;
+use dragonfly_reader::Column;
 use pgrx::pg_sys;
 use std::collections::HashSet;
 

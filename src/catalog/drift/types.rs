@@ -3,10 +3,11 @@
 use super::relations::Relation;
 use super::{Reader, qualified};
 use crate::catalog::oids;
-use crate::pg::heap::{Column, Row, Table};
+use crate::pg::heap::{Row, Table};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::drift::{AclKind, Object};
 use dragonfly_core::sql::{quote_ident, quote_literal};
+use dragonfly_reader::Column;
 use pgrx::pg_sys;
 use std::collections::HashMap;
 

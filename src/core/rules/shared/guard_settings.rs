@@ -1,5 +1,24 @@
 //! Settings that disable the guard or its event triggers.
 
+/// Settings that can disable the guard or its event triggers.
+pub const DISABLING: [&str; 4] =
+    ["session_replication_role", "event_triggers", "dragonfly_guard.mode", LIBRARY_PATH];
+
+/// Settings that load the library into a session, or determine the files of the extension. A role
+/// that can change them can omit or replace it.
+pub const LOADING: [&str; 3] =
+    ["session_preload_libraries", "shared_preload_libraries", "extension_control_path"];
+
+/// The setting that determines the file of the library since PostgreSQL 18.
+pub const LIBRARY_PATH: &str = "dynamic_library_path";
+
+/// Whether the guard depends on a parameter, so that no role may set it, in a major version.
+#[must_use]
+pub fn is_own_parameter(name: &str, version: u32) -> bool {
+    let is_used = name != LIBRARY_PATH || version >= 18;
+    is_used && (DISABLING.contains(&name) || LOADING.contains(&name))
+}
+
 /// Whether a value of a parameter disables the guard or the event triggers that it depends on.
 #[must_use]
 pub fn disables_guard(parameter: &str, value: &str) -> bool {

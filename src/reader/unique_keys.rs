@@ -1,7 +1,7 @@
 //! Reads the unique keys of tables: a duplicate tells that there is another row.
 
-use super::{name, oids};
-use crate::pg::heap::{State, Table};
+use crate::source::State;
+use crate::{name, oids};
 use dragonfly_core::catalog::{Oid, UniqueKey};
 use dragonfly_core::policy::types;
 use std::collections::HashMap;
@@ -15,15 +15,15 @@ struct Column {
 }
 
 /// Returns the unique indexes of a table on columns alone.
-pub fn unique_keys(state: &State, relation: Oid) -> Vec<UniqueKey> {
-    let index = Table::open(oids::PG_INDEX);
+pub fn unique_keys(state: &dyn State, relation: Oid) -> Vec<UniqueKey> {
+    let index = state.table(oids::PG_INDEX);
     let column = |name| index.column(name);
     let (oid, is_unique, is_primary) =
         (column("indexrelid"), column("indisunique"), column("indisprimary"));
     let (keys, count, is_valid) = (column("indkey"), column("indnkeyatts"), column("indisvalid"));
     let mut found: Vec<(Oid, bool, Vec<i16>)> = Vec::new();
     let of_table = [(column("indrelid"), relation)];
-    index.lookup(state, oids::PG_INDEX_RELID_INDEX, &of_table, |row| {
+    index.lookup(oids::PG_INDEX_RELID_INDEX, &of_table, |row| {
         let mut key = row.numbers(keys);
         key.truncate(row.int(count) as i16 as usize);
         // 0 stands for an expression.
@@ -51,13 +51,13 @@ pub fn unique_keys(state: &State, relation: Oid) -> Vec<UniqueKey> {
     unique
 }
 
-fn columns(state: &State, relation: Oid) -> HashMap<i16, Column> {
-    let table = Table::open(oids::PG_ATTRIBUTE);
+fn columns(state: &dyn State, relation: Oid) -> HashMap<i16, Column> {
+    let table = state.table(oids::PG_ATTRIBUTE);
     let column = |name| table.column(name);
     let (number, name) = (column("attnum"), column("attname"));
     let (data_type, identity) = (column("atttypid"), column("attidentity"));
     let (mut found, of_table) = (HashMap::new(), [(column("attrelid"), relation)]);
-    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &of_table, |row| {
+    table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &of_table, |row| {
         let data_type = row.oid(data_type);
         let of = Column {
             name: row.name(name),

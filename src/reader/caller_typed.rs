@@ -1,49 +1,47 @@
 //! Reads what callers of SECURITY DEFINER routines choose the types of, and what the bodies do with
 //! it. Nothing is parsed by the server and nothing is executed.
 
-use super::oids;
-use super::types::row_type;
-use crate::pg::heap::{Row, State, Table, interrupts, of_row};
-use crate::pg::text::from_server;
+use crate::oids;
+use crate::source::{Column, Row, State, of_row};
+use crate::types;
+use crate::types::row_type;
 use dragonfly_core::catalog::{
     BOOTSTRAP_SUPERUSER, CallerTyped, FIRST_NORMAL, Oid, Privileges, Routine, Snapshot, TypeChoice,
 };
 use dragonfly_core::sql::argument_use::{Argument, Source};
 use dragonfly_core::sql::body::Language;
 use dragonfly_core::sql::cursor_use::{Continues, continues};
-use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, c_char};
 use std::rc::Rc;
 
 /// The types of arguments for which a caller can pass a value of any type.
 const ANY_TYPES: [Oid; 14] = [
-    pg_sys::ANYOID.to_u32(),
-    pg_sys::ANYARRAYOID.to_u32(),
-    pg_sys::ANYELEMENTOID.to_u32(),
-    pg_sys::ANYNONARRAYOID.to_u32(),
-    pg_sys::ANYENUMOID.to_u32(),
-    pg_sys::ANYRANGEOID.to_u32(),
-    pg_sys::ANYMULTIRANGEOID.to_u32(),
-    pg_sys::ANYCOMPATIBLEOID.to_u32(),
-    pg_sys::ANYCOMPATIBLEARRAYOID.to_u32(),
-    pg_sys::ANYCOMPATIBLENONARRAYOID.to_u32(),
-    pg_sys::ANYCOMPATIBLERANGEOID.to_u32(),
-    pg_sys::ANYCOMPATIBLEMULTIRANGEOID.to_u32(),
-    pg_sys::RECORDOID.to_u32(),
-    pg_sys::RECORDARRAYOID.to_u32(),
+    types::ANY,
+    types::ANYARRAY,
+    types::ANYELEMENT,
+    types::ANYNONARRAY,
+    types::ANYENUM,
+    types::ANYRANGE,
+    types::ANYMULTIRANGE,
+    types::ANYCOMPATIBLE,
+    types::ANYCOMPATIBLEARRAY,
+    types::ANYCOMPATIBLENONARRAY,
+    types::ANYCOMPATIBLERANGE,
+    types::ANYCOMPATIBLEMULTIRANGE,
+    types::RECORD,
+    types::RECORD_ARRAY,
 ];
 
 /// The types of arguments that name a cursor.
-const CURSORS: [Oid; 2] = [pg_sys::REFCURSOROID.to_u32(), pg_sys::REFCURSORARRAYOID.to_u32()];
+const CURSORS: [Oid; 2] = [types::REFCURSOR, types::REFCURSOR_ARRAY];
 
 /// Adds what callers choose the types of, for the routines of the snapshot that have been read from
 /// `state`.
-pub fn read(state: &State, snapshot: &mut Snapshot) {
+pub fn read(state: &dyn State, snapshot: &mut Snapshot) {
     let mut owners = Owners::default();
     let mut found = HashMap::new();
     for routine in snapshot.routines.iter().filter(|routine| is_callable_by_others(routine)) {
-        interrupts();
+        state.interrupts();
         let mut chosen: Vec<(usize, TypeChoice)> = Vec::new();
         for (at, argument) in routine.arguments.iter().enumerate() {
             let choices = choices(state, *argument, routine.owner, &mut owners);
@@ -61,15 +59,16 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
 
 /// Whether callers of a routine may choose types or pass cursors, by the types of its result and of
 /// its arguments: a type of another role, or a role that can create types, may make it exploitable.
+#[must_use]
 pub fn may_choose_types(result: Oid, arguments: &[Oid]) -> bool {
     let may_be_chosen = |argument: &Oid| {
         *argument >= FIRST_NORMAL || ANY_TYPES.contains(argument) || CURSORS.contains(argument)
     };
-    result == pg_sys::RECORDOID.to_u32() || arguments.iter().any(may_be_chosen)
+    result == types::RECORD || arguments.iter().any(may_be_chosen)
 }
 
 /// Returns a type that a relation is the row type of, if its owner differs in two states.
-pub fn row_type_of_another_owner(then: &State, now: &State, relation: Oid) -> Option<Oid> {
+pub fn row_type_of_another_owner(then: &dyn State, now: &dyn State, relation: Oid) -> Option<Oid> {
     let owner =
         |state| of_row(state, oids::CLASS_BY_OID, relation, "relowner", |row, of| row.oid(of));
     let (before, after) = (owner(then)?, owner(now)?);
@@ -81,7 +80,7 @@ pub fn row_type_of_another_owner(then: &State, now: &State, relation: Oid) -> Op
 
 /// Returns the type that a relation is the row type of, if a column has a type that no column had
 /// in the earlier state: the owner of that type can add casts to it.
-pub fn row_type_with_new_types(then: &State, now: &State, relation: Oid) -> Option<Oid> {
+pub fn row_type_with_new_types(then: &dyn State, now: &dyn State, relation: Oid) -> Option<Oid> {
     let types = |state| -> HashSet<Oid> {
         let types = column_types(state, relation).into_iter();
         types.filter(|column| *column >= FIRST_NORMAL).collect()
@@ -110,7 +109,7 @@ type Owners = HashMap<Oid, Rc<[Oid]>>;
 
 /// Returns how the caller chooses the type of an argument: not at all where it and the types in it
 /// belong to the owner of the routine or to the bootstrap superuser.
-fn choices(state: &State, argument: Oid, owner: Oid, owners: &mut Owners) -> Vec<TypeChoice> {
+fn choices(state: &dyn State, argument: Oid, owner: Oid, owners: &mut Owners) -> Vec<TypeChoice> {
     if ANY_TYPES.contains(&argument) {
         return vec![TypeChoice::Any];
     }
@@ -130,15 +129,15 @@ const MOST_TYPES: usize = 100;
 /// Returns the owners of a type and of the types that it consists of, without the bootstrap
 /// superuser. A cast of a domain or an array is a cast of its base type or elements, and JSON
 /// contains the fields of a composite type.
-fn owners_of(state: &State, argument: Oid) -> Vec<Oid> {
-    let table = Table::open(oids::PG_TYPE);
+fn owners_of(state: &dyn State, argument: Oid) -> Vec<Oid> {
+    let table = state.table(oids::PG_TYPE);
     let column = |name| table.column(name);
     let (oid, of, relation) = (column("oid"), column("typowner"), column("typrelid"));
     let (base, element) = (column("typbasetype"), column("typelem"));
     let (mut owners, mut seen, mut waiting) = (vec![], HashSet::from([argument]), vec![argument]);
     while let Some(one) = waiting.pop().filter(|_| seen.len() <= MOST_TYPES) {
         let mut inside = Vec::new();
-        table.lookup(state, oids::PG_TYPE_OID_INDEX, &[(oid, one)], |row| {
+        table.lookup(oids::PG_TYPE_OID_INDEX, &[(oid, one)], |row| {
             let owner = row.oid(of);
             if owner != BOOTSTRAP_SUPERUSER && !owners.contains(&owner) {
                 owners.push(owner);
@@ -153,12 +152,12 @@ fn owners_of(state: &State, argument: Oid) -> Vec<Oid> {
 }
 
 /// Returns the types of the columns of a relation; none for 0.
-fn column_types(state: &State, relation: Oid) -> Vec<Oid> {
+fn column_types(state: &dyn State, relation: Oid) -> Vec<Oid> {
     let mut types = Vec::new();
     if relation != 0 {
-        let table = Table::open(oids::PG_ATTRIBUTE);
+        let table = state.table(oids::PG_ATTRIBUTE);
         let (of, kind) = (table.column("attrelid"), table.column("atttypid"));
-        table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
+        table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
             types.push(row.oid(kind));
         });
     }
@@ -168,23 +167,23 @@ fn column_types(state: &State, relation: Oid) -> Vec<Oid> {
 /// Returns what the caller of a routine chooses the types of: the `chosen` arguments, by position,
 /// and the columns of its result.
 fn caller_typed(
-    state: &State,
+    state: &dyn State,
     routine: &Routine,
     chosen: &[(usize, TypeChoice)],
 ) -> Vec<CallerTyped> {
-    let table = Table::open(oids::PG_PROC);
+    let table = state.table(oids::PG_PROC);
     let column = |name| table.column(name);
     let (oid, language, source) = (column("oid"), column("prolang"), column("prosrc"));
     let (names, modes, result) =
         (column("proargnames"), column("proargmodes"), column("prorettype"));
     let mut found = Vec::new();
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine.oid)], |row| {
+    table.lookup(oids::PG_PROC_OID_INDEX, &[(oid, routine.oid)], |row| {
         if routine.converts_result {
             let executes = Some("the conversion of the result".to_owned());
             let name = String::new();
             found.push(CallerTyped { choice: TypeChoice::Result, name, executes });
         }
-        let names = argument_names(row.raw(names), row.raw(modes));
+        let names = argument_names(&row, names, modes);
         let text = row.text(source).unwrap_or_default();
         let language = language_of(state, row.oid(language));
         let has_fixed_result = has_fixed_result(&row, result);
@@ -192,7 +191,7 @@ fn caller_typed(
             let argument = Argument {
                 name: names.get(*at).cloned().unwrap_or_default(),
                 position: at + 1,
-                is_record: routine.arguments[*at] == pg_sys::RECORDOID.to_u32(),
+                is_record: routine.arguments[*at] == types::RECORD,
             };
             let executes = if *choice == TypeChoice::Cursor {
                 match continues(&text, language, (&argument.name, argument.position)) {
@@ -214,13 +213,13 @@ fn caller_typed(
 }
 
 /// Whether a value that is returned is converted to a type that the caller does not choose.
-fn has_fixed_result(row: &Row<'_>, result: crate::pg::heap::Column) -> bool {
+fn has_fixed_result(row: &Row<'_>, result: crate::source::Column) -> bool {
     let result = row.oid(result);
-    !ANY_TYPES.contains(&result) && result != pg_sys::VOIDOID.to_u32()
+    !ANY_TYPES.contains(&result) && result != types::VOID
 }
 
 /// Returns the language of a body as far as its text can be read.
-pub fn language_of(state: &State, language: Oid) -> Language {
+pub fn language_of(state: &dyn State, language: Oid) -> Language {
     let name =
         of_row(state, oids::LANGUAGE_BY_OID, language, "lanname", |row, name| row.name(name));
     match name.as_deref() {
@@ -230,31 +229,16 @@ pub fn language_of(state: &State, language: Oid) -> Language {
     }
 }
 
-/// Returns the names of the input arguments; empty for those without one, and none where no
-/// argument has one.
-pub(super) fn argument_names(
-    names: Option<pg_sys::Datum>,
-    modes: Option<pg_sys::Datum>,
-) -> Vec<String> {
-    let null = pg_sys::Datum::from(0);
-    let mut found: *mut *mut c_char = std::ptr::null_mut();
-    // SAFETY: the datums are proargnames and proargmodes of one row, or null; the function returns
-    // so many pointers, each null or to a C string.
-    unsafe {
-        let count = pg_sys::get_func_input_arg_names(
-            names.unwrap_or(null),
-            modes.unwrap_or(null),
-            &raw mut found,
-        );
-        (0..usize::try_from(count).unwrap_or_default())
-            .map(|at| *found.add(at))
-            .map(|name| {
-                if name.is_null() {
-                    String::new()
-                } else {
-                    from_server(CStr::from_ptr(name).to_bytes())
-                }
-            })
-            .collect()
-    }
+/// The modes of input arguments in `pg_proc.proargmodes`: IN, INOUT and VARIADIC.
+const INPUT_MODES: [u8; 3] = [b'i', b'b', b'v'];
+
+/// Returns the names of the input arguments of a row of `pg_proc`, from its columns `proargnames`
+/// and `proargmodes`; empty for those without one, and none where no argument has one (funcapi.c,
+/// `get_func_input_arg_names`).
+#[must_use]
+pub fn argument_names(row: &Row<'_>, names: Column, modes: Column) -> Vec<String> {
+    let modes = row.chars(modes);
+    let is_input = |at: usize| modes.get(at).is_none_or(|mode| INPUT_MODES.contains(mode));
+    let names = row.texts(names).into_iter().enumerate();
+    names.filter(|(at, _)| is_input(*at)).map(|(_, name)| name).collect()
 }

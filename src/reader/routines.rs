@@ -1,16 +1,14 @@
 //! Reads `pg_proc`.
 
-use super::objects::{self, Contents};
-use super::quoted_path::with_quoted_path;
-use super::type_name::{self, type_name};
-use super::{caller_typed, known_routines, oids};
-use crate::pg::heap::{Column, Repeated, Row, State, Table, of_row};
+use crate::objects::{self, Contents};
+use crate::quoted_path::with_quoted_path;
+use crate::source::{Column, Repeated, Row, State, Table, of_row};
+use crate::{caller_typed, oids, types};
 use dragonfly_core::catalog::{
-    Acl, AclItem, ContentKind, Oid, OidMap, OidSet, Routine, RoutineKind, Snapshot,
+    Acl, AclItem, ContentKind, Oid, OidSet, Routine, RoutineKind, Snapshot,
 };
 use dragonfly_core::explain::parse;
 use dragonfly_core::search_path::settings;
-use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
 /// The columns of `pg_proc` that the rules need.
@@ -57,8 +55,8 @@ impl Columns {
         }
     }
 
-    fn routine(&self, row: &Row<'_>) -> Routine {
-        let read = |row: &Row<'_>, config| with_quoted_path(row.texts(config));
+    fn routine(&self, state: &dyn State, row: &Row<'_>) -> Routine {
+        let read = |row: &Row<'_>, config| with_quoted_path(state, row.texts(config));
         let config = self.configs.get(row, self.config, read);
         let arguments = self.argument_lists.get(row, self.arguments, Row::oids);
         Routine {
@@ -77,7 +75,7 @@ impl Columns {
             arguments: arguments.unwrap_or_default(),
             is_leakproof: row.bool(self.leakproof),
             is_trigger: TRIGGER_TYPES.contains(&row.oid(self.result)),
-            converts_result: row.oid(self.result) == pg_sys::RECORDOID.to_u32()
+            converts_result: row.oid(self.result) == types::RECORD
                 && row.oid(self.language) == SQL
                 && row.is_null(self.all_arguments),
             is_constructor: self.is_constructor(row),
@@ -109,25 +107,25 @@ const CONSTRUCTORS: [&str; 5] = [
 ];
 
 /// The pseudo-types `trigger` and `event_trigger`, which only functions for triggers return.
-const TRIGGER_TYPES: [Oid; 2] = [pg_sys::TRIGGEROID.to_u32(), pg_sys::EVENT_TRIGGEROID.to_u32()];
+const TRIGGER_TYPES: [Oid; 2] = [types::TRIGGER, types::EVENT_TRIGGER];
 
 /// Reads all SECURITY DEFINER routines and all routines of governed schemas. Of the others, it
 /// reads which roles own routines in which schemas.
-pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_PROC);
+pub fn all(state: &dyn State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
     // Routines in a temporary schema can be called by their session only.
     let temporary: HashSet<Oid> =
         snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     let mut contents = Contents::of(snapshot);
-    table.scan(state, |row| {
+    table.scan(|row| {
         let schema = row.oid(columns.schema);
         contents.add(schema, row.oid(columns.owner), ContentKind::Routine);
         if (row.bool(columns.security_definer) || governed.contains(&schema))
             && !temporary.contains(&schema)
         {
-            routines.push(columns.routine(&row));
+            routines.push(columns.routine(state, &row));
         }
     });
     snapshot.routines = routines;
@@ -152,28 +150,20 @@ pub struct Concerning<'a> {
 
 /// Reads the SECURITY DEFINER routines whose search_path contains one of the names, the routines in
 /// the schemas, and other ones. `pg_catalog` is in every search_path.
-pub fn searching(state: &State, wanted: &Concerning<'_>, snapshot: &mut Snapshot) {
+pub fn searching(state: &dyn State, wanted: &Concerning<'_>, snapshot: &mut Snapshot) {
     let Concerning { schemas, names, routines: also, searching, .. } = *wanted;
-    let table = Table::open(oids::PG_PROC);
+    let table = state.table(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
     let none = HashSet::new();
     let all_search = names.contains("pg_catalog");
-    let known;
-    let searching = match searching {
-        _ if names.is_empty() => Some(&none),
-        None if state.is_current() && !all_search => {
-            known = known_routines::searching(names, snapshot);
-            Some(&known)
-        }
-        given => given,
-    };
+    let searching = if names.is_empty() { Some(&none) } else { searching };
     let is_looked_up = |few: &&HashSet<Oid>| few.len() <= objects::most_lookups(&table);
     let candidates = searching.filter(is_looked_up).and_then(|searching| {
         let members = objects::members_of_schemas(state, oids::PG_PROC, schemas)?;
         Some(&(&members | also) | searching)
     });
-    let paths = PathsNaming::new(names, snapshot);
+    let paths = PathsNaming::new(state, names, snapshot);
     let (schemas, also): (OidSet, OidSet) =
         (schemas.iter().copied().collect(), also.iter().copied().collect());
     let mut each = |row: Row<'_>| {
@@ -182,16 +172,16 @@ pub fn searching(state: &State, wanted: &Concerning<'_>, snapshot: &mut Snapshot
             || row.bool(columns.security_definer)
                 && (all_search || paths.contain(&row, columns.config, columns.owner));
         if wanted {
-            routines.push(columns.routine(&row));
+            routines.push(columns.routine(state, &row));
         }
     };
     match candidates {
         Some(candidates) => {
             for oid in candidates {
-                table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, oid)], &mut each);
+                table.lookup(oids::PG_PROC_OID_INDEX, &[(columns.oid, oid)], &mut each);
             }
         }
-        None => table.scan(state, each),
+        None => table.scan(each),
     }
     snapshot.routines = routines;
     complete(state, snapshot);
@@ -199,6 +189,7 @@ pub fn searching(state: &State, wanted: &Concerning<'_>, snapshot: &mut Snapshot
 
 /// Tells which search_paths contain one of some names.
 struct PathsNaming<'a> {
+    state: &'a dyn State,
     names: &'a HashSet<String>,
     /// The roles with one of the names: "$user" stands for the name of the owner.
     users: OidSet,
@@ -214,10 +205,10 @@ struct Named {
 }
 
 impl<'a> PathsNaming<'a> {
-    fn new(names: &'a HashSet<String>, snapshot: &'a Snapshot) -> Self {
+    fn new(state: &'a dyn State, names: &'a HashSet<String>, snapshot: &'a Snapshot) -> Self {
         let users = snapshot.roles.iter().filter(|role| names.contains(&role.name));
         let users = users.map(|role| role.oid).collect();
-        Self { names, users, snapshot, known: Repeated::default() }
+        Self { state, names, users, snapshot, known: Repeated::default() }
     }
 
     /// Whether one of the search_paths in the settings of a routine contains one of the names.
@@ -229,7 +220,7 @@ impl<'a> PathsNaming<'a> {
     }
 
     fn read(&self, config: Vec<String>) -> Named {
-        let config = with_quoted_path(config);
+        let config = with_quoted_path(self.state, config);
         let paths = settings(&config).into_iter().filter_map(|v| self.snapshot.split_path(v).ok());
         let mut found = Named { directly: false, by_user: false };
         for name in paths.flatten() {
@@ -241,12 +232,12 @@ impl<'a> PathsNaming<'a> {
 }
 
 /// Reads those of the routines `oids` that exist, and their extensions.
-pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_PROC);
+pub fn some(state: &dyn State, oids: &[Oid], snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_PROC);
     let columns = Columns::of(&table);
     for oid in oids {
-        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, *oid)], |row| {
-            snapshot.routines.push(columns.routine(&row));
+        table.lookup(oids::PG_PROC_OID_INDEX, &[(columns.oid, *oid)], |row| {
+            snapshot.routines.push(columns.routine(state, &row));
         });
         if let Some(extension) = objects::extension_of(state, oids::PG_PROC, *oid) {
             snapshot.routine_extension.insert(*oid, extension);
@@ -256,7 +247,7 @@ pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
 }
 
 /// Reads the functions that settings of PostgREST name, where they are not in the snapshot yet.
-pub fn named_in_settings(state: &State, snapshot: &mut Snapshot) {
+pub fn named_in_settings(state: &dyn State, snapshot: &mut Snapshot) {
     let names: HashMap<Oid, &str> =
         snapshot.schemas.iter().map(|schema| (schema.oid, schema.name.as_str())).collect();
     let mut found = Vec::new();
@@ -281,26 +272,26 @@ pub fn named_in_settings(state: &State, snapshot: &mut Snapshot) {
 }
 
 /// Adds what other catalogs say about the routines.
-fn complete(state: &State, snapshot: &mut Snapshot) {
+fn complete(state: &dyn State, snapshot: &mut Snapshot) {
     name_types(state, snapshot);
     caller_typed::read(state, snapshot);
 }
 
 /// Adds the names that all argument types have in a state.
-fn name_types(state: &State, snapshot: &mut Snapshot) {
+fn name_types(state: &dyn State, snapshot: &mut Snapshot) {
     for argument in snapshot.routines.iter().flat_map(|r| &r.arguments) {
-        snapshot.types.entry(*argument).or_insert_with(|| type_name(state, *argument));
+        snapshot.types.entry(*argument).or_insert_with(|| state.type_name(*argument));
     }
 }
 
 /// Returns a list of argument types as in the identity of a routine.
-pub fn argument_types(oids: &[Oid]) -> String {
-    oids.iter().map(|oid| type_name::current(*oid)).collect::<Vec<_>>().join(",")
+pub fn argument_types(state: &dyn State, oids: &[Oid]) -> String {
+    oids.iter().map(|oid| state.type_name_now(*oid)).collect::<Vec<_>>().join(",")
 }
 
 /// Returns the routines that have one of some types, or an array of it, as an argument.
-pub fn with_argument(state: &State, types: &HashSet<Oid>) -> Vec<Oid> {
-    let table = Table::open(oids::PG_DEPEND);
+pub fn with_argument(state: &dyn State, types: &HashSet<Oid>) -> Vec<Oid> {
+    let table = state.table(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
     let mut routines = Vec::new();
@@ -309,7 +300,7 @@ pub fn with_argument(state: &State, types: &HashSet<Oid>) -> Vec<Oid> {
         let array = of_row(state, oids::TYPE_BY_OID, *one, "typarray", |row, of| row.oid(of));
         for referenced in [Some(*one), array.filter(|array| *array != 0)].into_iter().flatten() {
             let keys = [(to_class, oids::PG_TYPE), (to_object, referenced)];
-            table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+            table.lookup(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
                 if row.oid(class) == oids::PG_PROC {
                     routines.push(row.oid(object));
                 }
@@ -319,42 +310,27 @@ pub fn with_argument(state: &State, types: &HashSet<Oid>) -> Vec<Oid> {
     routines
 }
 
-/// Returns the routines that have a type of one of some schemas, or an array of it, as an argument,
-/// with all changes of this transaction.
-pub fn with_argument_in(state: &State, schemas: &HashSet<Oid>) -> Vec<Oid> {
-    let mut known: OidMap<bool> = OidMap::default();
-    let mut is_inside = |one: &Oid| {
-        *known.entry(*one).or_insert_with(|| {
-            of_row(state, oids::TYPE_BY_OID, *one, "typnamespace", |row, of| row.oid(of))
-                .is_some_and(|schema| schemas.contains(&schema))
-        })
-    };
-    let mut routines = known_routines::with_own_types();
-    routines.retain(|(_, types)| types.iter().any(&mut is_inside));
-    routines.into_iter().map(|(oid, _)| oid).collect()
-}
-
 /// Returns the ACL of a routine; empty where it is null.
-pub fn acl(state: &State, routine: Oid) -> Acl {
+pub fn acl(state: &dyn State, routine: Oid) -> Acl {
     of_row(state, oids::PROC_BY_OID, routine, "proacl", |row, acl| row.acl(acl))
         .flatten()
         .unwrap_or_default()
 }
 
 /// Returns the input argument types of a routine; none where it does not exist.
-pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
+pub fn argument_type_oids(state: &dyn State, routine: Oid) -> Vec<Oid> {
     of_row(state, oids::PROC_BY_OID, routine, "proargtypes", |row, types| row.oids(types))
         .unwrap_or_default()
 }
 
 /// Returns the owner of a SECURITY DEFINER routine; `None` for other routines.
-pub fn definer(state: &State, routine: Oid) -> Option<Oid> {
+pub fn definer(state: &dyn State, routine: Oid) -> Option<Oid> {
     is_definer(state, routine).then(|| owner(state, routine)).flatten()
 }
 
 /// Whether the body of a routine is text, which only its execution interprets: neither parsed nor
 /// in C.
-pub fn has_text(state: &State, routine: Oid) -> bool {
+pub fn has_text(state: &dyn State, routine: Oid) -> bool {
     let by = oids::PROC_BY_OID;
     of_row(state, by, routine, "prosqlbody", |row, c| row.is_null(c)) == Some(true)
         && of_row(state, by, routine, "prolang", |row, c| ![INTERNAL, C].contains(&row.oid(c)))
@@ -362,7 +338,7 @@ pub fn has_text(state: &State, routine: Oid) -> bool {
 }
 
 /// Whether a routine has a parsed body (BEGIN ATOMIC), or defaults of arguments.
-pub fn has_expressions(state: &State, routine: Oid) -> bool {
+pub fn has_expressions(state: &dyn State, routine: Oid) -> bool {
     let by = oids::PROC_BY_OID;
     ["prosqlbody", "proargdefaults"].into_iter().any(|column| {
         of_row(state, by, routine, column, |row, column| !row.is_null(column)) == Some(true)
@@ -370,23 +346,12 @@ pub fn has_expressions(state: &State, routine: Oid) -> bool {
 }
 
 /// Returns the input argument types of a routine as in its identity.
-pub fn argument_types_of(state: &State, routine: Oid) -> String {
-    argument_types(&argument_type_oids(state, routine))
-}
-
-/// Returns the name of a type without its schema, of an array that of its elements, and whether it
-/// is an array.
-pub fn bare_type_name(oid: Oid) -> (String, bool) {
-    // SAFETY: lookups in the system cache; 0 where the type is no array.
-    let element = unsafe { pg_sys::get_element_type(oid.into()) }.to_u32();
-    let is_array = element != 0;
-    let of = if is_array { element } else { oid };
-    let name = of_row(&State::now(), oids::TYPE_BY_OID, of, "typname", |row, name| row.name(name));
-    (name.unwrap_or_default(), is_array)
+pub fn argument_types_of(state: &dyn State, routine: Oid) -> String {
+    argument_types(state, &argument_type_oids(state, routine))
 }
 
 /// Returns the validator of a routine's language, if it has one.
-pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
+pub fn validator(state: &dyn State, routine: Oid) -> Option<Oid> {
     let language =
         of_row(state, oids::PROC_BY_OID, routine, "prolang", |row, language| row.oid(language))?;
     of_row(state, oids::LANGUAGE_BY_OID, language, "lanvalidator", |row, validator| {
@@ -396,24 +361,24 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
 }
 
 /// Returns the owner of a routine.
-pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
+pub fn owner(state: &dyn State, routine: Oid) -> Option<Oid> {
     of_row(state, oids::PROC_BY_OID, routine, "proowner", |row, owner| row.oid(owner))
 }
 
 /// Whether a routine is SECURITY DEFINER.
-pub fn is_definer(state: &State, routine: Oid) -> bool {
+pub fn is_definer(state: &dyn State, routine: Oid) -> bool {
     of_row(state, oids::PROC_BY_OID, routine, "prosecdef", |row, is| row.bool(is))
         .unwrap_or_default()
 }
 
 /// Returns the routines with one of the `names` in one of the `schemas`.
-pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
-    let table = Table::open(oids::PG_PROC);
+pub fn named(state: &dyn State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
+    let table = state.table(oids::PG_PROC);
     let (oid, name, schema) =
         (table.column("oid"), table.column("proname"), table.column("pronamespace"));
     let mut found = Vec::new();
     for wanted in names {
-        table.lookup_name(state, oids::PG_PROC_NAME_INDEX, name, wanted, |row| {
+        table.lookup_name(oids::PG_PROC_NAME_INDEX, name, wanted, |row| {
             if schemas.contains(&row.oid(schema)) {
                 found.push(row.oid(oid));
             }

@@ -2,16 +2,16 @@
 //! with an owner that may be a role of requests: what initdb creates, and what belongs to no
 //! schema.
 
-use super::toast::{PG_TOAST, TOAST};
-use super::{guard, oids};
-use crate::pg::heap::{Row, State, Table, of_row};
+use crate::source::{Row, State, of_row};
+use crate::toast::{PG_TOAST, TOAST};
+use crate::{oids, routines};
 use dragonfly_core::catalog::{
     Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges, Schema,
     ServerObject, Snapshot,
 };
 use dragonfly_core::contract::{Contract, RoleKind};
+use dragonfly_core::rules::shared::guard_settings::is_own_parameter;
 use dragonfly_core::sql::{quote_ident, safe_ident, safe_qualified};
-use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
 /// The privileges that objects were created with, by catalog, OID and number of the column.
@@ -107,6 +107,7 @@ const CATALOGS: [Catalog; 7] = [
 ];
 
 /// Whether the catalog has objects without a schema that may belong to a role of requests.
+#[must_use]
 pub fn may_be_owned(catalog: Oid) -> bool {
     CATALOGS.iter().any(|of| of.oid == catalog)
 }
@@ -114,7 +115,7 @@ pub fn may_be_owned(catalog: Oid) -> bool {
 /// Reads the objects into a snapshot that shows roles, memberships and schemas. `toast` are other
 /// TOAST tables than those that initdb created, with an ACL or with one on a column. Only objects
 /// with something to report are kept.
-pub fn read(state: &State, contract: &Contract, toast: &[Oid], snapshot: &mut Snapshot) {
+pub fn read(state: &dyn State, contract: &Contract, toast: &[Oid], snapshot: &mut Snapshot) {
     let owners = possible_owners(contract, snapshot);
     let mut reader = Reader { state, initial: initial(state), owners, found: vec![] };
     reader.schemas(&snapshot.schemas);
@@ -148,7 +149,7 @@ const LARGE_OBJECT: &str = "large object";
 
 /// Removes the large objects that did not exist in another state and have no privileges, except for
 /// `given`: a client that creates one owns it.
-pub fn forget_new_large_objects(then: &State, given: &HashSet<Oid>, snapshot: &mut Snapshot) {
+pub fn forget_new_large_objects(then: &dyn State, given: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let exists = |oid| of_row(then, oids::LARGE_OBJECT_BY_OID, oid, "oid", |_, _| ()).is_some();
     snapshot.server_objects.retain(|object| {
         let oid = (object.object_type == LARGE_OBJECT && object.added.is_empty())
@@ -159,13 +160,13 @@ pub fn forget_new_large_objects(then: &State, given: &HashSet<Oid>, snapshot: &m
 }
 
 /// Reads `pg_init_privs`.
-fn initial(state: &State) -> Initial {
-    let table = Table::open(oids::PG_INIT_PRIVS);
+fn initial(state: &dyn State) -> Initial {
+    let table = state.table(oids::PG_INIT_PRIVS);
     let column = |name| table.column(name);
     let (class, object, part, acl) =
         (column("classoid"), column("objoid"), column("objsubid"), column("initprivs"));
     let mut found = HashMap::new();
-    table.scan(state, |row: Row<'_>| {
+    table.scan(|row: Row<'_>| {
         let key = (row.oid(class), row.oid(object), row.int(part));
         found.extend(row.acl(acl).map(|acl| (key, acl)));
     });
@@ -173,7 +174,7 @@ fn initial(state: &State) -> Initial {
 }
 
 struct Reader<'s> {
-    state: &'s State,
+    state: &'s dyn State,
     initial: Initial,
     /// The roles whose objects matter.
     owners: HashSet<Oid>,
@@ -224,7 +225,7 @@ impl Reader<'_> {
 
     /// Reads the relations that initdb created, and their columns, and some TOAST tables.
     fn relations(&mut self, toast: &[Oid]) {
-        let table = Table::open(oids::PG_CLASS);
+        let table = self.state.table(oids::PG_CLASS);
         let column = |name| table.column(name);
         let (oid, kind, owner, acl) =
             (column("oid"), column("relkind"), column("relowner"), column("relacl"));
@@ -237,14 +238,14 @@ impl Reader<'_> {
                 return;
             }
             let (key, owner) = ((oids::PG_CLASS, relation, 0), row.oid(owner));
-            let default = || default_of_relation(relation, owner);
+            let default = || default_of_relation(self.state, relation, owner);
             let added = self.added(key, owner, row.acl(acl).as_ref(), default);
             relations.push((relation, kind, owner, added));
         };
-        table.lookup_below(self.state, oids::PG_CLASS_OID_INDEX, created, &mut each);
+        table.lookup_below(oids::PG_CLASS_OID_INDEX, created, &mut each);
         for toast in toast.iter().filter(|toast| **toast >= FIRST_NORMAL) {
             let key = [(oid, *toast)];
-            table.lookup(self.state, oids::PG_CLASS_OID_INDEX, &key, &mut each);
+            table.lookup(oids::PG_CLASS_OID_INDEX, &key, &mut each);
         }
         let owners = relations.iter().map(|(relation, _, owner, _)| (*relation, *owner)).collect();
         let mut columns = self.columns(&owners);
@@ -255,7 +256,7 @@ impl Reader<'_> {
             if !matters && more.is_empty() {
                 continue;
             }
-            let Some((schema, name)) = super::name(oids::PG_CLASS, relation) else { continue };
+            let Some((schema, name)) = self.state.name(oids::PG_CLASS, relation) else { continue };
             let (object_type, keyword) = match kind {
                 b'v' => ("view", "TABLE"),
                 b'm' => ("materialized view", "TABLE"),
@@ -288,7 +289,7 @@ impl Reader<'_> {
     /// Returns the columns of relations, given with their owners, and what has been granted on
     /// them.
     fn columns(&self, owners: &HashMap<Oid, Oid>) -> HashMap<Oid, Vec<(String, Acl)>> {
-        let table = Table::open(oids::PG_ATTRIBUTE);
+        let table = self.state.table(oids::PG_ATTRIBUTE);
         let column = |name| table.column(name);
         let (of, number, name, acl) =
             (column("attrelid"), column("attnum"), column("attname"), column("attacl"));
@@ -304,24 +305,24 @@ impl Reader<'_> {
                 found.entry(relation).or_default().push((row.name(name), added));
             }
         };
-        table.lookup_below(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, created, &mut each);
+        table.lookup_below(oids::PG_ATTRIBUTE_RELID_INDEX, created, &mut each);
         for relation in owners.keys().filter(|relation| **relation >= FIRST_NORMAL) {
             let key = [(of, *relation)];
-            table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &key, &mut each);
+            table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &key, &mut each);
         }
         found
     }
 
     /// Reads the routines that initdb created.
     fn routines(&mut self) {
-        let table = Table::open(oids::PG_PROC);
+        let table = self.state.table(oids::PG_PROC);
         let column = |name| table.column(name);
         let (oid, name, owner, acl) =
             (column("oid"), column("proname"), column("proowner"), column("proacl"));
         let (arguments, kind) = (column("proargtypes"), column("prokind"));
         let mut found = Vec::new();
         let created = (oid, FIRST_NORMAL);
-        table.lookup_below(self.state, oids::PG_PROC_OID_INDEX, created, |row| {
+        table.lookup_below(oids::PG_PROC_OID_INDEX, created, |row| {
             let (routine, owner) = (row.oid(oid), row.oid(owner));
             let default = || ObjectKind::Routine.default_acl(owner);
             let key = (oids::PG_PROC, routine, 0);
@@ -329,8 +330,9 @@ impl Reader<'_> {
             if !self.matters(owner, &added) {
                 return;
             }
-            let Some((schema, _)) = super::name(oids::PG_PROC, routine) else { return };
-            let (name, types) = (row.name(name), super::argument_types(&row.oids(arguments)));
+            let Some((schema, _)) = self.state.name(oids::PG_PROC, routine) else { return };
+            let (name, types) =
+                (row.name(name), routines::argument_types(self.state, &row.oids(arguments)));
             found.push(ServerObject {
                 object_type: match row.char(kind) {
                     b'a' => "aggregate",
@@ -349,14 +351,13 @@ impl Reader<'_> {
     }
 
     fn without_schema(&mut self, catalog: &Catalog) {
-        let table = Table::open(catalog.oid);
+        let table = self.state.table(catalog.oid);
         let column = |name| table.column(name);
         let (oid, name, owner) = (column("oid"), column(catalog.name), column(catalog.owner));
         let (acl, database) = (catalog.acl.map(column), catalog.database.map(column));
         let mut found = Vec::new();
-        table.scan(self.state, |row: Row<'_>| {
-            // SAFETY: a global variable that does not change in a session.
-            let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
+        table.scan(|row: Row<'_>| {
+            let current = self.state.database();
             if database.is_some_and(|database| row.oid(database) != current) {
                 return;
             }
@@ -384,15 +385,15 @@ impl Reader<'_> {
 
     /// Reads the privileges on parameters, without those that [`super::guard()`] reads.
     fn parameters(&mut self) {
-        let table = Table::open(oids::PG_PARAMETER_ACL);
+        let table = self.state.table(oids::PG_PARAMETER_ACL);
         let (oid, name, acl) =
             (table.column("oid"), table.column("parname"), table.column("paracl"));
         let mut found = Vec::new();
-        table.scan(self.state, |row: Row<'_>| {
+        table.scan(|row: Row<'_>| {
             let name = row.text(name).unwrap_or_default();
             let key = (oids::PG_PARAMETER_ACL, row.oid(oid), 0);
             let added = self.added(key, BOOTSTRAP_SUPERUSER, row.acl(acl).as_ref(), Acl::default);
-            if guard::is_own_parameter(&name) || added.is_empty() {
+            if is_own_parameter(&name, self.state.version()) || added.is_empty() {
                 return;
             }
             found.push(ServerObject {
@@ -409,11 +410,11 @@ impl Reader<'_> {
     }
 
     fn large_objects(&mut self) {
-        let table = Table::open(oids::PG_LARGEOBJECT_METADATA);
+        let table = self.state.table(oids::PG_LARGEOBJECT_METADATA);
         let (oid, owner, acl) =
             (table.column("oid"), table.column("lomowner"), table.column("lomacl"));
         let mut found = Vec::new();
-        table.scan(self.state, |row: Row<'_>| {
+        table.scan(|row: Row<'_>| {
             let (oid, owner) = (row.oid(oid), row.oid(owner));
             let key = (oids::PG_LARGEOBJECT, oid, 0);
             let added = self.added(key, owner, row.acl(acl).as_ref(), Acl::default);
@@ -436,8 +437,8 @@ impl Reader<'_> {
 
 /// Returns what initdb has granted on a relation that is not in `pg_init_privs`: those of
 /// information_schema are not, because initdb creates it later.
-fn default_of_relation(relation: Oid, owner: Oid) -> Acl {
-    let schema = super::name(oids::PG_CLASS, relation).map(|(schema, _)| schema);
+fn default_of_relation(state: &dyn State, relation: Oid, owner: Oid) -> Acl {
+    let schema = state.name(oids::PG_CLASS, relation).map(|(schema, _)| schema);
     let is_standard = schema.as_deref() == Some("information_schema");
     is_standard.then(|| granted(PUBLIC, owner, Privileges::SELECT)).into_iter().collect()
 }

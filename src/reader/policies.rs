@@ -1,25 +1,25 @@
 //! Reads `pg_policy`.
 
-use super::caller::is_never_true;
-use super::expressions::{Assumed, Mentioned};
-use super::oids;
-use super::stored_policies::command_of;
-use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
-use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
+use crate::expressions::{Assumed, Mentioned};
+use crate::oids;
+use crate::source::{Column, Row, State, of_row};
+use crate::stored_policies::command_of;
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{
+    Command, FIRST_UNPINNED, Oid, Policy, Snapshot, tells_of_memberships,
+};
 use dragonfly_core::policy::facts::Catalog;
 use dragonfly_core::{policy, stored};
-use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
 
 /// The maximum number of relations whose policies are looked up one by one; for more, one pass over
 /// the catalog is faster.
 const MOST_LOOKUPS: usize = 100;
 
 /// Reads the policies of the relations in the snapshot.
-pub fn read(state: &State, snapshot: &mut Snapshot) {
+pub fn read(state: &dyn State, snapshot: &mut Snapshot) {
     let wanted: HashSet<Oid> = snapshot.relations.iter().map(|r| r.oid).collect();
-    let table = Table::open(oids::PG_POLICY);
+    let table = state.table(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, name, relation, command, permissive) = (
         column("oid"),
@@ -30,7 +30,17 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     );
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
     let reads_all = wanted.len() > MOST_LOOKUPS;
-    let mut mentioned = Mentioned::in_state(state);
+    let of_database = Snapshot {
+        database: snapshot.database.clone(),
+        roles: snapshot.roles.clone(),
+        memberships: snapshot.memberships.clone(),
+        schemas: snapshot.schemas.clone(),
+        index: snapshot.index.clone(),
+        ..Snapshot::default()
+    };
+    let of_database = of_database.with_roles_and_schemas();
+    let access = Access::new(&of_database);
+    let mut mentioned = Mentioned::new(state, state.rights(&of_database, &access), None);
     if reads_all {
         mentioned = mentioned.with_all_defaults();
     }
@@ -61,10 +71,10 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
         });
     };
     if reads_all {
-        table.scan(state, each);
+        table.scan(each);
     } else {
         for oid in &wanted {
-            table.lookup(state, oids::PG_POLICY_RELID_INDEX, &[(relation, *oid)], &mut each);
+            table.lookup(oids::PG_POLICY_RELID_INDEX, &[(relation, *oid)], &mut each);
         }
     }
     snapshot.policies = policies;
@@ -72,8 +82,8 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
 
 /// Returns the relations with a policy whose condition calls a routine, or a routine with a parsed
 /// body that calls it, as deeply as bodies are followed.
-pub fn relations_with_call(state: &State, routine: Oid) -> Vec<Oid> {
-    let table = Table::open(oids::PG_DEPEND);
+pub fn relations_with_call(state: &dyn State, routine: Oid) -> Vec<Oid> {
+    let table = state.table(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
     let (mut relations, mut known, mut called) =
@@ -81,9 +91,9 @@ pub fn relations_with_call(state: &State, routine: Oid) -> Vec<Oid> {
     for _ in 0..policy::DEEPEST {
         let mut callers = Vec::new();
         for routine in called {
-            interrupts();
+            state.interrupts();
             let keys = [(to_class, oids::PG_PROC), (to_object, routine)];
-            table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+            table.lookup(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
                 let user = row.oid(object);
                 match row.oid(class) {
                     oids::PG_POLICY => relations.extend(relation_of(state, user)),
@@ -98,7 +108,7 @@ pub fn relations_with_call(state: &State, routine: Oid) -> Vec<Oid> {
 }
 
 /// Returns the relation of a policy.
-fn relation_of(state: &State, policy: Oid) -> Option<Oid> {
+fn relation_of(state: &dyn State, policy: Oid) -> Option<Oid> {
     of_row(state, oids::POLICY_BY_OID, policy, "polrelid", |row, of| row.oid(of))
 }
 
@@ -158,16 +168,12 @@ impl<'a> Conditions<'a> {
             Some(condition) => self.prove(relation, &condition),
             None => (policy::Proven::default(), Depends::Plain(vec![])),
         };
-        let expression = CString::new(text.as_slice()).ok()?;
         let condition = Condition {
             // A row in which the condition is null because a column is, is an exception.
             is_always_true: proven.is_true_unless_null,
-            // SAFETY: the column contains the result of nodeToString.
-            is_never_true: unsafe {
-                is_never_true(pg_sys::stringToNode(expression.as_ptr()).cast())
-            },
+            is_never_true: self.mentioned.state().rejects_anonymous(&text),
             is_never_true_for_any_caller: proven.is_never_true,
-            asks_memberships: asks_memberships(&text),
+            asks_memberships: asks_memberships(self.mentioned.state(), &text),
         };
         self.known.insert(text, (condition, depends));
         Some(condition)
@@ -192,15 +198,13 @@ impl<'a> Conditions<'a> {
 }
 
 /// Whether a stored expression or query calls a built-in function that tells of memberships.
-pub fn asks_memberships(text: &[u8]) -> bool {
+pub fn asks_memberships(state: &dyn State, text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     let functions = stored::oids_in(&text, ":funcid ").flatten();
-    let mut built_in = functions.filter(|function| *function < pg_sys::FirstGenbkiObjectId);
+    let mut built_in = functions.filter(|function| *function < FIRST_UNPINNED);
     built_in.any(|function| {
-        // SAFETY: looks a function up; the result is null or a palloc'd string.
-        let name = unsafe { pg_sys::get_func_name(function.into()) };
-        // SAFETY: as above.
-        !name.is_null() && unsafe { CStr::from_ptr(name) }.to_str().is_ok_and(tells_of_memberships)
+        let name = |row: Row<'_>, name| tells_of_memberships(&row.name(name));
+        of_row(state, oids::PROC_BY_OID, function, "proname", name) == Some(true)
     })
 }
 

@@ -1,15 +1,15 @@
 //! Reads what in the relations of untrusted owners executes code: a change of the owner would
 //! change as which role it runs.
 
-use super::{objects, oids};
-use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::source::{Column, Row, State};
+use crate::{objects, oids};
 use dragonfly_core::catalog::{Code, Oid, Relation, RelationKind, Snapshot};
 use dragonfly_core::contract::Contract;
 use std::collections::{BTreeSet, HashSet};
 
 /// Adds to the relations whose owner is neither a superuser nor an owner role or a trusted role of
 /// the contract what in them executes code.
-pub fn read(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
+pub fn read(state: &dyn State, contract: &Contract, snapshot: &mut Snapshot) {
     let trusted: HashSet<Oid> = snapshot
         .roles
         .iter()
@@ -17,12 +17,12 @@ pub fn read(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
         .map(|role| role.oid)
         .collect();
     for relation in snapshot.relations.iter_mut().filter(|r| !trusted.contains(&r.owner)) {
-        interrupts();
+        state.interrupts();
         complete(state, relation);
     }
 }
 
-fn complete(state: &State, relation: &mut Relation) {
+fn complete(state: &dyn State, relation: &mut Relation) {
     let mut code = BTreeSet::new();
     match relation.kind {
         RelationKind::View | RelationKind::MaterializedView => {
@@ -44,11 +44,11 @@ fn complete(state: &State, relation: &mut Relation) {
 }
 
 /// Returns the names of the tables with row security that a view reads, as SQL.
-fn protected(state: &State, view: Oid) -> Vec<String> {
-    let mut found: Vec<String> = super::behind_view(state, view)
+fn protected(state: &dyn State, view: Oid) -> Vec<String> {
+    let mut found: Vec<String> = objects::behind_view(state, view)
         .into_iter()
         .filter(|oid| objects::has_row_security(state, *oid))
-        .filter_map(|oid| super::name(oids::PG_CLASS, oid))
+        .filter_map(|oid| state.name(oids::PG_CLASS, oid))
         .map(|(schema, name)| dragonfly_core::sql::safe_qualified(&schema, &name))
         .collect();
     found.sort();
@@ -56,7 +56,7 @@ fn protected(state: &State, view: Oid) -> Vec<String> {
 }
 
 /// Adds what a table executes itself.
-fn own(state: &State, table: Oid, code: &mut BTreeSet<Code>) {
+fn own(state: &dyn State, table: Oid, code: &mut BTreeSet<Code>) {
     let mut add = |kind: Code, is_there: bool| {
         if is_there {
             code.insert(kind);
@@ -75,7 +75,7 @@ fn own(state: &State, table: Oid, code: &mut BTreeSet<Code>) {
 /// Whether a row of a catalog about a table fulfils a condition. `by` is the column with the table,
 /// the first of the index.
 fn any_row(
-    state: &State,
+    state: &dyn State,
     catalog: Oid,
     index: Oid,
     by: &str,
@@ -83,17 +83,17 @@ fn any_row(
     columns: &[&str],
     is_it: impl Fn(&Row<'_>, &[Column]) -> bool,
 ) -> bool {
-    let open = Table::open(catalog);
+    let open = state.table(catalog);
     let columns: Vec<Column> = columns.iter().map(|name| open.column(name)).collect();
     let mut found = false;
-    open.lookup(state, index, &[(open.column(by), table)], |row| {
+    open.lookup(index, &[(open.column(by), table)], |row| {
         found |= is_it(&row, &columns);
     });
     found
 }
 
 /// Triggers, except those that the server has created for foreign keys.
-fn has_triggers(state: &State, table: Oid) -> bool {
+fn has_triggers(state: &dyn State, table: Oid) -> bool {
     any_row(
         state,
         oids::PG_TRIGGER,
@@ -105,7 +105,7 @@ fn has_triggers(state: &State, table: Oid) -> bool {
     )
 }
 
-fn has_indexes_with_expressions(state: &State, table: Oid) -> bool {
+fn has_indexes_with_expressions(state: &dyn State, table: Oid) -> bool {
     any_row(
         state,
         oids::PG_INDEX,
@@ -117,7 +117,7 @@ fn has_indexes_with_expressions(state: &State, table: Oid) -> bool {
     )
 }
 
-fn has_constraints_that_call(state: &State, table: Oid) -> bool {
+fn has_constraints_that_call(state: &dyn State, table: Oid) -> bool {
     any_row(
         state,
         oids::PG_CONSTRAINT,
@@ -132,7 +132,7 @@ fn has_constraints_that_call(state: &State, table: Oid) -> bool {
     )
 }
 
-fn has_defaults_that_call(state: &State, table: Oid) -> bool {
+fn has_defaults_that_call(state: &dyn State, table: Oid) -> bool {
     any_row(
         state,
         oids::PG_ATTRDEF,
@@ -144,7 +144,7 @@ fn has_defaults_that_call(state: &State, table: Oid) -> bool {
     )
 }
 
-fn has_statistics_about_expressions(state: &State, table: Oid) -> bool {
+fn has_statistics_about_expressions(state: &dyn State, table: Oid) -> bool {
     any_row(
         state,
         oids::PG_STATISTIC_EXT,
@@ -156,7 +156,7 @@ fn has_statistics_about_expressions(state: &State, table: Oid) -> bool {
     )
 }
 
-fn has_partition_expressions(state: &State, table: Oid) -> bool {
+fn has_partition_expressions(state: &dyn State, table: Oid) -> bool {
     any_row(
         state,
         oids::PG_PARTITIONED_TABLE,
@@ -170,36 +170,36 @@ fn has_partition_expressions(state: &State, table: Oid) -> bool {
 
 /// Whether an object depends on a function or an operator that is not the server's own: the server
 /// records no dependencies on its own objects.
-fn calls(state: &State, catalog: Oid, object: Oid) -> bool {
-    let table = Table::open(oids::PG_DEPEND);
+fn calls(state: &dyn State, catalog: Oid, object: Oid) -> bool {
+    let table = state.table(oids::PG_DEPEND);
     let to = table.column("refclassid");
     let keys = [(table.column("classid"), catalog), (table.column("objid"), object)];
     let mut found = false;
-    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+    table.lookup(oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
         found |= matches!(row.oid(to), oids::PG_PROC | oids::PG_OPERATOR);
     });
     found
 }
 
 /// Whether a view or a rule of another relation reads or writes the table.
-fn is_read_by_views(state: &State, table: Oid) -> bool {
-    let depend = Table::open(oids::PG_DEPEND);
+fn is_read_by_views(state: &dyn State, table: Oid) -> bool {
+    let depend = state.table(oids::PG_DEPEND);
     let (class, kind) = (depend.column("classid"), depend.column("deptype"));
     let keys = [(depend.column("refclassid"), oids::PG_CLASS), (depend.column("refobjid"), table)];
     let mut found = false;
-    depend.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+    depend.lookup(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
         found |= row.oid(class) == oids::PG_REWRITE && row.char(kind) == b'n';
     });
     found
 }
 
 /// Returns the tables that a table is a partition of or inherits from, and their ancestors.
-pub fn ancestors(state: &State, table: Oid) -> Vec<Oid> {
-    let inherits = Table::open(oids::PG_INHERITS);
+pub fn ancestors(state: &dyn State, table: Oid) -> Vec<Oid> {
+    let inherits = state.table(oids::PG_INHERITS);
     let (child, parent) = (inherits.column("inhrelid"), inherits.column("inhparent"));
     let (mut found, mut queue) = (Vec::new(), vec![table]);
     while let Some(oid) = queue.pop() {
-        inherits.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, oid)], |row| {
+        inherits.lookup(oids::PG_INHERITS_CHILD_INDEX, &[(child, oid)], |row| {
             let parent = row.oid(parent);
             if !found.contains(&parent) {
                 found.push(parent);
@@ -211,12 +211,12 @@ pub fn ancestors(state: &State, table: Oid) -> Vec<Oid> {
 }
 
 /// Returns the partitions of a table and the tables that inherit from it, and their descendants.
-fn descendants(state: &State, table: Oid) -> HashSet<Oid> {
-    let inherits = Table::open(oids::PG_INHERITS);
+fn descendants(state: &dyn State, table: Oid) -> HashSet<Oid> {
+    let inherits = state.table(oids::PG_INHERITS);
     let (child, parent) = (inherits.column("inhrelid"), inherits.column("inhparent"));
     let (mut found, mut queue) = (HashSet::new(), vec![table]);
     while let Some(oid) = queue.pop() {
-        inherits.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, oid)], |row| {
+        inherits.lookup(oids::PG_INHERITS_PARENT_INDEX, &[(parent, oid)], |row| {
             if found.insert(row.oid(child)) {
                 queue.push(row.oid(child));
             }

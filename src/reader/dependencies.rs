@@ -2,14 +2,13 @@
 //! constraints, defaults, indexes, triggers, and routines with a parsed body. All of it in one pass
 //! for the audit; for the guard, what leads to some objects, by index.
 
-use super::type_name::type_name;
-use super::{objects, oids, policies, routines};
-use crate::pg::heap::{ByOid, Column, Row, State, Table, interrupts, of_row};
+use crate::place::{Place, place};
+use crate::source::{ByOid, Column, Row, State, Table, of_row};
+use crate::{objects, oids, policies, routines};
 use dragonfly_core::catalog::{
-    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, RelationKind, Snapshot,
-    TypeOwner, Use,
+    Command, Dependencies, FIRST_NORMAL, Holder, ObjectId, Oid, Part, PartKind, RelationKind,
+    Snapshot, TypeOwner, Use,
 };
-use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -58,16 +57,16 @@ impl Edge {
 }
 
 /// The columns of `pg_depend`.
-struct Reader {
-    table: Table,
+struct Reader<'s> {
+    table: Table<'s>,
     from: [Column; 3],
     to: [Column; 3],
     kind: Column,
 }
 
-impl Reader {
-    fn open() -> Self {
-        let table = Table::open(oids::PG_DEPEND);
+impl<'s> Reader<'s> {
+    fn open(state: &'s dyn State) -> Self {
+        let table = state.table(oids::PG_DEPEND);
         let of = |names: [&str; 3]| names.map(|name| table.column(name));
         let (from, to) =
             (of(["classid", "objid", "objsubid"]), of(["refclassid", "refobjid", "refobjsubid"]));
@@ -86,32 +85,32 @@ impl Reader {
             kind: row.char(self.kind),
         };
         // No part of an object that initdb created uses an object that users created.
-        (edge.from.1 >= pg_sys::FirstNormalObjectId && edge.matters()).then_some(edge)
+        (edge.from.1 >= FIRST_NORMAL && edge.matters()).then_some(edge)
     }
 
     /// Returns what all parts depend on, without those that use their own relation only.
-    fn all(&self, state: &State) -> Vec<Edge> {
+    fn all(&self) -> Vec<Edge> {
         let mut edges = Vec::new();
-        self.table.scan(state, |row| edges.extend(self.edge(&row)));
+        self.table.scan(|row| edges.extend(self.edge(&row)));
         edges.sort_by_key(Edge::user);
         by_user(&edges).filter(|group| !is_about_own_relation(group)).flatten().copied().collect()
     }
 
     /// Returns what depends on an object.
-    fn to(&self, state: &State, (class, object): (Oid, Oid)) -> Vec<Edge> {
+    fn to(&self, (class, object): (Oid, Oid)) -> Vec<Edge> {
         let keys = [(self.to[0], class), (self.to[1], object)];
         let mut edges = Vec::new();
-        self.table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        self.table.lookup(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             edges.extend(self.edge(&row));
         });
         edges
     }
 
     /// Returns what an object depends on.
-    fn from(&self, state: &State, (class, object): (Oid, Oid)) -> Vec<Edge> {
+    fn from(&self, (class, object): (Oid, Oid)) -> Vec<Edge> {
         let keys = [(self.from[0], class), (self.from[1], object)];
         let mut edges = Vec::new();
-        self.table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+        self.table.lookup(oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
             edges.extend(self.edge(&row));
         });
         edges
@@ -164,8 +163,8 @@ impl Info {
 }
 
 /// The columns of a catalog of parts.
-struct InfoReader {
-    table: Table,
+struct InfoReader<'s> {
+    table: Table<'s>,
     by: ByOid,
     oid: Column,
     on: Column,
@@ -177,9 +176,9 @@ struct InfoReader {
     enforced: Option<Column>,
 }
 
-impl InfoReader {
+impl<'s> InfoReader<'s> {
     /// Opens one of the catalogs of parts.
-    fn open(class: Oid) -> Self {
+    fn open(state: &'s dyn State, class: Oid) -> Self {
         let (by, on, name, code) = match class {
             oids::PG_POLICY => (oids::POLICY_BY_OID, "polrelid", Some("polname"), None),
             oids::PG_REWRITE => {
@@ -192,7 +191,7 @@ impl InfoReader {
             oids::PG_STATISTIC_EXT => (oids::STATISTICS_BY_OID, "stxrelid", Some("stxname"), None),
             _ => (oids::TRIGGER_BY_OID, "tgrelid", Some("tgname"), Some("tgtype")),
         };
-        let table = Table::open(by.catalog);
+        let table = state.table(by.catalog);
         let only = |of: Oid, name: &str| (class == of).then(|| table.column(name));
         Self {
             by,
@@ -227,10 +226,10 @@ impl InfoReader {
     }
 
     /// Reads the rows of some parts in one pass.
-    fn some(&self, state: &State, wanted: &HashSet<Oid>) -> HashMap<Oid, Info> {
+    fn some(&self, wanted: &HashSet<Oid>) -> HashMap<Oid, Info> {
         let mut found = HashMap::new();
         if !wanted.is_empty() {
-            self.table.scan(state, |row| {
+            self.table.scan(|row| {
                 let oid = row.oid(self.oid);
                 if wanted.contains(&oid) {
                     found.insert(oid, self.read(&row));
@@ -240,9 +239,9 @@ impl InfoReader {
         found
     }
 
-    fn one(&self, state: &State, oid: Oid) -> Option<Info> {
+    fn one(&self, oid: Oid) -> Option<Info> {
         let mut found = None;
-        self.table.lookup(state, self.by.index, &[(self.oid, oid)], |row| {
+        self.table.lookup(self.by.index, &[(self.oid, oid)], |row| {
             found = Some(self.read(&row));
         });
         found
@@ -261,6 +260,7 @@ const CATALOGS: [Oid; 6] = [
 
 /// Whether a row of a catalog is a part of an object, or an object itself, that may use others: its
 /// body, its query or its conditions.
+#[must_use]
 pub fn may_use_others(catalog: Oid) -> bool {
     CATALOGS.contains(&catalog)
         || [
@@ -275,42 +275,43 @@ pub fn may_use_others(catalog: Oid) -> bool {
 }
 
 /// Returns the domain that has a constraint; `None` for a constraint of a table.
-pub fn domain_of_constraint(state: &State, constraint: Oid) -> Option<Oid> {
+pub fn domain_of_constraint(state: &dyn State, constraint: Oid) -> Option<Oid> {
     of_row(state, oids::CONSTRAINT_BY_OID, constraint, "contypid", |row, domain| row.oid(domain))
         .filter(|domain| *domain != 0)
 }
 
 /// The rows of the catalogs of parts: those that have been read, or those that are looked up.
-enum Infos {
+enum Infos<'s> {
     Read(HashMap<Oid, HashMap<Oid, Info>>),
-    LookedUp(HashMap<Oid, InfoReader>),
+    LookedUp(HashMap<Oid, InfoReader<'s>>),
 }
 
-impl Infos {
+impl<'s> Infos<'s> {
     /// Reads the rows of the parts in some rows of `pg_depend`.
-    fn of(state: &State, edges: &[Edge]) -> Self {
+    fn of(state: &'s dyn State, edges: &[Edge]) -> Self {
         let read = |class: Oid| {
             let parts = edges.iter().filter(|edge| edge.from.0 == class).map(|edge| edge.from.1);
-            (class, InfoReader::open(class).some(state, &parts.collect()))
+            (class, InfoReader::open(state, class).some(&parts.collect()))
         };
         Self::Read(CATALOGS.into_iter().map(read).collect())
     }
 
-    fn looked_up() -> Self {
-        Self::LookedUp(CATALOGS.into_iter().map(|class| (class, InfoReader::open(class))).collect())
+    fn looked_up(state: &'s dyn State) -> Self {
+        let open = |class| (class, InfoReader::open(state, class));
+        Self::LookedUp(CATALOGS.into_iter().map(open).collect())
     }
 
-    fn get(&self, state: &State, class: Oid, oid: Oid) -> Option<Info> {
+    fn get(&self, class: Oid, oid: Oid) -> Option<Info> {
         match self {
             Self::Read(infos) => infos.get(&class)?.get(&oid).cloned(),
-            Self::LookedUp(readers) => readers.get(&class)?.one(state, oid),
+            Self::LookedUp(readers) => readers.get(&class)?.one(oid),
         }
     }
 }
 
 /// Adds to a snapshot the dependencies of everything that can be reached from its objects.
-pub fn add_all(state: &State, snapshot: &mut Snapshot) {
-    let edges = Reader::open().all(state);
+pub fn add_all(state: &dyn State, snapshot: &mut Snapshot) {
+    let edges = Reader::open(state).all();
     let found = Assembled::of(state, snapshot, &edges, &Infos::of(state, &edges));
     let (mut extra, mut seen) = (Extra::default(), HashSet::new());
     loop {
@@ -325,8 +326,8 @@ pub fn add_all(state: &State, snapshot: &mut Snapshot) {
 
 /// Adds to a snapshot the dependencies that lead to some objects, also through other objects: the
 /// policies and views that use them, the views and policies that use their tables, and so on.
-pub fn add_leading_to(state: &State, snapshot: &mut Snapshot, objects: &[ObjectId]) {
-    let (reader, infos) = (Reader::open(), Infos::looked_up());
+pub fn add_leading_to(state: &dyn State, snapshot: &mut Snapshot, objects: &[ObjectId]) {
+    let (reader, infos) = (Reader::open(state), Infos::looked_up(state));
     let mut waiting: Vec<(Oid, Oid)> = objects
         .iter()
         .filter_map(|object| match object {
@@ -340,7 +341,7 @@ pub fn add_leading_to(state: &State, snapshot: &mut Snapshot, objects: &[ObjectI
     let mut list: Vec<Edge> = Vec::new();
     let mut known: HashSet<Edge> = HashSet::new();
     while let Some(object) = waiting.pop() {
-        interrupts();
+        state.interrupts();
         for edge in next_to(state, &reader, object) {
             if known.insert(edge) {
                 list.push(edge);
@@ -368,21 +369,21 @@ pub enum Users {
 }
 
 /// Returns the routines and relations that some parts use.
-pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
-    let reader = Reader::open();
+pub fn uses_of(state: &dyn State, parts: &[Users]) -> HashSet<ObjectId> {
+    let reader = Reader::open(state);
     let operator =
         |oid| of_row(state, oids::OPERATOR_BY_OID, oid, "oprcode", |row, column| row.oid(column));
     let mut found = HashSet::new();
     for part in parts {
-        interrupts();
+        state.interrupts();
         let users: HashSet<(Oid, Oid)> = match *part {
             Users::Itself(class, oid) => HashSet::from([(class, oid)]),
-            Users::Of(class, oid) => parts_of(state, &reader, (class, oid)),
+            Users::Of(class, oid) => parts_of(&reader, (class, oid)),
         };
         let own = match *part {
             Users::Of(_, oid) | Users::Itself(_, oid) => oid,
         };
-        for edge in users.into_iter().flat_map(|user| reader.from(state, user)) {
+        for edge in users.into_iter().flat_map(|user| reader.from(user)) {
             let (class, oid, _) = edge.to;
             found.extend(match class {
                 oids::PG_PROC => Some(ObjectId::Routine(oid)),
@@ -393,7 +394,7 @@ pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
         }
     }
     found.retain(|object| match object {
-        ObjectId::Routine(oid) | ObjectId::Relation(oid) => *oid >= pg_sys::FirstNormalObjectId,
+        ObjectId::Routine(oid) | ObjectId::Relation(oid) => *oid >= FIRST_NORMAL,
         _ => false,
     });
     found
@@ -405,24 +406,24 @@ const MOST_FOLLOWED: usize = 500;
 /// Returns the routines that users created and that some parts execute, and the types that users
 /// created and that they use; also by way of views, domains, operators and the parsed bodies of
 /// routines.
-pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<ObjectId> {
-    let reader = Reader::open();
+pub fn executed_by(state: &dyn State, parts: &[Users]) -> BTreeSet<ObjectId> {
+    let reader = Reader::open(state);
     let mut waiting: Vec<(Oid, Oid)> = Vec::new();
     for part in parts {
         let (Users::Of(class, oid) | Users::Itself(class, oid)) = *part;
         waiting.push((class, oid));
         if let Users::Of(..) = part {
-            waiting.extend(parts_of(state, &reader, (class, oid)));
+            waiting.extend(parts_of(&reader, (class, oid)));
         }
     }
     let mut seen: HashSet<(Oid, Oid)> = waiting.iter().copied().collect();
     let mut found = BTreeSet::new();
     while let Some(user) = waiting.pop() {
-        interrupts();
-        for edge in reader.from(state, user) {
+        state.interrupts();
+        for edge in reader.from(user) {
             let (class, oid) = (edge.to.0, edge.to.1);
             let reads = user.0 == oids::PG_REWRITE;
-            if oid < pg_sys::FirstNormalObjectId || class == oids::PG_CLASS && !reads {
+            if oid < FIRST_NORMAL || class == oids::PG_CLASS && !reads {
                 continue;
             }
             match class {
@@ -433,7 +434,7 @@ pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<ObjectId> {
             if seen.len() < MOST_FOLLOWED && seen.insert((class, oid)) {
                 waiting.push((class, oid));
                 if matches!(class, oids::PG_CLASS | oids::PG_TYPE) {
-                    let parts = parts_of(state, &reader, (class, oid));
+                    let parts = parts_of(&reader, (class, oid));
                     waiting.extend(parts.into_iter().filter(|part| seen.insert(*part)));
                 }
             }
@@ -444,28 +445,28 @@ pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<ObjectId> {
 
 /// Returns the rows of the catalogs of parts that depend on an object, its indexes, and the
 /// relation with the attributes of a composite type.
-fn parts_of(state: &State, reader: &Reader, object: (Oid, Oid)) -> HashSet<(Oid, Oid)> {
+fn parts_of(reader: &Reader<'_>, object: (Oid, Oid)) -> HashSet<(Oid, Oid)> {
     let is_part = |edge: &Edge| {
         CATALOGS.contains(&edge.from.0) || edge.from.0 == oids::PG_CLASS && edge.from.2 == 0
     };
-    reader.to(state, object).iter().filter(|edge| is_part(edge)).map(Edge::user).collect()
+    reader.to(object).iter().filter(|edge| is_part(edge)).map(Edge::user).collect()
 }
 
 /// Returns the rows of `pg_depend` about the users of an object, about the tables of which it is a
 /// partition, and about the types of an operator or a cast.
-fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
-    let mut edges = reader.to(state, object);
+fn next_to(state: &dyn State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
+    let mut edges = reader.to(object);
     if object.0 == oids::PG_CLASS {
         // Only a type with a domain in it matters, which `containers` finds from the domain; and
         // the default of a domain that uses a sequence.
         let is_sequence = relkind(state, object.1) == b'S';
         edges.retain(|edge| edge.from.0 != oids::PG_TYPE || is_sequence);
-        let mut parents = reader.from(state, object);
+        let mut parents = reader.from(object);
         parents.retain(|edge| edge.to.0 == oids::PG_CLASS);
         edges.extend(parents);
     }
     if matches!(object.0, oids::PG_OPERATOR | oids::PG_CAST) {
-        let mut types = reader.from(state, object);
+        let mut types = reader.from(object);
         types.retain(|edge| edge.to.0 == oids::PG_TYPE);
         edges.extend(types);
     }
@@ -473,7 +474,7 @@ fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
 }
 
 /// Returns the objects of which the user in a row is a part, and of which more users are searched.
-fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> Vec<(Oid, Oid)> {
+fn containers(state: &dyn State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> Vec<(Oid, Oid)> {
     let (class, oid, _) = edge.from;
     if (class, oid) == object {
         return vec![(edge.to.0, edge.to.1)];
@@ -488,13 +489,13 @@ fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> V
         | oids::PG_STATISTIC_EXT
         | oids::PG_TRIGGER
         | oids::PG_CONSTRAINT => {
-            let info = infos.get(state, class, oid);
+            let info = infos.get(class, oid);
             let info = info.filter(|i| class != oids::PG_CONSTRAINT || i.is_evaluated_check());
             let catalog = |i: &Info| if i.is_of_type { oids::PG_TYPE } else { oids::PG_CLASS };
             info.map(|info| (catalog(&info), info.on)).into_iter().collect()
         }
         oids::PG_CLASS => match relkind(state, oid) {
-            b'i' | b'I' => table_of_index(oid).map(|oid| (class, oid)).into_iter().collect(),
+            b'i' | b'I' => table_of_index(state, oid).map(|oid| (class, oid)).into_iter().collect(),
             // A column with a domain: values of the row type contain the domain as well.
             kind if edge.to.0 == oids::PG_TYPE => {
                 let row_type = column(oids::CLASS_BY_OID, "reltype");
@@ -530,7 +531,7 @@ struct Extra {
 }
 
 impl Extra {
-    fn read(&mut self, state: &State, missing: &Missing) {
+    fn read(&mut self, state: &dyn State, missing: &Missing) {
         let mut more = Snapshot::default();
         objects::some_relations(state, &missing.relations, &mut more);
         policies::read(state, &mut more);
@@ -555,7 +556,7 @@ struct Assembled {
 
 impl Assembled {
     /// Returns the parts in rows of `pg_depend` that are in the order of the parts.
-    fn of(state: &State, snapshot: &Snapshot, edges: &[Edge], infos: &Infos) -> Self {
+    fn of(state: &dyn State, snapshot: &Snapshot, edges: &[Edge], infos: &Infos) -> Self {
         let mut assembler = Assembler {
             state,
             snapshot,
@@ -573,7 +574,7 @@ impl Assembled {
         let types = std::mem::take(&mut assembler.types);
         let mut found = Self { types, ..Self::default() };
         for edges in by_user(edges) {
-            interrupts();
+            state.interrupts();
             assembler.part(edges, &mut found);
         }
         assembler.add_operators(&mut found);
@@ -657,9 +658,9 @@ impl Assembled {
 
 /// Turns rows of `pg_depend` into parts.
 struct Assembler<'a> {
-    state: &'a State,
+    state: &'a dyn State,
     snapshot: &'a Snapshot,
-    infos: &'a Infos,
+    infos: &'a Infos<'a>,
     /// The types that a type, or the columns of a relation, consist of.
     contained: HashMap<Holder, Vec<Oid>>,
     /// The types with a constraint of a domain, or with operators, in them.
@@ -711,7 +712,7 @@ impl Assembler<'_> {
                     }
                 }
                 oids::PG_CONSTRAINT if edges.iter().any(|edge| edge.to.0 != oids::PG_CLASS) => {
-                    let info = self.infos.get(self.state, class, oid);
+                    let info = self.infos.get(class, oid);
                     self.checked.extend(info.filter(|info| info.is_of_type).map(|info| info.on));
                 }
                 oids::PG_OPERATOR | oids::PG_CAST => self.operators_of_types(edges),
@@ -744,8 +745,8 @@ impl Assembler<'_> {
         let mut waiting: Vec<Oid> = of_columns.flat_map(|(_, types)| types).copied().collect();
         let mut found = HashSet::new();
         while let Some(one) = waiting.pop() {
-            interrupts();
-            if one >= pg_sys::FirstNormalObjectId && found.insert(one) {
+            self.state.interrupts();
+            if one >= FIRST_NORMAL && found.insert(one) {
                 waiting.extend(self.contained.get(&Holder::Type(one)).into_iter().flatten());
             }
         }
@@ -757,9 +758,9 @@ impl Assembler<'_> {
     fn types_of_others(&self) -> BTreeMap<Oid, TypeOwner> {
         let is_superuser = |role: Oid| self.snapshot.role(role).is_some_and(|role| role.superuser);
         let of = |oid: Oid| {
-            let place = super::place(self.state, oids::PG_TYPE, oid)?;
-            let name = || type_name(self.state, oid);
-            let super::Place { schema, owner } = place;
+            let place = place(self.state, oids::PG_TYPE, oid)?;
+            let name = || self.state.type_name(oid);
+            let Place { schema, owner } = place;
             (!is_superuser(owner)).then(|| (oid, TypeOwner { name: name(), schema, owner }))
         };
         self.used_types().into_iter().filter_map(of).collect()
@@ -769,7 +770,7 @@ impl Assembler<'_> {
     fn default_of_domain(&mut self, oid: Oid, edges: &[Edge]) {
         // The type of the rows of a table depends on the table, internally.
         let is_plain = |edge: &Edge| edge.to.0 == oids::PG_TYPE || edge.kind == b'i';
-        if edges.iter().all(is_plain) || !is_domain(oid) {
+        if edges.iter().all(is_plain) || !is_domain(self.state, oid) {
             return;
         }
         let text = self.stored(oids::TYPE_BY_OID, oid, &["typdefaultbin"]);
@@ -853,7 +854,7 @@ impl Assembler<'_> {
     }
 
     fn policy(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let Some(info) = self.infos.get(self.state, oids::PG_POLICY, oid) else { return };
+        let Some(info) = self.infos.get(oids::PG_POLICY, oid) else { return };
         let stored = || self.stored(oids::POLICY_BY_OID, oid, &["polqual", "polwithcheck"]);
         let text = reads_relation(edges, info.on).then(stored);
         let uses = self.uses(edges, info.on, text.as_deref());
@@ -862,7 +863,7 @@ impl Assembler<'_> {
     }
 
     fn rule(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let Some(info) = self.infos.get(self.state, oids::PG_REWRITE, oid) else { return };
+        let Some(info) = self.infos.get(oids::PG_REWRITE, oid) else { return };
         let kind = match info.code as u8 {
             b'1' => PartKind::Query,
             b'2' => PartKind::Rule(Command::Update),
@@ -883,7 +884,7 @@ impl Assembler<'_> {
     }
 
     fn constraint(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let info = self.infos.get(self.state, oids::PG_CONSTRAINT, oid);
+        let info = self.infos.get(oids::PG_CONSTRAINT, oid);
         let Some(info) = info.filter(Info::is_evaluated_check) else { return };
         let (holder, kind, name, own) = if info.is_of_type {
             let name = self.name_of(oids::TYPE_BY_OID, info.on, "typname");
@@ -896,7 +897,7 @@ impl Assembler<'_> {
     }
 
     fn default(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let Some(info) = self.infos.get(self.state, oids::PG_ATTRDEF, oid) else { return };
+        let Some(info) = self.infos.get(oids::PG_ATTRDEF, oid) else { return };
         let uses = self.uses(edges, info.on, None);
         if uses.is_empty() {
             return;
@@ -908,14 +909,14 @@ impl Assembler<'_> {
     }
 
     fn statistics(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let Some(info) = self.infos.get(self.state, oids::PG_STATISTIC_EXT, oid) else { return };
+        let Some(info) = self.infos.get(oids::PG_STATISTIC_EXT, oid) else { return };
         let uses = self.uses(edges, info.on, None);
         let (holder, kind, name) = (Holder::Relation(info.on), PartKind::Statistics, info.name);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
     fn trigger(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let Some(info) = self.infos.get(self.state, oids::PG_TRIGGER, oid) else { return };
+        let Some(info) = self.infos.get(oids::PG_TRIGGER, oid) else { return };
         let holder = Holder::Relation(info.on);
         if self.may_be_untrusted(info.function) {
             let (kind, name) = (PartKind::TriggerFunction, info.name.clone());
@@ -949,7 +950,7 @@ impl Assembler<'_> {
     /// Whether the owner of a function that is executed without a check of privileges is no
     /// superuser.
     fn may_be_untrusted(&mut self, function: Oid) -> bool {
-        if function < pg_sys::FirstNormalObjectId {
+        if function < FIRST_NORMAL {
             return false;
         }
         if let Some(known) = self.untrusted.get(&function) {
@@ -992,7 +993,7 @@ impl Assembler<'_> {
             return;
         }
         let (table, kind) = match self.relkind(oid) {
-            b'i' | b'I' => (table_of_index(oid).unwrap_or_default(), PartKind::Index),
+            b'i' | b'I' => (table_of_index(self.state, oid).unwrap_or_default(), PartKind::Index),
             b'p' => (oid, PartKind::PartitionKey),
             _ => return,
         };
@@ -1128,7 +1129,7 @@ impl Assembler<'_> {
             .into_iter()
             .flatten()
             .filter_map(|operator| self.oid_of(by, operator, "oprcode"))
-            .filter(|function| *function >= pg_sys::FirstNormalObjectId)
+            .filter(|function| *function >= FIRST_NORMAL)
             .collect();
         self.operators.insert(operator, functions.clone());
         functions
@@ -1158,20 +1159,23 @@ fn reads_without_columns(edges: &[Edge], own: Oid) -> bool {
 
 /// Returns `pg_class.relkind`; 0 where there is no such relation. Another session may have dropped
 /// it since the state, and the system cache remembers each relation that it does not find.
-fn relkind(state: &State, relation: Oid) -> u8 {
+fn relkind(state: &dyn State, relation: Oid) -> u8 {
     of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| row.char(kind))
         .unwrap_or_default()
 }
 
-fn table_of_index(index: Oid) -> Option<Oid> {
-    // SAFETY: a lookup in the system cache; 0 where there is no such index.
-    Some(unsafe { pg_sys::IndexGetRelation(index.into(), true) }.to_u32()).filter(|oid| *oid != 0)
+fn table_of_index(state: &dyn State, index: Oid) -> Option<Oid> {
+    let table = state.table(oids::PG_INDEX);
+    let (own, of) = (table.column("indexrelid"), table.column("indrelid"));
+    let mut found = None;
+    table.lookup(oids::PG_INDEX_INDEXRELID_INDEX, &[(own, index)], |row| found = Some(row.oid(of)));
+    found
 }
 
 /// Whether a type is a domain.
-fn is_domain(of: Oid) -> bool {
-    // SAFETY: a lookup in the system cache; 0 where there is no such type.
-    unsafe { pg_sys::get_typtype(of.into()) as u8 == b'd' }
+fn is_domain(state: &dyn State, of: Oid) -> bool {
+    let kind = of_row(state, oids::TYPE_BY_OID, of, "typtype", |row, kind| row.char(kind));
+    kind == Some(b'd')
 }
 
 /// What is read about a column with a default, or of a domain with one.
@@ -1183,13 +1187,13 @@ struct ColumnInfo {
 
 /// Returns what a column is. It may have been dropped since the state, so that the system cache
 /// does not have it.
-fn described(state: &State, relation: Oid, number: i16) -> Option<ColumnInfo> {
-    let table = Table::open(oids::PG_ATTRIBUTE);
+fn described(state: &dyn State, relation: Oid, number: i16) -> Option<ColumnInfo> {
+    let table = state.table(oids::PG_ATTRIBUTE);
     let column = |name| table.column(name);
     let (owner, own_number, name) = (column("attrelid"), column("attnum"), column("attname"));
     let (default, generated) = (column("atthasdef"), column("attgenerated"));
     let mut found = None;
-    table.lookup_while(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+    table.lookup_while(oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
         if row.int(own_number) as i16 == number {
             found = Some(ColumnInfo {
                 name: row.name(name),

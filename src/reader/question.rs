@@ -1,8 +1,8 @@
 //! What a policy is asked: the conditions that a row has to meet, and how it comes about.
 
-use super::expressions::Mentioned;
-use super::rights::Rights;
-use super::stored_policies::StoredPolicy;
+use crate::Rights;
+use crate::expressions::Mentioned;
+use crate::stored_policies::StoredPolicy;
 use dragonfly_core::catalog::{Command, Oid, Rows};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{Question, Written};
@@ -34,7 +34,7 @@ impl<'p> Conditions<'p> {
         policies: &'p [StoredPolicy],
         role: Oid,
         (command, rows): (Command, Rows),
-        rights: &Rights<'_>,
+        rights: &dyn Rights,
     ) -> Self {
         let restrictive = |rows| {
             let others = policies.iter().filter(|other| !other.is_permissive);

@@ -1,11 +1,11 @@
 //! TOAST tables, which contain the long values of other tables.
 
-use super::oids;
-use crate::pg::heap::{State, Table, of_row};
+use crate::oids;
+use crate::source::{State, of_row};
 use dragonfly_core::catalog::{Oid, Snapshot};
 
 /// Whether a relation is a TOAST table with an ACL, or with one on a column.
-pub fn is_granted_toast(state: &State, relation: Oid) -> bool {
+pub fn is_granted_toast(state: &dyn State, relation: Oid) -> bool {
     let by_oid = oids::CLASS_BY_OID;
     of_row(state, by_oid, relation, "relkind", |row, kind| row.char(kind)) == Some(TOAST)
         && (of_row(state, by_oid, relation, "relacl", |row, acl| !row.is_null(acl)) == Some(true)
@@ -13,15 +13,16 @@ pub fn is_granted_toast(state: &State, relation: Oid) -> bool {
 }
 
 /// Whether other roles than its owner may have privileges on the schema of TOAST tables.
+#[must_use]
 pub fn may_use_toast(snapshot: &Snapshot) -> bool {
     snapshot.schemas.iter().any(|schema| schema.oid == PG_TOAST && schema.acl.is_some())
 }
 
-fn has_column_acl(state: &State, relation: Oid) -> bool {
-    let table = Table::open(oids::PG_ATTRIBUTE);
+fn has_column_acl(state: &dyn State, relation: Oid) -> bool {
+    let table = state.table(oids::PG_ATTRIBUTE);
     let (of, acl) = (table.column("attrelid"), table.column("attacl"));
     let mut found = false;
-    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
+    table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
         found |= !row.is_null(acl);
     });
     found

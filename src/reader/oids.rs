@@ -1,7 +1,7 @@
 //! OIDs of catalogs and their indexes, which are the same in every release (the headers in
 //! `src/include/catalog`).
 
-use crate::pg::heap::ByOid;
+use crate::source::ByOid;
 use dragonfly_core::catalog::Oid;
 
 pub const PG_AGGREGATE: Oid = 2600;
@@ -14,6 +14,7 @@ pub const PG_ATTRDEF_RELID_INDEX: Oid = 2656;
 pub const PG_ATTRIBUTE: Oid = 1249;
 pub const PG_ATTRIBUTE_RELID_INDEX: Oid = 2659;
 pub const PG_AUTHID: Oid = 1260;
+pub const PG_AUTHID_OID_INDEX: Oid = 2677;
 pub const PG_AUTH_MEMBERS: Oid = 1261;
 pub const PG_CAST: Oid = 2605;
 pub const PG_CLASS: Oid = 1259;
@@ -100,6 +101,7 @@ pub const LARGE_OBJECT_BY_OID: ByOid =
 pub const LANGUAGE_BY_OID: ByOid = ByOid { catalog: PG_LANGUAGE, index: PG_LANGUAGE_OID_INDEX };
 pub const NAMESPACE_BY_OID: ByOid = ByOid { catalog: PG_NAMESPACE, index: PG_NAMESPACE_OID_INDEX };
 pub const PROC_BY_OID: ByOid = ByOid { catalog: PG_PROC, index: PG_PROC_OID_INDEX };
+pub const ROLE_BY_OID: ByOid = ByOid { catalog: PG_AUTHID, index: PG_AUTHID_OID_INDEX };
 pub const TYPE_BY_OID: ByOid = ByOid { catalog: PG_TYPE, index: PG_TYPE_OID_INDEX };
 pub const CONSTRAINT_BY_OID: ByOid =
     ByOid { catalog: PG_CONSTRAINT, index: PG_CONSTRAINT_OID_INDEX };

@@ -1,17 +1,15 @@
 //! Reads `pg_authid`, `pg_auth_members`, `pg_database` and `pg_db_role_setting`.
 
-use super::oids;
-use crate::pg::VERSION;
-use crate::pg::heap::{State, Table};
+use crate::oids;
+use crate::source::State;
 use dragonfly_core::catalog::{Database, Membership, Oid, Role, RoleSetting, Snapshot};
-use pgrx::pg_sys;
 use std::collections::HashMap;
 
 /// The setting of PostgREST that names the role of requests without a token.
 const ANONYMOUS_SETTING: &str = "pgrst.db_anon_role";
 
 /// Reads roles, memberships and the current database.
-pub fn read(state: &State, snapshot: &mut Snapshot) {
+pub fn read(state: &dyn State, snapshot: &mut Snapshot) {
     roles(state, snapshot);
     memberships(state, snapshot);
     database(state, snapshot);
@@ -20,13 +18,12 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
 
 /// Reads the roles of requests without a token, where a role or the database has the setting. No
 /// cache callback reports changes of settings, so that what has been read earlier is replaced.
-pub fn anonymous(state: &State, snapshot: &mut Snapshot) {
+pub fn anonymous(state: &dyn State, snapshot: &mut Snapshot) {
     snapshot.anonymous.clear();
-    // SAFETY: reads a variable of the backend.
-    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+    let current = state.database();
+    let table = state.table(oids::PG_DB_ROLE_SETTING);
     let (database, config) = (table.column("setdatabase"), table.column("setconfig"));
-    table.scan(state, |row| {
+    table.scan(|row| {
         if row.oid(database) == 0 || row.oid(database) == current {
             let settings = row.texts(config);
             let settings = settings.iter().filter_map(|item| item.split_once('='));
@@ -36,8 +33,8 @@ pub fn anonymous(state: &State, snapshot: &mut Snapshot) {
     });
 }
 
-fn roles(state: &State, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_AUTHID);
+fn roles(state: &dyn State, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_AUTHID);
     let column = |name| table.column(name);
     let (oid, name, superuser, inherit) =
         (column("oid"), column("rolname"), column("rolsuper"), column("rolinherit"));
@@ -45,8 +42,8 @@ fn roles(state: &State, snapshot: &mut Snapshot) {
         (column("rolcreaterole"), column("rolcreatedb"), column("rolcanlogin"));
     let (replication, bypass_rls) = (column("rolreplication"), column("rolbypassrls"));
     let (limit, until) = (column("rolconnlimit"), column("rolvaliduntil"));
-    let now = crate::pg::clock::now();
-    table.scan(state, |row| {
+    let now = state.time();
+    table.scan(|row| {
         snapshot.roles.push(Role {
             oid: row.oid(oid),
             name: row.name(name),
@@ -63,16 +60,16 @@ fn roles(state: &State, snapshot: &mut Snapshot) {
     });
 }
 
-fn memberships(state: &State, snapshot: &mut Snapshot) {
+fn memberships(state: &dyn State, snapshot: &mut Snapshot) {
     let inherits: HashMap<_, _> = snapshot.roles.iter().map(|r| (r.oid, r.inherit)).collect();
-    let table = Table::open(oids::PG_AUTH_MEMBERS);
+    let table = state.table(oids::PG_AUTH_MEMBERS);
     let column = |name| table.column(name);
     let (role, member, grantor, admin) =
         (column("roleid"), column("member"), column("grantor"), column("admin_option"));
     // The columns exist from PostgreSQL 16 on. Before, the INHERIT attribute of the member decides,
     // and every member can SET ROLE.
     let (inherit, set) = (table.find("inherit_option"), table.find("set_option"));
-    table.scan(state, |row| {
+    table.scan(|row| {
         let member = row.oid(member);
         snapshot.memberships.push(Membership {
             role: row.oid(role),
@@ -84,14 +81,13 @@ fn memberships(state: &State, snapshot: &mut Snapshot) {
             set: set.is_none_or(|c| row.bool(c)),
         });
     });
-    debug_assert_eq!(inherit.is_some(), VERSION >= 16);
+    debug_assert_eq!(inherit.is_some(), state.version() >= 16);
 }
 
 /// Reads the row of the current database.
-fn database(state: &State, snapshot: &mut Snapshot) {
-    // SAFETY: reads a variable of the backend.
-    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let table = Table::open(oids::PG_DATABASE);
+fn database(state: &dyn State, snapshot: &mut Snapshot) {
+    let current = state.database();
+    let table = state.table(oids::PG_DATABASE);
     let (oid, name, owner, acl, limit) = (
         table.column("oid"),
         table.column("datname"),
@@ -99,7 +95,7 @@ fn database(state: &State, snapshot: &mut Snapshot) {
         table.column("datacl"),
         table.column("datconnlimit"),
     );
-    table.scan(state, |row| {
+    table.scan(|row| {
         if row.oid(oid) == current {
             snapshot.database = Database {
                 name: row.name(name),
@@ -113,7 +109,7 @@ fn database(state: &State, snapshot: &mut Snapshot) {
 
 /// Returns the search_path that ALTER DATABASE has set, or ALTER ROLE ALL, and those that ALTER
 /// ROLE has set for some roles.
-pub fn search_paths(state: &State, database: &str) -> (Option<String>, Vec<String>) {
+pub fn search_paths(state: &dyn State, database: &str) -> (Option<String>, Vec<String>) {
     let (mut here, mut everywhere, mut of_roles) = (None, None, Vec::new());
     let paths = settings(state, database).into_iter().filter(|s| s.name == "search_path");
     for setting in paths {
@@ -128,14 +124,13 @@ pub fn search_paths(state: &State, database: &str) -> (Option<String>, Vec<Strin
 
 /// Returns the settings with which sessions of a database start, those of every role: the rows of
 /// `pg_db_role_setting` that apply to the current database, whose name is `database`.
-pub fn settings(state: &State, database: &str) -> Vec<RoleSetting> {
-    // SAFETY: reads a variable of the backend.
-    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+pub fn settings(state: &dyn State, database: &str) -> Vec<RoleSetting> {
+    let current = state.database();
+    let table = state.table(oids::PG_DB_ROLE_SETTING);
     let (of_database, of_role, config) =
         (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
     let mut found = Vec::new();
-    table.scan(state, |row| {
+    table.scan(|row| {
         let (role, only) = (row.oid(of_role), row.oid(of_database));
         if only != 0 && only != current {
             return;
@@ -153,13 +148,13 @@ pub fn settings(state: &State, database: &str) -> Vec<RoleSetting> {
 }
 
 /// Whether a role owns an object, in this or another database.
-pub fn owns_objects(state: &State, role: Oid) -> bool {
+pub fn owns_objects(state: &dyn State, role: Oid) -> bool {
     const OWNER: u8 = b'o';
-    let table = Table::open(oids::PG_SHDEPEND);
+    let table = state.table(oids::PG_SHDEPEND);
     let kind = table.column("deptype");
     let keys = [(table.column("refclassid"), oids::PG_AUTHID), (table.column("refobjid"), role)];
     let mut owns = false;
-    table.lookup_while(state, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
+    table.lookup_while(oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
         owns = row.char(kind) == OWNER;
         !owns
     });
@@ -167,12 +162,17 @@ pub fn owns_objects(state: &State, role: Oid) -> bool {
 }
 
 /// Returns the value of a parameter that is stored for a database and a role, 0 for all.
-pub fn stored_setting(state: &State, database: Oid, role: Oid, parameter: &str) -> Option<String> {
-    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+pub fn stored_setting(
+    state: &dyn State,
+    database: Oid,
+    role: Oid,
+    parameter: &str,
+) -> Option<String> {
+    let table = state.table(oids::PG_DB_ROLE_SETTING);
     let (of_database, of_role, config) =
         (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
     let mut found = None;
-    table.scan(state, |row| {
+    table.scan(|row| {
         if (row.oid(of_database), row.oid(of_role)) == (database, role) {
             let config = row.texts(config);
             let mut items = config.iter().filter_map(|item| item.split_once('='));

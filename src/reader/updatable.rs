@@ -1,12 +1,10 @@
 //! Which tables a statement on a view changes by itself: the server rewrites it to one on the table
 //! that the view reads, unless an INSTEAD OF trigger or a rule DO INSTEAD replaces it.
 
-use super::oids;
-use crate::pg::heap::{State, Table, interrupts, of_row};
+use crate::oids;
+use crate::source::{State, of_row};
 use dragonfly_core::catalog::{Command, Oid, RelationKind};
-use pgrx::pg_sys;
 use std::collections::HashSet;
-use std::ffi::CString;
 
 /// The commands that change rows.
 pub const WRITES: [Command; 3] = [Command::Insert, Command::Update, Command::Delete];
@@ -29,13 +27,13 @@ pub struct Facts {
 }
 
 /// Reads what decides about the statements that change a view.
-pub fn facts(state: &State, view: Oid) -> Facts {
+pub fn facts(state: &dyn State, view: Oid) -> Facts {
     let mut facts = Facts::default();
-    let table = Table::open(oids::PG_REWRITE);
+    let table = state.table(oids::PG_REWRITE);
     let column = |name| table.column(name);
     let (on, event, enabled) = (column("ev_class"), column("ev_type"), column("ev_enabled"));
     let (instead, action) = (column("is_instead"), column("ev_action"));
-    table.lookup(state, oids::PG_REWRITE_RELATION_INDEX, &[(on, view)], |row| {
+    table.lookup(oids::PG_REWRITE_RELATION_INDEX, &[(on, view)], |row| {
         let is_enabled = !matches!(row.char(enabled), b'D' | b'R');
         match row.char(event) {
             b'1' => facts.query = row.bytes(action),
@@ -46,9 +44,9 @@ pub fn facts(state: &State, view: Oid) -> Facts {
             _ => {}
         }
     });
-    let table = Table::open(oids::PG_TRIGGER);
+    let table = state.table(oids::PG_TRIGGER);
     let (on, kind) = (table.column("tgrelid"), table.column("tgtype"));
-    table.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, view)], |row| {
+    table.lookup(oids::PG_TRIGGER_RELID_INDEX, &[(on, view)], |row| {
         // A view cannot have disabled triggers.
         let bits = row.int(kind) & 0xffff;
         if bits & INSTEAD != 0 {
@@ -68,80 +66,45 @@ const EVENTS: [(i32, Command); 3] =
 
 /// Returns the table that statements on a view change without a trigger or a rule; `None` where
 /// none does. This parses stored queries, and neither locks nor executes anything.
-pub fn target(state: &State, view: Oid) -> Option<Target> {
+pub fn target(state: &dyn State, view: Oid) -> Option<Target> {
     let (mut commands, mut relation) = (WRITES.to_vec(), view);
     let mut seen = HashSet::new();
     while kind(state, relation)? == RelationKind::View {
-        interrupts();
+        state.interrupts();
         if !seen.insert(relation) {
             return None;
         }
         let facts = facts(state, relation);
-        let query = Query::parsed(&facts.query?)?;
-        commands.retain(|c| query.is_updatable(*c) && !facts.replaced.contains(c));
+        let (base, updated) = state.updates(&facts.query?)?;
+        commands.retain(|c| updated.contains(c) && !facts.replaced.contains(c));
         if commands.is_empty() {
             return None;
         }
-        relation = query.base()?;
+        relation = base;
     }
     Some(Target { table: relation, commands })
 }
 
 /// Whether a command on a view may change rows of a table: the server rewrites it to one on this
 /// table, or a trigger or a rule replaces it, which may do anything.
-pub fn may_write(state: &State, view: Oid, table: Oid, command: Command) -> bool {
+pub fn may_write(state: &dyn State, view: Oid, table: Oid, command: Command) -> bool {
     let (mut relation, mut seen) = (view, HashSet::new());
     while kind(state, relation) == Some(RelationKind::View) {
-        interrupts();
+        state.interrupts();
         let facts = facts(state, relation);
         if facts.replaced.contains(&command) || !seen.insert(relation) {
             return true;
         }
-        let query = facts.query.as_deref().and_then(Query::parsed);
-        let base = query.filter(|query| query.is_updatable(command)).and_then(|of| of.base());
-        let Some(base) = base else { return false };
+        let updates = facts.query.as_deref().and_then(|query| state.updates(query));
+        let Some((base, _)) = updates.filter(|(_, commands)| commands.contains(&command)) else {
+            return false;
+        };
         relation = base;
     }
     relation == table
 }
 
-fn kind(state: &State, relation: Oid) -> Option<RelationKind> {
+fn kind(state: &dyn State, relation: Oid) -> Option<RelationKind> {
     of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| row.char(kind))
         .and_then(RelationKind::from_relkind)
-}
-
-/// The stored query of a view.
-struct Query(*mut pg_sys::Query);
-
-impl Query {
-    fn parsed(stored: &[u8]) -> Option<Self> {
-        let text = CString::new(stored).ok()?;
-        // SAFETY: the column contains the result of nodeToString: a list of one query.
-        unsafe {
-            let list = pg_sys::stringToNode(text.as_ptr()).cast::<pg_sys::List>();
-            let query = crate::pg::list::nodes(list).next()?.cast::<pg_sys::Query>();
-            (!query.is_null()).then_some(Self(query))
-        }
-    }
-
-    /// Whether the server can rewrite a command on the view: it needs a column of the table, except
-    /// for DELETE.
-    fn is_updatable(&self, command: Command) -> bool {
-        // SAFETY: a query that the parser made; the function only reads it.
-        unsafe {
-            pg_sys::view_query_is_auto_updatable(self.0, command != Command::Delete).is_null()
-        }
-    }
-
-    /// Returns the only relation of a query that is updatable.
-    fn base(&self) -> Option<Oid> {
-        // SAFETY: a query that the parser made, with its list of relations.
-        unsafe {
-            let from = crate::pg::list::nodes((*(*self.0).jointree).fromlist).next()?;
-            let entry = (*from.cast::<pg_sys::RangeTblRef>()).rtindex;
-            let mut entries = crate::pg::list::nodes((*self.0).rtable);
-            let entry = entries.nth(usize::try_from(entry).ok()?.checked_sub(1)?)?;
-            Some((*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32())
-        }
-    }
 }

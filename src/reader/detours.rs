@@ -1,10 +1,10 @@
 //! By which other relations a role writes rows of a table: views, rules, triggers, parents and
 //! partitions. Nothing is executed.
 
-use super::rights::Rights;
-use super::row_triggers::RowTriggers;
-use super::{name, objects, oids, updatable};
-use crate::pg::heap::{State, Table, interrupts, of_row};
+use crate::rights::Rights;
+use crate::row_triggers::RowTriggers;
+use crate::source::{State, of_row};
+use crate::{name, objects, oids, updatable};
 use dragonfly_core::catalog::{CheckOption, Command, Oid};
 use dragonfly_core::policy::facts::{Catalog, Detour, Policies, Writable};
 use dragonfly_core::policy::types::BOOL;
@@ -34,14 +34,14 @@ pub struct DefinerTrigger {
 }
 
 /// Reads the triggers whose functions are executed as their owners, in ordinary sessions.
-pub fn definer_triggers(state: &State) -> Vec<DefinerTrigger> {
-    let table = Table::open(oids::PG_TRIGGER);
+pub fn definer_triggers(state: &dyn State) -> Vec<DefinerTrigger> {
+    let table = state.table(oids::PG_TRIGGER);
     let column = |name| table.column(name);
     let (relation, name, kind) = (column("tgrelid"), column("tgname"), column("tgtype"));
     let (function, enabled) = (column("tgfoid"), column("tgenabled"));
     let internal = column("tgisinternal");
     let mut found = Vec::new();
-    table.scan(state, |row| {
+    table.scan(|row| {
         if row.bool(internal) || !matches!(row.char(enabled), b'O' | b'A') {
             return;
         }
@@ -62,12 +62,12 @@ pub fn definer_triggers(state: &State) -> Vec<DefinerTrigger> {
 }
 
 /// Returns the owner of a SECURITY DEFINER function, and the words of its text.
-fn definer_words(state: &State, function: Oid) -> Option<(Oid, Vec<String>)> {
-    let table = Table::open(oids::PG_PROC);
+fn definer_words(state: &dyn State, function: Oid) -> Option<(Oid, Vec<String>)> {
+    let table = state.table(oids::PG_PROC);
     let column = |name| table.column(name);
     let (definer, owner, text) = (column("prosecdef"), column("proowner"), column("prosrc"));
     let (mut found, keys) = (None, [(column("oid"), function)]);
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+    table.lookup(oids::PG_PROC_OID_INDEX, &keys, |row| {
         if row.bool(definer) {
             let text = row.text(text).unwrap_or_default().to_lowercase();
             let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
@@ -80,11 +80,11 @@ fn definer_words(state: &State, function: Oid) -> Option<(Oid, Vec<String>)> {
 
 /// Finds by which other relations a role writes rows of a table with a command.
 pub struct Finder<'a> {
-    pub state: &'a State,
+    pub state: &'a dyn State,
     /// The catalog in this state.
     pub of: &'a dyn Catalog,
     /// What roles may do in this state.
-    pub rights: &'a Rights<'a>,
+    pub rights: &'a dyn Rights,
     pub role: Oid,
     pub table: Oid,
     pub command: Command,
@@ -106,6 +106,7 @@ struct ViewAccess {
 
 impl Finder<'_> {
     /// Returns the other relations.
+    #[must_use]
     pub fn detours(&self) -> Vec<Detour> {
         let mut found = self.relatives();
         found.extend(self.views());
@@ -164,13 +165,13 @@ impl Finder<'_> {
     }
 
     fn parents(&self) -> Vec<Oid> {
-        let table = Table::open(oids::PG_INHERITS);
+        let table = self.state.table(oids::PG_INHERITS);
         let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
         let (mut found, mut waiting) = (BTreeSet::new(), vec![self.table]);
         while let Some(next) = waiting.pop() {
-            interrupts();
+            self.state.interrupts();
             let keys = [(child, next)];
-            table.lookup(self.state, oids::PG_INHERITS_CHILD_INDEX, &keys, |row| {
+            table.lookup(oids::PG_INHERITS_CHILD_INDEX, &keys, |row| {
                 let parent = row.oid(parent);
                 if found.insert(parent) {
                     waiting.push(parent);
@@ -218,7 +219,7 @@ impl Finder<'_> {
         }
         let views = self.rewritten(relation).into_iter().filter(|of| of.event == b'1');
         for view in views.map(|rule| rule.relation).collect::<BTreeSet<_>>() {
-            interrupts();
+            self.state.interrupts();
             let target = updatable::target(self.state, view);
             if !target.is_some_and(|target| target.commands.contains(&self.command)) {
                 continue;
@@ -390,24 +391,24 @@ impl Finder<'_> {
 
     /// Returns the rules, with those of views, that mention a relation.
     fn rewritten(&self, relation: Oid) -> Vec<Rule> {
-        let table = Table::open(oids::PG_DEPEND);
+        let table = self.state.table(oids::PG_DEPEND);
         let column = |name| table.column(name);
         let (class, object) = (column("classid"), column("objid"));
         let keys = [(column("refclassid"), oids::PG_CLASS), (column("refobjid"), relation)];
         let mut mentioning = BTreeSet::new();
-        table.lookup(self.state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        table.lookup(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             if row.oid(class) == oids::PG_REWRITE {
                 mentioning.insert(row.oid(object));
             }
         });
-        let table = Table::open(oids::PG_REWRITE);
+        let table = self.state.table(oids::PG_REWRITE);
         let column = |name| table.column(name);
         let (oid, name, on) = (column("oid"), column("rulename"), column("ev_class"));
         let (event, action, enabled) =
             (column("ev_type"), column("ev_action"), column("ev_enabled"));
         let mut found = Vec::new();
         for rule in mentioning {
-            table.lookup(self.state, oids::PG_REWRITE_OID_INDEX, &[(oid, rule)], |row| {
+            table.lookup(oids::PG_REWRITE_OID_INDEX, &[(oid, rule)], |row| {
                 if !matches!(row.char(enabled), b'D' | b'R') && row.oid(on) != relation {
                     found.push(Rule {
                         relation: row.oid(on),

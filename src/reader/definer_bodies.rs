@@ -1,11 +1,12 @@
 //! What the bodies of SECURITY DEFINER routines let clients do. Nothing is executed.
 
-use super::caller_typed::{argument_names, language_of};
-use super::expressions::Mentioned;
-use super::oids;
-use super::rights::has_active_policies;
-use super::text_body::Text;
-use crate::pg::heap::{Row, State, Table, interrupts, of_row};
+use crate::caller_typed::{argument_names, language_of};
+use crate::expressions::Mentioned;
+use crate::oids;
+use crate::rights::Rights;
+use crate::source::{Row, State, Table, of_row};
+use crate::text_body::Text;
+use crate::types;
 use dragonfly_core::catalog::{
     Command, DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Relation, Routine, SetParameter,
 };
@@ -19,36 +20,35 @@ use dragonfly_core::sql::chosen_text::{Argument, uses};
 use dragonfly_core::sql::listed_set;
 use dragonfly_core::sql::written::{Write, written};
 use dragonfly_core::stored::{self, Expression, Query};
-use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 /// Built-in types with values of any text.
 const TEXTS: [Oid; 18] = [
-    pg_sys::TEXTOID.to_u32(),
-    pg_sys::VARCHAROID.to_u32(),
-    pg_sys::BPCHAROID.to_u32(),
-    pg_sys::NAMEOID.to_u32(),
-    pg_sys::JSONOID.to_u32(),
-    pg_sys::JSONBOID.to_u32(),
-    pg_sys::XMLOID.to_u32(),
-    pg_sys::UNKNOWNOID.to_u32(),
-    pg_sys::TEXTARRAYOID.to_u32(),
-    pg_sys::VARCHARARRAYOID.to_u32(),
-    pg_sys::BPCHARARRAYOID.to_u32(),
-    pg_sys::NAMEARRAYOID.to_u32(),
-    pg_sys::JSONARRAYOID.to_u32(),
-    pg_sys::JSONBARRAYOID.to_u32(),
-    pg_sys::ANYELEMENTOID.to_u32(),
-    pg_sys::ANYNONARRAYOID.to_u32(),
-    pg_sys::ANYARRAYOID.to_u32(),
-    pg_sys::RECORDOID.to_u32(),
+    types::TEXT,
+    types::VARCHAR,
+    types::BPCHAR,
+    types::NAME,
+    types::JSON,
+    types::JSONB,
+    types::XML,
+    types::UNKNOWN,
+    types::TEXT_ARRAY,
+    types::VARCHAR_ARRAY,
+    types::BPCHAR_ARRAY,
+    types::NAME_ARRAY,
+    types::JSON_ARRAY,
+    types::JSONB_ARRAY,
+    types::ANYELEMENT,
+    types::ANYNONARRAY,
+    types::ANYARRAY,
+    types::RECORD,
 ];
 
 /// Returns what the bodies of SECURITY DEFINER routines of governed schemas let the clients do that
 /// may execute them, in the order of the routines' OIDs.
 pub fn definer_bodies(
-    state: &State,
+    state: &dyn State,
     cx: &Context<'_>,
     (catalog, identities): (&Mentioned<'_>, &Identities),
 ) -> Rc<Vec<DefinerBody>> {
@@ -57,7 +57,7 @@ pub fn definer_bodies(
     for (routine, _) in cx.routines() {
         let clients: Vec<Oid> = callers(cx, routine).iter().map(|role| role.oid).collect();
         if !clients.is_empty() {
-            interrupts();
+            state.interrupts();
             found.extend(reader.read(cx, routine, &clients));
         }
     }
@@ -66,11 +66,11 @@ pub fn definer_bodies(
 }
 
 /// Returns the body of a SECURITY DEFINER routine, as it is stored: text and parsed body.
-pub fn definer_body(state: &State, routine: Oid) -> Option<(Vec<u8>, Vec<u8>)> {
-    let table = Table::open(oids::PG_PROC);
+pub fn definer_body(state: &dyn State, routine: Oid) -> Option<(Vec<u8>, Vec<u8>)> {
+    let table = state.table(oids::PG_PROC);
     let column = |name| table.column(name);
     let (mut found, keys) = (None, [(column("oid"), routine)]);
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+    table.lookup(oids::PG_PROC_OID_INDEX, &keys, |row| {
         let bytes = |name| row.bytes(column(name)).unwrap_or_default();
         found = row.bool(column("prosecdef")).then(|| (bytes("prosrc"), bytes("prosqlbody")));
     });
@@ -79,22 +79,22 @@ pub fn definer_body(state: &State, routine: Oid) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// Reads the bodies of routines.
 struct Reader<'a> {
-    state: &'a State,
+    state: &'a dyn State,
     catalog: &'a Mentioned<'a>,
     identities: &'a Identities,
 }
 
 impl Reader<'_> {
     fn read(&self, cx: &Context<'_>, routine: &Routine, clients: &[Oid]) -> Option<DefinerBody> {
-        let table = Table::open(oids::PG_PROC);
+        let table = self.state.table(oids::PG_PROC);
         let (mut found, keys) = (None, [(table.column("oid"), routine.oid)]);
-        table.lookup(self.state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_PROC_OID_INDEX, &keys, |row| {
             let mut body = self.body(&table, row, routine, clients);
             if body.unread.is_some() {
                 let column = |name| table.column(name);
                 let source = row.text(column("prosrc")).unwrap_or_default();
                 let parsed = row.text(column("prosqlbody")).unwrap_or_default();
-                body.named = named(cx, routine, &source, &parsed);
+                body.named = named(cx, self.catalog.rights(), routine, &source, &parsed);
                 body.written = written_of(cx, &body, &source);
             }
             found = Some(body);
@@ -104,8 +104,7 @@ impl Reader<'_> {
 
     fn body(&self, table: &Table, row: Row<'_>, routine: &Routine, clients: &[Oid]) -> DefinerBody {
         let column = |name| table.column(name);
-        let (names, modes) = (row.raw(column("proargnames")), row.raw(column("proargmodes")));
-        let mut names = argument_names(names, modes);
+        let mut names = argument_names(&row, column("proargnames"), column("proargmodes"));
         names.resize(routine.arguments.len(), String::new());
         let language = language_of(self.state, row.oid(column("prolang")));
         let source = row.text(column("prosrc")).unwrap_or_default();
@@ -121,7 +120,8 @@ impl Reader<'_> {
         } else {
             let path = settings(&routine.config).last().map(|path| (*path).to_owned());
             let (owner, source, is_definer) = (routine.owner, &source, true);
-            self.of_text(&Text { row, language, source, path, owner, is_definer })
+            let routine = routine.oid;
+            self.of_text(&Text { routine, language, source, path, owner, is_definer })
         };
         // It can set the role, or what says who the caller is.
         let sets_more = !routine.config.iter().all(|item| is_harmless(item));
@@ -194,7 +194,13 @@ impl Reader<'_> {
 
 /// Returns the tables with row security that does not apply to the owner of a routine and that the
 /// text of its body names.
-fn named(cx: &Context<'_>, routine: &Routine, source: &str, parsed: &str) -> Vec<Oid> {
+fn named(
+    cx: &Context<'_>,
+    rights: &dyn Rights,
+    routine: &Routine,
+    source: &str,
+    parsed: &str,
+) -> Vec<Oid> {
     let source = source.to_lowercase();
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let words: HashSet<&str> = source.split(|c| !is_part(c)).collect();
@@ -210,7 +216,7 @@ fn named(cx: &Context<'_>, routine: &Routine, source: &str, parsed: &str) -> Vec
         .map(|(relation, _)| relation)
         .filter(|relation| relation.row_security)
         .filter(is_named)
-        .filter(|relation| !has_active_policies(routine.owner, relation.oid))
+        .filter(|relation| !rights.is_limited(routine.owner, relation.oid))
         .map(|relation| relation.oid)
         .collect()
 }

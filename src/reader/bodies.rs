@@ -1,10 +1,8 @@
 //! Reads what the bodies of routines look up along the search_path, from their text. Nothing is
 //! parsed by the server and nothing is executed.
 
-use super::quoted_path::quoted_path;
-use super::{oids, roles};
-use crate::pg::heap::{Column, Repeated, Row, State, Table, interrupts};
-use crate::settings;
+use crate::source::{Column, Repeated, Row, State, Table};
+use crate::{oids, roles};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{
     Body, BodyName, NameKind, Named, Oid, OidMap, OidSet, PG_CATALOG, Routine, Snapshot,
@@ -21,11 +19,12 @@ use std::rc::Rc;
 /// Adds to a complete snapshot the bodies of the routines in some schemas whose search_path a fix
 /// may change, and the search_paths of sessions, if there are such routines.
 pub fn read(
-    state: &State,
+    state: &dyn State,
     contract: &Contract,
     is_wanted: &dyn Fn(&str) -> bool,
     snapshot: &mut Snapshot,
 ) {
+    let interrupts = || state.interrupts();
     let wanted = {
         let access = Access::new(snapshot);
         let cx = Context::new(contract, snapshot, &access, &interrupts);
@@ -38,10 +37,16 @@ pub fn read(
 
 /// As [`read`], without the routines that an earlier state shows with the same properties and the
 /// same verdict, because the guard has nothing to say about them.
-pub fn read_changed(state: &State, contract: &Contract, before: &Snapshot, after: &mut Snapshot) {
+pub fn read_changed(
+    state: &dyn State,
+    contract: &Contract,
+    before: &Snapshot,
+    after: &mut Snapshot,
+) {
     if !after.routines.iter().any(|routine| routine.security_definer) {
         return;
     }
+    let interrupts = || state.interrupts();
     let wanted = {
         let (old, new) = (Access::new(before), Access::new(after));
         let old = Context::new(contract, before, &old, &interrupts);
@@ -62,18 +67,19 @@ pub fn read_changed(state: &State, contract: &Contract, before: &Snapshot, after
 }
 
 /// Adds to a snapshot the bodies of some routines, and the search_paths of sessions.
-pub fn of(state: &State, wanted: &OidSet, snapshot: &mut Snapshot) {
+pub fn of(state: &dyn State, wanted: &OidSet, snapshot: &mut Snapshot) {
     if wanted.is_empty() {
         return;
     }
     let texts = Texts::reachable(state, wanted);
     let objects = Objects::read(state, texts.mentions(), snapshot);
-    let mut bodies = Bodies { texts: &texts, objects: &objects, own: OidMap::default() };
+    let mut bodies = Bodies { state, texts: &texts, objects: &objects, own: OidMap::default() };
     snapshot.bodies = Rc::new(wanted.iter().map(|oid| (*oid, bodies.with_called(*oid))).collect());
-    let reset = settings::reset_value("search_path");
+    let reset = state.default_of("search_path");
+    let quoted_path = |path: &String| state.quoted_path(path);
     let (of_database, of_roles) = roles::search_paths(state, &snapshot.database.name);
     snapshot.default_path = of_database.or(reset).map(|path| quoted_path(&path));
-    snapshot.role_paths = of_roles.iter().map(|path| quoted_path(path)).collect();
+    snapshot.role_paths = of_roles.iter().map(quoted_path).collect();
 }
 
 /// The texts of routines, with what they call.
@@ -93,16 +99,16 @@ struct Text {
 
 impl Texts {
     /// Reads some routines and the routines without a search_path that they call.
-    fn reachable(state: &State, wanted: &OidSet) -> Self {
+    fn reachable(state: &dyn State, wanted: &OidSet) -> Self {
         let (reader, mut by_routine) = Reader::open(state, wanted);
         let mut next: Vec<Oid> = by_routine.keys().copied().collect();
         while let Some(oid) = next.pop() {
-            interrupts();
+            state.interrupts();
             let Some(text) = by_routine.get(&oid) else { continue };
-            let calls = reader.called(state, oid, text);
+            let calls = reader.called(oid, text);
             for called in &calls {
                 if let Entry::Vacant(place) = by_routine.entry(*called)
-                    && let Some(text) = reader.looked_up(state, *called)
+                    && let Some(text) = reader.looked_up(*called)
                 {
                     place.insert(text);
                     next.push(*called);
@@ -122,6 +128,7 @@ impl Texts {
 
 /// The bodies of routines.
 struct Bodies<'t> {
+    state: &'t dyn State,
     texts: &'t Texts,
     objects: &'t Objects,
     /// Without what they call, as far as they have been determined.
@@ -148,7 +155,7 @@ impl Bodies<'_> {
         let mut names: BTreeMap<(NameKind, String), BodyName> = BTreeMap::new();
         let mut all = Body::default();
         while let Some(oid) = next.pop() {
-            interrupts();
+            self.state.interrupts();
             next.extend(calls(&oid).iter().copied().filter(|oid| seen.insert(*oid)));
             let body = self.own(oid);
             names.extend(body.names.iter().map(|n| ((n.kind, n.name.clone()), n.clone())));
@@ -230,8 +237,9 @@ impl ByName {
 }
 
 /// Reads the texts of routines.
-struct Reader {
-    table: Table,
+struct Reader<'s> {
+    state: &'s dyn State,
+    table: Table<'s>,
     columns: Columns,
     languages: OidMap<Language>,
     /// What a text without names mentions.
@@ -246,11 +254,12 @@ struct Reader {
     with_triggers: HashMap<String, Vec<Oid>>,
 }
 
-impl Reader {
+impl<'s> Reader<'s> {
     /// Returns the reader, and the texts of the wanted routines.
-    fn open(state: &State, wanted: &OidSet) -> (Self, OidMap<Text>) {
-        let table = Table::open(oids::PG_PROC);
+    fn open(state: &'s dyn State, wanted: &OidSet) -> (Self, OidMap<Text>) {
+        let table = state.table(oids::PG_PROC);
         let mut reader = Self {
+            state,
             columns: Columns::of(&table),
             table,
             languages: languages(state),
@@ -260,18 +269,18 @@ impl Reader {
             triggers: OidMap::default(),
             with_triggers: HashMap::new(),
         };
-        let texts = reader.read_routines(state, wanted);
-        reader.read_triggers(state);
+        let texts = reader.read_routines(wanted);
+        reader.read_triggers();
         (reader, texts)
     }
 
     /// Reads the texts of the wanted routines, and which routines have no search_path.
-    fn read_routines(&mut self, state: &State, wanted: &OidSet) -> OidMap<Text> {
+    fn read_routines(&mut self, wanted: &OidSet) -> OidMap<Text> {
         let Self { table, columns, languages, nothing, inheriting, .. } = self;
         let mut texts = OidMap::default();
         let mut by_name = ByName::default();
         let have_path = Repeated::default();
-        table.scan(state, |row| {
+        table.scan(|row| {
             let oid = row.oid(columns.oid);
             if wanted.contains(&oid) {
                 texts.insert(oid, columns.text(&row, languages, nothing));
@@ -293,37 +302,38 @@ impl Reader {
         texts
     }
 
-    fn read_triggers(&mut self, state: &State) {
-        let table = Table::open(oids::PG_TRIGGER);
+    fn read_triggers(&mut self) {
+        let state = self.state;
+        let table = state.table(oids::PG_TRIGGER);
         let (relation, routine) = (table.column("tgrelid"), table.column("tgfoid"));
-        table.scan(state, |row| {
+        table.scan(|row| {
             if self.inheriting.contains(&row.oid(routine)) {
                 self.triggers.entry(row.oid(relation)).or_default().push(row.oid(routine));
             }
         });
         for relation in self.triggers.keys() {
-            if let Some((_, name)) = super::name(oids::PG_CLASS, *relation) {
+            if let Some((_, name)) = state.name(oids::PG_CLASS, *relation) {
                 self.with_triggers.entry(name).or_default().push(*relation);
             }
         }
     }
 
     /// Returns the text of a routine, without what it calls; `None` where it does not exist.
-    fn looked_up(&self, state: &State, routine: Oid) -> Option<Text> {
+    fn looked_up(&self, routine: Oid) -> Option<Text> {
         let Self { table, columns, languages, nothing, .. } = self;
         let mut found = None;
-        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, routine)], |row| {
+        table.lookup(oids::PG_PROC_OID_INDEX, &[(columns.oid, routine)], |row| {
             found = Some(columns.text(&row, languages, nothing));
         });
         found
     }
 
     /// Returns the routines without a search_path that a routine may call.
-    fn called(&self, state: &State, routine: Oid, text: &Text) -> Vec<Oid> {
+    fn called(&self, routine: Oid, text: &Text) -> Vec<Oid> {
         // A body that was parsed when the routine was created looks up nothing, but what it calls
         // may.
         let mut calls = if text.is_parsed {
-            self.called_by_parsed(state, routine)
+            self.called_by_parsed(routine)
         } else {
             self.called_by(&text.mentions)
         };
@@ -344,12 +354,12 @@ impl Reader {
         called
     }
 
-    fn called_by_parsed(&self, state: &State, routine: Oid) -> Vec<Oid> {
-        let table = Table::open(oids::PG_DEPEND);
+    fn called_by_parsed(&self, routine: Oid) -> Vec<Oid> {
+        let table = self.state.table(oids::PG_DEPEND);
         let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
         let keys = [(table.column("classid"), oids::PG_PROC), (table.column("objid"), routine)];
         let mut called = Vec::new();
-        table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+        table.lookup(oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
             let object = row.oid(to_object);
             match row.oid(to_class) {
                 oids::PG_CLASS => called.extend(self.triggers.get(&object).into_iter().flatten()),
@@ -363,11 +373,11 @@ impl Reader {
 
 /// Returns the languages whose routines have a text. A routine in C has none, and calls what it
 /// calls by OID or with qualified names.
-pub(super) fn languages(state: &State) -> OidMap<Language> {
-    let table = Table::open(oids::PG_LANGUAGE);
+pub fn languages(state: &dyn State) -> OidMap<Language> {
+    let table = state.table(oids::PG_LANGUAGE);
     let (oid, name) = (table.column("oid"), table.column("lanname"));
     let mut languages = OidMap::default();
-    table.scan(state, |row| {
+    table.scan(|row| {
         let language = match row.name(name).as_str() {
             "c" | "internal" => return,
             "sql" => Language::Sql,
@@ -387,7 +397,7 @@ struct Objects {
 impl Objects {
     /// Reads the catalogs of objects that are found along the search_path, one pass for each.
     fn read<'m>(
-        state: &State,
+        state: &dyn State,
         mentions: impl Iterator<Item = &'m Mentions> + Clone,
         snapshot: &Snapshot,
     ) -> Self {
@@ -396,9 +406,9 @@ impl Objects {
         let operators: HashSet<&str> =
             mentions.flat_map(|m| m.operators.iter().map(String::as_str)).collect();
         let mut found: HashMap<String, HashMap<NameKind, Vec<Named>>> = HashMap::new();
-        for source in Source::all() {
+        for source in Source::all(state) {
             let names = if source.is_operators() { &operators } else { &words };
-            source.scan(state, names, |name, kind, object| {
+            source.scan(names, |name, kind, object| {
                 if snapshot.schema(object.schema).is_some_and(|schema| !schema.is_temporary()) {
                     let kinds = found.entry(name).or_default();
                     kinds.entry(kind).or_default().push(object);
@@ -439,8 +449,8 @@ impl Objects {
 }
 
 /// A catalog of objects that are found along the search_path.
-struct Source {
-    table: Table,
+struct Source<'s> {
+    table: Table<'s>,
     name: Column,
     schema: Column,
     details: Details,
@@ -455,10 +465,10 @@ enum Details {
     Other(NameKind),
 }
 
-impl Source {
-    fn all() -> [Self; 7] {
-        let open = |catalog, name, schema, details: fn(&Table) -> Details| {
-            let table = Table::open(catalog);
+impl<'s> Source<'s> {
+    fn all(state: &'s dyn State) -> [Self; 7] {
+        let open = |catalog, name, schema, details: fn(&Table<'_>) -> Details| {
+            let table = state.table(catalog);
             let (name, schema) = (table.column(name), table.column(schema));
             let details = details(&table);
             Self { table, name, schema, details }
@@ -496,16 +506,11 @@ impl Source {
     }
 
     /// Calls `each` with every object that has one of some names.
-    fn scan(
-        &self,
-        state: &State,
-        names: &HashSet<&str>,
-        mut each: impl FnMut(String, NameKind, Named),
-    ) {
+    fn scan(&self, names: &HashSet<&str>, mut each: impl FnMut(String, NameKind, Named)) {
         if names.is_empty() {
             return;
         }
-        self.table.scan(state, |row| {
+        self.table.scan(|row| {
             let name = row.borrowed_name(self.name);
             if names.contains(name.as_ref())
                 && let Some((kind, arguments)) = self.details.of(row)

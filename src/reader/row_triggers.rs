@@ -1,9 +1,9 @@
 //! Triggers of tables that are fired for each row.
 
-use super::caller_typed::language_of;
-use super::oids;
-use super::rights::Rights;
-use crate::pg::heap::{State, Table, of_row};
+use crate::caller_typed::language_of;
+use crate::oids;
+use crate::rights::Rights;
+use crate::source::{State, of_row};
 use dragonfly_core::catalog::{Command, Oid};
 use dragonfly_core::sql::assigned::assigned;
 use dragonfly_core::sql::body::Language;
@@ -48,25 +48,25 @@ impl RowTrigger {
 
 /// The triggers of a table that are fired for each row, in ordinary sessions.
 pub struct RowTriggers<'a> {
-    state: &'a State,
+    state: &'a dyn State,
     all: Vec<RowTrigger>,
 }
 
 impl<'a> RowTriggers<'a> {
     /// Reads the triggers of a table or view, without those of constraints.
-    pub fn of(state: &'a State, relation: Oid) -> Self {
-        let table = Table::open(oids::PG_TRIGGER);
+    pub fn of(state: &'a dyn State, relation: Oid) -> Self {
+        let table = state.table(oids::PG_TRIGGER);
         let column = |name| table.column(name);
         let (name, kind, function) = (column("tgname"), column("tgtype"), column("tgfoid"));
         let (enabled, internal) = (column("tgenabled"), column("tgisinternal"));
         let arguments = column("tgargs");
         let (mut all, keys) = (Vec::new(), [(column("tgrelid"), relation)]);
-        table.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_TRIGGER_RELID_INDEX, &keys, |row| {
             let of_row = row.int(kind) as i16;
             let is_fired = matches!(row.char(enabled), b'O' | b'A') && !row.bool(internal);
             if is_fired && of_row & bits::ROW != 0 {
                 let function = row.oid(function);
-                let arguments = row.bytes(arguments).unwrap_or_default();
+                let arguments = row.bytea(arguments).unwrap_or_default();
                 all.push(RowTrigger { name: row.name(name), kind: of_row, function, arguments });
             }
         });
@@ -81,11 +81,11 @@ impl<'a> RowTriggers<'a> {
     }
 
     fn assigned(&self, trigger: &RowTrigger) -> Option<BTreeSet<String>> {
-        let table = Table::open(oids::PG_PROC);
+        let table = self.state.table(oids::PG_PROC);
         let column = |name| table.column(name);
         let (language, text) = (column("prolang"), column("prosrc"));
         let (mut found, keys) = (None, [(column("oid"), trigger.function)]);
-        table.lookup(self.state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_PROC_OID_INDEX, &keys, |row| {
             found = match row.oid(language) {
                 // Those of the server write no columns.
                 oids::LANGUAGE_INTERNAL => Some(BTreeSet::new()),
@@ -109,7 +109,7 @@ impl<'a> RowTriggers<'a> {
         &self,
         command: Command,
         roles: &[Oid],
-        rights: &Rights<'_>,
+        rights: &dyn Rights,
     ) -> Rc<BTreeSet<String>> {
         let is_safe = |trigger: &&RowTrigger| {
             let owner = of_row(self.state, oids::PROC_BY_OID, trigger.function, "proowner", {

@@ -1,13 +1,13 @@
 //! What policies let roles reach.
 
-use super::expressions::Mentioned;
-use super::objects::{relation_named, schema_named};
-use super::question::{Conditions, QUESTIONS};
-use super::rights::{Rights, has_active_policies};
-use super::row_triggers::RowTriggers;
-use super::stored_policies::{StoredPolicy, stored_policies};
-use super::unique_keys::unique_keys;
-use crate::pg::heap::{State, interrupts};
+use crate::expressions::Mentioned;
+use crate::objects::relation_named;
+use crate::question::{Conditions, QUESTIONS};
+use crate::rights::Rights;
+use crate::row_triggers::RowTriggers;
+use crate::source::State;
+use crate::stored_policies::{StoredPolicy, stored_policies};
+use crate::unique_keys::unique_keys;
 use dragonfly_core::catalog::{
     Command, Exposure, Oid, PolicyExposure, Relation, Rows, StoragePolicy, UniqueKey,
 };
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 ///
 /// Everything is read in the state of `catalog`; see [`Mentioned::earlier`] for the one exception.
 pub fn exposures_of_clients(
-    state: &State,
+    state: &dyn State,
     cx: &Context<'_>,
     (catalog, identities): (&Mentioned<'_>, &Identities),
     is_wanted: &dyn Fn(Option<&TableDecl>) -> bool,
@@ -59,7 +59,7 @@ pub fn exposures_of_clients(
 }
 
 /// Returns the unique keys of the tables of which policies hide rows from clients.
-pub fn keys_of_hidden_rows(state: &State, cx: &Context<'_>) -> Rc<Vec<UniqueKey>> {
+pub fn keys_of_hidden_rows(state: &dyn State, cx: &Context<'_>) -> Rc<Vec<UniqueKey>> {
     let tables = cx.relations().map(|(table, _)| table).filter(|table| table.row_security);
     let limited = tables.filter(|table| !cx.clients_limited_by_policies(table).is_empty());
     Rc::new(limited.flat_map(|table| unique_keys(state, table.oid)).collect())
@@ -68,16 +68,17 @@ pub fn keys_of_hidden_rows(state: &State, cx: &Context<'_>) -> Rc<Vec<UniqueKey>
 /// Returns the permissive policies of storage.objects, if there is such a table, with what they let
 /// clients reach. The platform manages the table, and the application its policies.
 pub fn files_of_storage(
-    state: &State,
+    state: &dyn State,
     cx: &Context<'_>,
     (catalog, identities): (&Mentioned<'_>, &Identities),
 ) -> Rc<Vec<StoragePolicy>> {
-    let schema = schema_named(c"storage");
-    let Some(table) = schema.and_then(|schema| relation_named(schema, "objects")) else {
+    let schema = cx.snapshot.schema_named("storage");
+    let Some(table) = schema.and_then(|schema| relation_named(state, schema.oid, "objects")) else {
         return Rc::default();
     };
     let clients = cx.clients.iter().map(|client| client.oid);
-    let limited: Vec<Oid> = clients.filter(|role| has_active_policies(*role, table)).collect();
+    let limited: Vec<Oid> =
+        clients.filter(|role| catalog.rights().is_limited(*role, table)).collect();
     if limited.is_empty() {
         return Rc::default();
     }
@@ -126,7 +127,7 @@ fn exposures_until(
             // Most commands ask the same conditions.
             let mut known: HashMap<Asked, Rc<Exposure>> = HashMap::new();
             for (command, rows) in QUESTIONS {
-                interrupts();
+                catalog.state().interrupts();
                 let has_privilege = rights.on_part(*role, relation, command.privilege());
                 if !policy.is_for(command, *role, rights) || !has_privilege {
                     continue;
@@ -172,7 +173,7 @@ const MOST_COMPARED: usize = 20;
 /// through, it is the first.
 fn covering(
     question: &Question<'_>,
-    rights: &Rights<'_>,
+    rights: &dyn Rights,
     policies: &[StoredPolicy],
     policy: &StoredPolicy,
     (command, rows): (Command, Rows),
@@ -185,7 +186,7 @@ fn covering(
     }
     let mut is_earlier = true;
     let other = all.into_iter().find(|other| {
-        interrupts();
+        question.catalog.interrupts();
         if other.oid == policy.oid {
             is_earlier = false;
             return false;

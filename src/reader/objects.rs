@@ -1,32 +1,29 @@
 //! Reads schemas, relations with their column ACLs, the contents of schemas, extensions and their
 //! members, and default ACLs.
 
-use super::oids;
-use super::toast::{TOAST, is_granted_toast, may_use_toast};
-use crate::pg::heap::{Column, Repeated, Row, State, Table, interrupts, of_row};
-use crate::pg::text::to_server;
+use crate::oids;
+use crate::source::{Column, Repeated, Row, State, Table, of_row};
+use crate::toast::{TOAST, is_granted_toast, may_use_toast};
 use dragonfly_core::catalog::{
     Acl, AclItem, CheckOption, Command, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid,
     OidMap, OidSet, PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
 };
-use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::CString;
 use std::rc::Rc;
 
 /// `pg_depend.deptype` of a member of an extension.
 const DEPENDENCY_EXTENSION: u8 = b'e';
 
 /// Reads `pg_namespace`.
-pub fn schemas(state: &State, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_NAMESPACE);
+pub fn schemas(state: &dyn State, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_NAMESPACE);
     let (oid, name, owner, acl) = (
         table.column("oid"),
         table.column("nspname"),
         table.column("nspowner"),
         table.column("nspacl"),
     );
-    table.scan(state, |row| {
+    table.scan(|row| {
         snapshot.schemas.push(Schema {
             oid: row.oid(oid),
             name: row.name(name),
@@ -37,7 +34,7 @@ pub fn schemas(state: &State, snapshot: &mut Snapshot) {
 }
 
 /// Returns the earlier and the new name of each schema that has another name in the second state.
-pub fn renamed_schemas(then: &State, now: &State) -> Vec<(String, String)> {
+pub fn renamed_schemas(then: &dyn State, now: &dyn State) -> Vec<(String, String)> {
     let [before, after] = [then, now].map(|state| {
         let mut snapshot = Snapshot::default();
         schemas(state, &mut snapshot);
@@ -116,18 +113,18 @@ impl Columns {
 /// types and of operators, it reads which roles own some in which schemas. Returns the TOAST tables
 /// with an ACL; without USAGE on their schema, one on a column is of no use.
 pub fn relations(
-    state: &State,
+    state: &dyn State,
     governed: &HashSet<Oid>,
     open: &HashSet<Oid>,
     snapshot: &mut Snapshot,
 ) -> Vec<Oid> {
-    let table = Table::open(oids::PG_CLASS);
+    let table = state.table(oids::PG_CLASS);
     let columns = Columns::of(&table);
     let (mut relations, mut toast) = (Vec::new(), Vec::new());
     let of_server = schemas_of_server(snapshot);
     let has_open_toast = may_use_toast(snapshot);
     let mut contents = Contents::of(snapshot);
-    table.scan(state, |row| {
+    table.scan(|row| {
         let (schema, owner) = (row.oid(columns.schema), row.oid(columns.owner));
         let Some(kind) = RelationKind::from_relkind(row.char(columns.kind)) else {
             match row.char(columns.kind) {
@@ -160,12 +157,12 @@ fn schemas_of_server(snapshot: &Snapshot) -> HashSet<Oid> {
 
 /// Reads those of the relations `oids` that exist, are not temporary and are of a kind that
 /// contracts cover, and their extensions.
-pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_CLASS);
+pub fn some_relations(state: &dyn State, oids: &[Oid], snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_CLASS);
     let columns = Columns::of(&table);
     for oid in oids {
         let mut found = false;
-        table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(columns.oid, *oid)], |row| {
+        table.lookup(oids::PG_CLASS_OID_INDEX, &[(columns.oid, *oid)], |row| {
             let kind = RelationKind::from_relkind(row.char(columns.kind));
             if let Some(kind) = kind.filter(|_| row.char(columns.persistence) != b't') {
                 snapshot.relations.push(columns.relation(&row, kind));
@@ -182,12 +179,12 @@ pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
 
 /// Reads the relations of some schemas and the relations `also`, temporary ones excepted.
 pub fn relations_in(
-    state: &State,
+    state: &dyn State,
     schemas: &HashSet<Oid>,
     also: &HashSet<Oid>,
     snapshot: &mut Snapshot,
 ) {
-    let table = Table::open(oids::PG_CLASS);
+    let table = state.table(oids::PG_CLASS);
     let columns = Columns::of(&table);
     let mut relations = Vec::new();
     let mut each = |row: Row<'_>| {
@@ -200,10 +197,10 @@ pub fn relations_in(
     match members_of_schemas(state, oids::PG_CLASS, schemas) {
         Some(members) if also.len() <= most_lookups(&table) => {
             for oid in &members | also {
-                table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(columns.oid, oid)], &mut each);
+                table.lookup(oids::PG_CLASS_OID_INDEX, &[(columns.oid, oid)], &mut each);
             }
         }
-        _ => table.scan(state, |row| {
+        _ => table.scan(|row| {
             if schemas.contains(&row.oid(columns.schema)) || also.contains(&row.oid(columns.oid)) {
                 each(row);
             }
@@ -216,21 +213,21 @@ pub fn relations_in(
 /// Returns the objects of one catalog in some schemas; `None` where one pass over the catalog is
 /// faster, and for `pg_catalog`, on which nothing depends.
 pub fn members_of_schemas(
-    state: &State,
+    state: &dyn State,
     catalog: Oid,
     schemas: &HashSet<Oid>,
 ) -> Option<HashSet<Oid>> {
     if schemas.contains(&PG_CATALOG) {
         return None;
     }
-    let most = most_lookups(&Table::open(catalog));
-    let table = Table::open(oids::PG_DEPEND);
+    let most = most_lookups(&state.table(catalog));
+    let table = state.table(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
     let mut members = HashSet::new();
     for schema in schemas {
         let keys = [(to_class, oids::PG_NAMESPACE), (to_object, *schema)];
-        table.lookup_while(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        table.lookup_while(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             if row.oid(class) == catalog {
                 members.insert(row.oid(object));
             }
@@ -243,7 +240,7 @@ pub fn members_of_schemas(
 /// Adds the ACLs of columns and the owners of sequences to the relations of the snapshot, and the
 /// names of the columns to those for which `names_columns` is true.
 fn complete_relations(
-    state: &State,
+    state: &dyn State,
     snapshot: &mut Snapshot,
     names_columns: impl Fn(&Relation) -> bool,
 ) {
@@ -257,7 +254,7 @@ fn complete_relations(
 }
 
 /// Reads which relations the views and materialized views in some schemas read.
-pub fn view_sources(state: &State, schemas: &HashSet<Oid>, snapshot: &mut Snapshot) {
+pub fn view_sources(state: &dyn State, schemas: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let is_wanted = |relation: &&Relation| {
         matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView)
             && schemas.contains(&relation.schema)
@@ -267,14 +264,14 @@ pub fn view_sources(state: &State, schemas: &HashSet<Oid>, snapshot: &mut Snapsh
         return;
     }
     let mut rules = rules_of(state, &views);
-    let depend = Table::open(oids::PG_DEPEND);
+    let depend = state.table(oids::PG_DEPEND);
     let (class, object) = (depend.column("classid"), depend.column("objid"));
     let (source_class, source) = (depend.column("refclassid"), depend.column("refobjid"));
     for view in views {
         let mut sources: Vec<Oid> = Vec::new();
         for rule in rules.remove(&view).unwrap_or_default() {
             let keys = [(class, oids::PG_REWRITE), (object, rule)];
-            depend.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+            depend.lookup(oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
                 if row.oid(source_class) == oids::PG_CLASS && row.oid(source) != view {
                     sources.push(row.oid(source));
                 }
@@ -287,19 +284,19 @@ pub fn view_sources(state: &State, schemas: &HashSet<Oid>, snapshot: &mut Snapsh
 }
 
 /// Returns the rules of some views.
-fn rules_of(state: &State, views: &[Oid]) -> OidMap<Vec<Oid>> {
-    let table = Table::open(oids::PG_REWRITE);
+fn rules_of(state: &dyn State, views: &[Oid]) -> OidMap<Vec<Oid>> {
+    let table = state.table(oids::PG_REWRITE);
     let (rule, of) = (table.column("oid"), table.column("ev_class"));
     let mut found: OidMap<Vec<Oid>> = views.iter().map(|view| (*view, vec![])).collect();
     if views.len() > MOST_LOOKUPS {
-        table.scan(state, |row| {
+        table.scan(|row| {
             if let Some(rules) = found.get_mut(&row.oid(of)) {
                 rules.push(row.oid(rule));
             }
         });
     } else {
         for (view, rules) in &mut found {
-            table.lookup(state, oids::PG_REWRITE_RELATION_INDEX, &[(of, *view)], |row| {
+            table.lookup(oids::PG_REWRITE_RELATION_INDEX, &[(of, *view)], |row| {
                 rules.push(row.oid(rule));
             });
         }
@@ -333,13 +330,13 @@ fn option<'o>(options: &'o [String], name: &str) -> Option<&'o str> {
 }
 
 /// Returns the role as which a view reads its tables; `None` where that is its caller.
-pub fn view_owner(state: &State, view: Oid) -> Option<Oid> {
+pub fn view_owner(state: &dyn State, view: Oid) -> Option<Oid> {
     let owner = of_row(state, oids::CLASS_BY_OID, view, "relowner", |row, owner| row.oid(owner));
     owner.filter(|_| !runs_as_invoker(state, view))
 }
 
 /// Whether a view has the option `security_invoker`.
-pub fn runs_as_invoker(state: &State, view: Oid) -> bool {
+pub fn runs_as_invoker(state: &dyn State, view: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, view, "reloptions", |row, options| {
         has_option(&row.texts(options), "security_invoker")
     })
@@ -347,7 +344,7 @@ pub fn runs_as_invoker(state: &State, view: Oid) -> bool {
 }
 
 /// Returns the option of a view that checks new rows.
-pub fn check_option_of(state: &State, view: Oid) -> CheckOption {
+pub fn check_option_of(state: &dyn State, view: Oid) -> CheckOption {
     of_row(state, oids::CLASS_BY_OID, view, "reloptions", |row, options| {
         check_option(&row.texts(options))
     })
@@ -355,27 +352,33 @@ pub fn check_option_of(state: &State, view: Oid) -> CheckOption {
 }
 
 /// Returns the relation of this name, of any kind, in a schema.
-pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
-    let name = CString::new(to_server(name)).ok()?;
-    // SAFETY: a lookup in the system cache; 0 where there is none.
-    Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.into()) }.to_u32())
-        .filter(|oid| *oid != 0)
+pub fn relation_named(state: &dyn State, schema: Oid, wanted: &str) -> Option<Oid> {
+    let table = state.table(oids::PG_CLASS);
+    let (oid, name, of) =
+        (table.column("oid"), table.column("relname"), table.column("relnamespace"));
+    let mut found = None;
+    table.lookup_name(oids::PG_CLASS_NAME_INDEX, name, wanted, |row| {
+        if row.oid(of) == schema {
+            found = Some(row.oid(oid));
+        }
+    });
+    found
 }
 
 /// Returns the names of the relations and routines in a schema, for an error message.
-pub fn names_in(state: &State, schema: Oid) -> Vec<String> {
+pub fn names_in(state: &dyn State, schema: Oid) -> Vec<String> {
     let mut names = Vec::new();
-    let class = Table::open(oids::PG_CLASS);
+    let class = state.table(oids::PG_CLASS);
     let (of, name, kind) =
         (class.column("relnamespace"), class.column("relname"), class.column("relkind"));
-    class.scan(state, |row| {
+    class.scan(|row| {
         if row.oid(of) == schema && RelationKind::from_relkind(row.char(kind)).is_some() {
             names.push(row.name(name));
         }
     });
-    let routines = Table::open(oids::PG_PROC);
+    let routines = state.table(oids::PG_PROC);
     let (of, name) = (routines.column("pronamespace"), routines.column("proname"));
-    routines.scan(state, |row| {
+    routines.scan(|row| {
         if row.oid(of) == schema {
             names.push(row.name(name));
         }
@@ -386,24 +389,50 @@ pub fn names_in(state: &State, schema: Oid) -> Vec<String> {
 }
 
 /// Returns the kind of a relation, where contracts cover it.
-pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
+pub fn relation_kind(state: &dyn State, relation: Oid) -> Option<RelationKind> {
     of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| {
         RelationKind::from_relkind(row.char(kind))
     })
     .flatten()
 }
 
+/// Returns the relations that a view depends on, directly or through other views, with the view.
+pub fn behind_view(state: &dyn State, view: Oid) -> HashSet<Oid> {
+    let rules = state.table(oids::PG_REWRITE);
+    let (rule, on) = (rules.column("oid"), rules.column("ev_class"));
+    let edges = state.table(oids::PG_DEPEND);
+    let (class, object) = (edges.column("classid"), edges.column("objid"));
+    let (to_class, to_object) = (edges.column("refclassid"), edges.column("refobjid"));
+    let (mut seen, mut queue) = (HashSet::from([view]), vec![view]);
+    while let Some(relation) = queue.pop() {
+        state.interrupts();
+        let mut of_relation = Vec::new();
+        let keys = [(on, relation)];
+        rules.lookup(oids::PG_REWRITE_RELATION_INDEX, &keys, |row| of_relation.push(row.oid(rule)));
+        for rule in of_relation {
+            let keys = [(class, oids::PG_REWRITE), (object, rule)];
+            edges.lookup(oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+                let named = row.oid(to_object);
+                if row.oid(to_class) == oids::PG_CLASS && seen.insert(named) {
+                    queue.push(named);
+                }
+            });
+        }
+    }
+    seen
+}
+
 /// Returns a view with the views that depend on it, directly or through others.
-pub fn views_over(state: &State, view: Oid) -> HashSet<Oid> {
-    let table = Table::open(oids::PG_DEPEND);
+pub fn views_over(state: &dyn State, view: Oid) -> HashSet<Oid> {
+    let table = state.table(oids::PG_DEPEND);
     let (class, rule) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
     let (mut seen, mut queue) = (HashSet::from([view]), vec![view]);
     while let Some(relation) = queue.pop() {
-        interrupts();
+        state.interrupts();
         let mut rules = Vec::new();
         let keys = [(to_class, oids::PG_CLASS), (to_object, relation)];
-        table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        table.lookup(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             if row.oid(class) == oids::PG_REWRITE {
                 rules.push(row.oid(rule));
             }
@@ -419,7 +448,7 @@ pub fn views_over(state: &State, view: Oid) -> HashSet<Oid> {
 }
 
 /// Whether a relation is a view or a materialized view.
-pub fn is_view(state: &State, relation: Oid) -> bool {
+pub fn is_view(state: &dyn State, relation: Oid) -> bool {
     !views_among(state, [relation]).is_empty()
 }
 
@@ -427,12 +456,12 @@ pub fn is_view(state: &State, relation: Oid) -> bool {
 ///
 /// They are not looked up in the system cache: it would remember until the session ends that a
 /// relation which another session has dropped does not exist.
-pub fn views_among(state: &State, relations: impl IntoIterator<Item = Oid>) -> Vec<Oid> {
-    let table = Table::open(oids::PG_CLASS);
+pub fn views_among(state: &dyn State, relations: impl IntoIterator<Item = Oid>) -> Vec<Oid> {
+    let table = state.table(oids::PG_CLASS);
     let (key, kind) = (table.column("oid"), table.column("relkind"));
     let is_view = |relation: &Oid| {
         let mut found = None;
-        table.lookup(state, oids::CLASS_BY_OID.index, &[(key, *relation)], |row| {
+        table.lookup(oids::CLASS_BY_OID.index, &[(key, *relation)], |row| {
             found = RelationKind::from_relkind(row.char(kind));
         });
         matches!(found, Some(RelationKind::View | RelationKind::MaterializedView))
@@ -441,23 +470,23 @@ pub fn views_among(state: &State, relations: impl IntoIterator<Item = Oid>) -> V
 }
 
 /// Whether a materialized view is populated.
-pub fn is_populated(state: &State, relation: Oid) -> bool {
+pub fn is_populated(state: &dyn State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relispopulated", |row, is| row.bool(is))
         .unwrap_or_default()
 }
 
 /// Returns the columns of a relation, in their order.
-pub fn columns(state: &State, relation: Oid) -> Vec<String> {
+pub fn columns(state: &dyn State, relation: Oid) -> Vec<String> {
     numbered_columns(state, relation).into_iter().map(|(_, name)| name).collect()
 }
 
 /// Returns the columns of a relation with their numbers, in this order.
-pub fn numbered_columns(state: &State, relation: Oid) -> Vec<(i16, String)> {
-    let table = Table::open(oids::PG_ATTRIBUTE);
+pub fn numbered_columns(state: &dyn State, relation: Oid) -> Vec<(i16, String)> {
+    let table = state.table(oids::PG_ATTRIBUTE);
     let (owner, name) = (table.column("attrelid"), table.column("attname"));
     let (number, dropped) = (table.column("attnum"), table.column("attisdropped"));
     let mut found = Vec::new();
-    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+    table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
         let number = row.int(number) as i16;
         if number > 0 && !row.bool(dropped) {
             found.push((number, row.name(name)));
@@ -469,13 +498,13 @@ pub fn numbered_columns(state: &State, relation: Oid) -> Vec<(i16, String)> {
 
 /// Returns the columns that INSERT or UPDATE can give any value, with their numbers. (INSERT with
 /// OVERRIDING SYSTEM VALUE can do so with an identity column GENERATED ALWAYS.)
-pub fn written_columns(state: &State, relation: Oid, command: Command) -> Vec<(i16, String)> {
-    let table = Table::open(oids::PG_ATTRIBUTE);
+pub fn written_columns(state: &dyn State, relation: Oid, command: Command) -> Vec<(i16, String)> {
+    let table = state.table(oids::PG_ATTRIBUTE);
     let column = |name| table.column(name);
     let (number, name, dropped) = (column("attnum"), column("attname"), column("attisdropped"));
     let (generated, identity) = (column("attgenerated"), column("attidentity"));
     let (mut found, keys) = (Vec::new(), [(column("attrelid"), relation)]);
-    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+    table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
         let number = row.int(number) as i16;
         let is_always = row.char(identity) == b'a' && command == Command::Update;
         if number > 0 && !row.bool(dropped) && row.char(generated) == 0 && !is_always {
@@ -487,12 +516,12 @@ pub fn written_columns(state: &State, relation: Oid, command: Command) -> Vec<(i
 
 /// Returns the columns that a statement can set to DEFAULT only: generated columns, and identity
 /// columns GENERATED ALWAYS.
-pub fn computed_columns(state: &State, relation: Oid) -> HashSet<String> {
-    let table = Table::open(oids::PG_ATTRIBUTE);
+pub fn computed_columns(state: &dyn State, relation: Oid) -> HashSet<String> {
+    let table = state.table(oids::PG_ATTRIBUTE);
     let (owner, name) = (table.column("attrelid"), table.column("attname"));
     let (generated, identity) = (table.column("attgenerated"), table.column("attidentity"));
     let mut found = HashSet::new();
-    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+    table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
         if row.char(generated) != 0 || row.char(identity) == b'a' {
             found.insert(row.name(name));
         }
@@ -502,29 +531,29 @@ pub fn computed_columns(state: &State, relation: Oid) -> HashSet<String> {
 
 /// Returns the columns of the primary key, or of another unique index on columns alone, that an
 /// INSERT can name in ON CONFLICT; `None` where there is none.
-pub fn unique_key(state: &State, relation: Oid) -> Option<Vec<String>> {
+pub fn unique_key(state: &dyn State, relation: Oid) -> Option<Vec<String>> {
     let (_, key) = usable_keys(state, relation).into_iter().min()?;
     let mut names: HashMap<i16, String> = numbered_columns(state, relation).into_iter().collect();
     key.iter().map(|number| names.remove(number)).collect()
 }
 
 /// Returns the columns of each unique key of a table.
-pub fn unique_keys(state: &State, relation: Oid) -> Vec<BTreeSet<i16>> {
+pub fn unique_keys(state: &dyn State, relation: Oid) -> Vec<BTreeSet<i16>> {
     let keys = usable_keys(state, relation).into_iter();
     keys.map(|(_, key)| key.into_iter().collect()).collect()
 }
 
 /// Returns the unique indexes of a table on columns alone, the primary key as false, with the
 /// numbers of their columns.
-fn usable_keys(state: &State, relation: Oid) -> Vec<(bool, Vec<i16>)> {
-    let index = Table::open(oids::PG_INDEX);
+fn usable_keys(state: &dyn State, relation: Oid) -> Vec<(bool, Vec<i16>)> {
+    let index = state.table(oids::PG_INDEX);
     let column = |name| index.column(name);
     let (on, is_unique, is_primary) =
         (column("indrelid"), column("indisunique"), column("indisprimary"));
     let (is_valid, is_immediate) = (column("indisvalid"), column("indimmediate"));
     let (keys, count, predicate) = (column("indkey"), column("indnkeyatts"), column("indpred"));
     let mut found: Vec<(bool, Vec<i16>)> = Vec::new();
-    index.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, relation)], |row| {
+    index.lookup(oids::PG_INDEX_RELID_INDEX, &[(on, relation)], |row| {
         let mut key = row.numbers(keys);
         key.truncate(row.int(count) as i16 as usize);
         let is_usable = row.bool(is_unique) && row.bool(is_valid) && row.bool(is_immediate);
@@ -563,14 +592,15 @@ impl<'s> Contents<'s> {
 const MOST_LOOKUPS: usize = 300;
 
 /// Returns that number for a catalog: a lookup takes less time than to read the rows of a page.
+#[must_use]
 pub fn most_lookups(table: &Table) -> usize {
     table.pages().max(MOST_LOOKUPS)
 }
 
 /// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`
 /// relations. Most columns have no ACL.
-fn columns_of(state: &State, indexes: &OidMap<usize>, named: &OidSet, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_ATTRIBUTE);
+fn columns_of(state: &dyn State, indexes: &OidMap<usize>, named: &OidSet, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_ATTRIBUTE);
     let (relation, name, acl) =
         (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let (number, dropped) = (table.column("attnum"), table.column("attisdropped"));
@@ -591,10 +621,10 @@ fn columns_of(state: &State, indexes: &OidMap<usize>, named: &OidSet, snapshot: 
         }
     };
     if indexes.len() > most_lookups(&table) {
-        table.scan(state, &mut each);
+        table.scan(&mut each);
     } else {
         for oid in indexes.keys() {
-            table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(relation, *oid)], &mut each);
+            table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(relation, *oid)], &mut each);
         }
     }
     for (i, mut names) in names {
@@ -604,8 +634,8 @@ fn columns_of(state: &State, indexes: &OidMap<usize>, named: &OidSet, snapshot: 
 }
 
 /// Reads the table that owns each sequence.
-fn sequence_owners(state: &State, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_DEPEND);
+fn sequence_owners(state: &dyn State, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_DEPEND);
     let (class, object, to_class, to_object) = (
         table.column("classid"),
         table.column("objid"),
@@ -615,7 +645,7 @@ fn sequence_owners(state: &State, snapshot: &mut Snapshot) {
     let (to_column, kind) = (table.column("refobjsubid"), table.column("deptype"));
     for sequence in snapshot.relations.iter_mut().filter(|r| r.kind == RelationKind::Sequence) {
         let keys = [(class, oids::PG_CLASS), (object, sequence.oid)];
-        table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+        table.lookup(oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
             if row.oid(to_class) == oids::PG_CLASS
                 && row.int(to_column) > 0
                 && matches!(row.char(kind), b'a' | b'i')
@@ -628,14 +658,14 @@ fn sequence_owners(state: &State, snapshot: &mut Snapshot) {
 
 /// Reads which roles own types and operators in which schemas, except the row types of tables and
 /// the array types of other types.
-fn types_and_operators(state: &State, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_TYPE);
+fn types_and_operators(state: &dyn State, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_TYPE);
     let (schema, owner, relation) =
         (table.column("typnamespace"), table.column("typowner"), table.column("typrelid"));
     let (kind, element, length) =
         (table.column("typtype"), table.column("typelem"), table.column("typlen"));
     let mut contents = Contents::of(snapshot);
-    table.scan(state, |row| {
+    table.scan(|row| {
         // Most types are the row type of a table, or an array type.
         if row.oid(relation) != 0
             || (row.oid(element) != 0 && row.char(kind) == b'b' && row.int(length) as i16 == -1)
@@ -644,23 +674,23 @@ fn types_and_operators(state: &State, snapshot: &mut Snapshot) {
         }
         contents.add(row.oid(schema), row.oid(owner), ContentKind::Type);
     });
-    let table = Table::open(oids::PG_OPERATOR);
+    let table = state.table(oids::PG_OPERATOR);
     let (schema, owner) = (table.column("oprnamespace"), table.column("oprowner"));
-    table.scan(state, |row| contents.add(row.oid(schema), row.oid(owner), ContentKind::Operator));
+    table.scan(|row| contents.add(row.oid(schema), row.oid(owner), ContentKind::Operator));
 }
 
 /// Reads `pg_extension`.
-pub fn extension_names(state: &State, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_EXTENSION);
+pub fn extension_names(state: &dyn State, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_EXTENSION);
     let (oid, name, owner) =
         (table.column("oid"), table.column("extname"), table.column("extowner"));
-    table.scan(state, |row| {
+    table.scan(|row| {
         snapshot.extensions.insert(row.oid(oid), (row.name(name), row.oid(owner)));
     });
 }
 
 /// Reads `pg_extension`, and which routines and relations are members.
-pub fn extensions(state: &State, snapshot: &mut Snapshot) {
+pub fn extensions(state: &dyn State, snapshot: &mut Snapshot) {
     extension_names(state, snapshot);
     let extensions: Vec<Oid> = snapshot.extensions.keys().copied().collect();
     for extension in extensions {
@@ -677,7 +707,7 @@ pub fn extensions(state: &State, snapshot: &mut Snapshot) {
 }
 
 /// Returns catalog and OID of all members of all extensions.
-pub fn members_of_extensions(state: &State) -> HashSet<(Oid, Oid)> {
+pub fn members_of_extensions(state: &dyn State) -> HashSet<(Oid, Oid)> {
     let mut snapshot = Snapshot::default();
     extension_names(state, &mut snapshot);
     let mut found = HashSet::new();
@@ -690,13 +720,13 @@ pub fn members_of_extensions(state: &State) -> HashSet<(Oid, Oid)> {
 }
 
 /// Calls `each` with catalog and OID of every member of an extension.
-pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
-    let table = Table::open(oids::PG_DEPEND);
+pub fn members(state: &dyn State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
+    let table = state.table(oids::PG_DEPEND);
     let (class, object, kind) =
         (table.column("classid"), table.column("objid"), table.column("deptype"));
     let keys =
         [(table.column("refclassid"), oids::PG_EXTENSION), (table.column("refobjid"), extension)];
-    table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+    table.lookup(oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
         if row.char(kind) == DEPENDENCY_EXTENSION {
             each(row.oid(class), row.oid(object));
         }
@@ -704,13 +734,13 @@ pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
 }
 
 /// Returns the extension that an object is a member of.
-pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
-    let table = Table::open(oids::PG_DEPEND);
+pub fn extension_of(state: &dyn State, catalog: Oid, object: Oid) -> Option<Oid> {
+    let table = state.table(oids::PG_DEPEND);
     let (to_class, to_object, kind) =
         (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
     let keys = [(table.column("classid"), catalog), (table.column("objid"), object)];
     let mut found = None;
-    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+    table.lookup(oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
         if row.char(kind) == DEPENDENCY_EXTENSION && row.oid(to_class) == oids::PG_EXTENSION {
             found = Some(row.oid(to_object));
         }
@@ -719,7 +749,7 @@ pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
 }
 
 /// Whether the current transaction has written the catalog row of a relation or a routine.
-pub fn is_written(state: &State, object: ObjectId) -> bool {
+pub fn is_written(state: &dyn State, object: ObjectId) -> bool {
     let (by_oid, oid) = match object {
         ObjectId::Relation(oid) => (oids::CLASS_BY_OID, oid),
         ObjectId::Routine(oid) => (oids::PROC_BY_OID, oid),
@@ -729,56 +759,50 @@ pub fn is_written(state: &State, object: ObjectId) -> bool {
 }
 
 /// Returns the ACL of a relation; empty where it is null.
-pub fn relation_acl(state: &State, relation: Oid) -> Acl {
+pub fn relation_acl(state: &dyn State, relation: Oid) -> Acl {
     of_row(state, oids::CLASS_BY_OID, relation, "relacl", |row, acl| row.acl(acl))
         .flatten()
         .unwrap_or_default()
 }
 
 /// Returns the owner of a relation.
-pub fn owner(state: &State, relation: Oid) -> Option<Oid> {
+pub fn owner(state: &dyn State, relation: Oid) -> Option<Oid> {
     of_row(state, oids::CLASS_BY_OID, relation, "relowner", |row, owner| row.oid(owner))
 }
 
 /// Whether a relation has rules, as views do.
-pub fn has_rules(state: &State, relation: Oid) -> bool {
+pub fn has_rules(state: &dyn State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relhasrules", |row, has| row.bool(has))
         .unwrap_or_default()
 }
 
 /// Whether row security is enabled on a relation.
-pub fn has_row_security(state: &State, relation: Oid) -> bool {
+pub fn has_row_security(state: &dyn State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relrowsecurity", |row, is| row.bool(is))
         .unwrap_or_default()
 }
 
 /// Whether a relation is not temporary.
-pub fn is_permanent(state: &State, relation: Oid) -> bool {
+pub fn is_permanent(state: &dyn State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relpersistence", |row, is| row.char(is) != b't')
         .unwrap_or_default()
 }
 
 /// Returns the schema of a relation.
-pub fn schema_of(state: &State, relation: Oid) -> Option<Oid> {
+pub fn schema_of(state: &dyn State, relation: Oid) -> Option<Oid> {
     of_row(state, oids::CLASS_BY_OID, relation, "relnamespace", |row, schema| row.oid(schema))
 }
 
-/// Returns the schema of this name from the system cache.
-pub fn schema_named(name: &std::ffi::CStr) -> Option<Oid> {
-    // SAFETY: a lookup in the system cache; 0 where there is none.
-    Some(unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) }.to_u32()).filter(|oid| *oid != 0)
-}
-
 /// Reads `pg_default_acl`.
-pub fn default_acls(state: &State, snapshot: &mut Snapshot) {
-    let table = Table::open(oids::PG_DEFAULT_ACL);
+pub fn default_acls(state: &dyn State, snapshot: &mut Snapshot) {
+    let table = state.table(oids::PG_DEFAULT_ACL);
     let (role, schema, kind, acl) = (
         table.column("defaclrole"),
         table.column("defaclnamespace"),
         table.column("defaclobjtype"),
         table.column("defaclacl"),
     );
-    table.scan(state, |row| {
+    table.scan(|row| {
         snapshot.default_acls.push(DefaultAcl {
             role: row.oid(role),
             schema: row.oid(schema),

@@ -1,14 +1,12 @@
 //! What a stored expression mentions, for the core: operators, functions, columns, views.
 
-use super::caller_typed::{argument_names, language_of};
-use super::detours::{DefinerTrigger, Finder, definer_triggers};
-use super::moved_names::MovedNames;
-use super::rights::Rights;
-use super::stored_policies::stored_policies;
-use super::text_body::{Text, Texts};
-use super::{name, objects, oids};
-use crate::pg::constant;
-use crate::pg::heap::{Row, State, Table, interrupts, of_row};
+use crate::caller_typed::{argument_names, language_of};
+use crate::detours::{DefinerTrigger, Finder, definer_triggers};
+use crate::rights::Rights;
+use crate::source::{Row, State, Table, of_row};
+use crate::stored_policies::stored_policies;
+use crate::text_body::{Text, Texts};
+use crate::{name, objects, oids};
 use dragonfly_core::catalog::{Command, FIRST_NORMAL, ObjectId, Oid, Privileges, Rows};
 use dragonfly_core::policy::Comparison;
 use dragonfly_core::policy::facts::{
@@ -36,19 +34,22 @@ const NOT_CALLED: [Oid; 3] = [12, 13, 14];
 const BY_BYTES: [Oid; 3] = [2095, 2097, 3194];
 
 thread_local! {
-    /// The operators of the server, which are the same in every state.
-    static BUILT_IN: RefCell<HashMap<Oid, Operator>> = RefCell::default();
+    /// The operators of servers, by major version: they are the same in every state.
+    static BUILT_IN: RefCell<HashMap<(u32, Oid), Operator>> = RefCell::default();
     /// The symbols of those with two operands, by their functions.
-    static SYMBOLS: OnceCell<HashMap<Oid, Rc<str>>> = const { OnceCell::new() };
+    static SYMBOLS: RefCell<HashMap<u32, Rc<Symbols>>> = RefCell::default();
 }
 
+/// Symbols of operators, by their functions.
+type Symbols = HashMap<Oid, Rc<str>>;
+
 /// Reads the symbols of the server's operators with two operands.
-fn symbols(state: &State) -> HashMap<Oid, Rc<str>> {
-    let table = Table::open(oids::PG_OPERATOR);
+fn symbols(state: &dyn State) -> Symbols {
+    let table = state.table(oids::PG_OPERATOR);
     let (oid, name) = (table.column("oid"), table.column("oprname"));
     let (kind, function) = (table.column("oprkind"), table.column("oprcode"));
     let mut found: HashMap<Oid, Rc<str>> = HashMap::new();
-    table.scan(state, |row| {
+    table.scan(|row| {
         if row.oid(oid) < FIRST_NORMAL && row.char(kind) == b'b' {
             let symbol = match row.name(name).as_str() {
                 "~~" => "LIKE".into(),
@@ -65,15 +66,15 @@ fn symbols(state: &State) -> HashMap<Oid, Rc<str>> {
 
 /// The catalog in a state, as far as expressions have asked for it.
 pub struct Mentioned<'a> {
-    state: &'a State,
-    rights: Rights<'a>,
+    state: &'a dyn State,
+    rights: Box<dyn Rights + 'a>,
     functions: Known<Oid, Option<Rc<Function>>>,
     views: Known<Oid, Option<Rc<View>>>,
     columns: Known<Oid, Rc<HashMap<i16, Column>>>,
     /// The columns with a default or an expression that generates them, once all were read.
     defaults: Option<HashSet<(Oid, i16)>>,
     /// Reads the texts of functions, where they matter.
-    texts: Option<Texts<'a>>,
+    texts: Option<Box<dyn Texts + 'a>>,
     reads: Known<(Oid, Oid), Reads>,
     names: Known<Oid, Option<String>>,
     column_names: Known<Oid, Rc<HashMap<i16, String>>>,
@@ -94,15 +95,20 @@ pub struct Mentioned<'a> {
 type Known<K, V> = RefCell<HashMap<K, V>>;
 
 impl<'a> Mentioned<'a> {
-    /// Returns the catalog in a state.
-    pub fn in_state(state: &'a State) -> Self {
+    /// Returns the catalog in a state, with what roles may do in it, and with a reader of the texts
+    /// of functions, where they matter. To read them locks the tables in them.
+    pub fn new(
+        state: &'a dyn State,
+        rights: Box<dyn Rights + 'a>,
+        texts: Option<Box<dyn Texts + 'a>>,
+    ) -> Self {
         let (functions, views, columns, reads) = Default::default();
-        let (names, column_names, checks, defaults, texts) = Default::default();
+        let (names, column_names, checks, defaults) = Default::default();
         let (writes, references, unique_keys, column_defaults, indexed) = Default::default();
         let (detours, definer_triggers) = Default::default();
         Self {
             state,
-            rights: Rights::Now,
+            rights,
             functions,
             views,
             columns,
@@ -124,48 +130,29 @@ impl<'a> Mentioned<'a> {
         }
     }
 
-    /// Returns the current catalog, with the texts of functions as the server reads them. That
-    /// locks the tables in them.
-    pub fn with_texts(state: &'a State) -> Self {
-        Self { texts: Some(Texts::in_state(state)), ..Self::in_state(state) }
-    }
-
     /// Returns the state.
-    pub fn state(&self) -> &'a State {
+    pub fn state(&self) -> &'a dyn State {
         self.state
-    }
-
-    /// As [`Mentioned::with_texts`], for a session that others wait for: it hardly waits for locks.
-    pub fn without_waiting(state: &'a State) -> Self {
-        let texts = Texts::in_state(state).without_waiting();
-        Self { texts: Some(texts), ..Self::in_state(state) }
     }
 
     /// Whether a text could not be read because of a lock of another session.
     pub fn is_locked(&self) -> bool {
-        self.texts.as_ref().is_some_and(Texts::is_locked)
-    }
-
-    /// Returns the catalog in an earlier state, with what roles could do then and the texts of
-    /// functions as they were. The server reads a text with the names of now: nothing is known of
-    /// one that mentions a name which stood for something else then.
-    pub fn earlier(state: &'a State, rights: Rights<'a>, moved: &'a MovedNames) -> Self {
-        let texts = Texts::in_state(state).without(moved).without_waiting();
-        Self { rights, texts: Some(texts), ..Self::in_state(state) }
+        self.texts.as_ref().is_some_and(|texts| texts.is_locked())
     }
 
     /// Returns what roles may do in the state.
-    pub fn rights(&self) -> &Rights<'a> {
-        &self.rights
+    pub fn rights(&self) -> &dyn Rights {
+        &*self.rights
     }
 
     /// Reads in one pass which columns have a default or are generated, for questions about
     /// thousands of tables.
+    #[must_use]
     pub fn with_all_defaults(mut self) -> Self {
-        let table = Table::open(oids::PG_ATTRDEF);
+        let table = self.state.table(oids::PG_ATTRDEF);
         let (relation, number) = (table.column("adrelid"), table.column("adnum"));
         let mut all = HashSet::new();
-        table.scan(self.state, |row| {
+        table.scan(|row| {
             all.insert((row.oid(relation), row.int(number) as i16));
         });
         self.defaults = Some(all);
@@ -184,23 +171,23 @@ impl<'a> Mentioned<'a> {
         if let Some(defaults) = &self.defaults {
             return columns.iter().any(|number| defaults.contains(&(relation, *number)));
         }
-        let table = Table::open(oids::PG_ATTRDEF);
+        let table = self.state.table(oids::PG_ATTRDEF);
         let number = table.column("adnum");
         let (mut has_default, keys) = (false, [(table.column("adrelid"), relation)]);
-        table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
             has_default |= columns.contains(&(row.int(number) as i16));
         });
         has_default
     }
 
     fn read_operator(&self, oid: Oid) -> Option<Operator> {
-        let table = Table::open(oids::PG_OPERATOR);
+        let table = self.state.table(oids::PG_OPERATOR);
         let column = |name| table.column(name);
         let (name, code, negator) = (column("oprname"), column("oprcode"), column("oprnegate"));
         let owner = column("oprowner");
         let mut found = None;
         let keys = [(column("oid"), oid)];
-        table.lookup(self.state, oids::PG_OPERATOR_OID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_OPERATOR_OID_INDEX, &keys, |row| {
             found = Some((row.name(name), row.oid(code), row.oid(negator), row.oid(owner)));
         });
         let (name, function, negator, owner) = found?;
@@ -227,11 +214,11 @@ impl<'a> Mentioned<'a> {
 
     /// Whether an operator is the equality of a btree operator family.
     fn is_equality(&self, operator: Oid) -> bool {
-        let table = Table::open(oids::PG_AMOP);
+        let table = self.state.table(oids::PG_AMOP);
         let column = |name| table.column(name);
         let (method, strategy) = (column("amopmethod"), column("amopstrategy"));
         let (keys, mut found) = ([(column("amopopr"), operator)], false);
-        table.lookup(self.state, oids::PG_AMOP_OPERATOR_INDEX, &keys, |row| {
+        table.lookup(oids::PG_AMOP_OPERATOR_INDEX, &keys, |row| {
             found |= row.oid(method) == BTREE && row.int(strategy) as i16 == 3;
         });
         found
@@ -239,12 +226,12 @@ impl<'a> Mentioned<'a> {
 
     /// Returns the comparison that an operator is in a btree operator family of the server.
     fn strategy(&self, operator: Oid) -> Option<Comparison> {
-        let table = Table::open(oids::PG_AMOP);
+        let table = self.state.table(oids::PG_AMOP);
         let column = |name| table.column(name);
         let (family, method, strategy) =
             (column("amopfamily"), column("amopmethod"), column("amopstrategy"));
         let (keys, mut found) = ([(column("amopopr"), operator)], None);
-        table.lookup(self.state, oids::PG_AMOP_OPERATOR_INDEX, &keys, |row| {
+        table.lookup(oids::PG_AMOP_OPERATOR_INDEX, &keys, |row| {
             let family = row.oid(family);
             if row.oid(method) == BTREE && family < FIRST_NORMAL && !BY_BYTES.contains(&family) {
                 found = match row.int(strategy) as i16 {
@@ -261,9 +248,9 @@ impl<'a> Mentioned<'a> {
     }
 
     fn read_function(&self, oid: Oid) -> Option<Rc<Function>> {
-        let table = Table::open(oids::PG_PROC);
+        let table = self.state.table(oids::PG_PROC);
         let (mut found, keys) = (None, [(table.column("oid"), oid)]);
-        table.lookup(self.state, oids::PG_PROC_OID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_PROC_OID_INDEX, &keys, |row| {
             let column = |name| table.column(name);
             let is_built_in = oid < FIRST_NORMAL;
             let defaults = row.text(column("proargdefaults"));
@@ -287,7 +274,7 @@ impl<'a> Mentioned<'a> {
                 argument_names: if is_built_in {
                     Vec::new()
                 } else {
-                    argument_names(row.raw(column("proargnames")), row.raw(column("proargmodes")))
+                    argument_names(&row, column("proargnames"), column("proargmodes"))
                 },
                 asks_caller: is_built_in || self.asks_caller(&table, row),
                 defaults: defaults
@@ -341,7 +328,8 @@ impl<'a> Mentioned<'a> {
         let path = settings(&config).last().map(|path| (*path).to_owned());
         let (owner, is_definer) = (row.oid(column("proowner")), row.bool(column("prosecdef")));
         let source = &source;
-        let text = Text { row, language, source, path, owner, is_definer };
+        let routine = row.oid(column("oid"));
+        let text = Text { routine, language, source, path, owner, is_definer };
         let read = || {
             let text = texts.query(&text)?;
             let query = stored::query(&text.query).ok().flatten()?;
@@ -377,12 +365,12 @@ impl<'a> Mentioned<'a> {
 
     /// Calls `each` with number, name, NOT NULL and whether it is generated, of each column.
     fn attributes(&self, relation: Oid, each: &mut dyn FnMut(i16, &str, bool, bool)) {
-        let table = Table::open(oids::PG_ATTRIBUTE);
+        let table = self.state.table(oids::PG_ATTRIBUTE);
         let column = |name| table.column(name);
         let (number, name) = (column("attnum"), column("attname"));
         let (not_null, generated) = (column("attnotnull"), column("attgenerated"));
         let keys = [(column("attrelid"), relation)];
-        table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
             let is_generated = row.char(generated) != 0;
             let name = row.borrowed_name(name);
             each(row.int(number) as i16, &name, row.bool(not_null), is_generated);
@@ -391,11 +379,11 @@ impl<'a> Mentioned<'a> {
 
     /// Returns the expression of a generated column.
     fn expression(&self, relation: Oid, number: i16) -> Option<Rc<stored::Expression>> {
-        let table = Table::open(oids::PG_ATTRDEF);
+        let table = self.state.table(oids::PG_ATTRDEF);
         let column = |name| table.column(name);
         let (of, expression) = (column("adnum"), column("adbin"));
         let (mut found, keys) = (None, [(column("adrelid"), relation)]);
-        table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
             if row.int(of) as i16 == number {
                 found = row.text(expression);
             }
@@ -407,11 +395,11 @@ impl<'a> Mentioned<'a> {
 
     /// Returns the defaults of columns, with the expressions of generated ones.
     fn read_defaults(&self, relation: Oid) -> Vec<(i16, stored::Expression)> {
-        let table = Table::open(oids::PG_ATTRDEF);
+        let table = self.state.table(oids::PG_ATTRDEF);
         let column = |name| table.column(name);
         let (of, expression) = (column("adnum"), column("adbin"));
         let (mut found, keys) = (Vec::new(), [(column("adrelid"), relation)]);
-        table.lookup(self.state, oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_ATTRDEF_RELID_INDEX, &keys, |row| {
             found.push((row.int(of) as i16, default(row.text(expression))));
         });
         self.add_implicit_defaults(relation, &mut found);
@@ -425,14 +413,14 @@ impl<'a> Mentioned<'a> {
     /// Adds the defaults of columns that have none of their own: the next number of identity
     /// columns, of which nothing more is known, and the defaults of domains.
     fn add_implicit_defaults(&self, relation: Oid, found: &mut Vec<(i16, stored::Expression)>) {
-        let table = Table::open(oids::PG_ATTRIBUTE);
+        let table = self.state.table(oids::PG_ATTRIBUTE);
         let column = |name| table.column(name);
         let (number, identity) = (column("attnum"), column("attidentity"));
         let (data_type, dropped) = (column("atttypid"), column("attisdropped"));
         let own: HashSet<i16> = found.iter().map(|(number, _)| *number).collect();
         let keys = [(column("attrelid"), relation)];
         let mut others = Vec::new();
-        table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
             let number = row.int(number) as i16;
             if number > 0 && !row.bool(dropped) && !own.contains(&number) {
                 others.push((number, row.char(identity) != 0, row.oid(data_type)));
@@ -457,8 +445,8 @@ impl<'a> Mentioned<'a> {
     }
 
     /// Returns the reader of the texts of functions, where they matter.
-    pub fn texts(&self) -> Option<&Texts<'a>> {
-        self.texts.as_ref()
+    pub fn texts(&self) -> Option<&dyn Texts> {
+        self.texts.as_deref()
     }
 
     fn is_foreign(&self, relation: Oid) -> bool {
@@ -474,12 +462,12 @@ impl<'a> Mentioned<'a> {
         });
         let (mut known, mut all) = (HashSet::from([relation]), Vec::new());
         let mut parents = if has_children == Some(true) { vec![relation] } else { Vec::new() };
-        let table = Table::open(oids::PG_INHERITS);
+        let table = self.state.table(oids::PG_INHERITS);
         let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
         while let Some(next) = parents.pop() {
-            interrupts();
+            self.state.interrupts();
             let keys = [(parent, next)];
-            table.lookup(self.state, oids::PG_INHERITS_PARENT_INDEX, &keys, |row| {
+            table.lookup(oids::PG_INHERITS_PARENT_INDEX, &keys, |row| {
                 let child = row.oid(child);
                 if known.insert(child) {
                     parents.push(child);
@@ -497,11 +485,11 @@ impl<'a> Mentioned<'a> {
         if kind != Some(b'v') {
             return None;
         }
-        let table = Table::open(oids::PG_REWRITE);
+        let table = self.state.table(oids::PG_REWRITE);
         let column = |name| table.column(name);
         let (event, action) = (column("ev_type"), column("ev_action"));
         let (mut found, keys) = (None, [(column("ev_class"), relation)]);
-        table.lookup(self.state, oids::PG_REWRITE_RELATION_INDEX, &keys, |row| {
+        table.lookup(oids::PG_REWRITE_RELATION_INDEX, &keys, |row| {
             if row.char(event) == b'1' {
                 found = row.text(action);
             }
@@ -514,13 +502,13 @@ impl<'a> Mentioned<'a> {
     /// Returns the CHECK constraints of a table that its rows satisfy, and those of the tables that
     /// inherit from it.
     fn read_checks(&self, relation: Oid) -> Vec<stored::Expression> {
-        let table = Table::open(oids::PG_CONSTRAINT);
+        let table = self.state.table(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
         let (kind, is_valid, expression) =
             (column("contype"), column("convalidated"), column("conbin"));
         let (is_not_inherited, enforced) = (column("connoinherit"), table.find("conenforced"));
         let (mut found, keys) = (Vec::new(), [(column("conrelid"), relation)]);
-        table.lookup(self.state, oids::PG_CONSTRAINT_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_CONSTRAINT_RELID_INDEX, &keys, |row| {
             let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
             if row.char(kind) == b'c'
                 && row.bool(is_valid)
@@ -579,13 +567,13 @@ impl<'a> Mentioned<'a> {
     }
 
     fn read_references(&self, relation: Oid) -> Vec<Reference> {
-        let table = Table::open(oids::PG_CONSTRAINT);
+        let table = self.state.table(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
         let (kind, target) = (column("contype"), column("confrelid"));
         let (is_valid, enforced) = (column("convalidated"), table.find("conenforced"));
         let (own, theirs) = (column("conkey"), column("confkey"));
         let (mut found, keys) = (Vec::new(), [(column("conrelid"), relation)]);
-        table.lookup(self.state, oids::PG_CONSTRAINT_RELID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_CONSTRAINT_RELID_INDEX, &keys, |row| {
             // Another one may have rows that refer to nothing.
             let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
             if row.char(kind) == b'f' && row.bool(is_valid) && is_enforced {
@@ -606,12 +594,12 @@ impl<'a> Mentioned<'a> {
         if !matches!(kind, Some(b'r' | b'p')) {
             return None;
         }
-        let table = Table::open(oids::PG_INDEX);
+        let table = self.state.table(oids::PG_INDEX);
         let column = |name| table.column(name);
         let (key, is_valid, predicate) =
             (column("indkey"), column("indisvalid"), column("indpred"));
         let (mut found, of_table) = (HashSet::new(), [(column("indrelid"), relation)]);
-        table.lookup(self.state, oids::PG_INDEX_RELID_INDEX, &of_table, |row| {
+        table.lookup(oids::PG_INDEX_RELID_INDEX, &of_table, |row| {
             if row.bool(is_valid) && row.is_null(predicate) {
                 found.extend(row.numbers(key).first().copied());
             }
@@ -627,7 +615,7 @@ impl<'a> Mentioned<'a> {
         };
         let mut found = Policies::default();
         for policy in stored_policies(self.state, relation) {
-            if !policy.is_for(command, role, &self.rights) {
+            if !policy.is_for(command, role, &*self.rights) {
                 continue;
             }
             let unknown = || stored::Expression::Unknown("a policy".to_owned());
@@ -644,7 +632,7 @@ impl<'a> Mentioned<'a> {
     fn existing(&self, role: Oid, relation: Oid, command: Command) -> Policies {
         let mut found = Policies::default();
         let policies = stored_policies(self.state, relation);
-        for policy in policies.iter().filter(|of| of.is_for(command, role, &self.rights)) {
+        for policy in policies.iter().filter(|of| of.is_for(command, role, &*self.rights)) {
             let of = &mut found;
             let list = if policy.is_permissive { &mut of.permissive } else { &mut of.restrictive };
             list.extend(policy.condition(Rows::Existing).cloned());
@@ -676,25 +664,25 @@ struct Asking {
 }
 
 impl Asking {
-    fn read(state: &State) -> Self {
-        let table = Table::open(oids::PG_PROC);
+    fn read(state: &dyn State) -> Self {
+        let table = state.table(oids::PG_PROC);
         let (oid, name) = (table.column("oid"), table.column("proname"));
         let mut routines = HashSet::new();
-        table.scan(state, |row| {
+        table.scan(|row| {
             if row.oid(oid) >= FIRST_NORMAL {
                 routines.insert(row.name(name));
             }
         });
-        let table = Table::open(oids::PG_POLICY);
+        let table = state.table(oids::PG_POLICY);
         let (relation, condition) = (table.column("polrelid"), table.column("polqual"));
         let mut limited = HashSet::new();
-        table.scan(state, |row| {
+        table.scan(|row| {
             let is_constant = |text: String| text.starts_with("{CONST ");
             if !row.text(condition).is_none_or(is_constant) {
                 limited.insert(row.oid(relation));
             }
         });
-        let names = limited.into_iter().filter_map(|of| super::name(oids::PG_CLASS, of));
+        let names = limited.into_iter().filter_map(|of| state.name(oids::PG_CLASS, of));
         Self { routines, relations: names.map(|(_, name)| name).collect() }
     }
 }
@@ -729,7 +717,7 @@ impl Catalog for Assumed<'_> {
     }
 
     fn interrupts(&self) {
-        self.of.interrupts();
+        self.of.state.interrupts();
     }
 }
 
@@ -738,11 +726,12 @@ impl Catalog for Mentioned<'_> {
         if oid >= FIRST_NORMAL {
             return self.read_operator(oid);
         }
-        if let Some(known) = BUILT_IN.with_borrow(|known| known.get(&oid).cloned()) {
+        let key = (self.state.version(), oid);
+        if let Some(known) = BUILT_IN.with_borrow(|known| known.get(&key).cloned()) {
             return Some(known);
         }
         let operator = self.read_operator(oid)?;
-        BUILT_IN.with_borrow_mut(|known| known.insert(oid, operator.clone()));
+        BUILT_IN.with_borrow_mut(|known| known.insert(key, operator.clone()));
         Some(operator)
     }
 
@@ -774,7 +763,7 @@ impl Catalog for Mentioned<'_> {
             let finder = Finder {
                 state: self.state,
                 of: self,
-                rights: &self.rights,
+                rights: &*self.rights,
                 role,
                 table,
                 command,
@@ -799,26 +788,33 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn symbol(&self, function: Oid) -> Option<Rc<str>> {
-        SYMBOLS.with(|all| all.get_or_init(|| symbols(self.state)).get(&function).cloned())
+        let version = self.state.version();
+        let known = SYMBOLS.with_borrow(|all| all.get(&version).cloned());
+        let symbols = known.unwrap_or_else(|| {
+            let symbols = Rc::new(symbols(self.state));
+            SYMBOLS.with_borrow_mut(|all| all.insert(version, Rc::clone(&symbols)));
+            symbols
+        });
+        symbols.get(&function).cloned()
     }
 
     fn constant(&self, data_type: Oid, bytes: &[u8]) -> Option<String> {
-        constant::is_plain(data_type).then(|| constant::written(data_type, bytes))
+        self.state.constant(data_type, bytes)
     }
 
     fn may_create_functions(&self, role: Oid) -> bool {
         once(&self.creators, role, || {
-            let table = Table::open(oids::PG_NAMESPACE);
+            let table = self.state.table(oids::PG_NAMESPACE);
             let (oid, name) = (table.column("oid"), table.column("nspname"));
             let mut schemas = Vec::new();
-            table.scan(self.state, |row| {
+            table.scan(|row| {
                 // Temporary functions are found only by their schema.
                 if !row.name(name).starts_with("pg_") {
                     schemas.push(row.oid(oid));
                 }
             });
-            crate::pg::privileges::creates_schemas(role)
-                || schemas.into_iter().any(|schema| crate::pg::privileges::creates_in(role, schema))
+            self.rights.creates_schemas(role)
+                || schemas.into_iter().any(|schema| self.rights.creates_in(role, schema))
         })
     }
 
@@ -840,7 +836,7 @@ impl Catalog for Mentioned<'_> {
 
     fn has_parameter(&self, name: &str) -> bool {
         // Any name with a dot can be set.
-        name.contains('.') || crate::settings::exists(name)
+        name.contains('.') || self.state.has_setting(name)
     }
 
     fn checks(&self, relation: Oid) -> Rc<Vec<stored::Expression>> {
@@ -849,10 +845,7 @@ impl Catalog for Mentioned<'_> {
 
     fn relation_name(&self, relation: Oid) -> Option<String> {
         // A relation that has been renamed since is the same one.
-        let current = || match self.rights {
-            Rights::Now => None,
-            Rights::Earlier(_) => name::name(oids::PG_CLASS, relation),
-        };
+        let current = || self.state.name(oids::PG_CLASS, relation);
         let quoted = |(schema, name): (String, String)| {
             format!("{}.{}", quote_ident(&schema), quote_ident(&name))
         };
@@ -872,11 +865,11 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn key_of_constraint(&self, constraint: Oid) -> Option<BTreeSet<i16>> {
-        let table = Table::open(oids::PG_CONSTRAINT);
+        let table = self.state.table(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
         let (kind, key) = (column("contype"), column("conkey"));
         let (mut found, keys) = (None, [(column("oid"), constraint)]);
-        table.lookup(self.state, oids::PG_CONSTRAINT_OID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_CONSTRAINT_OID_INDEX, &keys, |row| {
             let is_key = matches!(row.char(kind), b'p' | b'u');
             found = is_key.then(|| row.numbers(key).into_iter().collect());
         });
@@ -892,7 +885,7 @@ impl Catalog for Mentioned<'_> {
     }
 
     fn interrupts(&self) {
-        interrupts();
+        self.state.interrupts();
     }
 
     fn is_text_of_extension(&self, of: Oid) -> bool {
@@ -911,10 +904,10 @@ impl Catalog for Mentioned<'_> {
         if collation < FIRST_NORMAL {
             return true;
         }
-        let table = Table::open(oids::PG_COLLATION);
+        let table = self.state.table(oids::PG_COLLATION);
         let deterministic = table.column("collisdeterministic");
         let (mut is_known, keys) = (false, [(table.column("oid"), collation)]);
-        table.lookup(self.state, oids::PG_COLLATION_OID_INDEX, &keys, |row| {
+        table.lookup(oids::PG_COLLATION_OID_INDEX, &keys, |row| {
             is_known = row.bool(deterministic);
         });
         is_known
@@ -923,10 +916,9 @@ impl Catalog for Mentioned<'_> {
 
 /// Whether an object belongs to an extension, and its owner is a superuser: others could add what
 /// they have made to an extension that they own.
-fn is_of_trusted_extension(state: &State, class: Oid, object: Oid, owner: Oid) -> bool {
-    // SAFETY: a lookup in the system cache.
-    let is_superuser = unsafe { pgrx::pg_sys::superuser_arg(owner.into()) };
-    is_superuser && objects::extension_of(state, class, object).is_some()
+fn is_of_trusted_extension(state: &dyn State, class: Oid, object: Oid, owner: Oid) -> bool {
+    let is_superuser = of_row(state, oids::ROLE_BY_OID, owner, "rolsuper", |row, is| row.bool(is));
+    is_superuser == Some(true) && objects::extension_of(state, class, object).is_some()
 }
 
 /// Whether a stored expression calls a function, or an operator, that is not the server's.

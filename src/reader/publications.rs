@@ -1,17 +1,17 @@
 //! Reads what logical replication sends.
 
-use super::oids;
-use crate::pg::heap::{State, Table};
+use crate::oids;
+use crate::source::State;
 use dragonfly_core::catalog::{Oid, Publication};
 use std::collections::HashMap;
 
 /// Returns the publications. Tables whose rows are restricted are left out.
-pub fn publications(state: &State) -> Vec<Publication> {
-    let table = Table::open(oids::PG_PUBLICATION);
+pub fn publications(state: &dyn State) -> Vec<Publication> {
+    let table = state.table(oids::PG_PUBLICATION);
     let column = |name| table.column(name);
     let (oid, name, all) = (column("oid"), column("pubname"), column("puballtables"));
     let mut found: HashMap<Oid, Publication> = HashMap::new();
-    table.scan(state, |row| {
+    table.scan(|row| {
         let of = Publication {
             oid: row.oid(oid),
             name: row.name(name),
@@ -23,18 +23,18 @@ pub fn publications(state: &State) -> Vec<Publication> {
     if found.is_empty() {
         return Vec::new();
     }
-    let table = Table::open(oids::PG_PUBLICATION_REL);
+    let table = state.table(oids::PG_PUBLICATION_REL);
     let column = |name| table.column(name);
     let (publication, relation, rows) = (column("prpubid"), column("prrelid"), column("prqual"));
-    table.scan(state, |row| {
+    table.scan(|row| {
         if let Some(of) = found.get_mut(&row.oid(publication)).filter(|_| row.is_null(rows)) {
             of.tables.insert(row.oid(relation));
         }
     });
-    let table = Table::open(oids::PG_PUBLICATION_NAMESPACE);
+    let table = state.table(oids::PG_PUBLICATION_NAMESPACE);
     let column = |name| table.column(name);
     let (publication, schema) = (column("pnpubid"), column("pnnspid"));
-    table.scan(state, |row| {
+    table.scan(|row| {
         if let Some(of) = found.get_mut(&row.oid(publication)) {
             of.schemas.insert(row.oid(schema));
         }

@@ -1,8 +1,8 @@
 //! The policies of one table, with their conditions as they are stored.
 
-use super::oids;
-use super::rights::Rights;
-use crate::pg::heap::{State, Table};
+use crate::oids;
+use crate::rights::Rights;
+use crate::source::State;
 use dragonfly_core::catalog::{Command, Oid, Rows};
 use dragonfly_core::stored::{self, Expression};
 
@@ -28,12 +28,13 @@ impl StoredPolicy {
     }
 
     /// Whether it applies to a command of a role, with the memberships of a state.
-    pub fn is_for(&self, command: Command, role: Oid, rights: &Rights<'_>) -> bool {
+    pub fn is_for(&self, command: Command, role: Oid, rights: &dyn Rights) -> bool {
         self.command.is_none_or(|of| of == command)
             && self.roles.iter().any(|of| *of == 0 || rights.has_privileges_of(role, *of))
     }
 
     /// Returns the condition of rows.
+    #[must_use]
     pub fn condition(&self, rows: Rows) -> Option<&Expression> {
         match rows {
             Rows::Existing => self.using.as_ref(),
@@ -43,14 +44,14 @@ impl StoredPolicy {
 }
 
 /// Returns the policies of a table, in the order of their names.
-pub fn stored_policies(state: &State, relation: Oid) -> Vec<StoredPolicy> {
-    let table = Table::open(oids::PG_POLICY);
+pub fn stored_policies(state: &dyn State, relation: Oid) -> Vec<StoredPolicy> {
+    let table = state.table(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, name) = (column("oid"), column("polname"));
     let (command, permissive) = (column("polcmd"), column("polpermissive"));
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
     let (mut found, keys) = (Vec::new(), [(column("polrelid"), relation)]);
-    table.lookup(state, oids::PG_POLICY_RELID_INDEX, &keys, |row| {
+    table.lookup(oids::PG_POLICY_RELID_INDEX, &keys, |row| {
         // A condition that cannot be read may be true.
         let condition = |column| {
             let unread = || Expression::Unknown("an expression that cannot be read".to_owned());
@@ -71,6 +72,7 @@ pub fn stored_policies(state: &State, relation: Oid) -> Vec<StoredPolicy> {
 }
 
 /// Returns the command of `pg_policy.polcmd`; `None`: all commands.
+#[must_use]
 pub fn command_of(letter: u8) -> Option<Command> {
     match letter {
         b'r' => Some(Command::Select),

@@ -1,0 +1,252 @@
+//! A snapshot as data as a source of the rows of catalogs.
+
+use crate::by_rows::ByRows;
+use crate::catalogs;
+use crate::data::{Contents, Data, DataRow, acl, bytes};
+use crate::oids;
+use crate::printed;
+use crate::rights::Rights;
+use crate::source::{Column, Row, Rows, State, Values, Wanted, of_row};
+use crate::text_body::Texts;
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{AclItem, Command, Oid, Snapshot};
+use dragonfly_core::sql::quote_ident;
+use std::borrow::Cow;
+
+/// A catalog of a snapshot. An older release than the newest does not have all of them.
+struct Table<'d> {
+    data: &'d Data,
+    catalog: Oid,
+    contents: Option<&'d Contents>,
+}
+
+/// The number of a column that an older release does not have: it is null in every row.
+const MISSING: i16 = -1;
+
+impl Rows for Table<'_> {
+    fn find(&self, name: &str) -> Option<Column> {
+        let number = self.contents?.column(name)? as i16;
+        Some(Column { number, not_null: false })
+    }
+
+    fn column(&self, name: &str) -> Column {
+        let known = catalogs::catalog(self.catalog)
+            .is_some_and(|catalog| catalog.columns.iter().any(|(column, _)| *column == name));
+        // A snapshot has every column that the reader looks at, unless the release does not.
+        assert!(known, "column \"{name}\" is not one of those that a snapshot has");
+        self.find(name).unwrap_or(Column { number: MISSING, not_null: false })
+    }
+
+    fn visit(&self, wanted: &Wanted<'_>, each: &mut dyn FnMut(Row<'_>) -> bool) {
+        let Some(contents) = self.contents else { return };
+        let place = |column: &Column| usize::try_from(column.number).unwrap_or(usize::MAX);
+        let rows: Cow<'_, [u32]> = match wanted {
+            Wanted::All => (0..contents.len()).collect::<Vec<_>>().into(),
+            Wanted::Equal { index, keys } => {
+                let keys: Vec<(usize, Oid)> =
+                    keys.iter().map(|(column, value)| (place(column), *value)).collect();
+                self.data.rows_with(self.catalog, *index, &keys).into()
+            }
+            Wanted::Below { column, end, .. } => {
+                let is_below = |row: &u32| {
+                    let value = DataRow::new(self.data, contents, *row).number(place(column));
+                    value.is_some_and(|value| value < i64::from(*end))
+                };
+                (0..contents.len()).filter(is_below).collect::<Vec<_>>().into()
+            }
+            Wanted::Named { index, column, name } => {
+                self.data.rows_named(self.catalog, *index, place(column), name).into()
+            }
+        };
+        for row in rows.iter() {
+            let row = DataRow::new(self.data, contents, *row);
+            if !each(Row(&row)) {
+                return;
+            }
+        }
+    }
+
+    fn pages(&self) -> usize {
+        // About as many rows fit on a page of the server.
+        self.contents.map_or(0, |contents| contents.len() as usize / 50)
+    }
+}
+
+fn place(column: Column) -> usize {
+    usize::try_from(column.number).unwrap_or(usize::MAX)
+}
+
+impl Values for DataRow<'_> {
+    fn is_null(&self, column: Column) -> bool {
+        self.is_null(place(column))
+    }
+
+    fn oid(&self, column: Column) -> Oid {
+        self.number(place(column)).unwrap_or_default() as Oid
+    }
+
+    fn int(&self, column: Column) -> i32 {
+        self.number(place(column)).unwrap_or_default() as i32
+    }
+
+    fn timestamp(&self, column: Column) -> Option<i64> {
+        self.number(place(column))
+    }
+
+    fn bool(&self, column: Column) -> bool {
+        self.is_true(place(column))
+    }
+
+    fn char(&self, column: Column) -> u8 {
+        let text = self.text(place(column)).unwrap_or_default();
+        text.bytes().next().unwrap_or_default()
+    }
+
+    fn name(&self, column: Column) -> Cow<'_, str> {
+        self.text(place(column)).unwrap_or_default().into()
+    }
+
+    fn text(&self, column: Column) -> Option<String> {
+        self.text(place(column)).map(str::to_owned)
+    }
+
+    fn with_bytes(&self, column: Column, use_it: &mut dyn FnMut(&[u8])) {
+        if !self.is_null(place(column)) {
+            use_it(&self.identifying(place(column)));
+        }
+    }
+
+    fn bytea(&self, column: Column) -> Option<Vec<u8>> {
+        self.text(place(column)).and_then(bytes)
+    }
+
+    fn acl_items(&self, column: Column) -> Vec<AclItem> {
+        self.text(place(column)).and_then(acl).unwrap_or_default()
+    }
+
+    fn oids(&self, column: Column) -> Vec<Oid> {
+        self.numbers(place(column)).iter().map(|oid| *oid as Oid).collect()
+    }
+
+    fn numbers(&self, column: Column) -> Vec<i16> {
+        self.numbers(place(column)).iter().map(|number| *number as i16).collect()
+    }
+
+    fn texts(&self, column: Column) -> Vec<String> {
+        self.texts(place(column)).iter().map(|text| text.to_string()).collect()
+    }
+
+    fn chars(&self, column: Column) -> Vec<u8> {
+        self.text(place(column)).unwrap_or_default().bytes().collect()
+    }
+
+    fn is_own(&self) -> bool {
+        false
+    }
+}
+
+impl State for Data {
+    fn open(&self, catalog: Oid) -> Box<dyn Rows + '_> {
+        Box::new(Table { data: self, catalog, contents: self.contents(catalog) })
+    }
+
+    fn has_catalog(&self, catalog: Oid) -> bool {
+        self.contents(catalog).is_some()
+    }
+
+    fn interrupts(&self) {}
+
+    fn version(&self) -> u32 {
+        self.version()
+    }
+
+    fn is_utf8(&self) -> bool {
+        self.server.encoding == "UTF8"
+    }
+
+    fn quoted_path(&self, value: &str) -> String {
+        // How names in other encodings are folded, only the server knows.
+        value.to_owned()
+    }
+
+    fn database(&self) -> Oid {
+        self.server.database
+    }
+
+    fn time(&self) -> i64 {
+        self.server.time
+    }
+
+    fn default_of(&self, setting: &str) -> Option<String> {
+        self.server.settings.get(setting).cloned().flatten()
+    }
+
+    fn has_setting(&self, name: &str) -> bool {
+        self.server.settings.keys().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn type_name(&self, oid: Oid) -> String {
+        if let Some(name) = printed::standard_name(oid) {
+            return name.to_owned();
+        }
+        let state: &dyn State = self;
+        let by = oids::TYPE_BY_OID;
+        let column = |name| of_row(state, by, oid, name, |row, of| row.oid(of));
+        let Some(schema) = column("typnamespace") else { return "???".to_owned() };
+        let element = column("typelem").filter(|element| *element != 0);
+        // The type of the elements of an array type, not that of a subscripted one such as point.
+        let is_array = element.is_some_and(|element| {
+            of_row(state, by, element, "typarray", |row, of| row.oid(of)) == Some(oid)
+        });
+        if let Some(element) = element.filter(|_| is_array) {
+            return format!("{}[]", self.type_name(element));
+        }
+        let name = of_row(state, by, oid, "typname", |row, name| row.name(name));
+        let schema = self.schema_name(schema).unwrap_or_default();
+        format!("{}.{}", quote_ident(&schema), quote_ident(&name.unwrap_or_default()))
+    }
+
+    fn type_name_now(&self, oid: Oid) -> String {
+        self.type_name(oid)
+    }
+
+    fn name(&self, catalog: Oid, object: Oid) -> Option<(String, String)> {
+        let state: &dyn State = self;
+        let (by, name, schema) = match catalog {
+            oids::PG_CLASS => (oids::CLASS_BY_OID, "relname", "relnamespace"),
+            oids::PG_PROC => (oids::PROC_BY_OID, "proname", "pronamespace"),
+            _ => return None,
+        };
+        let schema = of_row(state, by, object, schema, |row, of| row.oid(of))?;
+        let name = of_row(state, by, object, name, |row, of| row.name(of))?;
+        Some((self.schema_name(schema)?, name))
+    }
+
+    fn schema_name(&self, schema: Oid) -> Option<String> {
+        of_row(self, oids::NAMESPACE_BY_OID, schema, "nspname", |row, name| row.name(name))
+    }
+
+    fn constant(&self, data_type: Oid, bytes: &[u8]) -> Option<String> {
+        printed::constant(data_type, bytes)
+    }
+
+    fn rejects_anonymous(&self, _condition: &[u8]) -> bool {
+        false
+    }
+
+    fn updates(&self, _query: &[u8]) -> Option<(Oid, Vec<Command>)> {
+        None
+    }
+
+    fn rights<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        access: &'a Access<'a>,
+    ) -> Box<dyn Rights + 'a> {
+        Box::new(ByRows::new(self, snapshot, access))
+    }
+
+    fn texts(&self) -> Option<Box<dyn Texts + '_>> {
+        None
+    }
+}
