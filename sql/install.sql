@@ -368,6 +368,28 @@ CREATE FUNCTION ops.audit_contract(contract pg_catalog.jsonb)
 COMMENT ON FUNCTION ops.audit_contract(pg_catalog.jsonb) IS
   'Returns what ops.audit_security() would return if that contract were in force.';
 
+CREATE FUNCTION ops.snapshot() RETURNS pg_catalog.json
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_snapshot';
+COMMENT ON FUNCTION ops.snapshot() IS
+  'Returns the catalogs of this database as data: what the audit reads, and no row of a table of '
+  'the application. The script sql/snapshot.sql writes the same on servers without the extension. '
+  'ops.audit_snapshot() audits it.';
+
+CREATE FUNCTION ops.audit_snapshot(snapshot pg_catalog.json,
+    contract pg_catalog.jsonb DEFAULT NULL, rules pg_catalog.text[] DEFAULT NULL,
+    schemas pg_catalog.name[] DEFAULT NULL, min_severity pg_catalog.text DEFAULT NULL)
+  RETURNS TABLE (
+    rule pg_catalog.text, severity pg_catalog.text, object_type pg_catalog.text,
+      schema_name pg_catalog.name,
+    object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text,
+      evidence pg_catalog.jsonb,
+    fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_snapshot';
+COMMENT ON FUNCTION ops.audit_snapshot(pg_catalog.json, pg_catalog.jsonb, pg_catalog.text[],
+    pg_catalog.name[], pg_catalog.text) IS
+  'Returns the findings in a snapshot of another database, which need not have the extension, '
+  'under that contract, or (NULL) the contract in force here. Exemptions are not applied.';
+
 CREATE FUNCTION ops.try_migration(sql pg_catalog.text)
   RETURNS TABLE (
     outcome pg_catalog.text, rule pg_catalog.text, severity pg_catalog.text,

@@ -42,12 +42,18 @@ pub fn row(finding: Finding, contract: &Contract) -> Vec<Value> {
 /// Reads the arguments `rules`, `schemas` and `min_severity`, of which NULL means all, and
 /// `include_exempted`; `first` is the position of the first.
 pub fn filter(call: Call, first: usize) -> Filter {
+    let exempted = argument::flag(call, first + 3, "include_exempted");
+    Filter { exempted, ..wanted(call, first) }
+}
+
+/// Reads the arguments `rules`, `schemas` and `min_severity`, of which NULL means all; `first` is
+/// the position of the first.
+pub fn wanted(call: Call, first: usize) -> Filter {
     let min_severity = argument::optional_text(call, first + 2, "min_severity");
     let min_severity = min_severity.map_or(Severity::Info, |word| severity(&word));
-    let exempted = argument::flag(call, first + 3, "include_exempted");
     let rules = argument::texts(call, first, "rules");
     let schemas = argument::names(call, first + 1, "schemas");
-    Filter { min_severity, exempted, ..Filter::about(rules, schemas) }
+    Filter { min_severity, ..audit::filter_about(rules, schemas) }
 }
 
 /// Reads a severity. Raises an error that lists the severities where `word` is none.

@@ -485,12 +485,18 @@ fn audit_contract(call: Call) -> pg_sys::Datum {
     let _progress = Progress::begin("auditing the contract", 2);
     progress::step("reading the contract");
     let document = argument::required(call.json_text(0), "contract");
-    let examined = examine_interruptibly(&document, &interrupts);
+    let contract = given_contract(&document);
     drop(document);
-    report_mistakes(&examined);
-    let contract = contract_in(examined);
     progress::step("applying the rules");
     let state = State::now();
     let findings = audit::reported_under(&contract, &state, &Own::find(&state), Fixes::OfRules);
     call.table(findings.into_iter().map(|finding| row(finding, &contract)))
+}
+
+/// Returns the contract in a document that a caller has given. Raises an error where it is not
+/// valid.
+pub(super) fn given_contract(document: &str) -> Contract {
+    let examined = examine_interruptibly(document, &interrupts);
+    report_mistakes(&examined);
+    contract_in(examined)
 }

@@ -11,6 +11,7 @@ use crate::pg::report::{Report, unknown_argument, unknown_rule};
 use crate::pg::text::timestamp;
 use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
+use dragonfly_core::audit::InForce;
 use dragonfly_core::exemptions::{
     Accepted, Exemption, Missing, Status, covered_routines, is_about_routines, missing, routine_key,
 };

@@ -22,4 +22,5 @@ mod prove;
 mod readers;
 mod report;
 mod search_path;
+mod snapshot;
 mod try_migration;

@@ -41,7 +41,7 @@ fn golden_sql_text(call: Call) -> pg_sys::Datum {
 fn steps(call: Call, names: argument::Names) -> pg_sys::Datum {
     let (schemas, rules) = (names(call, 0, "schemas"), argument::texts(call, 1, "rules"));
     let _progress = Progress::begin("planning", 3);
-    let Planned { plan, .. } = plan(&Filter::about(rules, schemas));
+    let Planned { plan, .. } = plan(&audit::filter_about(rules, schemas));
     call.table(plan.steps.into_iter().zip(1..).map(|(step, number)| row(step, number)))
 }
 
@@ -58,7 +58,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     let numbers = argument::integers(call, 3, "steps");
     let max_risk = argument::optional_text(call, 4, "max_risk").map(|word| risk_named(&word));
     let _progress = Progress::begin("applying the plan", 6);
-    let Planned { before, snapshot, plan } = plan(&Filter::about(rules, schemas));
+    let Planned { before, snapshot, plan } = plan(&audit::filter_about(rules, schemas));
     let steps = selected(&plan, numbers.as_deref(), max_risk);
     let left = if steps.is_empty() {
         std::collections::HashSet::new()
@@ -163,7 +163,7 @@ fn plan(filter: &Filter) -> Planned {
     let Installation { state, own, contract } = Installation::now();
     let current = Current::read(&state, &own, Freshness::Fresh);
     let snapshot = catalog::full(&state, &contract, &own);
-    filter.check_schemas(&contract, &snapshot);
+    audit::check_schemas(filter, &contract, &snapshot);
     let orientation = audit::in_context(&contract, &snapshot, Orientation::of);
     let is_left_out = |finding: &Finding| {
         Orientation::stands_for(finding) && orientation.as_ref().is_some_and(|o| !o.is_planned())

@@ -23,15 +23,12 @@ mod source;
 mod statistics;
 pub mod temporary;
 mod text_body;
-mod texts;
 mod type_name;
 mod types;
 mod unaffected;
 mod view_query;
 
-use dragonfly_reader::{
-    bodies, caller_typed, code, objects, place, policies, roles, routines, toast,
-};
+use dragonfly_reader::{caller_typed, code, objects, place, roles, routines, toast};
 
 pub use dragonfly_reader::oids;
 pub use dragonfly_reader::snapshot::{
@@ -71,6 +68,7 @@ pub use dragonfly_reader::server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use dragonfly_reader::stored_policies::{StoredPolicy, stored_policies};
+pub use dragonfly_reader::texts::{code, named as objects_named, of as texts_of};
 pub use dragonfly_reader::toast::is_granted_toast;
 pub use dragonfly_reader::types::types_containing;
 pub use dragonfly_reader::updatable::{Target, WRITES, facts, may_write, target};
@@ -96,7 +94,6 @@ pub use snapshot::{
 };
 pub use source::quoted_path;
 pub use statistics::statistics_are_hidden;
-pub use texts::{code, named as objects_named, of as texts_of};
 pub use type_name::{
     argument_types, bare_type_name, current as current_type_name, is_renamed as type_is_renamed,
 };

@@ -3,7 +3,7 @@
 use super::moved_names::MovedNames;
 use super::rights::Now;
 use super::text_body::InServer;
-use super::{Own, guard, known_routines, objects, policies, roles, routines};
+use super::{Own, guard, known_routines, objects, roles, routines};
 use crate::pg::heap::{State, interrupts};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
@@ -12,6 +12,7 @@ use dragonfly_core::rules::{Context, Reads};
 use dragonfly_reader::definer_bodies::definer_bodies;
 use dragonfly_reader::exposures::exposures_of_clients;
 use dragonfly_reader::expressions::Mentioned;
+use dragonfly_reader::policies;
 use dragonfly_reader::routines::Concerning;
 use dragonfly_reader::snapshot::{self, Needed, governed, open, with_schemas, without_schemas};
 use dragonfly_reader::{ByRows, State as _};

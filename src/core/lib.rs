@@ -48,3 +48,5 @@ pub mod infer;
 pub mod plan;
 pub mod postgrest;
 pub mod report;
+
+pub mod audit;

@@ -18,6 +18,7 @@ use crate::settings::{self, Mode};
 use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
+use dragonfly_core::audit::InForce;
 use dragonfly_core::catalog::{ObjectId, Oid, Relation, RelationKind, Routine, Snapshot};
 use dragonfly_core::contract::{Enforcement, GuardAction};
 use dragonfly_core::exemptions::Status;

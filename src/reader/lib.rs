@@ -4,6 +4,7 @@
 //! The rows come from a [`State`]: from a server, which the extension runs in, or from a file with
 //! a copy of them. Nothing is executed.
 
+pub mod audit;
 pub mod bodies;
 mod by_rows;
 pub mod caller_typed;
@@ -29,11 +30,13 @@ mod rights;
 pub mod roles;
 pub mod routines;
 mod row_triggers;
+pub mod script;
 pub mod server_objects;
 pub mod snapshot;
 mod source;
 pub mod stored_policies;
 pub mod text_body;
+pub mod texts;
 pub mod toast;
 pub mod types;
 pub mod unique_keys;

@@ -9,6 +9,7 @@ use crate::pg::clock;
 use crate::pg::heap::{Row, State, Table, interrupts};
 use crate::pg::text::timestamp;
 use crate::pg::write::{as_owner, next_id, text_datum};
+use dragonfly_core::audit::InForce;
 use dragonfly_core::catalog::{ObjectId, Oid};
 use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Status, object_name};
 use dragonfly_core::finding::Finding;
@@ -91,18 +92,22 @@ impl<'s> Current<'s> {
         self.exemptions.rules_about(is_named)
     }
 
-    /// Whether an exemption could be about a rule.
-    pub fn mention(&self, rule: &Rule) -> bool {
+    /// Returns the state of the catalogs.
+    pub fn state(&self) -> &'s State {
+        self.state
+    }
+}
+
+impl InForce for Current<'_> {
+    fn mention(&self, rule: &Rule) -> bool {
         self.exemptions.mention(rule.id)
     }
 
-    /// Returns the findings; exempt findings are omitted unless `with_exempt`.
-    pub fn apply(&self, findings: Vec<Finding>, with_exempt: bool) -> Vec<Finding> {
+    fn apply(&self, findings: Vec<Finding>, with_exempt: bool) -> Vec<Finding> {
         self.exemptions.apply(findings, &|object| self.object_hash(object), with_exempt)
     }
 
-    /// Whether a finding is exempt.
-    pub fn accept(&self, finding: &Finding) -> bool {
+    fn accept(&self, finding: &Finding) -> bool {
         self.exemptions.accept(finding, &|object| self.object_hash(object))
     }
 }

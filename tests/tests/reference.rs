@@ -242,6 +242,8 @@ const TASKS: [(&str, &[&str]); 9] = [
             "assert_security",
             "v_security_findings",
             "security_rules",
+            "snapshot",
+            "audit_snapshot",
         ],
     ),
     ("Overviews", &["role_matrix", "rls_coverage", "rls_policies", "security_definer_functions"]),

@@ -85,6 +85,7 @@ const FITS_WRAPPED: &[(&str, &str)] = &[
     ("audit_rls", "SELECT * FROM ops.audit_rls()"),
     ("audit_roles", "SELECT * FROM ops.audit_roles()"),
     ("audit_security", "SELECT * FROM ops.audit_security()"),
+    ("audit_snapshot", "SELECT * FROM ops.audit_snapshot(ops.snapshot())"),
     ("audit_views", "SELECT * FROM ops.audit_views()"),
     ("check_schema_consistency", "SELECT * FROM ops.check_schema_consistency()"),
     ("compare_schema", "SELECT * FROM ops.compare_schema(ops.schema_snapshot())"),
@@ -133,6 +134,7 @@ const DOCUMENTS: &[&str] = &[
     "report",
     "report_html",
     "schema_snapshot",
+    "snapshot",
 ];
 
 #[test]

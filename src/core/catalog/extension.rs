@@ -15,7 +15,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT.
-pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 70] = [
+pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 72] = [
     (SCHEMA, "announce", "", "guard_announce", false),
     (SCHEMA, "ddl_command_end", "", "guard_ddl_command_end", false),
     (SCHEMA, "ddl_command_start", "", "guard_ddl_command_start", false),
@@ -61,6 +61,13 @@ pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 70] = [
         "audit_security",
         "pg_catalog.text[],pg_catalog.name[],pg_catalog.text,boolean",
         "ops_audit_security",
+        false,
+    ),
+    (
+        "ops",
+        "audit_snapshot",
+        "pg_catalog.json,pg_catalog.jsonb,pg_catalog.text[],pg_catalog.name[],pg_catalog.text",
+        "ops_audit_snapshot",
         false,
     ),
     ("ops", "audit_views", "", "ops_audit_views", false),
@@ -170,6 +177,7 @@ pub const FUNCTIONS: [(&str, &str, &str, &str, bool); 70] = [
     ("ops", "security_definer_functions", "", "ops_security_definer_functions", false),
     ("ops", "security_rules", "", "ops_security_rules", false),
     ("ops", "security_summary", "", "ops_security_summary", false),
+    ("ops", "snapshot", "", "ops_snapshot", false),
     ("ops", "try_migration", "pg_catalog.text", "ops_try_migration", false),
     ("ops", "unexempt", "pg_catalog.text,integer", "ops_unexempt", false),
     ("ops", "unfreeze_schema", "pg_catalog.text", "ops_unfreeze_schema", false),

@@ -32,6 +32,7 @@ const CORE: &[&str] = &[
     "infer",
     "drift",
     "report",
+    "audit",
 ];
 
 /// The modules of the reader of catalogs, each importing only from those before it.
@@ -43,6 +44,7 @@ const READER: &[&str] = &[
     "types",
     "catalogs",
     "data",
+    "script",
     "printed",
     "write",
     "quoted_path",
@@ -70,7 +72,9 @@ const READER: &[&str] = &[
     "definer_bodies",
     "dependencies",
     "server_objects",
+    "texts",
     "snapshot",
+    "audit",
 ];
 
 /// The modules of the edge, each importing only from those before it. Nothing imports `api`.

@@ -1,20 +1,19 @@
 //! Reads the code that a plan has to know: texts of routines, triggers, operators, and which views
 //! ask for memberships.
 
-use super::policies::asks_memberships;
-use super::{bodies, oids};
-use crate::pg::heap::{Row, State, Table, interrupts};
-use dragonfly_core::catalog::{Oid, PG_CATALOG};
+use crate::policies::asks_memberships;
+use crate::source::{Row, State, Table};
+use crate::{bodies, oids};
+use dragonfly_core::catalog::{FIRST_NORMAL, Oid, PG_CATALOG};
 use dragonfly_core::plan::{Code, Text};
-use pgrx::pg_sys;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Reads the texts of routines whose names are looked up when they run, the triggers, the
 /// operators, and the views that ask for memberships.
-pub fn code(state: &State) -> Code {
+pub fn code(state: &dyn State) -> Code {
     let mut code = Code { triggers: triggers(state), ..Code::default() };
     let languages = bodies::languages(state);
-    let table = Table::open(oids::PG_PROC);
+    let table = state.table(oids::PG_PROC);
     let (oid, schema, name, language, text, parsed) = (
         table.column("oid"),
         table.column("pronamespace"),
@@ -23,7 +22,7 @@ pub fn code(state: &State) -> Code {
         table.column("prosrc"),
         table.column("prosqlbody"),
     );
-    table.scan(state, |row| {
+    table.scan(|row| {
         if row.oid(schema) == PG_CATALOG {
             return;
         }
@@ -38,19 +37,19 @@ pub fn code(state: &State) -> Code {
             code.names.insert(row.oid(oid), (row.oid(schema), row.name(name)));
         }
     });
-    let table = Table::open(oids::PG_OPERATOR);
+    let table = state.table(oids::PG_OPERATOR);
     let (oid, name, function) =
         (table.column("oid"), table.column("oprname"), table.column("oprcode"));
-    table.scan(state, |row| {
-        if row.oid(oid) >= pg_sys::FirstNormalObjectId {
+    table.scan(|row| {
+        if row.oid(oid) >= FIRST_NORMAL {
             code.operators.push((row.oid(function), row.name(name)));
         }
     });
-    let table = Table::open(oids::PG_REWRITE);
+    let table = state.table(oids::PG_REWRITE);
     let (oid, relation, action) =
         (table.column("oid"), table.column("ev_class"), table.column("ev_action"));
-    table.scan(state, |row| {
-        if row.oid(oid) >= pg_sys::FirstNormalObjectId
+    table.scan(|row| {
+        if row.oid(oid) >= FIRST_NORMAL
             && row.bytes(action).is_some_and(|text| asks_memberships(state, &text))
         {
             code.asking_views.insert(row.oid(relation));
@@ -60,9 +59,9 @@ pub fn code(state: &State) -> Code {
 }
 
 /// Reads the texts of some routines, those without text omitted.
-pub fn of(state: &State, routines: &BTreeSet<Oid>) -> HashMap<Oid, Text> {
+pub fn of(state: &dyn State, routines: &BTreeSet<Oid>) -> HashMap<Oid, Text> {
     let languages = bodies::languages(state);
-    let table = Table::open(oids::PG_PROC);
+    let table = state.table(oids::PG_PROC);
     let (oid, language, text, parsed) = (
         table.column("oid"),
         table.column("prolang"),
@@ -71,8 +70,8 @@ pub fn of(state: &State, routines: &BTreeSet<Oid>) -> HashMap<Oid, Text> {
     );
     let mut texts = HashMap::new();
     for routine in routines {
-        interrupts();
-        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, *routine)], |row| {
+        state.interrupts();
+        table.lookup(oids::PG_PROC_OID_INDEX, &[(oid, *routine)], |row| {
             if row.is_null(parsed)
                 && let Some(language) = languages.get(&row.oid(language))
                 && let Some(source) = row.text(text)
@@ -86,12 +85,12 @@ pub fn of(state: &State, routines: &BTreeSet<Oid>) -> HashMap<Oid, Text> {
 
 /// Returns the relations and routines that have one of some names, except those of the system
 /// catalog.
-pub fn named(state: &State, names: &HashSet<String>) -> (Vec<Oid>, Vec<Oid>) {
-    let of = |catalog, name, schema, is_meant: &dyn Fn(&Row<'_>, &Table) -> bool| {
-        let table = Table::open(catalog);
+pub fn named(state: &dyn State, names: &HashSet<String>) -> (Vec<Oid>, Vec<Oid>) {
+    let of = |catalog, name, schema, is_meant: &dyn Fn(&Row<'_>, &Table<'_>) -> bool| {
+        let table = state.table(catalog);
         let (oid, name, schema) = (table.column("oid"), table.column(name), table.column(schema));
         let mut found = Vec::new();
-        table.scan(state, |row| {
+        table.scan(|row| {
             if names.contains(row.borrowed_name(name).as_ref())
                 && row.oid(schema) != PG_CATALOG
                 && is_meant(&row, &table)
@@ -101,7 +100,7 @@ pub fn named(state: &State, names: &HashSet<String>) -> (Vec<Oid>, Vec<Oid>) {
         });
         found
     };
-    let has_name = |row: &Row<'_>, table: &Table| {
+    let has_name = |row: &Row<'_>, table: &Table<'_>| {
         matches!(row.char(table.column("relkind")), b'r' | b'p' | b'f' | b'v' | b'm' | b'S')
     };
     let relations = of(oids::PG_CLASS, "relname", "relnamespace", &has_name);
@@ -109,12 +108,12 @@ pub fn named(state: &State, names: &HashSet<String>) -> (Vec<Oid>, Vec<Oid>) {
 }
 
 /// Returns table and function of every trigger, except those of foreign keys.
-fn triggers(state: &State) -> Vec<(Oid, Oid)> {
-    let triggers = Table::open(oids::PG_TRIGGER);
+fn triggers(state: &dyn State) -> Vec<(Oid, Oid)> {
+    let triggers = state.table(oids::PG_TRIGGER);
     let (table, function, internal) =
         (triggers.column("tgrelid"), triggers.column("tgfoid"), triggers.column("tgisinternal"));
     let mut found = Vec::new();
-    triggers.scan(state, |row| {
+    triggers.scan(|row| {
         if !row.bool(internal) {
             found.push((row.oid(table), row.oid(function)));
         }

@@ -1,0 +1,334 @@
+-- Writes a snapshot of the catalogs of a database as JSON, for ops.audit_snapshot() and the program
+-- dragonfly-guard. Any role that may connect can run it. It changes nothing and reads no table of
+-- an application:
+--
+--   psql -XAtq -v ON_ERROR_STOP=1 -f snapshot.sql DATABASE > snapshot.json
+--
+-- The format is described in docs/reference/snapshot.md. This file is generated from
+-- src/reader/catalogs.rs.
+\set QUIET on
+\pset format unaligned
+\pset tuples_only on
+\pset pager off
+BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL client_encoding = 'UTF8';
+SET LOCAL quote_all_identifiers = off;
+
+SELECT '{"dragonfly_guard_snapshot":1,"server":' || json_build_object(
+  'version_num', current_setting('server_version_num')::int4,
+  'encoding', current_setting('server_encoding'),
+  'database', d.oid::int8,
+  'role', current_user,
+  'time', (extract(epoch FROM now()) * 1000000)::int8 - 946684800000000,
+  'settings', (
+    SELECT json_object_agg(name, CASE WHEN name = 'search_path' THEN reset_val END ORDER BY name)
+      FROM pg_settings)
+) || ',"catalogs":{'
+  FROM pg_database AS d WHERE d.datname = current_database();
+
+-- One statement for each catalog, with the columns that this release has.
+WITH catalog_columns (catalog_place, catalog, source, wanted, place, name, kind) AS (VALUES
+  (1, 'pg_amop', 'pg_amop', 'amopmethod = 403', 1, 'amopopr', 'oid'),
+  (1, 'pg_amop', 'pg_amop', 'amopmethod = 403', 2, 'amoppurpose', 'char'),
+  (1, 'pg_amop', 'pg_amop', 'amopmethod = 403', 3, 'amopfamily', 'oid'),
+  (1, 'pg_amop', 'pg_amop', 'amopmethod = 403', 4, 'amopmethod', 'oid'),
+  (1, 'pg_amop', 'pg_amop', 'amopmethod = 403', 5, 'amopstrategy', 'int'),
+  (2, 'pg_attrdef', 'pg_attrdef', '', 1, 'adrelid', 'oid'),
+  (2, 'pg_attrdef', 'pg_attrdef', '', 2, 'adnum', 'int'),
+  (2, 'pg_attrdef', 'pg_attrdef', '', 3, 'oid', 'oid'),
+  (2, 'pg_attrdef', 'pg_attrdef', '', 4, 'adbin', 'text'),
+  (3, 'pg_attribute', 'pg_attribute', '', 1, 'attrelid', 'oid'),
+  (3, 'pg_attribute', 'pg_attribute', '', 2, 'attnum', 'int'),
+  (3, 'pg_attribute', 'pg_attribute', '', 3, 'attname', 'name'),
+  (3, 'pg_attribute', 'pg_attribute', '', 4, 'atttypid', 'oid'),
+  (3, 'pg_attribute', 'pg_attribute', '', 5, 'attnotnull', 'bool'),
+  (3, 'pg_attribute', 'pg_attribute', '', 6, 'atthasdef', 'bool'),
+  (3, 'pg_attribute', 'pg_attribute', '', 7, 'attisdropped', 'bool'),
+  (3, 'pg_attribute', 'pg_attribute', '', 8, 'attidentity', 'char'),
+  (3, 'pg_attribute', 'pg_attribute', '', 9, 'attgenerated', 'char'),
+  (3, 'pg_attribute', 'pg_attribute', '', 10, 'attacl', 'acl'),
+  (4, 'pg_authid', 'pg_roles', '', 1, 'oid', 'oid'),
+  (4, 'pg_authid', 'pg_roles', '', 2, 'rolname', 'name'),
+  (4, 'pg_authid', 'pg_roles', '', 3, 'rolsuper', 'bool'),
+  (4, 'pg_authid', 'pg_roles', '', 4, 'rolinherit', 'bool'),
+  (4, 'pg_authid', 'pg_roles', '', 5, 'rolcreaterole', 'bool'),
+  (4, 'pg_authid', 'pg_roles', '', 6, 'rolcreatedb', 'bool'),
+  (4, 'pg_authid', 'pg_roles', '', 7, 'rolcanlogin', 'bool'),
+  (4, 'pg_authid', 'pg_roles', '', 8, 'rolreplication', 'bool'),
+  (4, 'pg_authid', 'pg_roles', '', 9, 'rolbypassrls', 'bool'),
+  (4, 'pg_authid', 'pg_roles', '', 10, 'rolconnlimit', 'int'),
+  (4, 'pg_authid', 'pg_roles', '', 11, 'rolvaliduntil', 'time'),
+  (5, 'pg_auth_members', 'pg_auth_members', '', 1, 'roleid', 'oid'),
+  (5, 'pg_auth_members', 'pg_auth_members', '', 2, 'member', 'oid'),
+  (5, 'pg_auth_members', 'pg_auth_members', '', 3, 'grantor', 'oid'),
+  (5, 'pg_auth_members', 'pg_auth_members', '', 4, 'admin_option', 'bool'),
+  (5, 'pg_auth_members', 'pg_auth_members', '', 5, 'inherit_option', 'bool'),
+  (5, 'pg_auth_members', 'pg_auth_members', '', 6, 'set_option', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 1, 'oid', 'oid'),
+  (6, 'pg_class', 'pg_class', '', 2, 'relname', 'name'),
+  (6, 'pg_class', 'pg_class', '', 3, 'relnamespace', 'oid'),
+  (6, 'pg_class', 'pg_class', '', 4, 'reltype', 'oid'),
+  (6, 'pg_class', 'pg_class', '', 5, 'relowner', 'oid'),
+  (6, 'pg_class', 'pg_class', '', 6, 'relkind', 'char'),
+  (6, 'pg_class', 'pg_class', '', 7, 'relpersistence', 'char'),
+  (6, 'pg_class', 'pg_class', '', 8, 'relhasrules', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 9, 'relhassubclass', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 10, 'relrowsecurity', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 11, 'relforcerowsecurity', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 12, 'relispopulated', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 13, 'relispartition', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 14, 'reltoastrelid', 'oid'),
+  (6, 'pg_class', 'pg_class', '', 15, 'relacl', 'acl'),
+  (6, 'pg_class', 'pg_class', '', 16, 'reloptions', 'texts'),
+  (7, 'pg_collation', 'pg_collation', '', 1, 'oid', 'oid'),
+  (7, 'pg_collation', 'pg_collation', '', 2, 'collname', 'name'),
+  (7, 'pg_collation', 'pg_collation', '', 3, 'collnamespace', 'oid'),
+  (7, 'pg_collation', 'pg_collation', '', 4, 'collisdeterministic', 'bool'),
+  (8, 'pg_constraint', 'pg_constraint', '', 1, 'oid', 'oid'),
+  (8, 'pg_constraint', 'pg_constraint', '', 2, 'conname', 'name'),
+  (8, 'pg_constraint', 'pg_constraint', '', 3, 'conrelid', 'oid'),
+  (8, 'pg_constraint', 'pg_constraint', '', 4, 'contypid', 'oid'),
+  (8, 'pg_constraint', 'pg_constraint', '', 5, 'contype', 'char'),
+  (8, 'pg_constraint', 'pg_constraint', '', 6, 'convalidated', 'bool'),
+  (8, 'pg_constraint', 'pg_constraint', '', 7, 'conenforced', 'bool'),
+  (8, 'pg_constraint', 'pg_constraint', '', 8, 'connoinherit', 'bool'),
+  (8, 'pg_constraint', 'pg_constraint', '', 9, 'confrelid', 'oid'),
+  (8, 'pg_constraint', 'pg_constraint', '', 10, 'conkey', 'numbers'),
+  (8, 'pg_constraint', 'pg_constraint', '', 11, 'confkey', 'numbers'),
+  (8, 'pg_constraint', 'pg_constraint', '', 12, 'conbin', 'text'),
+  (9, 'pg_database', 'pg_database', 'datname = current_database()', 1, 'oid', 'oid'),
+  (9, 'pg_database', 'pg_database', 'datname = current_database()', 2, 'datname', 'name'),
+  (9, 'pg_database', 'pg_database', 'datname = current_database()', 3, 'datdba', 'oid'),
+  (9, 'pg_database', 'pg_database', 'datname = current_database()', 4, 'datconnlimit', 'int'),
+  (9, 'pg_database', 'pg_database', 'datname = current_database()', 5, 'datacl', 'acl'),
+  (10, 'pg_db_role_setting', 'pg_db_role_setting', '', 1, 'setdatabase', 'oid'),
+  (10, 'pg_db_role_setting', 'pg_db_role_setting', '', 2, 'setrole', 'oid'),
+  (10, 'pg_db_role_setting', 'pg_db_role_setting', '', 3, 'setconfig', 'texts'),
+  (11, 'pg_default_acl', 'pg_default_acl', '', 1, 'defaclrole', 'oid'),
+  (11, 'pg_default_acl', 'pg_default_acl', '', 2, 'defaclnamespace', 'oid'),
+  (11, 'pg_default_acl', 'pg_default_acl', '', 3, 'defaclobjtype', 'char'),
+  (11, 'pg_default_acl', 'pg_default_acl', '', 4, 'defaclacl', 'acl'),
+  (12, 'pg_depend', 'pg_depend', '', 1, 'classid', 'oid'),
+  (12, 'pg_depend', 'pg_depend', '', 2, 'objid', 'oid'),
+  (12, 'pg_depend', 'pg_depend', '', 3, 'objsubid', 'int'),
+  (12, 'pg_depend', 'pg_depend', '', 4, 'refclassid', 'oid'),
+  (12, 'pg_depend', 'pg_depend', '', 5, 'refobjid', 'oid'),
+  (12, 'pg_depend', 'pg_depend', '', 6, 'refobjsubid', 'int'),
+  (12, 'pg_depend', 'pg_depend', '', 7, 'deptype', 'char'),
+  (13, 'pg_event_trigger', 'pg_event_trigger', '', 1, 'oid', 'oid'),
+  (13, 'pg_event_trigger', 'pg_event_trigger', '', 2, 'evtname', 'name'),
+  (13, 'pg_event_trigger', 'pg_event_trigger', '', 3, 'evtevent', 'name'),
+  (13, 'pg_event_trigger', 'pg_event_trigger', '', 4, 'evtowner', 'oid'),
+  (13, 'pg_event_trigger', 'pg_event_trigger', '', 5, 'evtfoid', 'oid'),
+  (13, 'pg_event_trigger', 'pg_event_trigger', '', 6, 'evtenabled', 'char'),
+  (13, 'pg_event_trigger', 'pg_event_trigger', '', 7, 'evttags', 'present'),
+  (14, 'pg_extension', 'pg_extension', '', 1, 'oid', 'oid'),
+  (14, 'pg_extension', 'pg_extension', '', 2, 'extname', 'name'),
+  (14, 'pg_extension', 'pg_extension', '', 3, 'extowner', 'oid'),
+  (14, 'pg_extension', 'pg_extension', '', 4, 'extnamespace', 'oid'),
+  (14, 'pg_extension', 'pg_extension', '', 5, 'extversion', 'text'),
+  (15, 'pg_foreign_data_wrapper', 'pg_foreign_data_wrapper', '', 1, 'oid', 'oid'),
+  (15, 'pg_foreign_data_wrapper', 'pg_foreign_data_wrapper', '', 2, 'fdwname', 'name'),
+  (15, 'pg_foreign_data_wrapper', 'pg_foreign_data_wrapper', '', 3, 'fdwowner', 'oid'),
+  (15, 'pg_foreign_data_wrapper', 'pg_foreign_data_wrapper', '', 4, 'fdwacl', 'acl'),
+  (16, 'pg_foreign_server', 'pg_foreign_server', '', 1, 'oid', 'oid'),
+  (16, 'pg_foreign_server', 'pg_foreign_server', '', 2, 'srvname', 'name'),
+  (16, 'pg_foreign_server', 'pg_foreign_server', '', 3, 'srvowner', 'oid'),
+  (16, 'pg_foreign_server', 'pg_foreign_server', '', 4, 'srvacl', 'acl'),
+  (17, 'pg_index', 'pg_index', '', 1, 'indexrelid', 'oid'),
+  (17, 'pg_index', 'pg_index', '', 2, 'indrelid', 'oid'),
+  (17, 'pg_index', 'pg_index', '', 3, 'indnkeyatts', 'int'),
+  (17, 'pg_index', 'pg_index', '', 4, 'indisunique', 'bool'),
+  (17, 'pg_index', 'pg_index', '', 5, 'indisprimary', 'bool'),
+  (17, 'pg_index', 'pg_index', '', 6, 'indimmediate', 'bool'),
+  (17, 'pg_index', 'pg_index', '', 7, 'indisvalid', 'bool'),
+  (17, 'pg_index', 'pg_index', '', 8, 'indkey', 'numbers'),
+  (17, 'pg_index', 'pg_index', '', 9, 'indexprs', 'present'),
+  (17, 'pg_index', 'pg_index', '', 10, 'indpred', 'present'),
+  (18, 'pg_inherits', 'pg_inherits', '', 1, 'inhrelid', 'oid'),
+  (18, 'pg_inherits', 'pg_inherits', '', 2, 'inhparent', 'oid'),
+  (18, 'pg_inherits', 'pg_inherits', '', 3, 'inhseqno', 'int'),
+  (19, 'pg_init_privs', 'pg_init_privs', '', 1, 'objoid', 'oid'),
+  (19, 'pg_init_privs', 'pg_init_privs', '', 2, 'classoid', 'oid'),
+  (19, 'pg_init_privs', 'pg_init_privs', '', 3, 'objsubid', 'int'),
+  (19, 'pg_init_privs', 'pg_init_privs', '', 4, 'initprivs', 'acl'),
+  (20, 'pg_language', 'pg_language', '', 1, 'oid', 'oid'),
+  (20, 'pg_language', 'pg_language', '', 2, 'lanname', 'name'),
+  (20, 'pg_language', 'pg_language', '', 3, 'lanowner', 'oid'),
+  (20, 'pg_language', 'pg_language', '', 4, 'lanacl', 'acl'),
+  (21, 'pg_largeobject_metadata', 'pg_largeobject_metadata', '', 1, 'oid', 'oid'),
+  (21, 'pg_largeobject_metadata', 'pg_largeobject_metadata', '', 2, 'lomowner', 'oid'),
+  (21, 'pg_largeobject_metadata', 'pg_largeobject_metadata', '', 3, 'lomacl', 'acl'),
+  (22, 'pg_namespace', 'pg_namespace', '', 1, 'oid', 'oid'),
+  (22, 'pg_namespace', 'pg_namespace', '', 2, 'nspname', 'name'),
+  (22, 'pg_namespace', 'pg_namespace', '', 3, 'nspowner', 'oid'),
+  (22, 'pg_namespace', 'pg_namespace', '', 4, 'nspacl', 'acl'),
+  (23, 'pg_operator', 'pg_operator', '', 1, 'oid', 'oid'),
+  (23, 'pg_operator', 'pg_operator', '', 2, 'oprname', 'name'),
+  (23, 'pg_operator', 'pg_operator', '', 3, 'oprnamespace', 'oid'),
+  (23, 'pg_operator', 'pg_operator', '', 4, 'oprowner', 'oid'),
+  (23, 'pg_operator', 'pg_operator', '', 5, 'oprkind', 'char'),
+  (23, 'pg_operator', 'pg_operator', '', 6, 'oprleft', 'oid'),
+  (23, 'pg_operator', 'pg_operator', '', 7, 'oprright', 'oid'),
+  (23, 'pg_operator', 'pg_operator', '', 8, 'oprnegate', 'oid'),
+  (23, 'pg_operator', 'pg_operator', '', 9, 'oprcode', 'oid'),
+  (24, 'pg_parameter_acl', 'pg_parameter_acl', '', 1, 'oid', 'oid'),
+  (24, 'pg_parameter_acl', 'pg_parameter_acl', '', 2, 'parname', 'text'),
+  (24, 'pg_parameter_acl', 'pg_parameter_acl', '', 3, 'paracl', 'acl'),
+  (25, 'pg_partitioned_table', 'pg_partitioned_table', '', 1, 'partrelid', 'oid'),
+  (25, 'pg_partitioned_table', 'pg_partitioned_table', '', 2, 'partexprs', 'present'),
+  (26, 'pg_policy', 'pg_policy', '', 1, 'oid', 'oid'),
+  (26, 'pg_policy', 'pg_policy', '', 2, 'polname', 'name'),
+  (26, 'pg_policy', 'pg_policy', '', 3, 'polrelid', 'oid'),
+  (26, 'pg_policy', 'pg_policy', '', 4, 'polcmd', 'char'),
+  (26, 'pg_policy', 'pg_policy', '', 5, 'polpermissive', 'bool'),
+  (26, 'pg_policy', 'pg_policy', '', 6, 'polroles', 'oids'),
+  (26, 'pg_policy', 'pg_policy', '', 7, 'polqual', 'text'),
+  (26, 'pg_policy', 'pg_policy', '', 8, 'polwithcheck', 'text'),
+  (27, 'pg_proc', 'pg_proc', '', 1, 'oid', 'oid'),
+  (27, 'pg_proc', 'pg_proc', '', 2, 'proname', 'name'),
+  (27, 'pg_proc', 'pg_proc', '', 3, 'pronamespace', 'oid'),
+  (27, 'pg_proc', 'pg_proc', '', 4, 'proowner', 'oid'),
+  (27, 'pg_proc', 'pg_proc', '', 5, 'prolang', 'oid'),
+  (27, 'pg_proc', 'pg_proc', '', 6, 'prokind', 'char'),
+  (27, 'pg_proc', 'pg_proc', '', 7, 'prosecdef', 'bool'),
+  (27, 'pg_proc', 'pg_proc', '', 8, 'proleakproof', 'bool'),
+  (27, 'pg_proc', 'pg_proc', '', 9, 'proisstrict', 'bool'),
+  (27, 'pg_proc', 'pg_proc', '', 10, 'provolatile', 'char'),
+  (27, 'pg_proc', 'pg_proc', '', 11, 'pronargs', 'int'),
+  (27, 'pg_proc', 'pg_proc', '', 12, 'prorettype', 'oid'),
+  (27, 'pg_proc', 'pg_proc', '', 13, 'proargtypes', 'oids'),
+  (27, 'pg_proc', 'pg_proc', '', 14, 'proallargtypes', 'oids'),
+  (27, 'pg_proc', 'pg_proc', '', 15, 'proargmodes', 'chars'),
+  (27, 'pg_proc', 'pg_proc', '', 16, 'proargnames', 'texts'),
+  (27, 'pg_proc', 'pg_proc', '', 17, 'proargdefaults', 'text'),
+  (27, 'pg_proc', 'pg_proc', '', 18, 'prosrc', 'text'),
+  (27, 'pg_proc', 'pg_proc', '', 19, 'probin', 'text'),
+  (27, 'pg_proc', 'pg_proc', '', 20, 'prosqlbody', 'text'),
+  (27, 'pg_proc', 'pg_proc', '', 21, 'proconfig', 'texts'),
+  (27, 'pg_proc', 'pg_proc', '', 22, 'proacl', 'acl'),
+  (28, 'pg_publication', 'pg_publication', '', 1, 'oid', 'oid'),
+  (28, 'pg_publication', 'pg_publication', '', 2, 'pubname', 'name'),
+  (28, 'pg_publication', 'pg_publication', '', 3, 'pubowner', 'oid'),
+  (28, 'pg_publication', 'pg_publication', '', 4, 'puballtables', 'bool'),
+  (29, 'pg_publication_namespace', 'pg_publication_namespace', '', 1, 'oid', 'oid'),
+  (29, 'pg_publication_namespace', 'pg_publication_namespace', '', 2, 'pnpubid', 'oid'),
+  (29, 'pg_publication_namespace', 'pg_publication_namespace', '', 3, 'pnnspid', 'oid'),
+  (30, 'pg_publication_rel', 'pg_publication_rel', '', 1, 'oid', 'oid'),
+  (30, 'pg_publication_rel', 'pg_publication_rel', '', 2, 'prpubid', 'oid'),
+  (30, 'pg_publication_rel', 'pg_publication_rel', '', 3, 'prrelid', 'oid'),
+  (30, 'pg_publication_rel', 'pg_publication_rel', '', 4, 'prqual', 'present'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 1, 'oid', 'oid'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 2, 'rulename', 'name'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 3, 'ev_class', 'oid'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 4, 'ev_type', 'char'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 5, 'ev_enabled', 'char'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 6, 'is_instead', 'bool'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 7, 'ev_qual', 'text'),
+  (31, 'pg_rewrite', 'pg_rewrite', '', 8, 'ev_action', 'text'),
+  (32, 'pg_statistic_ext', 'pg_statistic_ext', '', 1, 'oid', 'oid'),
+  (32, 'pg_statistic_ext', 'pg_statistic_ext', '', 2, 'stxrelid', 'oid'),
+  (32, 'pg_statistic_ext', 'pg_statistic_ext', '', 3, 'stxname', 'name'),
+  (32, 'pg_statistic_ext', 'pg_statistic_ext', '', 4, 'stxexprs', 'present'),
+  (33, 'pg_subscription', 'pg_subscription', '', 1, 'oid', 'oid'),
+  (33, 'pg_subscription', 'pg_subscription', '', 2, 'subdbid', 'oid'),
+  (33, 'pg_subscription', 'pg_subscription', '', 3, 'subname', 'name'),
+  (33, 'pg_subscription', 'pg_subscription', '', 4, 'subowner', 'oid'),
+  (34, 'pg_tablespace', 'pg_tablespace', '', 1, 'oid', 'oid'),
+  (34, 'pg_tablespace', 'pg_tablespace', '', 2, 'spcname', 'name'),
+  (34, 'pg_tablespace', 'pg_tablespace', '', 3, 'spcowner', 'oid'),
+  (34, 'pg_tablespace', 'pg_tablespace', '', 4, 'spcacl', 'acl'),
+  (35, 'pg_trigger', 'pg_trigger', '', 1, 'oid', 'oid'),
+  (35, 'pg_trigger', 'pg_trigger', '', 2, 'tgname', 'name'),
+  (35, 'pg_trigger', 'pg_trigger', '', 3, 'tgrelid', 'oid'),
+  (35, 'pg_trigger', 'pg_trigger', '', 4, 'tgfoid', 'oid'),
+  (35, 'pg_trigger', 'pg_trigger', '', 5, 'tgtype', 'int'),
+  (35, 'pg_trigger', 'pg_trigger', '', 6, 'tgenabled', 'char'),
+  (35, 'pg_trigger', 'pg_trigger', '', 7, 'tgisinternal', 'bool'),
+  (35, 'pg_trigger', 'pg_trigger', '', 8, 'tgargs', 'bytes'),
+  (35, 'pg_trigger', 'pg_trigger', '', 9, 'tgqual', 'present'),
+  (36, 'pg_ts_config', 'pg_ts_config', '', 1, 'oid', 'oid'),
+  (36, 'pg_ts_config', 'pg_ts_config', '', 2, 'cfgname', 'name'),
+  (36, 'pg_ts_config', 'pg_ts_config', '', 3, 'cfgnamespace', 'oid'),
+  (37, 'pg_ts_dict', 'pg_ts_dict', '', 1, 'oid', 'oid'),
+  (37, 'pg_ts_dict', 'pg_ts_dict', '', 2, 'dictname', 'name'),
+  (37, 'pg_ts_dict', 'pg_ts_dict', '', 3, 'dictnamespace', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 1, 'oid', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 2, 'typname', 'name'),
+  (38, 'pg_type', 'pg_type', '', 3, 'typnamespace', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 4, 'typowner', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 5, 'typlen', 'int'),
+  (38, 'pg_type', 'pg_type', '', 6, 'typtype', 'char'),
+  (38, 'pg_type', 'pg_type', '', 7, 'typcategory', 'char'),
+  (38, 'pg_type', 'pg_type', '', 8, 'typrelid', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 9, 'typelem', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 10, 'typarray', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 11, 'typbasetype', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 12, 'typsubscript', 'oid'),
+  (38, 'pg_type', 'pg_type', '', 13, 'typdefaultbin', 'text')
+), existing AS (
+  SELECT c.*, a.atttypid::regtype::text AS type_name,
+         row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
+    FROM catalog_columns AS c
+    JOIN pg_class AS r ON r.relname = c.source AND r.relnamespace = 'pg_catalog'::regnamespace
+    JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = c.name AND NOT a.attisdropped
+), written AS (
+  SELECT e.*, CASE kind
+      WHEN 'oid' THEN format('s.%I::int8', name)
+      WHEN 'int' THEN format('s.%I::int4', name)
+      WHEN 'bool' THEN format('s.%I', name)
+      WHEN 'bytes' THEN format('encode(s.%I, ''hex'')', name)
+      WHEN 'present' THEN format('CASE WHEN s.%I IS NOT NULL THEN true END', name)
+      WHEN 'acl' THEN 'acls.written'
+      WHEN 'oids' THEN format('s.%I::oid[]::int8[]', name)
+      WHEN 'numbers' THEN format('s.%I::int2[]', name)
+      WHEN 'texts' THEN format('s.%I', name)
+      WHEN 'chars' THEN format('array_to_string(s.%I, '''')', name)
+      WHEN 'time' THEN format(
+        'CASE WHEN isfinite(s.%1$I)'
+        ' THEN (extract(epoch FROM s.%1$I) * 1000000)::int8 - 946684800000000'
+        ' WHEN s.%1$I > now() THEN 9223372036854775807'
+        ' WHEN s.%1$I < now() THEN -9223372036854775808 END', name)
+      ELSE format('s.%I::text', name) END AS value
+    FROM existing AS e
+), catalogs AS (
+  SELECT catalog_place, catalog, source, wanted,
+         json_agg(name ORDER BY place)::text AS names,
+         string_agg(value, ', ' ORDER BY place) AS values_of_row,
+         -- At most one column of a catalog is an ACL.
+         max(name) FILTER (WHERE kind = 'acl') AS acl,
+         row_number() OVER (ORDER BY catalog_place) = 1 AS is_first
+    FROM written
+   GROUP BY catalog_place, catalog, source, wanted
+)
+SELECT format('SELECT %L', CASE WHEN is_first THEN '' ELSE ',' END
+         || to_json(catalog)::text || ':{"columns":' || names || ',"rows":['),
+       CASE WHEN acl IS NOT NULL THEN format(
+         -- Thousands of rows share a few ACLs, which are written once. As the server writes them,
+         -- with OIDs in place of names.
+         'WITH acls AS MATERIALIZED (SELECT acl, coalesce((SELECT string_agg(item.written, '','''
+         ' ORDER BY item.place) FROM (SELECT min(place) AS place, grantee::text || ''='''
+         ' || string_agg(CASE privilege_type WHEN ''INSERT'' THEN ''a'' WHEN ''SELECT'' THEN ''r'''
+         ' WHEN ''UPDATE'' THEN ''w'' WHEN ''DELETE'' THEN ''d'' WHEN ''TRUNCATE'' THEN ''D'''
+         ' WHEN ''REFERENCES'' THEN ''x'' WHEN ''TRIGGER'' THEN ''t'' WHEN ''EXECUTE'' THEN ''X'''
+         ' WHEN ''USAGE'' THEN ''U'' WHEN ''CREATE'' THEN ''C'' WHEN ''TEMPORARY'' THEN ''T'''
+         ' WHEN ''CONNECT'' THEN ''c'' WHEN ''SET'' THEN ''s'' WHEN ''ALTER SYSTEM'' THEN ''A'''
+         ' WHEN ''MAINTAIN'' THEN ''m'' END || CASE WHEN is_grantable THEN ''*'' ELSE '''' END,'
+         ' '''' ORDER BY place) || ''/'' || grantor::text AS written'
+         ' FROM aclexplode(acl) WITH ORDINALITY AS'
+         ' e (grantor, grantee, privilege_type, is_grantable, place)'
+         ' GROUP BY grantor, grantee) AS item), '''') AS written'
+         ' FROM (SELECT DISTINCT %1$I AS acl FROM %2$I WHERE %1$I IS NOT NULL) AS d) ', acl, source)
+       ELSE '' END
+       || format('SELECT CASE WHEN row_number() OVER () = 1 THEN '''' ELSE '','' END'
+         ' || json_build_array(%s)::text FROM %I AS s %s %s', values_of_row, source,
+         CASE WHEN acl IS NOT NULL THEN format('LEFT JOIN acls ON acls.acl = s.%I', acl)
+         ELSE '' END,
+         CASE WHEN wanted <> '' THEN 'WHERE ' || wanted ELSE '' END),
+       'SELECT '']}'''
+  FROM catalogs ORDER BY catalog_place
+\gexec
+
+SELECT '}}';
+COMMIT;
