@@ -22,8 +22,18 @@ SELECT '{"dragonfly_guard_snapshot":1,"server":' || json_build_object(
   'role', current_user,
   'time', (extract(epoch FROM now()) * 1000000)::int8 - 946684800000000,
   'settings', (
-    SELECT json_object_agg(name, CASE WHEN name = 'search_path' THEN reset_val END ORDER BY name)
-      FROM pg_settings)
+    SELECT json_object_agg(name, CASE WHEN name IN (
+        'allow_system_table_mods',
+        'dragonfly_guard.mode',
+        'dynamic_library_path',
+        'event_triggers',
+        'extension_control_path',
+        'lo_compat_privileges',
+        'row_security',
+        'search_path',
+        'session_preload_libraries',
+        'session_replication_role') THEN reset_val END ORDER BY name)
+      FROM pg_settings WHERE position('.' IN name) = 0 OR name = 'dragonfly_guard.mode')
 ) || ',"catalogs":{'
   FROM pg_database AS d WHERE d.datname = current_database();
 
@@ -72,15 +82,17 @@ WITH catalog_columns (catalog_place, catalog, source, wanted, place, name, kind)
   (6, 'pg_class', 'pg_class', '', 5, 'relowner', 'oid'),
   (6, 'pg_class', 'pg_class', '', 6, 'relkind', 'char'),
   (6, 'pg_class', 'pg_class', '', 7, 'relpersistence', 'char'),
-  (6, 'pg_class', 'pg_class', '', 8, 'relhasrules', 'bool'),
-  (6, 'pg_class', 'pg_class', '', 9, 'relhassubclass', 'bool'),
-  (6, 'pg_class', 'pg_class', '', 10, 'relrowsecurity', 'bool'),
-  (6, 'pg_class', 'pg_class', '', 11, 'relforcerowsecurity', 'bool'),
-  (6, 'pg_class', 'pg_class', '', 12, 'relispopulated', 'bool'),
-  (6, 'pg_class', 'pg_class', '', 13, 'relispartition', 'bool'),
-  (6, 'pg_class', 'pg_class', '', 14, 'reltoastrelid', 'oid'),
-  (6, 'pg_class', 'pg_class', '', 15, 'relacl', 'acl'),
-  (6, 'pg_class', 'pg_class', '', 16, 'reloptions', 'texts'),
+  (6, 'pg_class', 'pg_class', '', 8, 'relnatts', 'int'),
+  (6, 'pg_class', 'pg_class', '', 9, 'relhasindex', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 10, 'relhasrules', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 11, 'relhassubclass', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 12, 'relrowsecurity', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 13, 'relforcerowsecurity', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 14, 'relispopulated', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 15, 'relispartition', 'bool'),
+  (6, 'pg_class', 'pg_class', '', 16, 'reltoastrelid', 'oid'),
+  (6, 'pg_class', 'pg_class', '', 17, 'relacl', 'acl'),
+  (6, 'pg_class', 'pg_class', '', 18, 'reloptions', 'texts'),
   (7, 'pg_collation', 'pg_collation', '', 1, 'oid', 'oid'),
   (7, 'pg_collation', 'pg_collation', '', 2, 'collname', 'name'),
   (7, 'pg_collation', 'pg_collation', '', 3, 'collnamespace', 'oid'),
@@ -266,13 +278,15 @@ WITH catalog_columns (catalog_place, catalog, source, wanted, place, name, kind)
   (38, 'pg_type', 'pg_type', '', 10, 'typarray', 'oid'),
   (38, 'pg_type', 'pg_type', '', 11, 'typbasetype', 'oid'),
   (38, 'pg_type', 'pg_type', '', 12, 'typsubscript', 'oid'),
-  (38, 'pg_type', 'pg_type', '', 13, 'typdefaultbin', 'text')
+  (38, 'pg_type', 'pg_type', '', 13, 'typdefaultbin', 'text'),
+  (38, 'pg_type', 'pg_type', '', 14, 'type_name', 'type_name')
 ), existing AS (
   SELECT c.*, a.atttypid::regtype::text AS type_name,
          row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
     FROM catalog_columns AS c
     JOIN pg_class AS r ON r.relname = c.source AND r.relnamespace = 'pg_catalog'::regnamespace
-    JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = c.name AND NOT a.attisdropped
+    JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
+     AND NOT a.attisdropped
 ), written AS (
   SELECT e.*, CASE kind
       WHEN 'oid' THEN format('s.%I::int8', name)
@@ -280,6 +294,11 @@ WITH catalog_columns (catalog_place, catalog, source, wanted, place, name, kind)
       WHEN 'bool' THEN format('s.%I', name)
       WHEN 'bytes' THEN format('encode(s.%I, ''hex'')', name)
       WHEN 'present' THEN format('CASE WHEN s.%I IS NOT NULL THEN true END', name)
+      -- Types of pg_catalog are printed without it, and those of the SQL standard have no schema.
+      WHEN 'type_name' THEN 'CASE WHEN s.typnamespace = ''pg_catalog''::regnamespace AND CASE'
+        ' WHEN s.typcategory = ''A'' AND s.oid NOT IN (22, 30) THEN s.typelem ELSE s.oid END NOT IN'
+        ' (16, 20, 21, 23, 700, 701, 1042, 1043, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 1700)'
+        ' THEN ''pg_catalog.'' ELSE '''' END || format_type(s.oid, NULL)'
       WHEN 'acl' THEN 'acls.written'
       WHEN 'oids' THEN format('s.%I::oid[]::int8[]', name)
       WHEN 'numbers' THEN format('s.%I::int2[]', name)

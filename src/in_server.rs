@@ -177,7 +177,7 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let state = State::now();
-        let own = Own::find(&state);
+        let own = catalog::find_own(&state);
         let mut contract = (*contract::in_force(&state, &own)).clone();
         contract.schemas[0].name = "t".into();
         catalog::full(&state, &contract, &own)

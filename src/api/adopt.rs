@@ -5,7 +5,7 @@ use super::contract::valid;
 use super::infer::{expires_at, mode, reject_without_objects, with_inferred};
 use super::{argument, permission, readers};
 use crate::audit;
-use crate::catalog::{self, Own};
+use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::progress::{self, Progress};
@@ -267,7 +267,7 @@ const DEFAULT_EXPIRY: &str = "90 days";
 /// Returns what to do after a contract came into force.
 fn next(contract: &Contract) -> String {
     let state = State::now();
-    let left = audit::findings_under(contract, &state, &Own::find(&state));
+    let left = audit::findings_under(contract, &state, &catalog::find_own(&state));
     match left.iter().filter(|finding| finding.severity == Severity::Error).count() {
         0 => "SELECT ops.assert_security();".to_owned(),
         1 => "1 error has to be fixed: SELECT * FROM ops.audit_security();".to_owned(),

@@ -413,7 +413,7 @@ impl Execution<'_> {
 const QUIET: (&CStr, &CStr) = (c"client_min_messages", c"error");
 
 fn snapshot(contract: &Contract, state: &State) -> Snapshot {
-    catalog::full(state, contract, &catalog::Own::find(state))
+    catalog::full(state, contract, &catalog::find_own(state))
 }
 
 /// Declared accesses that fail, with the server's message.

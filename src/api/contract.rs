@@ -5,7 +5,7 @@ use super::argument;
 use super::audit::row;
 use super::{permission, readers};
 use crate::audit::{self, Fixes};
-use crate::catalog::Own;
+use crate::catalog;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::progress::{self, Progress};
@@ -31,7 +31,7 @@ sql_function!(
 );
 fn contract_in_force(_: Call) -> pg_sys::Datum {
     let state = State::now();
-    stored(&document_in_force(&state, &Own::find(&state)))
+    stored(&document_in_force(&state, &catalog::find_own(&state)))
 }
 
 sql_function!(
@@ -41,7 +41,7 @@ sql_function!(
 fn contract_of_version(call: Call) -> pg_sys::Datum {
     let version = argument::text(call, 0, "version");
     let state = State::now();
-    let own = Own::find(&state);
+    let own = catalog::find_own(&state);
     let text = document_of(&state, &own, &version).unwrap_or_else(|| {
         let known = versions(&state, &own);
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -66,7 +66,7 @@ fn contract_json(call: Call) -> pg_sys::Datum {
     let contract = given.map_or_else(
         || {
             let state = State::now();
-            in_force(&state, &Own::find(&state))
+            in_force(&state, &catalog::find_own(&state))
         },
         |text| Rc::new(valid(&text)),
     );
@@ -489,7 +489,8 @@ fn audit_contract(call: Call) -> pg_sys::Datum {
     drop(document);
     progress::step("applying the rules");
     let state = State::now();
-    let findings = audit::reported_under(&contract, &state, &Own::find(&state), Fixes::OfRules);
+    let findings =
+        audit::reported_under(&contract, &state, &catalog::find_own(&state), Fixes::OfRules);
     call.table(findings.into_iter().map(|finding| row(finding, &contract)))
 }
 

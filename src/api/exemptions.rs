@@ -3,7 +3,7 @@
 
 use super::{argument, permission};
 use crate::audit;
-use crate::catalog::{self, Freshness, Own};
+use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::clock;
 use crate::pg::heap::{State, interrupts};
@@ -374,7 +374,7 @@ sql_function!(
 );
 fn all(call: Call) -> pg_sys::Datum {
     let state = State::now();
-    let own = Own::find(&state);
+    let own = catalog::find_own(&state);
     let records = exemptions::all(&state, &own);
     let findings = if records.is_empty() {
         vec![]

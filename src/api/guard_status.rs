@@ -2,7 +2,7 @@
 //! results from it, and how to close that gap.
 
 use crate::audit::with_context;
-use crate::catalog::Own;
+use crate::catalog;
 use crate::log::queue;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
@@ -159,7 +159,7 @@ fn contract(cx: &Context<'_>) -> Component {
         gap: (!active).then_some("Statements that violate the contract are not rejected."),
         fix: (!active).then(|| {
             let state = State::now();
-            let version = next_version(&highest_version(&state, &Own::find(&state)));
+            let version = next_version(&highest_version(&state, &catalog::find_own(&state)));
             format!(
                 "SELECT * FROM ops.load_contract(ops.contract() || \
                  '{{\"version\": \"{version}\", \"enforcement\": \"block\"}}');"

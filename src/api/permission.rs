@@ -8,7 +8,7 @@
 //! functions that change something require the grant option. The roles are recognized by these
 //! grants and not by name, because a role that can create roles can rename one.
 
-use crate::catalog::{self, Own};
+use crate::catalog;
 use crate::pg::call::Call;
 use crate::pg::heap::State;
 use crate::pg::report::Report;
@@ -109,7 +109,7 @@ pub fn check(call: Call) {
 /// Returns the ACLs of the extension's functions with some names, one for each overload.
 fn acls(state: &State, names: &[&str]) -> Vec<Vec<AclItem>> {
     let mut found = Vec::new();
-    Own::find(state).members(state, |class, object| {
+    catalog::find_own(state).members(state, |class, object| {
         let is_wanted = |name: &str| names.contains(&name);
         if class == catalog::PG_PROC
             && catalog::name(class, object).is_some_and(|(_, name)| is_wanted(&name))

@@ -16,7 +16,7 @@ use crate::store::Installation;
 use dragonfly_core::audit::Fixes;
 use dragonfly_core::sql::printable;
 use dragonfly_reader::audit::with_audit;
-use dragonfly_reader::data::{Data, Server};
+use dragonfly_reader::data::{Data, Server, valued_settings};
 use dragonfly_reader::{State as _, write};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::rc::Rc;
@@ -33,12 +33,14 @@ fn snapshot(_: Call) -> pg_sys::Datum {
 
 /// Returns what a snapshot says of the server and of the session.
 fn server(state: &State) -> Server {
-    let settings = statement::rows(
-        "SELECT s.name, CASE WHEN s.name OPERATOR(pg_catalog.=) 'search_path' THEN s.reset_val END
-           FROM pg_catalog.pg_settings AS s",
-    );
+    let valued = valued_settings();
+    let settings = statement::rows("SELECT s.name, s.reset_val FROM pg_catalog.pg_settings AS s");
     let settings = settings.into_iter().filter_map(|row| match <[_; 2]>::try_from(row).ok()? {
-        [Some(name), value] => Some((name, value)),
+        [Some(name), value] => {
+            let is_valued = valued.contains(name.as_str());
+            let is_of_server = !name.contains('.') || name == "dragonfly_guard.mode";
+            is_of_server.then(|| (name, value.filter(|_| is_valued)))
+        }
         _ => None,
     });
     let session = "SELECT current_user, pg_catalog.getdatabaseencoding()";

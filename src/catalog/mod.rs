@@ -7,13 +7,13 @@ mod content_owners;
 mod definition;
 pub mod deparse;
 pub mod drift;
-mod extension;
 mod guard;
 mod in_pg_catalog;
 mod known_routines;
 mod moved_names;
 mod name;
 mod object_hash;
+mod own;
 mod policy_texts;
 pub mod renamed;
 mod rights;
@@ -48,6 +48,8 @@ pub use dragonfly_reader::dependencies::{
 };
 pub use dragonfly_reader::exposures::exposures;
 pub use dragonfly_reader::expressions::Mentioned;
+pub use dragonfly_reader::extension::Own;
+pub use dragonfly_reader::guard::read as guard;
 pub use dragonfly_reader::name::{identity, qualified_name};
 pub use dragonfly_reader::objects::{
     behind_view, columns, computed_columns, has_row_security, has_rules, is_populated, is_view,
@@ -72,8 +74,7 @@ pub use dragonfly_reader::texts::{code, named as objects_named, of as texts_of};
 pub use dragonfly_reader::toast::is_granted_toast;
 pub use dragonfly_reader::types::types_containing;
 pub use dragonfly_reader::updatable::{Target, WRITES, facts, may_write, target};
-pub use extension::Own;
-pub use guard::{disables_guard, impostor, in_own_script, read as guard, weakens};
+pub use guard::{disables_guard, impostor, in_own_script, weakens};
 pub use in_pg_catalog::changed as contents_of_pg_catalog_changed;
 pub use known_routines::{
     changed as known_routine_changed, choosing_types as routines_choosing_types,
@@ -85,6 +86,7 @@ pub use object_hash::{
     Freshness, cache as cache_hashes, earlier_hash, hash_differs, is_redefined, object_hash,
     products, relations_of_body,
 };
+pub use own::find_own;
 pub use policy_texts::{PolicyTexts, policy_texts};
 pub use rights::has_active_policies;
 pub use scenarios::scenarios;

@@ -3,7 +3,7 @@
 use super::moved_names::MovedNames;
 use super::rights::Now;
 use super::text_body::InServer;
-use super::{Own, guard, known_routines, objects, roles, routines};
+use super::{Own, known_routines, objects, roles, routines};
 use crate::pg::heap::{State, interrupts};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
@@ -36,14 +36,12 @@ pub fn for_audit<'a>(
     own: &Own,
     needed: impl FnOnce(&Snapshot) -> Needed<'a>,
 ) -> Snapshot {
-    let guard = |snapshot: &mut Snapshot| guard::read(state, own, snapshot);
-    snapshot::for_audit(state, contract, &guard, needed)
+    snapshot::for_audit(state, contract, Some(own), needed)
 }
 
 /// Reads everything that the rules check, without what the parts of objects use.
 pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
-    let guard = |snapshot: &mut Snapshot| guard::read(state, own, snapshot);
-    snapshot::objects_of(state, contract, &guard)
+    snapshot::objects_of(state, contract, Some(own))
 }
 
 /// Returns the current catalog, with the texts of functions as the server reads them. That locks

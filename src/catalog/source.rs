@@ -4,15 +4,16 @@ use super::rights::Now;
 use super::text_body::InServer;
 use super::{caller, name, type_name};
 use crate::pg::heap::{self, interrupts};
-use crate::pg::{VERSION, clock, constant, rows, text};
+use crate::pg::{VERSION, clock, constant, library, probe, rows, text};
 use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Command, Oid, Snapshot};
+use dragonfly_core::rules::shared::guard_settings;
 use dragonfly_core::search_path::stored_value;
 use dragonfly_reader::text_body::Texts;
 use dragonfly_reader::{Rights, Rows, State};
 use pgrx::pg_sys;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 
 impl State for heap::State {
     fn open(&self, catalog: Oid) -> Box<dyn Rows + '_> {
@@ -49,7 +50,34 @@ impl State for heap::State {
     }
 
     fn default_of(&self, setting: &str) -> Option<String> {
-        settings::reset_value(setting)
+        // Other roles may not read these, and cannot have set them.
+        if setting == guard_settings::LIBRARY_PATH && !is_superuser() {
+            // SAFETY: null or a C string.
+            return unsafe { text_at(pg_sys::Dynamic_library_path) };
+        }
+        let is_hidden = guard_settings::LOADING.contains(&setting) && !is_superuser();
+        if is_hidden { None } else { settings::reset_value(setting) }
+    }
+
+    fn login(&self) -> Option<Oid> {
+        // SAFETY: reads the role that has logged in.
+        Some(unsafe { pg_sys::GetSessionUserId() }.to_u32())
+    }
+
+    fn libraries(&self, list: &str) -> String {
+        library::with_macro(list)
+    }
+
+    fn leads_to_own_library(&self, path: &str) -> bool {
+        library::is_in_first_folder_of(path)
+    }
+
+    fn reaches(&self, function: Oid) -> bool {
+        probe::reaches(function)
+    }
+
+    fn skips_superusers(&self) -> bool {
+        settings::has_supautils() && !settings::is_hardened()
     }
 
     fn has_setting(&self, name: &str) -> bool {
@@ -96,6 +124,18 @@ impl State for heap::State {
     fn texts(&self) -> Option<Box<dyn Texts + '_>> {
         Some(Box::new(InServer::in_state(self)))
     }
+}
+
+fn is_superuser() -> bool {
+    // SAFETY: reads the role of the session.
+    unsafe { pg_sys::superuser() }
+}
+
+/// # Safety
+/// `value` is null or a C string.
+unsafe fn text_at(value: *const c_char) -> Option<String> {
+    // SAFETY: as the caller promises.
+    (!value.is_null()).then(|| text::from_server(unsafe { CStr::from_ptr(value) }.to_bytes()))
 }
 
 /// Returns a search_path with quoted names where the encoding of the database is not UTF-8;

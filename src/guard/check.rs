@@ -203,7 +203,7 @@ pub fn before_commit(is_prepared: bool) {
         return transaction::commits();
     }
     let found = OnceCell::new();
-    let own = || Rc::clone(found.get_or_init(|| Rc::new(Own::find(&now))));
+    let own = || Rc::clone(found.get_or_init(|| Rc::new(catalog::find_own(&now))));
     let ended = ended::warnings(&changed, &now, &own);
     transaction::commits();
     if is_concerned {
@@ -284,7 +284,7 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
 pub fn as_if_committing(statements: Option<&str>) {
     let (changed, now) = (changes::all(), State::now());
     if !changed.is_empty() && Own::is_there(&now) {
-        let own = Rc::new(Own::find(&now));
+        let own = Rc::new(catalog::find_own(&now));
         let ended = ended::warnings(&changed, &now, &|| Rc::clone(&own));
         cache_hashes_of_exempt(&changed, &now, &own);
         run_after(&changed, RejectedAt::Commit, &transaction::subject(), statements);
@@ -300,7 +300,7 @@ pub fn server_setting(parameter: &str, value: &str, tag: &str) {
     {
         return;
     }
-    let own = Own::find(&now);
+    let own = catalog::find_own(&now);
     let contract = contract::in_force(&now, &own);
     let before = (*catalog::current_base()).clone().complete();
     let mut after = before.clone();
@@ -324,7 +324,8 @@ pub fn server_setting(parameter: &str, value: &str, tag: &str) {
 
 /// Whether the guard rejects violations in this session, under the contract in force.
 pub fn is_blocking(now: &State) -> bool {
-    let blocks = || contract::in_force(now, &Own::find(now)).enforcement == Enforcement::Block;
+    let blocks =
+        || contract::in_force(now, &catalog::find_own(now)).enforcement == Enforcement::Block;
     settings::mode() == Mode::block && (!Own::is_there(now) || blocks())
 }
 
@@ -997,7 +998,7 @@ impl Checked<'_, '_> {
     fn whole(&self) -> [Snapshot; 2] {
         let now = self.exempt.now;
         let then = transaction::before(now);
-        let own = Own::find(now);
+        let own = catalog::find_own(now);
         let contract = &self.states.contract;
         let read =
             |state: &State| catalog::with_parts(state, catalog::objects_of(state, contract, &own));
@@ -1208,7 +1209,7 @@ fn reject_impostors(changed: &[Changed], tag: &str) {
         let Changed::Routine(oid) = one else { continue };
         if let Some(identity) = catalog::impostor(*oid) {
             let now = State::now();
-            let contract = contract::in_force(&now, &Own::find(&now));
+            let contract = contract::in_force(&now, &catalog::find_own(&now));
             let rejection = Rejection::of_impostor(&contract, &identity);
             let found = vec![Found::of_guard(rejection).violation];
             enforce::act(&contract, found, &Completion::default(), RejectedAt::Statement, tag);

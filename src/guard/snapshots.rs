@@ -73,7 +73,7 @@ pub fn read(
     if plan == Plan::Skip {
         return None;
     }
-    let own = Own::find(now);
+    let own = catalog::find_own(now);
     let reader = Reader {
         scope,
         then,
@@ -290,8 +290,8 @@ impl Reader<'_> {
             self.add_server_objects(&mut before, &mut after);
         }
         if own {
-            catalog::guard(self.then, &self.own, &mut before);
-            catalog::guard(self.now, &self.own, &mut after);
+            catalog::guard(self.then, Some(&self.own), &mut before);
+            catalog::guard(self.now, Some(&self.own), &mut after);
         }
         Snapshots { own, ..self.snapshots(before, after, Plan::Schemas) }
     }
@@ -335,8 +335,8 @@ impl Reader<'_> {
             }
         }
         if shows_own {
-            catalog::guard(self.then, &self.own, &mut before);
-            catalog::guard(self.now, &self.own, &mut after);
+            catalog::guard(self.then, Some(&self.own), &mut before);
+            catalog::guard(self.now, Some(&self.own), &mut after);
         }
         if after.routines.iter().any(|r| r.security_definer) {
             let wanted = searched_schemas(&self.contract, &before, &after, &|_| true);

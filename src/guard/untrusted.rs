@@ -5,7 +5,7 @@
 use super::changes::Changed;
 use super::reasons;
 use super::snapshots::Snapshots;
-use crate::catalog::{self, Own, Users};
+use crate::catalog::{self, Users};
 use crate::pg::heap::State;
 use crate::store::contract;
 use dragonfly_core::catalog::{ObjectId, Oid};
@@ -39,8 +39,9 @@ fn without_trusted(mut objects: Vec<ObjectId>, now: &State) -> Vec<ObjectId> {
     }
     let base = catalog::current_base();
     let contract = OnceCell::new();
-    let by_contract =
-        |name: &str| contract.get_or_init(|| contract::in_force(now, &Own::find(now))).trusts(name);
+    let by_contract = |name: &str| {
+        contract.get_or_init(|| contract::in_force(now, &catalog::find_own(now))).trusts(name)
+    };
     let mut known: HashMap<Oid, bool> = HashMap::new();
     let mut is_trusted = |owner: Oid| {
         *known.entry(owner).or_insert_with(|| {

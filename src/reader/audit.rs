@@ -1,6 +1,7 @@
 //! The audit of a snapshot as data.
 
 use crate::data::Data;
+use crate::extension::Own;
 use crate::snapshot::{Needed, for_audit};
 use crate::source::State;
 use crate::texts;
@@ -20,7 +21,7 @@ pub fn findings(data: &Data, contract: &Contract, filter: &Filter) -> Vec<Findin
 /// Calls `work` with the audit of a snapshot under a contract.
 pub fn with_audit<T>(data: &Data, contract: &Contract, work: impl FnOnce(Audit<'_>) -> T) -> T {
     let needed = |_: &Snapshot| Needed { reads: Reads::ALL, schemas: None };
-    let snapshot = for_audit(data, contract, &|_| {}, needed);
+    let snapshot = for_audit(data, contract, Own::complete(data).as_ref(), needed);
     let access = Access::new(&snapshot);
     let interrupts = || data.interrupts();
     let cx = Context::new(contract, &snapshot, &access, &interrupts);

@@ -47,13 +47,20 @@ pub enum Kind {
     Texts,
     /// Of type "char"[]: a string of one character for each element.
     Chars,
+    /// Of pg_type, no column of the server: the name of the type as the server prints it, qualified
+    /// but for those of the SQL standard.
+    TypeName,
     /// Of type timestamptz: the microseconds since 2000, the largest number for infinity.
     Time,
 }
 
 use Kind::{
     Acl, Bool, Bytes, Char, Chars, Int, Name, Numbers, Oid as Id, Oids, Present, Text, Texts, Time,
+    TypeName,
 };
+
+/// The column with the name of a type as the server prints it.
+pub const TYPE_NAME: &str = "type_name";
 
 /// Every catalog that the reader opens.
 pub const CATALOGS: &[Catalog] = &[
@@ -141,6 +148,8 @@ pub const CATALOGS: &[Catalog] = &[
             ("relowner", Id),
             ("relkind", Char),
             ("relpersistence", Char),
+            ("relnatts", Int),
+            ("relhasindex", Bool),
             ("relhasrules", Bool),
             ("relhassubclass", Bool),
             ("relrowsecurity", Bool),
@@ -511,6 +520,7 @@ pub const CATALOGS: &[Catalog] = &[
             ("typbasetype", Id),
             ("typsubscript", Id),
             ("typdefaultbin", Text),
+            (TYPE_NAME, TypeName),
         ],
         rows: None,
     },
@@ -520,4 +530,29 @@ pub const CATALOGS: &[Catalog] = &[
 #[must_use]
 pub fn catalog(oid: Oid) -> Option<&'static Catalog> {
     CATALOGS.iter().find(|catalog| catalog.oid == oid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshot_has_every_column_that_the_reader_asks_for() {
+        let all: Vec<&str> =
+            CATALOGS.iter().flat_map(|of| of.columns).map(|(name, _)| *name).collect();
+        let mut missing = Vec::new();
+        for file in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).expect("a folder") {
+            let path = file.expect("an entry").path();
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("UTF-8");
+            for call in ["column(\"", "find(\""] {
+                let asked = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
+                let unknown = asked.filter(|name| !name.contains('{') && !all.contains(name));
+                missing.extend(unknown.map(|name| format!("{}: {name}", path.display())));
+            }
+        }
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
 }

@@ -3,11 +3,13 @@
 use crate::catalogs::{CATALOGS, Catalog, Kind};
 use crate::oids;
 use dragonfly_core::catalog::{AclItem, Oid, Privileges};
+use dragonfly_core::rules::shared::guard_settings;
+use dragonfly_core::rules::stored_settings;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 
@@ -129,6 +131,13 @@ fn order(index: Oid) -> &'static [&'static str] {
         oids::PG_AMOP_OPERATOR_INDEX => &["amoppurpose", "amopfamily"],
         _ => &[],
     }
+}
+
+/// Returns the settings of which a snapshot has the value: those that the rules look at.
+#[must_use]
+pub fn valued_settings() -> BTreeSet<&'static str> {
+    let all = guard_settings::DISABLING.into_iter().chain(stored_settings::PARAMETERS);
+    all.chain(["search_path"]).collect()
 }
 
 /// Why a file is no snapshot.
@@ -653,7 +662,13 @@ impl Value<'_> {
     fn expects_text(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Char | Kind::Name | Kind::Text | Kind::Bytes | Kind::Acl | Kind::Chars
+            Kind::Char
+                | Kind::Name
+                | Kind::Text
+                | Kind::Bytes
+                | Kind::Acl
+                | Kind::Chars
+                | Kind::TypeName
         )
     }
 }
@@ -669,7 +684,7 @@ impl<'de> Visitor<'de> for Value<'_> {
             Kind::Acl => "an ACL",
             Kind::Oids | Kind::Numbers => "an array of numbers",
             Kind::Texts => "an array of strings",
-            Kind::Char | Kind::Name | Kind::Text | Kind::Bytes | Kind::Chars => "a string",
+            _ => "a string",
         })
     }
 

@@ -126,6 +126,9 @@ impl Reader<'_> {
         // It can set the role, or what says who the caller is.
         let sets_more = !routine.config.iter().all(|item| is_harmless(item));
         let mut unread = match (&statements, language) {
+            (None, Language::Sql) if self.catalog.texts().is_none() => {
+                Some("only a server with the extension can read its text".to_owned())
+            }
             (None, Language::Sql) => Some("its text cannot be read".to_owned()),
             (None, Language::PlPgSql) => Some("it has statements that are not SQL".to_owned()),
             (None, Language::Other) => Some("its language is neither SQL nor PL/pgSQL".to_owned()),

@@ -10,7 +10,6 @@ use crate::source::{Column, Row, Rows, State, Values, Wanted, of_row};
 use crate::text_body::Texts;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{AclItem, Command, Oid, Snapshot};
-use dragonfly_core::sql::quote_ident;
 use std::borrow::Cow;
 
 /// A catalog of a snapshot. An older release than the newest does not have all of them.
@@ -181,29 +180,44 @@ impl State for Data {
         self.server.settings.get(setting).cloned().flatten()
     }
 
+    fn login(&self) -> Option<Oid> {
+        let state: &dyn State = self;
+        let table = state.table(oids::PG_AUTHID);
+        let (oid, name) = (table.column("oid"), table.column("rolname"));
+        let mut found = None;
+        table.scan(|row| {
+            if row.borrowed_name(name) == *self.server.role {
+                found = Some(row.oid(oid));
+            }
+        });
+        found
+    }
+
+    fn libraries(&self, list: &str) -> String {
+        list.to_owned()
+    }
+
+    fn leads_to_own_library(&self, path: &str) -> bool {
+        path.split(':').next() == Some("$libdir")
+    }
+
+    fn reaches(&self, _: Oid) -> bool {
+        // Only the server itself can tell.
+        true
+    }
+
+    fn skips_superusers(&self) -> bool {
+        false
+    }
+
     fn has_setting(&self, name: &str) -> bool {
         self.server.settings.keys().any(|known| known.eq_ignore_ascii_case(name))
     }
 
     fn type_name(&self, oid: Oid) -> String {
-        if let Some(name) = printed::standard_name(oid) {
-            return name.to_owned();
-        }
-        let state: &dyn State = self;
-        let by = oids::TYPE_BY_OID;
-        let column = |name| of_row(state, by, oid, name, |row, of| row.oid(of));
-        let Some(schema) = column("typnamespace") else { return "???".to_owned() };
-        let element = column("typelem").filter(|element| *element != 0);
-        // The type of the elements of an array type, not that of a subscripted one such as point.
-        let is_array = element.is_some_and(|element| {
-            of_row(state, by, element, "typarray", |row, of| row.oid(of)) == Some(oid)
-        });
-        if let Some(element) = element.filter(|_| is_array) {
-            return format!("{}[]", self.type_name(element));
-        }
-        let name = of_row(state, by, oid, "typname", |row, name| row.name(name));
-        let schema = self.schema_name(schema).unwrap_or_default();
-        format!("{}.{}", quote_ident(&schema), quote_ident(&name.unwrap_or_default()))
+        let name = |row: Row<'_>, name| row.text(name);
+        let found = of_row(self, oids::TYPE_BY_OID, oid, catalogs::TYPE_NAME, name);
+        found.flatten().unwrap_or_else(|| "???".to_owned())
     }
 
     fn type_name_now(&self, oid: Oid) -> String {

@@ -16,6 +16,8 @@ pub mod dependencies;
 pub mod detours;
 pub mod exposures;
 pub mod expressions;
+pub mod extension;
+pub mod guard;
 mod in_memory;
 pub mod name;
 pub mod objects;

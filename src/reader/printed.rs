@@ -1,32 +1,7 @@
-//! What the server prints of its own types: their names, and values of some of them.
+//! Values of types of the server as it prints them.
 
 use crate::types;
 use dragonfly_core::catalog::Oid;
-
-/// Returns the name that the SQL standard gives a type of the server (format_type.c,
-/// `format_type_extended`); `None` for other types.
-#[must_use]
-pub fn standard_name(data_type: Oid) -> Option<&'static str> {
-    Some(match data_type {
-        16 => "boolean",
-        20 => "bigint",
-        21 => "smallint",
-        23 => "integer",
-        700 => "real",
-        701 => "double precision",
-        1042 => "character",
-        1043 => "character varying",
-        1083 => "time without time zone",
-        1114 => "timestamp without time zone",
-        1184 => "timestamp with time zone",
-        1186 => "interval",
-        1266 => "time with time zone",
-        1560 => "bit",
-        1562 => "bit varying",
-        1700 => "numeric",
-        _ => return None,
-    })
-}
 
 /// Returns the bytes of a constant in a stored expression as the output function of its type writes
 /// them, of the types that most conditions compare; `None` for values of other types.

@@ -1,7 +1,7 @@
 //! The SQL script that writes a snapshot, for servers without the extension.
 
 use crate::catalogs::{CATALOGS, Kind};
-use crate::data::VERSION;
+use crate::data::{VERSION, valued_settings};
 
 /// What the script begins with.
 const HEAD: &str = r#"-- Writes a snapshot of the catalogs of a database as JSON, for ops.audit_snapshot() and the program
@@ -28,8 +28,9 @@ SELECT '{"dragonfly_guard_snapshot":VERSION,"server":' || json_build_object(
   'role', current_user,
   'time', (extract(epoch FROM now()) * 1000000)::int8 - 946684800000000,
   'settings', (
-    SELECT json_object_agg(name, CASE WHEN name = 'search_path' THEN reset_val END ORDER BY name)
-      FROM pg_settings)
+    SELECT json_object_agg(name, CASE WHEN name IN (
+        VALUED) THEN reset_val END ORDER BY name)
+      FROM pg_settings WHERE position('.' IN name) = 0 OR name = 'dragonfly_guard.mode')
 ) || ',"catalogs":{'
   FROM pg_database AS d WHERE d.datname = current_database();
 
@@ -43,7 +44,8 @@ const TAIL: &str = r#"), existing AS (
          row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
     FROM catalog_columns AS c
     JOIN pg_class AS r ON r.relname = c.source AND r.relnamespace = 'pg_catalog'::regnamespace
-    JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = c.name AND NOT a.attisdropped
+    JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
+     AND NOT a.attisdropped
 ), written AS (
   SELECT e.*, CASE kind
       WHEN 'oid' THEN format('s.%I::int8', name)
@@ -51,6 +53,11 @@ const TAIL: &str = r#"), existing AS (
       WHEN 'bool' THEN format('s.%I', name)
       WHEN 'bytes' THEN format('encode(s.%I, ''hex'')', name)
       WHEN 'present' THEN format('CASE WHEN s.%I IS NOT NULL THEN true END', name)
+      -- Types of pg_catalog are printed without it, and those of the SQL standard have no schema.
+      WHEN 'type_name' THEN 'CASE WHEN s.typnamespace = ''pg_catalog''::regnamespace AND CASE'
+        ' WHEN s.typcategory = ''A'' AND s.oid NOT IN (22, 30) THEN s.typelem ELSE s.oid END NOT IN'
+        ' (16, 20, 21, 23, 700, 701, 1042, 1043, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 1700)'
+        ' THEN ''pg_catalog.'' ELSE '''' END || format_type(s.oid, NULL)'
       WHEN 'acl' THEN 'acls.written'
       WHEN 'oids' THEN format('s.%I::oid[]::int8[]', name)
       WHEN 'numbers' THEN format('s.%I::int2[]', name)
@@ -108,7 +115,9 @@ COMMIT;
 /// Returns the script.
 #[must_use]
 pub fn snapshot_sql() -> String {
-    let mut script = HEAD.replace("VERSION", &VERSION.to_string());
+    let valued: Vec<String> = valued_settings().iter().map(|name| format!("'{name}'")).collect();
+    let valued = valued.join(",\n        ");
+    let mut script = HEAD.replace("VERSION", &VERSION.to_string()).replace("VALUED", &valued);
     let mut rows = Vec::new();
     for (catalog, place) in CATALOGS.iter().zip(1..) {
         for ((name, kind), column) in catalog.columns.iter().zip(1..) {
@@ -142,6 +151,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Texts => "texts",
         Kind::Chars => "chars",
         Kind::Time => "time",
+        Kind::TypeName => "type_name",
     }
 }
 

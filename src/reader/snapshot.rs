@@ -3,9 +3,12 @@
 use crate::definer_bodies::definer_bodies;
 use crate::exposures::{exposures_of_clients, files_of_storage, keys_of_hidden_rows};
 use crate::expressions::Mentioned;
+use crate::extension::Own;
 use crate::publications::publications;
 use crate::source::State;
-use crate::{bodies, code, dependencies, objects, policies, roles, routines, server_objects};
+use crate::{
+    bodies, code, dependencies, guard, objects, policies, roles, routines, server_objects,
+};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::extension::SCHEMA;
 use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Schema, Shared, Snapshot};
@@ -27,10 +30,10 @@ pub struct Needed<'a> {
 pub fn for_audit<'a>(
     state: &dyn State,
     contract: &Contract,
-    guard: &dyn Fn(&mut Snapshot),
+    own: Option<&Own>,
     needed: impl FnOnce(&Snapshot) -> Needed<'a>,
 ) -> Snapshot {
-    let mut snapshot = without_bodies(state, contract, guard);
+    let mut snapshot = without_bodies(state, contract, own);
     let Needed { reads, schemas } = needed(&snapshot);
     if reads.bodies {
         let is_wanted = |schema: &str| schemas.is_none_or(|of| of.iter().any(|s| s == schema));
@@ -85,22 +88,14 @@ pub fn with_users(state: &dyn State, snapshot: &Snapshot, objects: &[ObjectId]) 
 }
 
 /// Reads everything that the rules check, without what the parts of objects use.
-pub fn objects_of(
-    state: &dyn State,
-    contract: &Contract,
-    guard: &dyn Fn(&mut Snapshot),
-) -> Snapshot {
-    let mut snapshot = without_bodies(state, contract, guard);
+pub fn objects_of(state: &dyn State, contract: &Contract, own: Option<&Own>) -> Snapshot {
+    let mut snapshot = without_bodies(state, contract, own);
     bodies::read(state, contract, &|_| true, &mut snapshot);
     snapshot
 }
 
 /// Reads what [`objects_of`] does, without the bodies of routines.
-fn without_bodies(
-    state: &dyn State,
-    contract: &Contract,
-    guard: &dyn Fn(&mut Snapshot),
-) -> Snapshot {
+fn without_bodies(state: &dyn State, contract: &Contract, own: Option<&Own>) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     let open = open(&snapshot, contract);
@@ -112,7 +107,7 @@ fn without_bodies(
     server_objects::read(state, contract, &toast, &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
-    guard(&mut snapshot);
+    guard::read(state, own, &mut snapshot);
     snapshot.settings = roles::settings(state, &snapshot.database.name);
     routines::named_in_settings(state, &mut snapshot);
     snapshot.complete()

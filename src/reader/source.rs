@@ -40,6 +40,23 @@ pub trait State {
     /// another one; `None` where it is not known.
     fn default_of(&self, setting: &str) -> Option<String>;
 
+    /// Returns the role that has logged in; `None` where it is not known.
+    fn login(&self) -> Option<Oid>;
+
+    /// Returns a list of libraries with the folder of the server's libraries in place of `$libdir`.
+    fn libraries(&self, list: &str) -> String;
+
+    /// Whether the first folder of a search path for libraries has the guard's library.
+    fn leads_to_own_library(&self, path: &str) -> bool;
+
+    /// Whether the server calls a function of the guard in this session when an event trigger that
+    /// calls it fires.
+    fn reaches(&self, function: Oid) -> bool;
+
+    /// Whether the platform may skip event triggers in sessions of superusers, and nothing else
+    /// checks these sessions.
+    fn skips_superusers(&self) -> bool;
+
     /// Whether the server has a setting of this name.
     fn has_setting(&self, name: &str) -> bool;
 

@@ -31,7 +31,10 @@ fn write_catalog(state: &dyn State, catalog: &Catalog, json: &mut String) {
     let columns: Vec<(&str, Kind, Column)> = catalog
         .columns
         .iter()
-        .filter_map(|(name, kind)| Some((*name, *kind, table.find(name)?)))
+        .filter_map(|(name, kind)| {
+            let of = if *kind == Kind::TypeName { "oid" } else { name };
+            Some((*name, *kind, table.find(of)?))
+        })
         .collect();
     let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
     let is_wanted = wanted(state, catalog.oid, &table);
@@ -47,7 +50,11 @@ fn write_catalog(state: &dyn State, catalog: &Catalog, json: &mut String) {
             if at > 0 {
                 json.push(',');
             }
-            write_value(&row, *kind, *column, json);
+            if *kind == Kind::TypeName {
+                json.push_str(&text(&state.type_name(row.oid(*column))));
+            } else {
+                write_value(&row, *kind, *column, json);
+            }
         }
         json.push(']');
     });
@@ -88,7 +95,7 @@ fn write_value(row: &Row<'_>, kind: Kind, column: Column, json: &mut String) {
             let letter = if letter == 0 { String::new() } else { char::from(letter).to_string() };
             write!(json, "{}", text(&letter))
         }
-        Kind::Name => write!(json, "{}", text(&row.borrowed_name(column))),
+        Kind::Name | Kind::TypeName => write!(json, "{}", text(&row.borrowed_name(column))),
         Kind::Text => write!(json, "{}", text(&row.text(column))),
         Kind::Bytes => {
             let bytes = row.bytea(column).unwrap_or_default();

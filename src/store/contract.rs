@@ -2,7 +2,7 @@
 
 use super::error::{Subject, changed_since, table_changed};
 use super::lock;
-use crate::catalog::Own;
+use crate::catalog::{self, Own};
 use crate::pg::call::{json_datum, json_field, json_text};
 use crate::pg::heap::{Row, State, Stored, Table};
 use crate::pg::report::Report;
@@ -268,7 +268,7 @@ impl History {
     /// Locks and reads the table. Raises an error where another session is changing it, or has
     /// changed it since this transaction took its snapshot.
     pub fn open() -> Self {
-        let own = Own::find(&State::now());
+        let own = catalog::find_own(&State::now());
         lock::acquire_for_change(&own, "the security contract");
         let state = State::now();
         let contracts = Contracts::open(&own);

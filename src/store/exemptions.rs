@@ -286,7 +286,7 @@ impl Change {
     /// Locks and reads the table. Raises an error where another session is changing it, or has
     /// changed it since this transaction took its snapshot.
     pub fn open() -> Self {
-        let own = Own::find(&State::now());
+        let own = catalog::find_own(&State::now());
         lock::acquire_for_change(&own, "the exemptions");
         let state = State::now();
         let Some(table) = Records::open(&state, &own) else { altered() };

@@ -2,7 +2,7 @@
 
 use super::error::{AUDIT_GUARD, Subject, changed_since, table_changed};
 use super::lock;
-use crate::catalog::Own;
+use crate::catalog::{self, Own};
 use crate::pg::call::{json_text, object_datum};
 use crate::pg::heap::{Row, State, Table, interrupts};
 use crate::pg::jsonb::Member;
@@ -95,7 +95,7 @@ impl Change {
     /// Locks and reads the table. Raises an error where another session is changing it, or has
     /// changed it since this transaction took its snapshot.
     pub fn open() -> Self {
-        let own = Own::find(&State::now());
+        let own = catalog::find_own(&State::now());
         lock::acquire_for_change(&own, "the frozen schemas");
         let state = State::now();
         let records = Records::open(&state, &own);

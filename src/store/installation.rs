@@ -1,7 +1,7 @@
 //! The extension as it is installed in this database.
 
 use super::contract;
-use crate::catalog::Own;
+use crate::catalog::{self, Own};
 use crate::pg::heap::State;
 use dragonfly_core::contract::Contract;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ impl Installation {
     /// database, or no contract is in force.
     pub fn now() -> Self {
         let state = State::now();
-        let own = Own::find(&state);
+        let own = catalog::find_own(&state);
         let contract = contract::in_force(&state, &own);
         Self { state, own, contract }
     }

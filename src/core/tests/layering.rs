@@ -71,6 +71,8 @@ const READER: &[&str] = &[
     "exposures",
     "definer_bodies",
     "dependencies",
+    "extension",
+    "guard",
     "server_objects",
     "texts",
     "snapshot",
