@@ -4,7 +4,7 @@
 --
 --   psql -XAtq -v ON_ERROR_STOP=1 -f snapshot.sql DATABASE > snapshot.json
 --
--- The format is described in docs/reference/snapshot.md. This file is generated from
+-- The format is described in docs/reference/catalog-snapshot.md. This file is generated from
 -- src/reader/catalogs.rs.
 \set QUIET on
 \pset format unaligned
@@ -288,8 +288,8 @@ WITH catalog_columns (catalog_place, catalog, source, wanted, place, name, kind)
          row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
     FROM catalog_columns AS c
     JOIN pg_class AS r ON r.relname = c.source AND r.relnamespace = 'pg_catalog'::regnamespace
-    JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
-     AND NOT a.attisdropped
+    JOIN pg_attribute AS a ON a.attrelid = r.oid AND NOT a.attisdropped
+     AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
 ), written AS (
   SELECT e.*, CASE kind
       WHEN 'oid' THEN format('s.%I::int8', name)

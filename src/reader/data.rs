@@ -484,15 +484,13 @@ impl<'de> Visitor<'de> for Document {
                 "catalogs" => catalogs = Some(map.next_value_seed(AllCatalogs(&mut pool))?),
                 other => return Err(A::Error::custom(format!("unknown key \"{other}\""))),
             }
-            // The version comes first, so that what follows is not read in a way that is not its.
-            match version {
-                Some(VERSION) => {}
-                Some(other) => {
-                    let message = format!("snapshot of version {other}, expected {VERSION}");
-                    return Err(A::Error::custom(message));
-                }
-                None => return Err(A::Error::custom("the text is no snapshot")),
+            if let Some(other) = version.filter(|version| *version != VERSION) {
+                let message = format!("snapshot of version {other}, expected {VERSION}");
+                return Err(A::Error::custom(message));
             }
+        }
+        if version.is_none() {
+            return Err(A::Error::custom("the text is no snapshot"));
         }
         let server = server.ok_or_else(|| A::Error::missing_field("server"))?;
         let catalogs = catalogs.ok_or_else(|| A::Error::missing_field("catalogs"))?;

@@ -22,6 +22,7 @@ mod in_memory;
 pub mod name;
 pub mod objects;
 pub mod oids;
+pub mod page;
 pub mod place;
 pub mod policies;
 mod printed;

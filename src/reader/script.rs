@@ -4,13 +4,14 @@ use crate::catalogs::{CATALOGS, Kind};
 use crate::data::{VERSION, valued_settings};
 
 /// What the script begins with.
-const HEAD: &str = r#"-- Writes a snapshot of the catalogs of a database as JSON, for ops.audit_snapshot() and the program
+const HEAD: &str = r#"
+-- Writes a snapshot of the catalogs of a database as JSON, for ops.audit_snapshot() and the program
 -- dragonfly-guard. Any role that may connect can run it. It changes nothing and reads no table of
 -- an application:
 --
 --   psql -XAtq -v ON_ERROR_STOP=1 -f snapshot.sql DATABASE > snapshot.json
 --
--- The format is described in docs/reference/snapshot.md. This file is generated from
+-- The format is described in docs/reference/catalog-snapshot.md. This file is generated from
 -- src/reader/catalogs.rs.
 \set QUIET on
 \pset format unaligned
@@ -44,8 +45,8 @@ const TAIL: &str = r#"), existing AS (
          row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
     FROM catalog_columns AS c
     JOIN pg_class AS r ON r.relname = c.source AND r.relnamespace = 'pg_catalog'::regnamespace
-    JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
-     AND NOT a.attisdropped
+    JOIN pg_attribute AS a ON a.attrelid = r.oid AND NOT a.attisdropped
+     AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
 ), written AS (
   SELECT e.*, CASE kind
       WHEN 'oid' THEN format('s.%I::int8', name)
@@ -117,7 +118,8 @@ COMMIT;
 pub fn snapshot_sql() -> String {
     let valued: Vec<String> = valued_settings().iter().map(|name| format!("'{name}'")).collect();
     let valued = valued.join(",\n        ");
-    let mut script = HEAD.replace("VERSION", &VERSION.to_string()).replace("VALUED", &valued);
+    let mut script =
+        HEAD.trim_start().replace("VERSION", &VERSION.to_string()).replace("VALUED", &valued);
     let mut rows = Vec::new();
     for (catalog, place) in CATALOGS.iter().zip(1..) {
         for ((name, kind), column) in catalog.columns.iter().zip(1..) {

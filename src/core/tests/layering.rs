@@ -45,6 +45,7 @@ const READER: &[&str] = &[
     "catalogs",
     "data",
     "script",
+    "page",
     "printed",
     "write",
     "quoted_path",
