@@ -300,8 +300,10 @@ WITH catalog_columns (catalog_place, catalog, source, wanted, place, name, kind)
       -- Types of pg_catalog are printed without it, and those of the SQL standard have no schema.
       WHEN 'type_name' THEN 'CASE WHEN s.typnamespace = ''pg_catalog''::regnamespace AND CASE'
         ' WHEN s.typcategory = ''A'' AND s.oid NOT IN (22, 30) THEN s.typelem ELSE s.oid END NOT IN'
-        ' (16, 20, 21, 23, 700, 701, 1042, 1043, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 1700)'
-        ' THEN ''pg_catalog.'' ELSE '''' END || format_type(s.oid, NULL)'
+        ' (16, 20, 21, 23, 700, 701, 1042, 1043, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 1700'
+        -- The type json, since PostgreSQL 17.
+        || CASE WHEN current_setting('server_version_num')::int4 >= 170000 THEN ', 114' ELSE '' END
+        || ') THEN ''pg_catalog.'' ELSE '''' END || format_type(s.oid, NULL)'
       WHEN 'acl' THEN 'acls.written'
       WHEN 'oids' THEN format('s.%I::oid[]::int8[]', name)
       WHEN 'numbers' THEN format('s.%I::int2[]', name)

@@ -80,6 +80,16 @@ fn name_in(names: &SchemaNames, schema: Oid) -> String {
     names.get(&schema).cloned().unwrap_or_default()
 }
 
+/// Returns a list of argument types as PostgreSQL 15 prints it: since 17, the type json has no
+/// schema.
+fn printed(state: &dyn State, types: &[Oid]) -> String {
+    let name = |of: &Oid| match argument_types(state, &[*of]) {
+        name if name == "json" => "pg_catalog.json".to_owned(),
+        name => name,
+    };
+    types.iter().map(name).collect::<Vec<_>>().join(",")
+}
+
 fn functions(
     state: &dyn State,
     members: &HashSet<(Oid, Oid)>,
@@ -106,7 +116,7 @@ fn functions(
             snapshot.guard.functions.push(GuardFunction {
                 schema: name_in(names, row.oid(schema)),
                 name: row.name(name),
-                arguments: argument_types(state, &row.oids(arguments)),
+                arguments: printed(state, &row.oids(arguments)),
                 owner: row.oid(owner),
                 body,
                 strict: row.bool(strict),
@@ -132,7 +142,7 @@ fn functions(
         .routines
         .iter()
         .filter(is_overload)
-        .map(|r| (r.name.clone(), argument_types(state, &r.arguments)));
+        .map(|r| (r.name.clone(), printed(state, &r.arguments)));
     snapshot.guard.impostors = impostors.collect();
     snapshot.guard.impostors.sort();
     snapshot.guard.extra_members.sort();
