@@ -60,7 +60,8 @@ SETTINGS.
   between the items.
 
 The server reads the text of a body when a function is called, so that a snapshot has no more than
-the text. What depends on it is a finding of severity info that says so.
+the text. What depends on it is a finding of severity info that says so; advice about speed that
+depends on it (`policy_unindexed`) is missing.
 ";
 
 fn value(kind: Kind) -> &'static str {
