@@ -312,4 +312,80 @@ mod tests {
             .unwrap_or_else(|e| panic!("{e}"));
         assert!(comparisons.get() > 20_000, "only {} comparisons", comparisons.get());
     }
+
+    /// What both readers of texts made of the functions of the database.
+    #[derive(Debug, Default)]
+    struct Read {
+        by_both: usize,
+        by_server: usize,
+        differences: Vec<String>,
+    }
+
+    /// Compares what the server makes of the texts of functions with what is read of a snapshot.
+    fn compare_texts() -> Read {
+        use dragonfly_reader::analysis::InSnapshot;
+        use dragonfly_reader::caller_typed::language_of;
+        use dragonfly_reader::data::{Data, Server};
+        use dragonfly_reader::text_body::{Text, Texts};
+        use dragonfly_reader::{State as _, write};
+
+        let state = State::now();
+        let server = Server {
+            version_num: VERSION * 10_000,
+            encoding: "UTF8".into(),
+            database: state.database(),
+            role: String::new(),
+            time: 0,
+            settings: [("search_path".to_owned(), state.default_of("search_path"))].into(),
+        };
+        let data = Data::parse(&write::snapshot(&state, &server)).expect("a snapshot");
+        let (in_server, in_snapshot) = (state.texts().expect("texts"), InSnapshot::new(&data));
+        let mut read = Read::default();
+        let rows = "SELECT p.oid::int8, p.prosrc, p.prolang::int8, p.proowner::int8, p.prosecdef,
+                substr((SELECT c FROM unnest(p.proconfig) AS c WHERE c LIKE 'search_path=%'), 13)
+            FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
+            WHERE p.oid >= 16384 AND p.prosqlbody IS NULL AND lanname IN ('sql', 'plpgsql')
+            ORDER BY p.oid";
+        let functions: Vec<(i64, String, i64, i64, bool, Option<String>)> =
+            Spi::connect(|client| {
+                let rows = client.select(rows, None, &[]).expect("functions");
+                rows.map(|row| {
+                    (
+                        row.get(1).expect("oid").expect("oid"),
+                        row.get(2).expect("text").expect("text"),
+                        row.get(3).expect("oid").expect("oid"),
+                        row.get(4).expect("oid").expect("oid"),
+                        row.get(5).expect("bool").expect("bool"),
+                        row.get(6).expect("text"),
+                    )
+                })
+                .collect()
+            });
+        for (oid, source, language, owner, is_definer, path) in functions {
+            let language = language_of(&state, language as u32);
+            let (routine, owner, source) = (oid as u32, owner as u32, source.as_str());
+            let text = Text { routine, language, source, path, owner, is_definer };
+            let expected = in_server.query(&text);
+            read.by_server += usize::from(expected.is_some());
+            let Some(found) = in_snapshot.query(&text) else { continue };
+            read.by_both += 1;
+            let is_same = expected
+                .as_ref()
+                .is_some_and(|of| of.query == found.query && of.captured == found.captured);
+            if !is_same {
+                let expected = expected.map(|of| (of.query, of.captured));
+                let found = (found.query, found.captured);
+                read.differences.push(format!("{source}\nserver {expected:?}\nsnapshot {found:?}"));
+            }
+        }
+        read
+    }
+
+    #[pg_test]
+    fn texts_of_functions_mean_the_same_in_a_snapshot() {
+        Spi::run(include_str!("../tests/fixtures/texts.sql")).expect("functions");
+        let read = compare_texts();
+        assert!(read.differences.is_empty(), "{}", read.differences.join("\n\n"));
+        assert!(read.by_both > 30, "{} of {}", read.by_both, read.by_server);
+    }
 }

@@ -8,12 +8,11 @@ use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
 use crate::settings;
-use dragonfly_core::catalog::FIRST_NORMAL;
-use dragonfly_core::policy::facts::Captured;
-use dragonfly_core::sql::body::{Language, Mentions};
-use dragonfly_core::sql::{plain_statements, quote_ident, returned_expression};
-use dragonfly_core::stored::oids_in;
-use dragonfly_reader::text_body::{Analyzed, Text, Texts};
+use dragonfly_core::sql::body::Language;
+use dragonfly_core::sql::{plain_statements, returned_expression};
+use dragonfly_core::stored::{self, Query, oids_in};
+use dragonfly_reader::captured::captured;
+use dragonfly_reader::text_body::{Analyzed, Text, Texts, Used};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
@@ -146,6 +145,10 @@ impl Texts for InServer<'_> {
         self.is_locked.get()
     }
 
+    fn fault(&self) -> &'static str {
+        "its text cannot be read"
+    }
+
     fn query(&self, text: &Text<'_>) -> Option<Analyzed> {
         let source = match text.language {
             Language::Sql => text.source.to_owned(),
@@ -154,16 +157,18 @@ impl Texts for InServer<'_> {
         };
         let Parsed { mut queries, unqualified } = self.analyzed(text, &[source], false)?;
         let query = queries.pop().filter(|_| queries.is_empty())?;
-        Some(Analyzed { captured: captured(text, &query, &unqualified), query })
+        let captured = captured(&super::name, text, &used(&query, unqualified));
+        Some(Analyzed { query: stored::query(&query).ok().flatten()?, captured })
     }
 
-    fn statements(&self, text: &Text<'_>) -> Option<Vec<String>> {
+    fn statements(&self, text: &Text<'_>) -> Option<Vec<Query>> {
         let sources = match text.language {
             Language::Sql => vec![text.source.to_owned()],
             Language::PlPgSql => plain_statements(text.source)?,
             Language::Other => return None,
         };
-        Some(self.analyzed(text, &sources, true)?.queries)
+        let queries = self.analyzed(text, &sources, true)?.queries;
+        queries.iter().map(|query| stored::query(query).ok().flatten()).collect()
     }
 }
 
@@ -174,36 +179,10 @@ pub fn default_path(state: &State) -> String {
     of_database.or_else(|| settings::reset_value("search_path")).unwrap_or_default()
 }
 
-/// Returns the objects that a text names without a schema although its caller can give these
-/// names to others: by the search_path where the function sets none, and by temporary tables
-/// where its path does not end with pg_temp.
-fn captured(text: &Text<'_>, query: &str, unqualified: &BTreeSet<String>) -> Captured {
-    let path = text.path.as_deref().unwrap_or("\"$user\"");
-    let has_temporary_last = path
-        .rsplit(',')
-        .next()
-        .is_some_and(|last| last.trim().trim_matches('"').eq_ignore_ascii_case("pg_temp"));
-    // The schemas that the caller may not use are not searched.
-    let schemas = path.split(',').map(str::trim).filter(|name| !name.contains("pg_")).count();
-    let is_set = !path.contains("$user") && (text.is_definer || schemas < 2);
-    let names_temporary_first = path.matches("pg_temp").count() > 1;
-    if is_set && has_temporary_last && !names_temporary_first {
-        return Captured::default();
-    }
-    let mentions = Mentions::of(text.source, text.language);
-    let named = |class, field, is_named: &dyn Fn(&String) -> bool| {
-        oids_in(query, field)
-            .filter_map(|oid| oid.filter(|oid| *oid >= FIRST_NORMAL))
-            .filter_map(|oid| super::name(class, oid))
-            .filter(|(_, name)| is_named(name))
-            .map(|(schema, name)| format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
-            .collect()
-    };
-    let is_called = |name: &String| !is_set && mentions.words.contains_key(name);
-    Captured {
-        relations: named(oids::PG_CLASS, ":relid ", &|name| unqualified.contains(name)),
-        functions: named(oids::PG_PROC, ":funcid ", &is_called),
-    }
+/// Returns what a query, as a stored expression, names.
+fn used(query: &str, unqualified: BTreeSet<String>) -> Used {
+    let oids = |field| oids_in(query, field).flatten().collect();
+    Used { relations: oids(":relid "), functions: oids(":funcid "), unqualified }
 }
 
 /// Returns the statements of a text as the parser analyzes them; `None` where one is no query, or

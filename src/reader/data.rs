@@ -24,7 +24,7 @@ pub struct Data {
     /// The rows, by the OID of the catalog.
     catalogs: HashMap<Oid, Contents>,
     pool: Pool,
-    indexes: RefCell<HashMap<(Oid, Vec<usize>), Rc<Index>>>,
+    indexes: RefCell<Indexes>,
 }
 
 /// What a snapshot says of the server and of the session that has read the catalogs.
@@ -103,6 +103,9 @@ impl<T: ?Sized + std::hash::Hash + Eq> Interned<T> {
         place
     }
 }
+
+/// The indexes that have been asked for, by the server's index and the columns.
+type Indexes = HashMap<(Oid, Vec<usize>), Rc<Index>>;
 
 /// The rows with each value of some columns.
 type Index = HashMap<Box<[Key]>, Vec<u32>>;
@@ -763,7 +766,7 @@ impl<'de> Visitor<'de> for Value<'_> {
 #[must_use]
 pub fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 || !text.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();

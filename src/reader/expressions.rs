@@ -332,8 +332,7 @@ impl<'a> Mentioned<'a> {
         let text = Text { routine, language, source, path, owner, is_definer };
         let read = || {
             let text = texts.query(&text)?;
-            let query = stored::query(&text.query).ok().flatten()?;
-            Some(Body::Text(Box::new(query), text.captured))
+            Some(Body::Text(Box::new(text.query), text.captured))
         };
         read().unwrap_or(Body::Opaque)
     }

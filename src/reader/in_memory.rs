@@ -1,12 +1,13 @@
 //! A snapshot as data as a source of the rows of catalogs.
 
+use crate::analysis::InSnapshot;
 use crate::by_rows::ByRows;
 use crate::catalogs;
 use crate::data::{Contents, Data, DataRow, acl, bytes};
 use crate::oids;
 use crate::printed;
 use crate::rights::Rights;
-use crate::source::{Column, Row, Rows, State, Values, Wanted, of_row};
+use crate::source::{ByOid, Column, Row, Rows, State, Values, Wanted, of_row};
 use crate::text_body::Texts;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{AclItem, Command, Oid, Snapshot};
@@ -132,7 +133,7 @@ impl Values for DataRow<'_> {
     }
 
     fn texts(&self, column: Column) -> Vec<String> {
-        self.texts(place(column)).iter().map(|text| text.to_string()).collect()
+        self.texts(place(column)).iter().map(|text| text.as_ref().to_owned()).collect()
     }
 
     fn chars(&self, column: Column) -> Vec<u8> {
@@ -141,6 +142,20 @@ impl Values for DataRow<'_> {
 
     fn is_own(&self) -> bool {
         false
+    }
+}
+
+impl Data {
+    /// Returns the label of a value of an enumeration; `None` for values of other types.
+    fn label(&self, data_type: Oid, bytes: &[u8]) -> Option<String> {
+        let state: &dyn State = self;
+        let kind =
+            of_row(state, oids::TYPE_BY_OID, data_type, "typtype", |row, kind| row.char(kind));
+        let oid = Oid::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
+        let is_enumeration = kind == Some(b'e');
+        let by_oid = ByOid { catalog: oids::PG_ENUM, index: oids::PG_ENUM_OID_INDEX };
+        of_row(state, by_oid, oid, "enumlabel", |row, label| row.name(label))
+            .filter(|_| is_enumeration)
     }
 }
 
@@ -241,7 +256,7 @@ impl State for Data {
     }
 
     fn constant(&self, data_type: Oid, bytes: &[u8]) -> Option<String> {
-        printed::constant(data_type, bytes)
+        printed::constant(data_type, bytes).or_else(|| self.label(data_type, bytes))
     }
 
     fn rejects_anonymous(&self, _condition: &[u8]) -> bool {
@@ -261,6 +276,6 @@ impl State for Data {
     }
 
     fn texts(&self) -> Option<Box<dyn Texts + '_>> {
-        None
+        Some(Box::new(InSnapshot::new(self)))
     }
 }

@@ -4,10 +4,12 @@
 //! The rows come from a [`State`]: from a server, which the extension runs in, or from a file with
 //! a copy of them. Nothing is executed.
 
+pub mod analysis;
 pub mod audit;
 pub mod bodies;
 mod by_rows;
 pub mod caller_typed;
+pub mod captured;
 pub mod catalogs;
 pub mod code;
 pub mod data;

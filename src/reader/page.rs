@@ -60,8 +60,9 @@ SETTINGS.
   between the items.
 
 The server reads the text of a body when a function is called, so that a snapshot has no more than
-the text. What depends on it is a finding of severity info that says so; advice about speed that
-depends on it (`policy_unindexed`) is missing.
+the text. An audit of it reads the forms that most policies and their functions have, and means by
+them what the server does. What depends on another text is a finding of severity info that says so;
+advice about speed that depends on it (`policy_unindexed`) is missing.
 ";
 
 fn value(kind: Kind) -> &'static str {

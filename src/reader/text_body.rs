@@ -3,25 +3,30 @@
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::policy::facts::Captured;
 use dragonfly_core::sql::body::Language;
+use dragonfly_core::stored::Query;
+use std::collections::BTreeSet;
 
 /// Reads the texts of functions. Nothing is executed.
 pub trait Texts {
     /// Whether a text could not be read because of a lock of another session.
     fn is_locked(&self) -> bool;
 
+    /// Returns why a text is not read.
+    fn fault(&self) -> &'static str;
+
     /// Returns the query of a function; `None` where its text is no query alone, where the server
     /// cannot read it, and where reading it could execute code.
     fn query(&self, text: &Text<'_>) -> Option<Analyzed>;
 
-    /// Returns the statements of a function as stored expressions; `None` where there are others
+    /// Returns the statements of a function; `None` where there are others
     /// than queries and those that write rows, and as for [`Texts::query`].
-    fn statements(&self, text: &Text<'_>) -> Option<Vec<String>>;
+    fn statements(&self, text: &Text<'_>) -> Option<Vec<Query>>;
 }
 
 /// A text as the server reads it.
 pub struct Analyzed {
-    /// The query, as a stored expression.
-    pub query: String,
+    /// The query.
+    pub query: Query,
     /// The objects whose names the caller of the function can give to others.
     pub captured: Captured,
 }
@@ -40,4 +45,15 @@ pub struct Text<'a> {
     pub owner: Oid,
     /// Whether it is executed as its owner.
     pub is_definer: bool,
+}
+
+/// What the statements of a text name.
+#[derive(Debug, Clone, Default)]
+pub struct Used {
+    /// The relations.
+    pub relations: BTreeSet<Oid>,
+    /// The functions.
+    pub functions: BTreeSet<Oid>,
+    /// The names of relations without a schema.
+    pub unqualified: BTreeSet<String>,
 }

@@ -98,12 +98,12 @@ fn compare_readers(cluster: &Cluster, client: &mut Client, role: &str) {
     assert_eq!(found["server"], expected["server"], "{role}");
 }
 
-/// A note of an audit about what it cannot read in a snapshot.
-const NOTE: &str =
-    "(rule = 'policy_opaque' OR detail LIKE '%with the extension can read its text.')";
+/// A note of an audit about what it cannot read.
+const NOTE: &str = "(rule = 'policy_opaque' OR detail ~ 'its text can(not| only) be read')";
 
-/// Compares the findings in a snapshot with those of the audit. Only a server reads the text of a
-/// body: what depends on it is a note about the object. Advice about speed may differ.
+/// Compares the findings in a snapshot with those of the audit. Not all texts of bodies are read in
+/// a snapshot, and none by a server that might execute code of an application with them: what
+/// depends on one is a note about the object. Advice about speed may differ.
 fn compare_findings(client: &mut Client) {
     client
         .batch_execute(
@@ -113,20 +113,21 @@ fn compare_findings(client: &mut Client) {
                 SELECT * FROM ops.audit_snapshot(ops.snapshot())",
         )
         .unwrap();
-    let difference = |of: &str, other: &str, condition: &str| {
-        format!(
+    let unread = "SELECT 'unread' FROM in_server
+        WHERE rule = 'policy_opaque' AND detail ~ 'cannot read: .*function uid'";
+    // The server has read no text.
+    let left_out = if column(client, unread).is_empty() { "" } else { "^(policy|definer_body)_" };
+    for (of, other) in [("in_server", "of_snapshot"), ("of_snapshot", "in_server")] {
+        let difference = format!(
             "SELECT o::text FROM {of} AS o
               WHERE NOT EXISTS (SELECT FROM {other} AS i WHERE i::text = o::text)
-                AND rule <> 'policy_unindexed' AND {condition} ORDER BY 1"
-        )
-    };
-    let unsaid = "NOT EXISTS (SELECT FROM of_snapshot AS n WHERE n.object = o.object AND ";
-    let unsaid = format!("{unsaid} {NOTE})");
-    let lost = column(client, &difference("in_server", "of_snapshot", &unsaid));
-    assert!(lost.is_empty(), "lost: {lost:#?}");
-    let added = difference("of_snapshot", "in_server", &format!("NOT {NOTE}"));
-    let added = column(client, &added);
-    assert!(added.is_empty(), "added: {added:#?}");
+                AND rule <> 'policy_unindexed' AND ('{left_out}' = '' OR rule !~ '{left_out}')
+                AND NOT EXISTS (SELECT FROM {other} AS n WHERE n.object = o.object AND {NOTE})
+                AND NOT {NOTE} ORDER BY 1"
+        );
+        let found = column(client, &difference);
+        assert!(found.is_empty(), "{of}: {found:#?}");
+    }
 }
 
 #[test]
@@ -144,9 +145,10 @@ fn audit_of_a_snapshot_finds_what_the_audit_does_but_for_texts_of_bodies() {
     let mut client = violated(&cluster);
     compare_findings(&mut client);
     let all = column(&mut client, "SELECT count(*)::text FROM in_server");
-    assert!(all[0].parse::<usize>().unwrap() > 60, "{all:?}");
-    let unread = format!("SELECT DISTINCT rule FROM of_snapshot WHERE {NOTE} ORDER BY 1");
-    assert_eq!(column(&mut client, &unread), ["definer_body_unscoped", "policy_opaque"]);
+    // Nearly all texts are read.
+    let unread = format!("SELECT object FROM of_snapshot WHERE {NOTE}");
+    let (unread, all) = (column(&mut client, &unread), all[0].parse::<usize>().unwrap());
+    assert!(all > 60 && unread.len() * 10 < all, "{unread:#?}");
 }
 
 #[test]

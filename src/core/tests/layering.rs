@@ -41,6 +41,7 @@ const READER: &[&str] = &[
     "rights",
     "source",
     "oids",
+    "captured",
     "types",
     "catalogs",
     "data",
@@ -53,7 +54,6 @@ const READER: &[&str] = &[
     "toast",
     "objects",
     "by_rows",
-    "in_memory",
     "roles",
     "publications",
     "caller_typed",
@@ -77,6 +77,8 @@ const READER: &[&str] = &[
     "server_objects",
     "texts",
     "snapshot",
+    "analysis",
+    "in_memory",
     "audit",
 ];
 
