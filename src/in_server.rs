@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::catalog::{self, Own, VERSION};
+    use crate::catalog::{self, VERSION};
     use crate::pg::heap::State;
     use crate::store::contract;
     use dragonfly_core::access::Access;
