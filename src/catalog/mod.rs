@@ -1,7 +1,6 @@
 //! Reads `pg_catalog` into a [`dragonfly_core::catalog::Snapshot`], in a few passes over the
 //! catalogs.
 
-mod caller;
 mod consulted;
 mod content_owners;
 mod definition;
@@ -26,7 +25,6 @@ mod text_body;
 mod type_name;
 mod types;
 mod unaffected;
-mod view_query;
 
 use dragonfly_reader::{caller_typed, code, objects, place, roles, routines, toast};
 

@@ -2,12 +2,12 @@
 
 use super::rights::Now;
 use super::text_body::InServer;
-use super::{caller, name, type_name};
+use super::{name, type_name};
 use crate::pg::heap::{self, interrupts};
 use crate::pg::{VERSION, clock, constant, library, probe, rows, text};
 use crate::settings;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Command, Oid, Snapshot};
+use dragonfly_core::catalog::{Oid, Snapshot};
 use dragonfly_core::rules::shared::guard_settings;
 use dragonfly_core::search_path::stored_value;
 use dragonfly_reader::text_body::Texts;
@@ -102,19 +102,6 @@ impl State for heap::State {
 
     fn constant(&self, data_type: Oid, bytes: &[u8]) -> Option<String> {
         constant::is_plain(data_type).then(|| constant::written(data_type, bytes))
-    }
-
-    fn rejects_anonymous(&self, condition: &[u8]) -> bool {
-        let Ok(text) = CString::new(condition) else { return false };
-        // SAFETY: the text is the result of nodeToString.
-        unsafe { caller::is_never_true(pg_sys::stringToNode(text.as_ptr()).cast()) }
-    }
-
-    fn updates(&self, query: &[u8]) -> Option<(Oid, Vec<Command>)> {
-        let query = super::view_query::Query::parsed(query)?;
-        let is_updated = |command: &Command| query.is_updatable(*command);
-        let commands = dragonfly_reader::updatable::WRITES.into_iter().filter(is_updated);
-        Some((query.base()?, commands.collect()))
     }
 
     fn rights<'a>(&'a self, _: &'a Snapshot, _: &'a Access<'a>) -> Box<dyn Rights + 'a> {

@@ -7,6 +7,7 @@ use crate::types;
 use crate::types::row_type;
 use dragonfly_core::catalog::{
     BOOTSTRAP_SUPERUSER, CallerTyped, FIRST_NORMAL, Oid, Privileges, Routine, Snapshot, TypeChoice,
+    input_names,
 };
 use dragonfly_core::sql::argument_use::{Argument, Source};
 use dragonfly_core::sql::body::Language;
@@ -229,16 +230,9 @@ pub fn language_of(state: &dyn State, language: Oid) -> Language {
     }
 }
 
-/// The modes of input arguments in `pg_proc.proargmodes`: IN, INOUT and VARIADIC.
-const INPUT_MODES: [u8; 3] = [b'i', b'b', b'v'];
-
 /// Returns the names of the input arguments of a row of `pg_proc`, from its columns `proargnames`
-/// and `proargmodes`; empty for those without one, and none where no argument has one (funcapi.c,
-/// `get_func_input_arg_names`).
+/// and `proargmodes`; see [`input_names`].
 #[must_use]
 pub fn argument_names(row: &Row<'_>, names: Column, modes: Column) -> Vec<String> {
-    let modes = row.chars(modes);
-    let is_input = |at: usize| modes.get(at).is_none_or(|mode| INPUT_MODES.contains(mode));
-    let names = row.texts(names).into_iter().enumerate();
-    names.filter(|(at, _)| is_input(*at)).map(|(_, name)| name).collect()
+    input_names(&row.texts(names), &row.chars(modes))
 }

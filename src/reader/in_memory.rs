@@ -10,7 +10,7 @@ use crate::rights::Rights;
 use crate::source::{ByOid, Column, Row, Rows, State, Values, Wanted, of_row};
 use crate::text_body::Texts;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{AclItem, Command, Oid, Snapshot};
+use dragonfly_core::catalog::{AclItem, Oid, Snapshot};
 use std::borrow::Cow;
 
 /// A catalog of a snapshot. An older release than the newest does not have all of them.
@@ -257,14 +257,6 @@ impl State for Data {
 
     fn constant(&self, data_type: Oid, bytes: &[u8]) -> Option<String> {
         printed::constant(data_type, bytes).or_else(|| self.label(data_type, bytes))
-    }
-
-    fn rejects_anonymous(&self, _condition: &[u8]) -> bool {
-        false
-    }
-
-    fn updates(&self, _query: &[u8]) -> Option<(Oid, Vec<Command>)> {
-        None
     }
 
     fn rights<'a>(

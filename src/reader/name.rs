@@ -15,7 +15,10 @@ pub fn qualified_name(state: &dyn State, class: Oid, object: Oid) -> Option<Stri
     };
     let schema = of_row(state, by_oid, object, schema, |row, schema| row.oid(schema))?;
     let name = of_row(state, by_oid, object, name, |row, name| row.name(name))?;
-    let schema = state.schema_name(schema)?;
+    // The schema may have been dropped since.
+    let earlier =
+        || of_row(state, oids::NAMESPACE_BY_OID, schema, "nspname", |row, name| row.name(name));
+    let schema = state.schema_name(schema).or_else(earlier)?;
     Some(format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
 }
 

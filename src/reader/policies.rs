@@ -164,14 +164,16 @@ impl<'a> Conditions<'a> {
             return Some(*known);
         }
         let stored = row.text(column).and_then(|text| stored::expression(&text).ok());
-        let (proven, depends) = match stored {
-            Some(condition) => self.prove(relation, &condition),
+        let (proven, depends) = match &stored {
+            Some(condition) => self.prove(relation, condition),
             None => (policy::Proven::default(), Depends::Plain(vec![])),
         };
         let condition = Condition {
             // A row in which the condition is null because a column is, is an exception.
             is_always_true: proven.is_true_unless_null,
-            is_never_true: self.mentioned.state().rejects_anonymous(&text),
+            is_never_true: stored.is_some_and(|condition| {
+                policy::is_never_true_for_anonymous(self.mentioned, &condition)
+            }),
             is_never_true_for_any_caller: proven.is_never_true,
             asks_memberships: asks_memberships(self.mentioned.state(), &text),
         };

@@ -3,7 +3,7 @@
 use crate::rights::Rights;
 use crate::text_body::Texts;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Acl, AclItem, Command, Oid, Shared, Snapshot};
+use dragonfly_core::catalog::{Acl, AclItem, Oid, Shared, Snapshot};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -77,13 +77,6 @@ pub trait State {
     /// Returns the bytes of a constant in a stored expression as the output function of its type
     /// writes them; `None` where that cannot be done without executing code of an application.
     fn constant(&self, data_type: Oid, bytes: &[u8]) -> Option<String>;
-
-    /// Whether a condition, as it is stored, is never true for an anonymous caller.
-    fn rejects_anonymous(&self, condition: &[u8]) -> bool;
-
-    /// Returns the relation that statements on a view change, by its query as it is stored, and
-    /// which commands do.
-    fn updates(&self, query: &[u8]) -> Option<(Oid, Vec<Command>)>;
 
     /// Returns what roles may do in the state; `access` is that of `snapshot`, which has the roles,
     /// memberships and schemas of the state.

@@ -4,6 +4,7 @@
 use crate::oids;
 use crate::source::{State, of_row};
 use dragonfly_core::catalog::{Command, Oid, RelationKind};
+use dragonfly_core::stored::updatable;
 use std::collections::HashSet;
 
 /// The commands that change rows.
@@ -21,7 +22,7 @@ pub struct Target {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Its query, as the catalog stores it.
-    query: Option<Vec<u8>>,
+    query: Option<String>,
     /// The commands that triggers and rules replace.
     replaced: Vec<Command>,
 }
@@ -36,7 +37,7 @@ pub fn facts(state: &dyn State, view: Oid) -> Facts {
     table.lookup(oids::PG_REWRITE_RELATION_INDEX, &[(on, view)], |row| {
         let is_enabled = !matches!(row.char(enabled), b'D' | b'R');
         match row.char(event) {
-            b'1' => facts.query = row.bytes(action),
+            b'1' => facts.query = row.text(action),
             // With a condition as well: the server then rejects the statement.
             b'2' if row.bool(instead) && is_enabled => facts.replaced.push(Command::Update),
             b'3' if row.bool(instead) && is_enabled => facts.replaced.push(Command::Insert),
@@ -75,12 +76,12 @@ pub fn target(state: &dyn State, view: Oid) -> Option<Target> {
             return None;
         }
         let facts = facts(state, relation);
-        let (base, updated) = state.updates(&facts.query?)?;
-        commands.retain(|c| updated.contains(c) && !facts.replaced.contains(c));
+        let base = updatable(&facts.query?).ok().flatten()?;
+        commands.retain(|c| base.is_for(*c) && !facts.replaced.contains(c));
         if commands.is_empty() {
             return None;
         }
-        relation = base;
+        relation = base.relation;
     }
     Some(Target { table: relation, commands })
 }
@@ -95,11 +96,9 @@ pub fn may_write(state: &dyn State, view: Oid, table: Oid, command: Command) -> 
         if facts.replaced.contains(&command) || !seen.insert(relation) {
             return true;
         }
-        let updates = facts.query.as_deref().and_then(|query| state.updates(query));
-        let Some((base, _)) = updates.filter(|(_, commands)| commands.contains(&command)) else {
-            return false;
-        };
-        relation = base;
+        let base = facts.query.and_then(|query| updatable(&query).ok().flatten());
+        let Some(base) = base.filter(|base| base.is_for(command)) else { return false };
+        relation = base.relation;
     }
     relation == table
 }

@@ -485,6 +485,48 @@ fn transactions_do_not_open_rows_together() {
     assert!(is_rejected(&mut client, "COMMIT"));
 }
 
+/// A table with a policy for every role that only users pass, by the name of the function that
+/// tells who the user is. The contract declares the policy for users.
+const ONLY_USERS: &str = "
+    CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO anon, authenticated;
+    CREATE TABLE app.docs (id int PRIMARY KEY, owner uuid NOT NULL);
+    ALTER TABLE app.docs ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON app.docs TO anon, authenticated;
+    CREATE POLICY own ON app.docs FOR SELECT USING (owner = auth.uid());
+    CREATE EXTENSION dragonfly_guard;
+    SELECT ops.load_contract('{\"name\": \"app\", \"version\": \"2.0.0\",
+        \"roles\": [{\"name\": \"anon\", \"kind\": \"client\"},
+            {\"name\": \"authenticated\", \"kind\": \"client\"},
+            {\"name\": \"authenticator\", \"kind\": \"login\"}],
+        \"schemas\": [{\"name\": \"app\", \"usage\": [\"anon\", \"authenticated\"]}],
+        \"security_definer\": {\"search_path\": [\"pg_catalog\", \"pg_temp\"]},
+        \"tables\": [{\"schema\": \"app\", \"name\": \"docs\", \"row_security\": true,
+            \"grants\": {\"anon\": [\"SELECT\"], \"authenticated\": [\"SELECT\"]},
+            \"policies\": {\"authenticated\": [\"SELECT\"]}}]}'::jsonb)";
+
+#[test]
+fn policy_that_no_longer_requires_a_user_is_rejected() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute(&format!("{PLATFORM} {ONLY_USERS}")).unwrap();
+    for change in [
+        "ALTER POLICY own ON app.docs USING (owner = gen_random_uuid())",
+        "ALTER FUNCTION auth.uid() RENAME TO me",
+        "ALTER FUNCTION auth.uid() SET SCHEMA app",
+        // Nothing of the condition exists any more.
+        "BEGIN; DROP SCHEMA auth CASCADE;
+         CREATE POLICY own ON app.docs FOR SELECT USING (owner = gen_random_uuid()); COMMIT",
+    ] {
+        assert!(is_rejected(&mut client, change), "{change}");
+    }
+    for change in [
+        "ALTER POLICY own ON app.docs USING ((SELECT auth.uid()) = owner)",
+        "ALTER FUNCTION auth.uid() STRICT",
+    ] {
+        assert!(!is_rejected(&mut client, change), "{change}");
+    }
+}
+
 #[test]
 fn prepared_transaction_is_checked() {
     let (_cluster, mut client) = application(&[]);

@@ -4,6 +4,7 @@
 //! names of the catalog columns, written out.
 
 mod acl;
+mod arguments;
 mod body;
 mod build;
 mod caller_typed;
@@ -20,6 +21,7 @@ mod shared;
 mod unique_key;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
+pub use arguments::input_names;
 pub use body::{Body, BodyName, NameKind, Named};
 pub use caller_typed::{CallerTyped, TypeChoice};
 pub use calls::{Calls, Raise, Unindexed};

@@ -56,14 +56,23 @@ pub fn constant(data_type: Oid, bytes: &[u8]) -> Constant {
         types::OID => first(bytes).map(|b| Constant::Integer(u32::from_le_bytes(b).into())),
         types::INT8 => first(bytes).map(|b| Constant::Integer(i64::from_le_bytes(b))),
         types::UUID => first(bytes).map(Constant::Uuid),
-        types::NAME | types::UNKNOWN => {
-            let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-            text(&bytes[..end])
-        }
+        types::NAME | types::UNKNOWN => text(before_zero(bytes)),
         types::TEXT | types::VARCHAR => sized(bytes).and_then(text),
         _ => None,
     }
     .unwrap_or_else(other)
+}
+
+/// Returns the text of a constant of a text type. Of a database in another encoding, characters
+/// other than those of ASCII are replaced.
+pub fn text_of(data_type: Oid, bytes: &[u8]) -> Option<String> {
+    let text = match data_type {
+        _ if cfg!(target_endian = "big") => None,
+        types::NAME => Some(before_zero(bytes)),
+        types::TEXT | types::VARCHAR => sized(bytes),
+        _ => None,
+    };
+    text.map(|text| String::from_utf8_lossy(text).into_owned())
 }
 
 /// Returns the constant that a text is as a value of a type; `None` where the server may say
@@ -127,6 +136,11 @@ pub fn elements(data_type: Oid, bytes: &[u8]) -> Option<Vec<Option<Constant>>> {
         at += size;
     }
     Some(found)
+}
+
+fn before_zero(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    &bytes[..end]
 }
 
 /// Returns the bytes behind the header of a value of variable length.

@@ -4,6 +4,7 @@
 //! expression; a [search] finds the ways in which it can be true, or cannot. [`prove`] answers
 //! the questions that need no more: whether a condition is true for every row, or for none.
 
+mod anonymous;
 mod answer;
 mod asked;
 mod asks;
@@ -28,6 +29,7 @@ mod value;
 mod witness;
 mod writable;
 
+pub use anonymous::is_never_true_for_anonymous;
 pub use answer::Answer;
 pub use asked::{Question, Written, is_covered};
 pub use body::{CalledBody, body_accesses};

@@ -6,17 +6,21 @@
 //! What is not known is [`Expression::Unknown`] with the name of its node; a text that is no tree
 //! at all is [`Unreadable`].
 
+mod executed;
 mod parts;
 mod read;
 mod text;
 mod tree;
+mod updatable;
 
+pub use executed::{Executed, executed};
 pub use read::{expression, expressions, queries, query};
 pub use text::Unreadable;
 pub use tree::{
     BooleanTest, Branch, Column, Command, Constant, Expression, FromItem, JoinKind, Link, Logic,
     OnConflict, Parameter, Query, Range, RangeEntry, SetOperation, SetOperator, SqlValue, Target,
 };
+pub use updatable::{Updatable, updatable};
 
 #[cfg(test)]
 mod tests;

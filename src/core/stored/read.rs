@@ -1,11 +1,11 @@
 //! From nodes to typed expressions and queries.
 
-use super::text::{Node, Unreadable, Value, parse};
+use super::text::{Node, Unreadable, Value, parse, parse_to};
 use super::tree::{
     BooleanTest, Branch, Column, Command, Constant, Expression, FromItem, JoinKind, Link, Logic,
     OnConflict, Parameter, Query, Range, RangeEntry, SetOperation, SetOperator, SqlValue, Target,
 };
-use crate::catalog::Oid;
+use crate::catalog::{Oid, RelationKind};
 
 /// Reads one stored expression.
 ///
@@ -42,8 +42,21 @@ pub fn queries(text: &str) -> Result<Vec<Query>, Unreadable> {
 /// # Errors
 /// As of [`expression`].
 pub fn query(text: &str) -> Result<Option<Query>, Unreadable> {
-    let mut found = queries(text)?;
-    Ok(found.pop().filter(|_| found.is_empty()))
+    Ok(only(queries(text)?))
+}
+
+/// As [`query`], without what is in its expressions and in the queries within it: these may be
+/// nested as deeply as the server can write them.
+pub(super) fn outline(text: &str) -> Result<Option<Query>, Unreadable> {
+    // A list, the query, its list of entries, an entry, what is in it.
+    const LEVELS: usize = 5;
+    let mut found = Vec::new();
+    collect(&parse_to(text, LEVELS)?, &mut found);
+    Ok(only(found))
+}
+
+fn only(mut found: Vec<Query>) -> Option<Query> {
+    found.pop().filter(|_| found.is_empty())
 }
 
 fn collect(value: &Value<'_>, found: &mut Vec<Query>) {
@@ -362,7 +375,15 @@ fn entry(node: &Node<'_>) -> RangeEntry {
 /// Numbers of `RTEKind` (parsenodes.h).
 fn range(node: &Node<'_>) -> Option<Range> {
     Some(match node.text("rtekind")? {
-        "0" => Range::Relation { oid: node.number("relid")?, with_children: node.flag("inh") },
+        "0" => Range::Relation {
+            oid: node.number("relid")?,
+            with_children: node.flag("inh"),
+            kind: node.text("relkind").and_then(|kind| match kind.as_bytes() {
+                [kind] => RelationKind::from_relkind(*kind),
+                _ => None,
+            }),
+            is_sample: node.node("tablesample").is_some(),
+        },
         "1" => Range::Subquery(Box::new(of_query(node.node("subquery")?))),
         "2" => Range::Join { columns: all(node.list("joinaliasvars")) },
         "3" => {

@@ -1,7 +1,8 @@
 //! Trees as servers have stored them, in `fixtures` for the major versions that changed the format:
 //! what was stored, its tree in several lines, an empty line.
 
-use super::{Expression, Query, Range, expression, expressions, query};
+use super::{Expression, Query, Range, RangeEntry, expression, expressions, query};
+use crate::catalog::RelationKind;
 
 const VERSIONS: [&str; 3] = [
     include_str!("fixtures/15.txt"),
@@ -85,4 +86,18 @@ fn common_table_expression_is_found_by_its_name() {
     let Ok(Expression::Subquery { query, .. }) = expression(tree) else { panic!() };
     assert_eq!(query.with[0].0, "r");
     assert!(matches!(&query.entries[0].range, Range::With { name, level: 0, .. } if name == "r"));
+}
+
+#[test]
+fn relation_has_the_kind_that_it_had() {
+    for version in VERSIONS {
+        let [.., view, _, _] = &trees(version)[..] else { panic!() };
+        let view = query(view.1).unwrap().unwrap();
+        let kind = |entry: &RangeEntry| match entry.range {
+            Range::Relation { kind, is_sample: false, .. } => Some(kind.unwrap()),
+            _ => None,
+        };
+        let kinds: Vec<_> = view.entries.iter().filter_map(kind).collect();
+        assert!(kinds.contains(&RelationKind::Table), "{kinds:?}");
+    }
 }

@@ -45,7 +45,13 @@ pub enum Unreadable {
 
 /// Reads a whole text.
 pub fn parse(text: &str) -> Result<Value<'_>, Unreadable> {
-    let mut parser = Parser { text, position: 0, depth: 0 };
+    parse_to(text, DEEPEST)
+}
+
+/// As [`parse`], but of nodes within more than so many nodes and lists, only the type is read.
+/// These may be nested as deeply as the server can write them.
+pub fn parse_to(text: &str, most: usize) -> Result<Value<'_>, Unreadable> {
+    let mut parser = Parser { text, position: 0, depth: 0, most };
     let value = parser.value()?;
     if parser.token().is_some() { Err(Unreadable::Malformed) } else { Ok(value) }
 }
@@ -55,6 +61,11 @@ impl<'a> Node<'a> {
     pub fn field(&self, name: &str) -> &Value<'a> {
         let field = self.fields.iter().find(|(known, _)| *known == name);
         field.map_or(&Value::Absent, |(_, value)| value)
+    }
+
+    /// Returns the values of all fields.
+    pub fn values(&self) -> impl Iterator<Item = &Value<'a>> {
+        self.fields.iter().map(|(_, value)| value)
     }
 
     /// Returns the node in a field.
@@ -112,6 +123,8 @@ struct Parser<'a> {
     text: &'a str,
     position: usize,
     depth: usize,
+    /// The depth below which nodes are not read.
+    most: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -157,6 +170,10 @@ impl<'a> Parser<'a> {
     fn node(&mut self) -> Result<Value<'a>, Unreadable> {
         let tag = self.token().ok_or(Unreadable::Malformed)?;
         let mut fields = Vec::new();
+        if self.depth > self.most {
+            self.skip()?;
+            return Ok(Value::Node(Node { tag, fields }));
+        }
         loop {
             match self.token().ok_or(Unreadable::Malformed)? {
                 "}" => return Ok(Value::Node(Node { tag, fields })),
@@ -166,6 +183,19 @@ impl<'a> Parser<'a> {
                 }
             }
         }
+    }
+
+    /// Moves behind the end of a node.
+    fn skip(&mut self) -> Result<(), Unreadable> {
+        let mut open = 1;
+        while open > 0 {
+            match self.token().ok_or(Unreadable::Malformed)? {
+                "{" | "(" => open += 1,
+                "}" | ")" => open -= 1,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Reads a list behind its parenthesis.
@@ -270,6 +300,20 @@ mod tests {
     }
 
     #[test]
+    fn node_below_the_depth_that_is_read_has_no_fields() {
+        let inner = "{C :c {D :d ({E} 4 [ 1 ])}}";
+        let text = format!("{{A :a ({{B :b {inner}}}) :z 1}}");
+        let Ok(Value::Node(node)) = parse_to(&text, 3) else { panic!() };
+        let Some(b) = node.list("a")[0].as_node() else { panic!() };
+        assert_eq!(b.field("b"), &Value::Node(Node { tag: "C", fields: vec![] }));
+        assert_eq!(node.number("z"), Some(1));
+        let deep = format!("{{A :a {}1{} :z 1}}", "{B :b ".repeat(10_000), "}".repeat(10_000));
+        assert_eq!(parse(&deep), Err(Unreadable::TooDeep));
+        assert!(parse_to(&deep, 3).is_ok());
+        assert_eq!(parse_to("{A :a {B :b {C :c {D :d 1}}}", 2), Err(Unreadable::Malformed));
+    }
+
+    #[test]
     fn text_nested_too_deeply_is_not_read() {
         assert_eq!(parse(&"(".repeat(1_000_000)), Err(Unreadable::TooDeep));
     }
@@ -277,7 +321,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_rejected(text in r#"[\PC{}()\\ :<>"\[\]0-9]{0,60}"#) {
-            let _ = parse(&text);
+            let _ = (parse(&text), parse_to(&text, 1));
         }
     }
 }

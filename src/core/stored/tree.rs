@@ -1,6 +1,6 @@
 //! The types of stored expressions and queries.
 
-use crate::catalog::Oid;
+use crate::catalog::{Oid, RelationKind};
 
 /// An expression with resolved names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,6 +311,10 @@ pub enum Range {
     Relation {
         oid: Oid,
         with_children: bool,
+        /// What it was when the query was stored.
+        kind: Option<RelationKind>,
+        /// Whether only a part of its rows is read: TABLESAMPLE.
+        is_sample: bool,
     },
     Subquery(Box<Query>),
     /// A join: what its columns are.

@@ -4,6 +4,7 @@ use super::Analyzer;
 use super::catalog::{name_of, parts_of, standard_name};
 use super::expression::Typed;
 use super::scope::{Column, Scope, Table, columns_of};
+use crate::objects::relation_kind;
 use crate::types;
 use dragonfly_core::stored::{
     Column as StoredColumn, Expression, FromItem, JoinKind, Query, Range, RangeEntry, Target,
@@ -249,9 +250,10 @@ impl Analyzer<'_> {
         if let [unqualified] = &parts[..] {
             used.unqualified.insert(unqualified.clone());
         }
+        let kind = relation_kind(self.state, oid);
         found.entries.push(RangeEntry {
             name: name.clone(),
-            range: Range::Relation { oid, with_children: true },
+            range: Range::Relation { oid, with_children: true, kind, is_sample: false },
         });
         let entry = found.entries.len();
         scope.tables.push(Table { entry, name, columns: columns_of(self.state, oid) });

@@ -1,7 +1,7 @@
 //! Rules of the reader that random conditions do not reach: helper functions, views, generated
 //! columns and collations.
 
-use crate::catalog::Oid;
+use crate::catalog::{Oid, RelationKind};
 use crate::policy::constants::types::{BOOL, INT4, TEXT};
 use crate::policy::facts::{Body, Catalog, Column, Function, Operator, View};
 use crate::policy::formula::Comparison;
@@ -137,7 +137,8 @@ fn query(targets: Vec<Expression>) -> Query {
 }
 
 fn select_from(relation: Oid, condition: Option<Expression>) -> Query {
-    let range = Range::Relation { oid: relation, with_children: true };
+    let (kind, is_sample) = (Some(RelationKind::Table), false);
+    let range = Range::Relation { oid: relation, with_children: true, kind, is_sample };
     Query {
         entries: vec![RangeEntry { name: "r".to_owned(), range }],
         from: vec![FromItem::Entry(1)],
