@@ -1,0 +1,121 @@
+//! Where results and progress are written.
+
+use crate::failure::Failure;
+use dragonfly_core::sql::printable;
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// A file, or standard output.
+pub struct Output {
+    name: Option<PathBuf>,
+    to: BufWriter<Box<dyn Write>>,
+    /// Whether the program that reads standard output has ended.
+    is_closed: bool,
+}
+
+impl Output {
+    /// Opens a file for writing; without one, or with `-`, standard output.
+    pub fn open(file: Option<&Path>) -> Result<Self, Failure> {
+        let name = file.filter(|file| *file != Path::new("-")).map(Path::to_owned);
+        let to: Box<dyn Write> = match &name {
+            Some(file) => Box::new(File::create(file).map_err(|e| not_written(file, &e))?),
+            None => Box::new(io::stdout()),
+        };
+        Ok(Self { name, to: BufWriter::new(to), is_closed: false })
+    }
+
+    /// Writes a text.
+    pub fn write(&mut self, text: &str) -> Result<(), Failure> {
+        let done = if self.is_closed { Ok(()) } else { self.to.write_all(text.as_bytes()) };
+        self.result(done)
+    }
+
+    /// Writes what is left.
+    pub fn close(mut self) -> Result<(), Failure> {
+        let done = if self.is_closed { Ok(()) } else { self.to.flush() };
+        self.result(done)
+    }
+
+    fn result(&mut self, done: io::Result<()>) -> Result<(), Failure> {
+        match (done, &self.name) {
+            (Ok(()), _) => Ok(()),
+            // As `head` does after its last line. The exit code still says what was found.
+            (Err(error), None) if error.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(())
+            }
+            (Err(error), None) => Err(not_written(Path::new("standard output"), &error)),
+            (Err(error), Some(file)) => Err(not_written(file, &error)),
+        }
+    }
+}
+
+/// Writes a text into a file; without one, to standard output.
+pub fn write(file: Option<&Path>, text: &str) -> Result<(), Failure> {
+    let mut output = Output::open(file)?;
+    output.write(text)?;
+    output.close()
+}
+
+fn not_written(file: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("could not write {}", shown(file))).detail(error.to_string())
+}
+
+/// Returns a path for a message.
+pub fn shown(file: &Path) -> String {
+    let text = file.to_string_lossy();
+    if file == Path::new("-") { "standard input".into() } else { printable(&text).into_owned() }
+}
+
+/// Returns the text of a file; of standard input where it is `-`.
+pub fn read(file: &Path) -> Result<String, Failure> {
+    let text = if file == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    text.map_err(|error| {
+        Failure::new(format!("could not read {}", shown(file))).detail(error.to_string())
+    })
+}
+
+/// Whether results are read by a person on a terminal.
+pub fn is_terminal(file: Option<&Path>) -> bool {
+    file.is_none_or(|file| file == Path::new("-")) && io::stdout().is_terminal()
+}
+
+/// Prints a line to standard error.
+pub fn print_error(line: &str) {
+    Progress::erase();
+    // There is no other place to say that this fails.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+thread_local! {
+    static SHOWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A line about what is being done, on a terminal only.
+#[derive(Debug)]
+pub struct Progress;
+
+impl Progress {
+    /// Says what is being done now.
+    pub fn step(what: &str) {
+        if io::stderr().is_terminal() {
+            let _ = write!(io::stderr(), "\r\x1b[K{what}");
+            let _ = io::stderr().flush();
+            SHOWN.set(true);
+        }
+    }
+
+    /// Removes the line.
+    pub fn erase() {
+        if SHOWN.replace(false) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = io::stderr().flush();
+        }
+    }
+}
