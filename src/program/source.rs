@@ -5,8 +5,10 @@ use crate::connection::{ConnectionArgs, cause};
 use crate::failure::Failure;
 use crate::output::{self, Progress, shown};
 use clap::Args;
+use dragonfly_core::rules::stored_settings;
 use dragonfly_core::sql::{listed, printable};
 use dragonfly_reader::data::{Data, valued_settings};
+use dragonfly_reader::extension::Own;
 use dragonfly_reader::script::snapshot_sql;
 use fallible_iterator::FallibleIterator;
 use postgres::types::{FromSql, Type};
@@ -87,13 +89,16 @@ const ADDED: [(&str, u32); 2] = [("event_triggers", 17), ("extension_control_pat
 /// Returns the settings that rules look at and that the role could not see: the server shows the
 /// values of some to superusers and members of pg_read_all_settings only.
 fn hidden_settings(data: &Data) -> Vec<&'static str> {
+    let has_extension = Own::complete(data).is_some();
     let exists = |name: &&str| {
         let since = ADDED.iter().find(|(added, _)| added == name).map_or(0, |(_, since)| *since);
         // Those of an extension exist where it is loaded.
         data.version() >= since && !name.contains('.')
     };
+    // The others can disable the guard, where there is one.
+    let is_judged = |name: &&str| has_extension || stored_settings::PARAMETERS.contains(name);
     let is_unseen = |name: &&str| !matches!(data.server.settings.get(*name), Some(Some(_)));
-    valued_settings().into_iter().filter(exists).filter(is_unseen).collect()
+    valued_settings().into_iter().filter(exists).filter(is_judged).filter(is_unseen).collect()
 }
 
 fn say_hidden(data: &Data) {
@@ -105,7 +110,7 @@ fn say_hidden(data: &Data) {
     let (noun, them) =
         if hidden.len() == 1 { ("setting", "its value") } else { ("settings", "their values") };
     Failure::new(format!("role \"{role}\" cannot see {noun} {}", listed(&hidden)))
-        .detail(format!("the audit does not judge {them} on the server"))
+        .detail(format!("the audit does not say whether {them} on the server weaken it"))
         .hint("Connect as a member of pg_read_all_settings to include them.")
         .warn();
 }

@@ -144,15 +144,12 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, Failure> {
     let mut roots = RootCertStore::empty();
-    let source = match &tls.authorities {
-        Some(file) => {
-            roots.add_parsable_certificates(certificates(file)?);
-            shown(file)
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            "the system".to_owned()
-        }
+    let source = if let Some(file) = &tls.authorities {
+        roots.add_parsable_certificates(certificates(file)?);
+        shown(file)
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        "the system".to_owned()
     };
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().map_err(
         |error| {

@@ -46,6 +46,26 @@ pub fn program(name: &str) -> PathBuf {
     setting("PG_BIN").join(name)
 }
 
+/// Returns the path of the program `dragonfly-guard`. It is built first, in the profile of the tests.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn guard_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let test = std::env::current_exe().expect("the path of the test");
+        let folder = test.ancestors().nth(2).expect("a test is in deps/ of its profile");
+        let mut build = Command::new(env!("CARGO"));
+        build.current_dir(project()).args(["build", "--quiet", "--package", "dragonfly_program"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "the program is not built");
+        folder.join("dragonfly-guard")
+    })
+}
+
 /// Returns the folder of the extensions of the PostgreSQL under test.
 fn extensions() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();

@@ -29,7 +29,9 @@ impl CompletionsArgs {
 
 /// Writes the man page: that of the program, then a part for each command.
 pub fn man() -> Result<Verdict, Failure> {
-    let command = Cli::command().disable_help_subcommand(true);
+    let mut command = Cli::command().disable_help_subcommand(true);
+    // What the commands have from the program, such as --help, is theirs after this.
+    command.build();
     let mut text = Vec::new();
     page(&command, &mut text)
         .map_err(|error| Failure::new("could not write the man page").detail(error.to_string()))?;

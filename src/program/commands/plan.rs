@@ -154,6 +154,9 @@ fn script(plan: &Plan, about: &About) -> String {
             text.push_str(&format!("\n-- {number}. {}\n", title(step)));
             step.why.iter().for_each(|why| text.push_str(&comment("Why: ", why)));
             text.push_str(&comment("Risk: ", &step.risk));
+            if step.undo.is_none() {
+                text.push_str(&comment("Undo: ", NO_UNDO));
+            }
             text.push_str(&format!("{}\n", step.statement));
         }
         text.push_str(END);
@@ -179,19 +182,19 @@ fn undo(plan: &Plan, about: &About) -> String {
     let numbered: Vec<(&Step, usize)> = statements.zip(1..).collect();
     for (step, number) in numbered.into_iter().rev() {
         text.push_str(&format!("\n-- {number}. {}\n", title(step)));
-        match &step.undo {
-            Some(undo) => text.push_str(&format!("{undo}\n")),
-            None => {
-                text.push_str(&comment(
-                    "Has no undo here: ",
-                    step.statement.lines().next().unwrap_or_default(),
-                ));
-            }
+        if let Some(undo) = &step.undo {
+            text.push_str(&format!("{undo}\n"));
+        } else {
+            text.push_str(&comment("", NO_UNDO));
+            text.push_str(&comment("Executed: ", &step.statement));
         }
     }
     text.push_str(END);
     text
 }
+
+/// What the files say where a statement has no undo: a snapshot has no text of conditions.
+const NO_UNDO: &str = "none in the undo file; pg_dump --schema-only keeps the definition.";
 
 const BEGIN: &str =
     "\n\\set ON_ERROR_STOP on\nBEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\n";

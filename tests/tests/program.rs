@@ -1,0 +1,471 @@
+//! The program `dragonfly-guard`, which audits databases without the extension.
+
+use dragonfly_tests::{Cluster, SUPERUSER, as_postgres, attempt, guard_program, project};
+use postgres::Client;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Violations of the contract: an error, a warning, and more.
+const VIOLATIONS: &str = "
+    GRANT SELECT ON public.plaintiff_contacts TO anon;
+    GRANT UPDATE ON public.judgments TO authenticated;
+    ALTER TABLE public.judgments DISABLE ROW LEVEL SECURITY;
+    CREATE POLICY mine ON public.plaintiffs FOR SELECT TO authenticated USING (true);
+    CREATE FUNCTION public.helper() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
+
+/// A server without the extension, with the database of the contract document, and a role that may
+/// do nothing but log in.
+struct Outside {
+    cluster: Cluster,
+    files: PathBuf,
+}
+
+impl Outside {
+    fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(settings: &[&str]) -> Self {
+        let cluster = Cluster::start_with(settings);
+        let mut client = cluster.connect("postgres", SUPERUSER);
+        attempt(&mut client, "CREATE DATABASE app").unwrap();
+        attempt(&mut client, "CREATE ROLE looker LOGIN PASSWORD 'secret: \\'").unwrap();
+        cluster.psql_file("app", "fixtures/document.sql");
+        let files = std::env::temp_dir().join(cluster.folder().file_name().unwrap());
+        std::fs::create_dir_all(&files).unwrap();
+        Self { cluster, files }
+    }
+
+    fn client(&self) -> Client {
+        self.cluster.connect("app", SUPERUSER)
+    }
+
+    /// Returns the path of a file of the test.
+    fn file(&self, name: &str) -> String {
+        self.files.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.file(name), text).unwrap();
+        self.file(name)
+    }
+
+    /// Runs the program with the options of the connection.
+    fn connected(&self, arguments: &[&str]) -> Ended {
+        let folder = self.cluster.folder().to_str().unwrap();
+        run(&[arguments, &["-h", folder, "-U", "looker", "-d", "app"]].concat(), &[])
+    }
+
+    /// Audits under the shipped contract.
+    fn audit(&self, arguments: &[&str]) -> Ended {
+        self.connected(&[&["audit", "--contract", &contract()], arguments].concat())
+    }
+
+    /// Returns the fingerprints of an audit.
+    fn fingerprints(&self) -> BTreeSet<String> {
+        fingerprints(&self.audit(&["--format", "jsonl"]).out)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.files);
+    }
+}
+
+fn contract() -> String {
+    project().join("src/core/contract/default.json").to_str().unwrap().to_owned()
+}
+
+fn fingerprints(lines: &str) -> BTreeSet<String> {
+    let of = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
+    lines.lines().map(|line| of(line)["fingerprint"].as_str().unwrap().to_owned()).collect()
+}
+
+/// How the program has ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// Runs the program with nothing in its environment but some variables.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let mut command = Command::new(guard_program());
+    command.env_clear().envs(environment.iter().copied()).args(arguments).stdin(Stdio::null());
+    command.output().expect("the program runs").into()
+}
+
+#[test]
+fn exit_code_says_whether_the_database_conforms_or_could_not_be_checked() {
+    let outside = Outside::start();
+    let clean = outside.audit(&[]);
+    assert_eq!((clean.code, clean.out.contains("error\t")), (Some(0), false), "{clean:?}");
+    assert!(clean.err.contains("on database \"app\" under contract dragonfly_civil"), "{clean:?}");
+
+    attempt(&mut outside.client(), VIOLATIONS).unwrap();
+    let found = outside.audit(&[]);
+    assert_eq!(found.code, Some(1), "{found:?}");
+    assert!(found.out.contains("error\ttable_privileges\ttable public.plaintiff_contacts\t"));
+    assert_eq!(outside.audit(&["--fail-on", "never"]).code, Some(0));
+    let rule = ["--rule", "rls_not_forced"];
+    assert_eq!(outside.audit(&rule).code, Some(0), "no error of this rule");
+    let one = outside.audit(&["--rule", "table_privileges", "--schema", "public"]);
+    assert_eq!(one.out.lines().count(), 1, "{one:?}");
+
+    let contract = contract();
+    let snapshot = outside.write("broken.json", "{\"dragonfly_guard_snapshot\":1");
+    let invalid = outside.write("contract.json", "{\"name\": 1}");
+    let folder = outside.cluster.folder().to_str().unwrap();
+    let of_none = ["audit", "-c", &contract, "-h", folder, "-U", "looker", "-d", "none"];
+    for (arguments, message) in [
+        (&["audit"][..], "no contract is given"),
+        (&["audit", "-c", "/none", "app"], "could not read /none"),
+        (&["audit", "-c", &invalid, "app"], "contract.json is not a valid security contract"),
+        (&["audit", "-c", &contract, "-h", "/none", "app"], "connection to server on socket"),
+        (&of_none, "FATAL: database \"none\" does not exist"),
+        (&["audit", "-c", &contract, "--snapshot", &snapshot], "is not a valid snapshot"),
+        (&["audit", "--fial-on", "never"], "unexpected argument"),
+        (&["audit", "-c", &contract, "app", "--rule", "rls"], "rule \"rls\" does not exist"),
+        (&["diff", &snapshot, &snapshot, "-c", &contract], "is not a valid snapshot"),
+        (&["contract", "diff", &contract, &invalid], "is not a valid security contract"),
+    ] {
+        let ended = run(arguments, &[]);
+        assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{arguments:?} {ended:?}");
+        assert!(ended.err.contains(message), "{arguments:?} {ended:?}");
+    }
+    let unknown = outside.audit(&["--schema", "pubic"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.err.contains("HINT:  Did you mean \"public\"?"), "{unknown:?}");
+}
+
+#[test]
+fn snapshot_has_the_findings_of_the_connection() {
+    let outside = Outside::start();
+    attempt(&mut outside.client(), VIOLATIONS).unwrap();
+    let file = outside.file("app.json");
+    let written = outside.connected(&["snapshot", "-o", &file]);
+    assert_eq!((written.code, written.out.as_str()), (Some(0), ""), "{written:?}");
+    let (contract, connected) = (contract(), outside.fingerprints());
+    assert!(connected.len() > 5, "{connected:?}");
+    let audit = ["audit", "--snapshot", &file, "-c", &contract, "--format", "jsonl"];
+    assert_eq!(fingerprints(&run(&audit, &[]).out), connected);
+    // An earlier snapshot outlives a failed connection.
+    let failed = run(&["snapshot", "-h", "/none", "-o", &file], &[]);
+    assert_eq!(failed.code, Some(2), "{failed:?}");
+    assert_eq!(fingerprints(&run(&audit, &[]).out), connected);
+
+    for (format, beginning) in [
+        ("sarif", "{"),
+        ("junit", "<?xml"),
+        ("gitlab", "["),
+        ("github", "::"),
+        ("markdown", "### "),
+        ("html", "<!"),
+    ] {
+        let report = run(&["audit", "--snapshot", &file, "-c", &contract, "-f", format], &[]);
+        assert_eq!(report.code, Some(1), "{report:?}");
+        assert!(report.out.trim_start().to_lowercase().starts_with(beginning), "{}", report.out);
+    }
+}
+
+#[test]
+fn settings_that_the_role_cannot_see_are_named() {
+    let outside = Outside::start();
+    let seen = outside.audit(&[]);
+    assert!(seen.err.contains("warning: role \"looker\" cannot see setting"), "{seen:?}");
+    assert!(seen.err.contains("session_preload_libraries"), "{seen:?}");
+    assert!(!seen.err.contains("dynamic_library_path"), "it only concerns the guard: {seen:?}");
+    attempt(&mut outside.client(), "GRANT pg_read_all_settings TO looker").unwrap();
+    let seen = outside.audit(&[]);
+    assert!(!seen.err.contains("cannot see"), "{seen:?}");
+}
+
+#[test]
+fn earlier_findings_and_accepted_ones_do_not_count() {
+    let outside = Outside::start();
+    let before = outside.file("baseline.jsonl");
+    attempt(&mut outside.client(), "GRANT SELECT ON public.plaintiff_contacts TO anon").unwrap();
+    let found = outside.audit(&["--format", "jsonl", "-o", &before]);
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let known = outside.audit(&["--baseline", &before]);
+    assert_eq!((known.code, known.out.as_str()), (Some(0), ""), "{known:?}");
+    assert!(known.err.contains(" of the baseline left out"), "{known:?}");
+    attempt(&mut outside.client(), "GRANT UPDATE ON public.judgments TO authenticated").unwrap();
+    let new = outside.audit(&["--baseline", &before]);
+    assert_eq!((new.code, new.out.lines().count()), (Some(1), 1), "{new:?}");
+
+    let exemptions = |object: &str, expires_at: &str| {
+        let list = serde_json::json!([
+            {"rule": "table_privileges", "object": "public.plaintiff_*", "reason": "public"},
+            {"rule": "direct_write", "object": object, "reason": "until the worker is replaced",
+             "expires_at": expires_at},
+        ]);
+        outside.write("exemptions.json", &list.to_string())
+    };
+    let file = exemptions("public.judgments", "2999-01-01");
+    let accepted = outside.audit(&["--exemptions", &file]);
+    assert_eq!(accepted.code, Some(0), "{accepted:?}");
+    assert!(accepted.err.contains("; 2 exempt"), "{accepted:?}");
+    let sarif = outside.audit(&["--exemptions", &file, "--format", "sarif"]);
+    let log: Value = serde_json::from_str(&sarif.out).unwrap();
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let suppressed = results.iter().filter(|of| !of["suppressions"][0].is_null());
+    assert_eq!(suppressed.count(), 2, "{results:#?}");
+
+    let file = exemptions("public.judgments", "2020-01-01");
+    let expired = outside.audit(&["--exemptions", &file]);
+    assert_eq!(expired.code, Some(1), "{expired:?}");
+    assert!(expired.err.contains("has expired at 2020-01-01 and no longer counts"), "{expired:?}");
+    assert!(expired.out.contains("It was exempt until 2020-01-01."), "{expired:?}");
+    let unused = outside.audit(&["--exemptions", &exemptions("public.none", "2999-01-01")]);
+    assert!(unused.err.contains("is about no finding; remove it"), "{unused:?}");
+    let file = outside.write("exemptions.json", r#"[{"rule": "direct_write", "object": "*"}]"#);
+    let invalid = outside.audit(&["--exemptions", &file]);
+    assert_eq!(invalid.code, Some(2), "{invalid:?}");
+}
+
+#[test]
+fn plan_brings_the_database_into_its_contract_and_its_undo_back() {
+    let outside = Outside::start();
+    // Names that would end a comment or a statement, if they were not escaped.
+    let hostile = "
+        CREATE TABLE public.kept ();
+        CREATE TABLE public.\"x\nDROP TABLE public.kept; --\" ();
+        GRANT SELECT ON public.\"x\nDROP TABLE public.kept; --\" TO anon;";
+    let mut client = outside.client();
+    attempt(&mut client, VIOLATIONS).unwrap();
+    attempt(&mut client, hostile).unwrap();
+    let before = outside.fingerprints();
+    let (plan, undo) = (outside.file("plan.sql"), outside.file("undo.sql"));
+    let planned = outside.connected(&["plan", "-c", &contract(), "-o", &plan, "--undo", &undo]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    let psql = |file: &str| {
+        let output = outside.cluster.client_program(
+            "psql",
+            &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", SUPERUSER, "-d", "app", "-f", file],
+        );
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(output.status.success(), "{output:?}\n{text}");
+    };
+    psql(&plan);
+    psql(&plan);
+    let (after, audit) = (outside.fingerprints(), outside.audit(&[]));
+    let text = std::fs::read_to_string(&plan).unwrap();
+    assert!(after.len() < before.len(), "{before:?} {after:?}\n{text}");
+    assert_eq!(audit.code, Some(0), "{audit:?}\n{text}");
+    attempt(&mut client, "SELECT FROM public.kept").unwrap();
+    psql(&undo);
+    let back = outside.fingerprints();
+    let missing: Vec<_> = before.difference(&back).collect();
+    let text = std::fs::read_to_string(&undo).unwrap();
+    // The text of a policy is in no snapshot.
+    let without = text.matches("none in the undo file").count();
+    assert!(missing.len() <= without, "{missing:?}\n{text}");
+    attempt(&mut client, "SELECT FROM public.kept").unwrap();
+
+    let unknown = outside.connected(&["plan", "-c", &contract(), "--role", "anom"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(unknown.err.contains("Did you mean \"anon\"?"), "{unknown:?}");
+}
+
+#[test]
+fn difference_of_snapshots_is_what_a_migration_opens() {
+    let outside = Outside::start();
+    let (old, new) = (outside.file("old.json"), outside.file("new.json"));
+    assert_eq!(outside.connected(&["snapshot", "-o", &old]).code, Some(0));
+    attempt(&mut outside.client(), "GRANT SELECT ON public.plaintiff_contacts TO anon").unwrap();
+    assert_eq!(outside.connected(&["snapshot", "-o", &new]).code, Some(0));
+    let contract = contract();
+    let opened = run(&["diff", &old, &new, "-c", &contract], &[]);
+    assert_eq!((opened.code, opened.out.lines().count()), (Some(1), 1), "{opened:?}");
+    assert!(opened.out.starts_with("added\terror\ttable_privileges\t"), "{opened:?}");
+    let closed = run(&["diff", &new, &old, "-c", &contract], &[]);
+    assert_eq!(closed.code, Some(0), "{closed:?}");
+    assert!(closed.out.starts_with("removed\t"), "{closed:?}");
+    let folder = outside.cluster.folder().to_str().unwrap();
+    let database = format!("host={folder} user=looker dbname=app");
+    let same = run(&["diff", &new, &database, "-c", &contract], &[]);
+    assert_eq!((same.code, same.out.as_str()), (Some(0), ""), "{same:?}");
+}
+
+#[test]
+fn inferred_contract_is_valid_and_describes_the_database() {
+    let outside = Outside::start();
+    let file = outside.file("contract.json");
+    let inferred = outside.connected(&["infer", "-o", &file, "--mode", "as-is"]);
+    assert_eq!(inferred.code, Some(0), "{inferred:?}");
+    let valid = run(&["validate", &file], &[]);
+    assert_eq!(valid.code, Some(0), "{valid:?}");
+    let same = run(&["contract", "diff", &file, &file], &[]);
+    assert_eq!((same.code, same.out.as_str()), (Some(0), ""), "{same:?}");
+    assert_eq!(run(&["contract", "diff", &contract(), &file], &[]).code, Some(1));
+    let audit = outside.connected(&["audit", "-c", &file, "--rule", "table_privileges"]);
+    assert_eq!((audit.code, audit.out.as_str()), (Some(0), ""), "{audit:?}");
+}
+
+#[test]
+fn validate_names_lines_and_fails_on_errors() {
+    let outside = Outside::start();
+    let file = outside.write("contract.json", "{\n  \"name\": 1\n}");
+    let invalid = run(&["validate", &file], &[]);
+    assert_eq!(invalid.code, Some(1), "{invalid:?}");
+    assert!(invalid.out.contains("contract.json:2: error: $.name"), "{invalid:?}");
+    assert_eq!(run(&["validate", "/none"], &[]).code, Some(2));
+    assert_eq!(run(&["validate", &contract()], &[]).code, Some(0));
+}
+
+#[test]
+fn closed_pipe_is_no_error() {
+    let outside = Outside::start();
+    let folder = outside.cluster.folder().to_str().unwrap();
+    let mut command = Command::new(guard_program())
+        .args(["snapshot", "-h", folder, "-U", "looker", "app"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(command.stdout.take());
+    let ended: Ended = command.wait_with_output().unwrap().into();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn rules_completions_and_man_page_are_written() {
+    let rules = run(&["rules", "--format", "json"], &[]);
+    let rules: Value = serde_json::from_str(&rules.out).unwrap();
+    assert!(rules.as_array().unwrap().iter().any(|rule| rule["id"] == "rls_disabled"));
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = run(&["completions", shell], &[]);
+        assert!(completions.out.contains("snapshot"), "{completions:?}");
+    }
+    let page = run(&["man"], &[]);
+    assert!(page.out.contains(".SH \"COMMAND AUDIT\""), "{page:?}");
+    for command in ["audit", "plan", "infer", "snapshot", "diff", "validate", "rules"] {
+        let help = run(&[command, "--help"], &[]);
+        assert!(help.out.contains("Example"), "{help:?}");
+    }
+}
+
+/// Creates an authority and a certificate for host `localhost` in the folder of a server.
+fn certificates(folder: &Path) {
+    let openssl = |arguments: &[&str]| {
+        let mut command = as_postgres(Path::new("openssl"));
+        let output = command.current_dir(folder).args(arguments).output().expect("openssl");
+        assert!(output.status.success(), "{output:?}");
+    };
+    let key = ["req", "-newkey", "rsa:2048", "-nodes"];
+    openssl(
+        &[
+            &key[..],
+            &["-x509", "-subj", "/CN=authority", "-days", "2", "-keyout", "ca.key"],
+            &["-out", "ca.crt"],
+        ]
+        .concat(),
+    );
+    openssl(
+        &[&key[..], &["-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"]]
+            .concat(),
+    );
+    let extensions = folder.join("extensions");
+    let written = as_postgres(Path::new("sh"))
+        .args(["-c", &format!("echo subjectAltName=DNS:localhost > {}", extensions.display())])
+        .status();
+    assert!(written.unwrap().success());
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "extensions",
+        "-out",
+        "server.crt",
+    ]);
+}
+
+#[test]
+fn password_and_certificate_are_checked_as_libpq_does() {
+    // Each run has its own address, so that all can have the same port.
+    let id = std::process::id();
+    let address = format!("127.83.{}.{}", id / 250 % 250, id % 250 + 1);
+    let listen = format!("listen_addresses={address}");
+    let outside = Outside::start_with(&[&listen, "password_encryption=scram-sha-256"]);
+    let folder = outside.cluster.folder();
+    certificates(folder);
+    let hba = folder.join("pg_hba.conf");
+    let rules = "local all all trust\nhostssl all all all scram-sha-256\n";
+    std::fs::write(&hba, rules).unwrap();
+    let mut client = outside.client();
+    attempt(&mut client, "ALTER SYSTEM SET ssl = on").unwrap();
+    attempt(&mut client, "SELECT pg_reload_conf()").unwrap();
+    attempt(&mut client, "ALTER ROLE looker PASSWORD 'secret: \\'").unwrap();
+    // A new connection shows when the server has reloaded.
+    let is_ready = || {
+        let mut client = outside.client();
+        let row = client.query_one("SELECT current_setting('ssl')", &[]).unwrap();
+        row.get::<_, String>(0) == "on"
+    };
+    while !is_ready() {
+        std::thread::sleep(std::time::Duration::from_millis(30));
+    }
+
+    let authority = folder.join("ca.crt").to_str().unwrap().to_owned();
+    let target = |host: &str, more: &str| {
+        format!("host={host} hostaddr={address} user=looker dbname=app {more}")
+    };
+    let snapshot = |connection: &str, environment: &[(&str, &str)]| {
+        let mut ended = run(&["snapshot", connection], environment);
+        ended.out.truncate(30);
+        ended
+    };
+    let password = ("PGPASSWORD", "secret: \\");
+    let right = target("localhost", &format!("sslmode=verify-full sslrootcert={authority}"));
+    let ended = snapshot(&right, &[password]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    for (more, environment, message) in [
+        ("sslmode=require", &[("PGPASSWORD", "wrong")][..], "password authentication failed"),
+        ("sslmode=require", &[], "password missing"),
+        ("sslmode=disable", &[password], "no pg_hba.conf entry"),
+        ("sslmode=verify-full", &[password], "certificate"),
+        ("sslmode=some", &[password], "invalid sslmode value"),
+    ] {
+        let ended = snapshot(&target("localhost", more), environment);
+        assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{more}: {ended:?}");
+        assert!(ended.err.contains(message), "{more}: {ended:?}");
+    }
+    let other = |mode: &str| target("db", &format!("sslmode={mode} sslrootcert={authority}"));
+    let ended = snapshot(&other("verify-full"), &[password]);
+    assert_eq!(ended.code, Some(2), "another host: {ended:?}");
+    assert_eq!(snapshot(&other("verify-ca"), &[password]).code, Some(0));
+    let uri = format!("postgresql://looker:secret%3A%20%5C@{address}/app?sslmode=require");
+    let visible = snapshot(&uri, &[]);
+    assert_eq!(visible.code, Some(0), "{visible:?}");
+    assert!(visible.err.contains("the connection string on the command line has a password"));
+
+    let home = outside.files.to_str().unwrap();
+    let file =
+        outside.write(".pgpass", "other:*:*:*:no\nlocalhost:5432:app:looker:secret\\: \\\\\n");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    outside.write(".pg_service.conf", &format!("[audited]\n{}\n", right.replace(' ', "\n")));
+    let home = [("HOME", home), ("PGSERVICE", "audited")];
+    let ended: Ended = run(&["audit", "-c", &contract()], &home);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
