@@ -1,11 +1,14 @@
 //! The program `dragonfly-guard`, which audits databases without the extension.
 
-use dragonfly_tests::{Cluster, SUPERUSER, as_postgres, attempt, guard_program, project};
+use dragonfly_tests::{Cluster, SUPERUSER, as_postgres, attempt, column, guard_program, project};
 use postgres::Client;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Violations of the contract: an error, a warning, and more.
 const VIOLATIONS: &str = "
@@ -401,71 +404,103 @@ fn certificates(folder: &Path) {
     ]);
 }
 
-#[test]
-fn password_and_certificate_are_checked_as_libpq_does() {
-    // Each run has its own address, so that all can have the same port.
+/// A server that listens at an address, where passwords are asked for.
+fn listening() -> (Outside, String) {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    // Each server has its own address, so that all can have the same port.
     let id = std::process::id();
-    let address = format!("127.83.{}.{}", id / 250 % 250, id % 250 + 1);
+    let address =
+        format!("127.{}.{}.{}", 83 + NEXT.fetch_add(1, Relaxed), id / 250 % 250, id % 250 + 1);
     let listen = format!("listen_addresses={address}");
     let outside = Outside::start_with(&[&listen, "password_encryption=scram-sha-256"]);
-    let folder = outside.cluster.folder();
-    certificates(folder);
-    let hba = folder.join("pg_hba.conf");
-    let rules = "local all all trust\nhostssl all all all scram-sha-256\n";
-    std::fs::write(&hba, rules).unwrap();
+    let rules = "local all all trust\nhost all all all scram-sha-256\n";
+    std::fs::write(outside.cluster.folder().join("pg_hba.conf"), rules).unwrap();
     let mut client = outside.client();
-    attempt(&mut client, "ALTER SYSTEM SET ssl = on").unwrap();
     attempt(&mut client, "SELECT pg_reload_conf()").unwrap();
     attempt(&mut client, "ALTER ROLE looker PASSWORD 'secret: \\'").unwrap();
-    // A new connection shows when the server has reloaded.
-    let is_ready = || {
-        let mut client = outside.client();
-        let row = client.query_one("SELECT current_setting('ssl')", &[]).unwrap();
-        row.get::<_, String>(0) == "on"
-    };
-    while !is_ready() {
-        std::thread::sleep(std::time::Duration::from_millis(30));
-    }
+    (outside, address)
+}
 
-    let authority = folder.join("ca.crt").to_str().unwrap().to_owned();
-    let target = |host: &str, more: &str| {
-        format!("host={host} hostaddr={address} user=looker dbname=app {more}")
-    };
-    let snapshot = |connection: &str, environment: &[(&str, &str)]| {
-        let mut ended = run(&["snapshot", connection], environment);
-        ended.out.truncate(30);
-        ended
-    };
-    let password = ("PGPASSWORD", "secret: \\");
-    let right = target("localhost", &format!("sslmode=verify-full sslrootcert={authority}"));
-    let ended = snapshot(&right, &[password]);
-    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+const PASSWORD: (&str, &str) = ("PGPASSWORD", "secret: \\");
+
+/// Runs `snapshot`, of which the beginning is returned.
+fn snapshot(connection: &str, environment: &[(&str, &str)]) -> Ended {
+    let mut ended = run(&["snapshot", connection], environment);
+    ended.out.truncate(30);
+    ended
+}
+
+#[test]
+fn password_comes_from_the_environment_a_file_or_a_service() {
+    let (outside, address) = listening();
+    let target = format!("host=localhost hostaddr={address} user=looker dbname=app");
+    // The server reads its rules again at its own time.
+    while snapshot(&target, &[]).code == Some(0) {
+        std::thread::sleep(Duration::from_millis(30));
+    }
     for (more, environment, message) in [
-        ("sslmode=require", &[("PGPASSWORD", "wrong")][..], "password authentication failed"),
-        ("sslmode=require", &[], "password missing"),
-        ("sslmode=disable", &[password], "no pg_hba.conf entry"),
-        ("sslmode=verify-full", &[password], "certificate"),
-        ("sslmode=some", &[password], "invalid sslmode value"),
+        ("", &[("PGPASSWORD", "wrong")][..], "password authentication failed"),
+        ("", &[], "HINT:  Set PGPASSWORD, or add a line to ~/.pgpass"),
+        ("sslmode=some", &[PASSWORD], "invalid sslmode value"),
+        ("port=1", &[PASSWORD], "port 1 failed"),
     ] {
-        let ended = snapshot(&target("localhost", more), environment);
+        let ended = snapshot(&format!("{target} {more}"), environment);
         assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{more}: {ended:?}");
         assert!(ended.err.contains(message), "{more}: {ended:?}");
     }
-    let other = |mode: &str| target("db", &format!("sslmode={mode} sslrootcert={authority}"));
-    let ended = snapshot(&other("verify-full"), &[password]);
-    assert_eq!(ended.code, Some(2), "another host: {ended:?}");
-    assert_eq!(snapshot(&other("verify-ca"), &[password]).code, Some(0));
-    let uri = format!("postgresql://looker:secret%3A%20%5C@{address}/app?sslmode=require");
+    let ended = snapshot(&target, &[PASSWORD]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+
+    let uri = format!("postgresql://looker:secret%3A%20%5C@{address}/app");
     let visible = snapshot(&uri, &[]);
     assert_eq!(visible.code, Some(0), "{visible:?}");
     assert!(visible.err.contains("the connection string on the command line has a password"));
 
-    let home = outside.files.to_str().unwrap();
-    let file =
-        outside.write(".pgpass", "other:*:*:*:no\nlocalhost:5432:app:looker:secret\\: \\\\\n");
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    outside.write(".pg_service.conf", &format!("[audited]\n{}\n", right.replace(' ', "\n")));
-    let home = [("HOME", home), ("PGSERVICE", "audited")];
-    let ended: Ended = run(&["audit", "-c", &contract()], &home);
+    let lines = "other:*:*:*:no\nlocalhost:5432:app:looker:secret\\: \\\\\n";
+    let file = outside.write(".pgpass", lines);
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    outside.write(".pg_service.conf", &format!("[audited]\n{}\n", target.replace(' ', "\n")));
+    let home = [("HOME", outside.files.to_str().unwrap()), ("PGSERVICE", "audited")];
+    let ended = run(&["audit", "-c", &contract()], &home);
     assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn certificate_is_verified_as_sslmode_says() {
+    let (outside, address) = listening();
+    let mut client = outside.client();
+    let library = "SELECT setting FROM pg_settings WHERE name = 'ssl_library'";
+    if column(&mut client, library) == [""] {
+        println!("this build of the server has no TLS");
+        return;
+    }
+    certificates(outside.cluster.folder());
+    attempt(&mut client, "ALTER SYSTEM SET ssl = on").unwrap();
+    attempt(&mut client, "SELECT pg_reload_conf()").unwrap();
+    let authority = outside.cluster.folder().join("ca.crt").to_str().unwrap().to_owned();
+    let target = |host: &str, more: &str| {
+        let of = format!("host={host} hostaddr={address} user=looker dbname=app {more}");
+        snapshot(&of, &[PASSWORD])
+    };
+    while target("localhost", "sslmode=require").code != Some(0) {
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let verified = |mode: &str| format!("sslmode={mode} sslrootcert={authority}");
+    for (host, more, is_accepted) in [
+        ("localhost", verified("verify-full"), true),
+        ("localhost", verified("verify-ca"), true),
+        ("localhost", "sslmode=prefer".to_owned(), true),
+        ("localhost", "sslmode=require channel_binding=require".to_owned(), true),
+        // Another host has no certificate of this authority.
+        ("db", verified("verify-full"), false),
+        ("db", verified("verify-ca"), true),
+        ("db", verified("require"), true),
+        // The system does not know this authority.
+        ("localhost", "sslmode=verify-full".to_owned(), false),
+        ("localhost", "sslmode=verify-ca".to_owned(), false),
+    ] {
+        let ended = target(host, &more);
+        assert_eq!(ended.code, Some(if is_accepted { 0 } else { 2 }), "{more}: {ended:?}");
+        assert_eq!(ended.err.contains("certificate"), !is_accepted, "{more}: {ended:?}");
+    }
 }
