@@ -11,7 +11,7 @@ use crate::commands::snapshot::SnapshotArgs;
 use crate::commands::validate::ValidateArgs;
 use crate::failure::Failure;
 use crate::filter::Verdict;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 /// Audits a PostgreSQL database against a security contract, from outside.
 ///
@@ -148,8 +148,8 @@ impl Cli {
             Command::Validate(args) => args.run(),
             Command::Contract(args) => args.run(),
             Command::Rules(args) => args.run(),
-            Command::Completions(args) => args.run(),
-            Command::Man => man(),
+            Command::Completions(args) => args.run(Self::command()),
+            Command::Man => man(Self::command()),
         }
     }
 }
@@ -157,7 +157,6 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn command_line_is_consistent_and_has_no_option_for_a_password() {

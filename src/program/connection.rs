@@ -3,7 +3,7 @@
 
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::parameters::{KEYWORDS, Parameters, check, of_text};
+use crate::parameters::{KEYWORDS, Parameters, check, of_text, unknown};
 use crate::passfile::{self, Login};
 use crate::service;
 use crate::tls::{self, Tls};
@@ -296,12 +296,6 @@ pub fn cause(error: &postgres::Error) -> String {
         inner = error.source();
     }
     text
-}
-
-/// Returns the error about a value of a connection parameter.
-pub fn unknown(keyword: &str, value: &str, known: &[&str]) -> Failure {
-    let failure = Failure::new(format!("invalid {keyword} value: \"{}\"", printable(value)));
-    if known.is_empty() { failure } else { failure.hint(format!("Use {}.", known.join(", "))) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Errors, warnings and notes, in the style of PostgreSQL's programs.
 
-use crate::output::print_error;
+use crate::progress::print_error;
 use dragonfly_core::sql::capitalized;
 
 /// Why the program could not do what is asked for. It ends with exit code 2.

@@ -14,6 +14,7 @@ mod filter;
 mod output;
 mod parameters;
 mod passfile;
+mod progress;
 mod service;
 mod source;
 mod table;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = cli::Cli::parse().run();
-    output::Progress::erase();
+    progress::Progress::erase();
     exit_code(result)
 }
 

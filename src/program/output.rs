@@ -1,8 +1,7 @@
-//! Where results and progress are written.
+//! Where results are written.
 
 use crate::failure::Failure;
 use dragonfly_core::sql::printable;
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -84,38 +83,4 @@ pub fn read(file: &Path) -> Result<String, Failure> {
 /// Whether results are read by a person on a terminal.
 pub fn is_terminal(file: Option<&Path>) -> bool {
     file.is_none_or(|file| file == Path::new("-")) && io::stdout().is_terminal()
-}
-
-/// Prints a line to standard error.
-pub fn print_error(line: &str) {
-    Progress::erase();
-    // There is no other place to say that this fails.
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-thread_local! {
-    static SHOWN: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A line about what is being done, on a terminal only.
-#[derive(Debug)]
-pub struct Progress;
-
-impl Progress {
-    /// Says what is being done now.
-    pub fn step(what: &str) {
-        if io::stderr().is_terminal() {
-            let _ = write!(io::stderr(), "\r\x1b[K{what}");
-            let _ = io::stderr().flush();
-            SHOWN.set(true);
-        }
-    }
-
-    /// Removes the line.
-    pub fn erase() {
-        if SHOWN.replace(false) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-            let _ = io::stderr().flush();
-        }
-    }
 }

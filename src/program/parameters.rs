@@ -78,6 +78,12 @@ pub fn check(parameters: &Parameters) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Returns the error about a value of a connection parameter.
+pub fn unknown(keyword: &str, value: &str, known: &[&str]) -> Failure {
+    let failure = Failure::new(format!("invalid {keyword} value: \"{}\"", printable(value)));
+    if known.is_empty() { failure } else { failure.hint(format!("Use {}.", known.join(", "))) }
+}
+
 fn invalid(why: &str) -> Failure {
     // Not with the text: it can contain a password.
     Failure::new("invalid connection string").detail(why).hint(

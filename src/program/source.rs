@@ -3,7 +3,8 @@
 
 use crate::connection::{ConnectionArgs, cause};
 use crate::failure::Failure;
-use crate::output::{self, Progress, shown};
+use crate::output::{self, shown};
+use crate::progress::Progress;
 use clap::Args;
 use dragonfly_core::rules::stored_settings;
 use dragonfly_core::sql::{listed, printable};
@@ -96,9 +97,9 @@ fn hidden_settings(data: &Data) -> Vec<&'static str> {
         data.version() >= since && !name.contains('.')
     };
     // The others can disable the guard, where there is one.
-    let is_judged = |name: &&str| has_extension || stored_settings::PARAMETERS.contains(name);
+    let is_checked = |name: &&str| has_extension || stored_settings::PARAMETERS.contains(name);
     let is_unseen = |name: &&str| !matches!(data.server.settings.get(*name), Some(Some(_)));
-    valued_settings().into_iter().filter(exists).filter(is_judged).filter(is_unseen).collect()
+    valued_settings().into_iter().filter(exists).filter(is_checked).filter(is_unseen).collect()
 }
 
 fn say_hidden(data: &Data) {

@@ -1,10 +1,9 @@
 //! TLS as `sslmode` asks for it.
 
-use crate::connection::unknown;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output::shown;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, unknown};
 use postgres::config::SslMode;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -46,7 +46,8 @@ pub fn program(name: &str) -> PathBuf {
     setting("PG_BIN").join(name)
 }
 
-/// Returns the path of the program `dragonfly-guard`. It is built first, in the profile of the tests.
+/// Returns the path of the program `dragonfly-guard`, which is built first, in the profile of the
+/// tests.
 ///
 /// # Panics
 /// If it cannot be built.

@@ -1,7 +1,7 @@
 //! A module imports only from the modules listed before it, and no files of one folder import each
 //! other in a circle.
 //!
-//! The test reads the sources of the three crates: their `use` items, and the paths that begin with
+//! The test reads the sources of the crates: their `use` items, and the paths that begin with
 //! `crate`, `super`, `self` or a child module. What is compiled for tests alone does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +82,28 @@ const READER: &[&str] = &[
     "audit",
 ];
 
+/// The modules of the program, each importing only from those before it.
+const PROGRAM: &[&str] = &[
+    "progress",
+    "failure",
+    "output",
+    "table",
+    "environment",
+    "parameters",
+    "service",
+    "passfile",
+    "tls",
+    "connection",
+    "filter",
+    "contract_file",
+    "exemption_file",
+    "baseline",
+    "source",
+    "commands",
+    "cli",
+    "main",
+];
+
 /// The modules of the edge, each importing only from those before it. Nothing imports `api`.
 const EDGE: &[&str] = &[
     "pg", "settings", "catalog", "store", "audit", "query", "access", "declare", "prove", "log",
@@ -109,6 +131,16 @@ fn reader_files_import_each_other_in_no_circle() {
 }
 
 #[test]
+fn program_imports_only_downwards() {
+    assert_none(upward_imports(&program(), PROGRAM));
+}
+
+#[test]
+fn program_files_import_each_other_in_no_circle() {
+    assert_none(circles(&program()));
+}
+
+#[test]
 fn edge_imports_only_downwards() {
     assert_none(upward_imports(&edge(), EDGE));
 }
@@ -127,9 +159,13 @@ fn reader() -> Vec<Source> {
     sources(&folder_of_edge().join("reader"), &[])
 }
 
+fn program() -> Vec<Source> {
+    sources(&folder_of_edge().join("program"), &[])
+}
+
 fn edge() -> Vec<Source> {
     let edge = folder_of_edge();
-    sources(&edge, &[edge.join("core"), edge.join("reader")])
+    sources(&edge, &[edge.join("core"), edge.join("reader"), edge.join("program")])
 }
 
 fn folder_of_edge() -> PathBuf {

@@ -1,10 +1,9 @@
 //! `dragonfly-guard completions` and `dragonfly-guard man`: for packagers and shells.
 
-use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::filter::Verdict;
 use crate::output::write;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 use std::io;
@@ -18,18 +17,18 @@ pub struct CompletionsArgs {
 }
 
 impl CompletionsArgs {
-    /// Writes the completions for a shell.
-    pub fn run(&self) -> Result<Verdict, Failure> {
+    /// Writes the completions of a command for a shell.
+    pub fn run(&self, mut command: Command) -> Result<Verdict, Failure> {
         let mut text = Vec::new();
-        generate(self.shell, &mut Cli::command(), "dragonfly-guard", &mut text);
+        generate(self.shell, &mut command, "dragonfly-guard", &mut text);
         write(None, &String::from_utf8_lossy(&text))?;
         Ok(Verdict::Clean)
     }
 }
 
 /// Writes the man page: that of the program, then a part for each command.
-pub fn man() -> Result<Verdict, Failure> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+pub fn man(command: Command) -> Result<Verdict, Failure> {
+    let mut command = command.disable_help_subcommand(true);
     // What the commands have from the program, such as --help, is theirs after this.
     command.build();
     let mut text = Vec::new();
@@ -39,7 +38,7 @@ pub fn man() -> Result<Verdict, Failure> {
     Ok(Verdict::Clean)
 }
 
-fn page(command: &clap::Command, text: &mut Vec<u8>) -> io::Result<()> {
+fn page(command: &Command, text: &mut Vec<u8>) -> io::Result<()> {
     Man::new(command.clone()).render(text)?;
     for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
         let man = Man::new(subcommand.clone());

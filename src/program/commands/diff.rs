@@ -1,9 +1,10 @@
-//! `dragonfly-guard diff`: which findings one database, or one state of it, has and another has not.
+//! `dragonfly-guard diff`: the findings that one state of a database has and another has not.
 
 use crate::contract_file;
 use crate::failure::{Failure, note};
 use crate::filter::{FailOn, Verdict, counts};
-use crate::output::{Progress, is_terminal, write};
+use crate::output::{is_terminal, write};
+use crate::progress::Progress;
 use crate::source::of_argument;
 use crate::table::{framed, plain};
 use clap::Args;

@@ -2,7 +2,8 @@
 
 use crate::failure::{Failure, note};
 use crate::filter::{Verdict, counts};
-use crate::output::{Progress, write};
+use crate::output::write;
+use crate::progress::Progress;
 use crate::source::SourceArgs;
 use clap::{Args, ValueEnum};
 use dragonfly_core::access::Access;
