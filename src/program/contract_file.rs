@@ -8,20 +8,34 @@ use std::path::Path;
 /// How many problems a message lists.
 const SHOWN: usize = 10;
 
+/// The contract that an option names, with the text that it was read from.
+#[derive(Debug)]
+pub struct Given {
+    /// The contract.
+    pub contract: Contract,
+    /// Its text.
+    pub text: String,
+}
+
 /// Reads the contract that an option names.
-pub fn given(file: Option<&Path>) -> Result<Contract, Failure> {
+pub fn given(file: Option<&Path>) -> Result<Given, Failure> {
     let Some(file) = file else {
         return Err(Failure::new("no contract is given").hint(
             "Use --contract FILE. \"dragonfly-guard infer\" drafts one from the database; where \
              the extension is installed, SELECT ops.contract_json() returns the one in force.",
         ));
     };
-    valid(file)
+    let text = read(file)?;
+    Ok(Given { contract: in_text(&text, file)?, text })
 }
 
 /// Reads a contract. Probable mistakes in it are a warning.
 pub fn valid(file: &Path) -> Result<Contract, Failure> {
-    let examined = examine_lines(&read(file)?, &|| {});
+    in_text(&read(file)?, file)
+}
+
+fn in_text(text: &str, file: &Path) -> Result<Contract, Failure> {
+    let examined = examine_lines(text, &|| {});
     let name = shown(file);
     let Some(contract) = examined.contract else {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;

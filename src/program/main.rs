@@ -14,6 +14,7 @@ mod filter;
 mod output;
 mod parameters;
 mod passfile;
+mod places;
 mod progress;
 mod service;
 mod source;

@@ -223,6 +223,14 @@ fn earlier_findings_and_accepted_ones_do_not_count() {
     let sarif = outside.audit(&["--exemptions", &file, "--format", "sarif"]);
     let log: Value = serde_json::from_str(&sarif.out).unwrap();
     let results = log["runs"][0]["results"].as_array().unwrap();
+    let region = |of: &Value| {
+        of["locations"][0]["physicalLocation"]["region"]["startLine"].as_u64().unwrap()
+    };
+    let text = std::fs::read_to_string(contract()).unwrap();
+    let writes: Vec<&Value> = results.iter().filter(|of| of["ruleId"] == "direct_write").collect();
+    // The declaration begins there with a brace.
+    let declared: String = text.lines().skip(region(writes[0]) as usize - 1).take(3).collect();
+    assert!(writes.len() == 1 && declared.contains("\"judgments\""), "{declared}: {writes:#?}");
     let suppressed = results.iter().filter(|of| !of["suppressions"][0].is_null());
     assert_eq!(suppressed.count(), 2, "{results:#?}");
 

@@ -36,6 +36,7 @@ pub(crate) use check::is_version;
 pub use examine::{ContractError, Examined, examine, examine_interruptibly, examine_lines};
 pub use identity::{IdentityDecl, IdentityKind, SessionKind};
 pub(crate) use lookup::matches;
+pub use place::declaration_lines;
 pub use presets::{Platform, Preset};
 pub use problem::{Path, Problem};
 pub use readers::{OpsAccess, OpsRoles};

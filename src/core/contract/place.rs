@@ -3,7 +3,7 @@
 
 use super::problem::{Step, shown};
 use crate::sql::{argument_types, printable, safe_ident, safe_qualified};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Returns the name of the declaration at a path or around it: `app.plans` for
@@ -42,6 +42,34 @@ pub fn lines(text: &str, paths: &[&[Step]], interrupts: &dyn Fn()) -> Vec<usize>
     let mut scan = Scan { text: text.as_bytes(), at: 0, line: 1, lines, interrupts };
     scan.value(&paths.iter().copied().enumerate().collect::<Vec<_>>());
     scan.lines
+}
+
+/// The lists of a contract whose elements are declarations of objects and roles.
+const LISTS: [&str; 6] = ["roles", "schemas", "tables", "views", "sequences", "functions"];
+
+/// Returns the line of each declaration in the text of a contract, from 1, by its list and its
+/// name: `("tables", "app.plans")`. Routines are named without arguments; of several declarations
+/// with one name, the first one counts.
+#[must_use]
+pub fn declaration_lines(text: &str) -> HashMap<(&'static str, String), usize> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let Ok(document) = serde_json::from_str::<Value>(text) else { return HashMap::new() };
+    let (mut names, mut paths) = (Vec::new(), Vec::new());
+    for list in LISTS {
+        for (element, i) in document[list].as_array().into_iter().flatten().zip(0..) {
+            let without_arguments = json!({"schema": element["schema"], "name": element["name"]});
+            if let Some(name) = declared_name(&without_arguments) {
+                names.push((list, name));
+                paths.push([Step::field(list), Step::Item(i)]);
+            }
+        }
+    }
+    let paths: Vec<&[Step]> = paths.iter().map(<[Step; 2]>::as_slice).collect();
+    let mut found = HashMap::new();
+    for (name, line) in names.into_iter().zip(lines(text, &paths, &|| {})) {
+        found.entry(name).or_insert(line);
+    }
+    found
 }
 
 /// A path that is still to be found, with its index: the steps below the current value.
@@ -156,7 +184,6 @@ impl<'t> Scan<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn path(steps: &[Value]) -> Vec<Step> {
         let step = |step: &Value| match step.as_str() {
@@ -189,6 +216,20 @@ mod tests {
         assert_eq!(named(&[json!("managed"), json!("roles"), json!(1)]), None);
         assert_eq!(named(&[json!("rules"), json!("x"), json!("y")]), None);
         assert_eq!(named(&[]), None);
+    }
+
+    #[test]
+    fn declarations_have_lines() {
+        let text = "{\"tables\": [\n {\"schema\": \"app\", \"name\": \"Plans\"}, {},\n 1],\n\
+                    \"roles\": [{\"name\": \"app\"}], \"functions\": [\n\
+                    {\"schema\": \"app\", \"name\": \"f\", \"arguments\": \"int\"},\n\
+                    {\"schema\": \"app\", \"name\": \"f\"}]}";
+        let mut found: Vec<_> = declaration_lines(text).into_iter().collect();
+        found.sort();
+        let of = |list, name: &str, line| ((list, name.to_owned()), line);
+        let functions = of("functions", "app.f", 5);
+        assert_eq!(found, [functions, of("roles", "app", 4), of("tables", "app.\"Plans\"", 2)]);
+        assert!(declaration_lines("[1,").is_empty());
     }
 
     #[test]

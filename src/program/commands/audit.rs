@@ -6,6 +6,7 @@ use crate::exemption_file::FromFile;
 use crate::failure::{Failure, note};
 use crate::filter::{FailOn, FilterArgs, Level, Verdict, check_schemas, counts, is_exempt};
 use crate::output::{is_terminal, write};
+use crate::places::Places;
 use crate::progress::Progress;
 use crate::source::SourceArgs;
 use crate::table::{framed, plain};
@@ -14,7 +15,7 @@ use dragonfly_core::audit::{Audit, Fixes};
 use dragonfly_core::drift::Release;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::report::NarrowFinding;
-use dragonfly_core::report::formats::{Place, Report, write as write_report};
+use dragonfly_core::report::formats::{Report, write as write_report};
 use dragonfly_core::report::page::{Head, Limits, Page};
 use dragonfly_core::sql::printable;
 use dragonfly_reader::audit::with_audit;
@@ -96,14 +97,15 @@ impl Format {
 impl AuditArgs {
     /// Audits, and writes the findings.
     pub fn run(&self) -> Result<Verdict, Failure> {
-        let contract = contract_file::given(self.contract.as_deref())?;
+        let given = contract_file::given(self.contract.as_deref())?;
+        let contract = &given.contract;
         let exemptions = FromFile::read(self.exemptions.as_deref(), Timestamp::now())?;
         let baseline = Baseline::read(self.baseline.as_deref())?;
         let filter = self.filter.filter(self.min_severity.severity())?;
         let data = self.source.read()?;
         Progress::step("applying the rules");
-        let (text, verdict) = with_audit(&data, &contract, |audit| {
-            check_schemas(&filter, &contract, audit.cx.snapshot)?;
+        let (text, verdict) = with_audit(&data, contract, |audit| {
+            check_schemas(&filter, contract, audit.cx.snapshot)?;
             let audit = Audit { exemptions: &exemptions, ..audit };
             let mut findings = audit.findings(&filter, Fixes::OfPlan);
             let found = findings.len();
@@ -114,7 +116,7 @@ impl AuditArgs {
             exemptions.report(is_complete);
             self.summarize(&audit, &open, findings.len() - open.len(), known);
             let verdict = self.fail_on.verdict(open.iter().copied());
-            Ok((self.written(&audit, &data, &findings), verdict))
+            Ok((self.written(&audit, &data, &given.text, &findings), verdict))
         })?;
         write(self.output.as_deref(), &text)?;
         Ok(verdict)
@@ -137,18 +139,23 @@ impl AuditArgs {
         note(&text);
     }
 
-    fn written(&self, audit: &Audit<'_>, data: &Data, findings: &[Finding]) -> String {
+    fn written(
+        &self,
+        audit: &Audit<'_>,
+        data: &Data,
+        contract: &str,
+        findings: &[Finding],
+    ) -> String {
         if let Some(format) = self.format.of_core() {
-            let path = self.report_path.clone().unwrap_or_else(|| {
-                let path = self.contract.as_ref().map(|path| path.to_string_lossy().into_owned());
-                path.unwrap_or_default()
-            });
+            let given = self.contract.as_ref().map(|path| path.to_string_lossy().into_owned());
+            let path = self.report_path.clone().or(given).unwrap_or_default();
+            let places = Places::of(path, contract);
             let report = Report {
                 contract: audit.cx.contract,
                 database: &audit.cx.snapshot.database.name,
                 version: env!("CARGO_PKG_VERSION"),
                 findings,
-                place: &|_| Place { path: path.clone(), line: 1 },
+                place: &|finding| places.of_finding(finding),
             };
             return write_report(&report, format);
         }

@@ -39,7 +39,7 @@ pub struct DiffArgs {
 impl DiffArgs {
     /// Compares the findings.
     pub fn run(&self) -> Result<Verdict, Failure> {
-        let contract = contract_file::given(self.contract.as_deref())?;
+        let contract = contract_file::given(self.contract.as_deref())?.contract;
         let audited = |argument: &str| -> Result<Vec<Finding>, Failure> {
             let data = of_argument(argument)?;
             Progress::step("applying the rules");

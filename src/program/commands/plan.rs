@@ -55,7 +55,7 @@ struct About {
 impl PlanArgs {
     /// Writes the plan.
     pub fn run(&self) -> Result<Verdict, Failure> {
-        let contract = contract_file::given(self.contract.as_deref())?;
+        let contract = contract_file::given(self.contract.as_deref())?.contract;
         let filter = self.filter.filter(Severity::Info)?;
         let data = self.source.read()?;
         Progress::step("searching the statements");
