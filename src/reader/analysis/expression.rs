@@ -327,10 +327,19 @@ impl Analyzer<'_> {
             return self.operation(symbol, value, one.clone());
         }
         // Elements with columns are compared one by one.
-        if value.is_literal() || !elements.iter().all(Typed::is_literal) {
+        let is_plain = |of: &Typed| {
+            let is_constant =
+                matches!(of.expression, Expression::Constant(_) | Expression::Parameter { .. });
+            of.is_literal() || is_constant && of.data_type == value.data_type
+        };
+        if value.is_literal() || !elements.iter().all(is_plain) {
             return None;
         }
+        let are_literals = elements.iter().all(Typed::is_literal);
         let (element, argument) = if value.data_type == types::VARCHAR {
+            if !are_literals {
+                return None;
+            }
             let relabeled = self.converted(value.clone(), types::TEXT, false)?;
             (types::TEXT, Typed { expression: relabeled, data_type: types::TEXT, ..value })
         } else {
