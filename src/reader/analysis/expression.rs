@@ -87,6 +87,12 @@ impl Analyzer<'_> {
             Expr::BinaryOp { left, op: BinaryOperator::Or, right } => {
                 Some(logical(Logic::Or, condition(left)?, condition(right)?))
             }
+            // Comparisons cannot be chained.
+            Expr::BinaryOp { left, op, right }
+                if is_comparison(op) && [left, right].iter().any(|of| is_compared(of)) =>
+            {
+                None
+            }
             Expr::BinaryOp { left, op, right } => {
                 self.operation(&symbol(op)?, value(left)?, value(right)?)
             }
@@ -513,6 +519,22 @@ impl Analyzer<'_> {
 
 /// The columns that the server adds to each table.
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+fn is_comparison(operator: &BinaryOperator) -> bool {
+    matches!(
+        operator,
+        BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+    )
+}
+
+fn is_compared(expression: &Expr) -> bool {
+    matches!(expression, Expr::BinaryOp { op, .. } if is_comparison(op))
+}
 
 /// Returns the symbol of an operator.
 fn symbol(operator: &BinaryOperator) -> Option<String> {
