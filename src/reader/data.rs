@@ -25,6 +25,8 @@ pub struct Data {
     catalogs: HashMap<Oid, Contents>,
     pool: Pool,
     indexes: RefCell<Indexes>,
+    /// The functions of which the text has been asked for and is not read.
+    unread: RefCell<BTreeSet<Oid>>,
 }
 
 /// What a snapshot says of the server and of the session that has read the catalogs.
@@ -214,6 +216,17 @@ impl Data {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.server.version_num / 10_000
+    }
+
+    /// Records a function of which the text is not read.
+    pub fn add_unread(&self, function: Oid) {
+        self.unread.borrow_mut().insert(function);
+    }
+
+    /// Returns the functions of which an audit had to know the text and did not read it.
+    #[must_use]
+    pub fn unread(&self) -> BTreeSet<Oid> {
+        self.unread.borrow().clone()
     }
 
     /// Returns a catalog; `None` where the snapshot does not have it.
@@ -497,7 +510,7 @@ impl<'de> Visitor<'de> for Document {
         }
         let server = server.ok_or_else(|| A::Error::missing_field("server"))?;
         let catalogs = catalogs.ok_or_else(|| A::Error::missing_field("catalogs"))?;
-        Ok(Data { server, catalogs, pool, indexes: RefCell::default() })
+        Ok(Data { server, catalogs, pool, indexes: RefCell::default(), unread: RefCell::default() })
     }
 }
 

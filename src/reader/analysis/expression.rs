@@ -487,6 +487,9 @@ impl Analyzer<'_> {
             }
         }
         let (call, kind) = self.call(&parts, arguments)?;
+        if matches!(call.expression, Expression::Call { returns_set: true, .. }) {
+            scope.has_sets.set(true);
+        }
         // An aggregate makes another query of the one around it.
         (kind == b'f').then_some(call)
     }

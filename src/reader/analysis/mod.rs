@@ -73,16 +73,20 @@ impl Texts for InSnapshot<'_> {
 
     fn query(&self, text: &Text<'_>) -> Option<Analyzed> {
         let source = match text.language {
-            Language::Sql => text.source.to_owned(),
-            Language::PlPgSql => format!("SELECT {}", returned_expression(text.source)?),
-            Language::Other => return None,
+            Language::Sql => Some(text.source.to_owned()),
+            Language::PlPgSql => {
+                returned_expression(text.source).map(|returned| format!("SELECT {returned}"))
+            }
+            Language::Other => None,
         };
-        let (mut queries, used) = self.queries(text, &[source])?;
+        let read = source.and_then(|source| self.queries(text, &[source]));
+        let Some((mut queries, used)) = read else {
+            self.data.add_unread(text.routine);
+            return None;
+        };
         let query = queries.pop().filter(|_| queries.is_empty())?;
-        Some(Analyzed {
-            query,
-            captured: captured(&|catalog, oid| self.data.name(catalog, oid), text, &used),
-        })
+        let name = |catalog, oid| self.data.name(catalog, oid);
+        Some(Analyzed { query, captured: captured(&name, text, &used) })
     }
 
     fn statements(&self, text: &Text<'_>) -> Option<Vec<Query>> {

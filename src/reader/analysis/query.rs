@@ -81,7 +81,12 @@ impl Analyzer<'_> {
             return None;
         }
         let mut found = Query { has_distinct, ..Query::default() };
-        let mut scope = Scope { tables: Vec::new(), outer, has_aggregates: Cell::default() };
+        let mut scope = Scope {
+            tables: Vec::new(),
+            outer,
+            has_aggregates: Cell::default(),
+            has_sets: Cell::default(),
+        };
         for item in &select.from {
             let from = self.from(item, &mut found, &mut scope)?;
             found.from.push(from);
@@ -119,16 +124,16 @@ impl Analyzer<'_> {
                 _ => return None,
             }
         }
-        if columns.iter().any(|of| returns_set(&of.expression)) {
-            return None;
-        }
         found.has_aggregates = scope.has_aggregates.get();
+        found.has_set_targets = scope.has_sets.get();
         found.condition = match &select.selection {
             Some(condition) => Some(self.condition(condition, &scope)?),
             None => None,
         };
-        // The server rejects aggregates in WHERE, and columns beside them without GROUP BY.
+        // The server rejects aggregates and functions that return sets in WHERE, and columns beside
+        // aggregates without GROUP BY.
         if scope.has_aggregates.get() != found.has_aggregates
+            || scope.has_sets.get() != found.has_set_targets
             || (found.has_aggregates && columns.len() != 1)
         {
             return None;
@@ -197,9 +202,14 @@ impl Analyzer<'_> {
             table.columns.iter().map(|column| value_of(table, column).expression)
         });
         let columns = columns.collect();
-        let of_join = Scope { tables, outer: scope.outer, has_aggregates: Cell::default() };
+        let of_join = Scope {
+            tables,
+            outer: scope.outer,
+            has_aggregates: Cell::default(),
+            has_sets: Cell::default(),
+        };
         let condition = Some(self.condition(condition, &of_join)?);
-        if of_join.has_aggregates.get() {
+        if of_join.has_aggregates.get() || of_join.has_sets.get() {
             return None;
         }
         found
@@ -274,10 +284,6 @@ fn value_of(table: &Table, column: &Column) -> Typed {
         collation: column.collation,
         literal: None,
     }
-}
-
-fn returns_set(expression: &Expression) -> bool {
-    matches!(expression, Expression::Call { returns_set: true, .. })
 }
 
 /// Returns the name that the server gives a column of a result (`FigureColname`).

@@ -12,6 +12,8 @@ pub(super) struct Scope<'p> {
     pub outer: Option<&'p Self>,
     /// Whether an aggregate of the query was read.
     pub has_aggregates: Cell<bool>,
+    /// Whether a function that returns a set was read.
+    pub has_sets: Cell<bool>,
 }
 
 /// A table that a query reads.
