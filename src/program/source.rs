@@ -12,6 +12,7 @@ use dragonfly_reader::data::{Data, valued_settings};
 use dragonfly_reader::extension::Own;
 use dragonfly_reader::script::snapshot_sql;
 use fallible_iterator::FallibleIterator;
+use postgres::error::SqlState;
 use postgres::types::{FromSql, Type};
 use postgres::{Client, Row};
 use std::error::Error;
@@ -108,10 +109,10 @@ fn say_hidden(data: &Data) {
         return;
     }
     let role = printable(&data.server.role);
-    let (noun, them) =
+    let (noun, values) =
         if hidden.len() == 1 { ("setting", "its value") } else { ("settings", "their values") };
     Failure::new(format!("role \"{role}\" cannot see {noun} {}", listed(&hidden)))
-        .detail(format!("the audit does not say whether {them} on the server weaken it"))
+        .detail(format!("the audit does not check {values} on the server"))
         .hint("Connect as a member of pg_read_all_settings to include them.")
         .warn();
 }
@@ -219,6 +220,9 @@ impl<'a> FromSql<'a> for Cell<'a> {
 }
 
 fn not_run(sql: &str, error: &postgres::Error) -> Failure {
+    if error.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) {
+        return not_utf8();
+    }
     let first: String = sql.lines().next().unwrap_or_default().chars().take(80).collect();
     let failure = Failure::new("could not read the catalogs").detail(cause(error));
     if error.as_db_error().is_some() {
@@ -231,7 +235,7 @@ fn not_run(sql: &str, error: &postgres::Error) -> Failure {
 fn not_utf8() -> Failure {
     Failure::new("the catalogs contain text that is not valid UTF-8")
         .detail("the encoding of the database is SQL_ASCII, which accepts any bytes")
-        .hint("The extension audits such a database from inside.")
+        .hint("Rename what has such a name. The extension audits such a database from inside.")
 }
 
 #[cfg(test)]

@@ -512,3 +512,42 @@ fn certificate_is_verified_as_sslmode_says() {
         assert_eq!(ended.err.contains("certificate"), !is_accepted, "{more}: {ended:?}");
     }
 }
+
+#[test]
+fn names_are_read_and_written_in_any_encoding() {
+    let outside = Outside::start();
+    let mut client = outside.cluster.connect("postgres", SUPERUSER);
+    let template = "TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+    for (database, encoding) in [("latin", "LATIN1"), ("ascii", "SQL_ASCII")] {
+        let create = format!("CREATE DATABASE {database} ENCODING '{encoding}' {template}");
+        attempt(&mut client, &create).unwrap();
+        let mut client = outside.cluster.connect(database, SUPERUSER);
+        let open = "CREATE TABLE public.\"café\" (); GRANT SELECT ON public.\"café\" TO PUBLIC";
+        attempt(&mut client, open).unwrap();
+    }
+    let folder = outside.cluster.folder().to_str().unwrap();
+    let on = |database: &str, arguments: &[&str]| {
+        run(&[arguments, &["-h", folder, "-U", "looker", "-d", database]].concat(), &[])
+    };
+    let rule = ["audit", "-c", &contract(), "--rule", "table_privileges"];
+    for database in ["latin", "ascii"] {
+        let found = on(database, &rule);
+        assert!(found.out.contains("table public.\"café\"\tPUBLIC"), "{found:?}");
+    }
+    let plan = outside.file("plan.sql");
+    let planned = on("latin", &["plan", "-c", &contract(), "-o", &plan]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    let psql = ["-X", "-q", "-U", SUPERUSER, "-d", "latin", "-f", &plan];
+    let output = outside.cluster.client_program("psql", &psql);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!on("latin", &rule).out.contains("PUBLIC"));
+
+    // What is no text in UTF-8 is not read, and that is no success.
+    let bytes = outside.files.join("bytes.sql");
+    std::fs::write(&bytes, b"CREATE TABLE public.\"bad\xff\" ();").unwrap();
+    let psql = ["-X", "-q", "-U", SUPERUSER, "-d", "ascii", "-f", bytes.to_str().unwrap()];
+    assert!(outside.cluster.client_program("psql", &psql).status.success());
+    let failed = on("ascii", &rule);
+    assert_eq!(failed.code, Some(2), "{failed:?}");
+    assert!(failed.err.contains("text that is not valid UTF-8"), "{failed:?}");
+}

@@ -197,8 +197,14 @@ fn undo(plan: &Plan, about: &About) -> String {
 /// What the files say where a statement has no undo: a snapshot has no text of conditions.
 const NO_UNDO: &str = "none in the undo file; pg_dump --schema-only keeps the definition.";
 
-const BEGIN: &str =
-    "\n\\set ON_ERROR_STOP on\nBEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\n";
+/// How both files begin. What follows is in UTF-8, whatever the encoding of the database.
+const BEGIN: &str = r"
+\set ON_ERROR_STOP on
+\encoding UTF8
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+";
 const END: &str = "\nCOMMIT;\n";
 
 fn head(what: &str, about: &About) -> String {
