@@ -79,6 +79,12 @@ pub enum Format {
 }
 
 impl Format {
+    /// Returns what the fixes of findings have to say: a table does not show them, and those of the
+    /// plan take longer than the audit.
+    fn fixes(self) -> Fixes {
+        if self == Self::Table { Fixes::OfRules } else { Fixes::OfPlan }
+    }
+
     /// Returns the format of the core; `None` where it is none of those.
     fn of_core(self) -> Option<dragonfly_core::report::formats::Format> {
         use dragonfly_core::report::formats::Format as Core;
@@ -107,7 +113,7 @@ impl AuditArgs {
         let (text, verdict) = with_audit(&data, contract, |audit| {
             check_schemas(&filter, contract, audit.cx.snapshot)?;
             let audit = Audit { exemptions: &exemptions, ..audit };
-            let mut findings = audit.findings(&filter, Fixes::OfPlan);
+            let mut findings = audit.findings(&filter, self.format.fixes());
             let found = findings.len();
             findings.retain(|one| is_exempt(one) || !baseline.has(&one.fingerprint));
             let known = found - findings.len();

@@ -8,11 +8,11 @@ use crate::progress::Progress;
 use crate::source::of_argument;
 use crate::table::{framed, plain};
 use clap::Args;
-use dragonfly_core::audit::Filter;
+use dragonfly_core::audit::{Filter, Fixes};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::report::NarrowFinding;
 use dragonfly_core::sql::printable;
-use dragonfly_reader::audit::findings;
+use dragonfly_reader::audit::with_audit;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl DiffArgs {
         let audited = |argument: &str| -> Result<Vec<Finding>, Failure> {
             let data = of_argument(argument)?;
             Progress::step("applying the rules");
-            Ok(findings(&data, &contract, &Filter::all()))
+            Ok(with_audit(&data, &contract, |audit| audit.findings(&Filter::all(), Fixes::OfRules)))
         };
         let (old, new) = (audited(&self.old)?, audited(&self.new)?);
         let (added, removed) = (without(&new, &old), without(&old, &new));

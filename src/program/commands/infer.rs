@@ -7,14 +7,14 @@ use crate::progress::Progress;
 use crate::source::SourceArgs;
 use clap::{Args, ValueEnum};
 use dragonfly_core::access::Access;
-use dragonfly_core::audit::Filter;
+use dragonfly_core::audit::{Audit, Filter, Fixes};
 use dragonfly_core::catalog::{Oid, Schema, Snapshot, extension, owner_of_reserved_schema};
 use dragonfly_core::contract::{self, Contract, DEFAULT};
 use dragonfly_core::infer::{self, Inferred, ToConfirm};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
 use dragonfly_core::sql::similar::did_you_mean;
-use dragonfly_reader::audit::findings;
+use dragonfly_reader::audit::with_audit;
 use dragonfly_reader::data::Data;
 use dragonfly_reader::extension::Own;
 use dragonfly_reader::snapshot::{add_reach, base, for_paths, objects_of, with_parts};
@@ -63,7 +63,8 @@ impl InferArgs {
         let data = self.source.read()?;
         let contract = self.inferred(&data)?;
         Progress::step("applying the rules");
-        let left = findings(&data, &contract, &Filter::all());
+        let find = |audit: Audit<'_>| audit.findings(&Filter::all(), Fixes::OfRules);
+        let left = with_audit(&data, &contract, find);
         write(self.output.as_deref(), &contract::write(&contract))?;
         note(&format!("an audit under this contract has {}", counts(&left)));
         note(
