@@ -14,9 +14,8 @@ use crate::pg::statement;
 use crate::pg::write::text_datum;
 use crate::store::Installation;
 use dragonfly_core::audit::Fixes;
-use dragonfly_core::catalog::Snapshot;
-use dragonfly_core::sql::{listed, printable};
-use dragonfly_reader::audit::{unread, with_audit};
+use dragonfly_core::sql::printable;
+use dragonfly_reader::audit::{Unread, unread, with_audit};
 use dragonfly_reader::data::{Data, Server, valued_settings};
 use dragonfly_reader::{State as _, write};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -86,31 +85,9 @@ fn audit_snapshot(call: Call) -> pg_sys::Datum {
         check_schemas(&wanted, &contract, audit.cx.snapshot);
         audit.findings(&wanted, Fixes::OfPlan)
     });
-    report_unread(&unread(&data));
+    if let Some(Unread { message, detail }) = unread(&data) {
+        let hint = "A server with the extension reads every text: ops.audit_security().".into();
+        Report { message, detail, hint }.notice();
+    }
     call.table(findings.into_iter().map(|finding| row(finding, &contract)))
-}
-
-/// How many functions a message names.
-const MOST_NAMED: usize = 10;
-
-/// Reports the functions of which an audit has not read the text.
-fn report_unread(functions: &[String]) {
-    if functions.is_empty() {
-        return;
-    }
-    let (count, noun) = match functions.len() {
-        1 => ("the text of 1 function".to_owned(), "a policy that calls it"),
-        count => (format!("the texts of {count} functions"), "policies that call them"),
-    };
-    let named = functions.iter().take(MOST_NAMED);
-    let mut names: Vec<String> = named.map(|name| Snapshot::message_of(name)).collect();
-    if let Some(more) = functions.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
-        names.push(format!("{more} more"));
-    }
-    Report {
-        message: format!("{count} cannot be read in a snapshot"),
-        detail: format!("What {noun} lets through is known in part only: {}.", listed(&names)),
-        hint: "A server with the extension reads every text: ops.audit_security().".into(),
-    }
-    .notice();
 }

@@ -12,6 +12,7 @@ use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::rules::{Context, Reads};
+use dragonfly_core::sql::listed;
 
 /// Returns the findings in a snapshot under a contract, those of the guard's own state excepted.
 #[must_use]
@@ -19,14 +20,42 @@ pub fn findings(data: &Data, contract: &Contract, filter: &Filter) -> Vec<Findin
     with_audit(data, contract, |audit| audit.findings(filter, Fixes::OfPlan))
 }
 
-/// Returns the names of the functions of which an audit has not read the text, sorted: what policies
-/// that call them do is known in part only.
+/// What an audit says of functions of which it has not read the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// How many there are, without a period.
+    pub message: String,
+    /// A sentence with their names.
+    pub detail: String,
+}
+
+/// How many functions a message names.
+const MOST_NAMED: usize = 10;
+
+/// Returns what an audit says of the functions of which it has not read the text; `None` where it
+/// has read all that it has asked for.
 #[must_use]
-pub fn unread(data: &Data) -> Vec<String> {
+pub fn unread(data: &Data) -> Option<Unread> {
     let identity = |function: &Oid| identity(data, ObjectId::Routine(*function));
-    let mut names: Vec<String> = data.unread().iter().filter_map(identity).collect();
-    names.sort();
-    names
+    let mut functions: Vec<String> = data.unread().iter().filter_map(identity).collect();
+    functions.sort();
+    let (what, policies) = match functions.len() {
+        0 => return None,
+        1 => ("the text of 1 function".to_owned(), "a policy that calls it"),
+        count => (format!("the texts of {count} functions"), "policies that call them"),
+    };
+    let named = functions.iter().take(MOST_NAMED);
+    let mut names: Vec<String> = named.map(|name| Snapshot::message_of(name)).collect();
+    if let Some(more) = functions.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
+        names.push(format!("{more} more"));
+    }
+    Some(Unread {
+        message: format!("{what} cannot be read in a snapshot"),
+        detail: format!(
+            "It is known in part only what is decided by {policies}: {}.",
+            listed(&names)
+        ),
+    })
 }
 
 /// Calls `work` with the audit of a snapshot under a contract.

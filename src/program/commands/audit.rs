@@ -18,7 +18,7 @@ use dragonfly_core::report::NarrowFinding;
 use dragonfly_core::report::formats::{Report, write as write_report};
 use dragonfly_core::report::page::{Head, Limits, Page};
 use dragonfly_core::sql::printable;
-use dragonfly_reader::audit::with_audit;
+use dragonfly_reader::audit::{Unread, unread, with_audit};
 use dragonfly_reader::data::Data;
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -124,6 +124,9 @@ impl AuditArgs {
             let verdict = self.fail_on.verdict(open.iter().copied());
             Ok((self.written(&audit, &data, &given.text, &findings), verdict))
         })?;
+        if let Some(Unread { message, detail }) = unread(&data) {
+            Failure::new(message).detail(detail).warn();
+        }
         write(self.output.as_deref(), &text)?;
         Ok(verdict)
     }
