@@ -338,7 +338,7 @@ mod tests {
             time: 0,
             settings: [("search_path".to_owned(), state.default_of("search_path"))].into(),
         };
-        let data = Data::parse(&write::snapshot(&state, &server)).expect("a snapshot");
+        let data = Data::parse(&write::snapshot(&state, &server), || {}).expect("a snapshot");
         let (in_server, in_snapshot) = (state.texts().expect("texts"), InSnapshot::new(&data));
         let mut read = Read::default();
         let rows = "SELECT p.oid::int8, p.prosrc, p.prolang::int8, p.proowner::int8, p.prosecdef,

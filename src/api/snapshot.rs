@@ -7,7 +7,7 @@ use super::contract::given_contract;
 use crate::audit::check_schemas;
 use crate::catalog;
 use crate::pg::call::{Call, sql_function};
-use crate::pg::heap::State;
+use crate::pg::heap::{State, interrupts};
 use crate::pg::progress::{self, Progress};
 use crate::pg::report::Report;
 use crate::pg::statement;
@@ -66,7 +66,7 @@ fn audit_snapshot(call: Call) -> pg_sys::Datum {
     let _progress = Progress::begin("auditing the snapshot", 2);
     progress::step("reading the snapshot");
     let text = argument::text(call, 0, "snapshot");
-    let data = Data::parse(&text).unwrap_or_else(|error| {
+    let data = Data::parse(&text, interrupts).unwrap_or_else(|error| {
         Report {
             message: "snapshot is not valid".into(),
             detail: format!("{}.", printable(&error.to_string())),

@@ -73,7 +73,7 @@ fn of_server(connection: &ConnectionArgs) -> Result<Data, Failure> {
 
 fn parsed(text: &str, name: &str) -> Result<Data, Failure> {
     Progress::step("reading the snapshot");
-    let data = Data::parse(text).map_err(|error| {
+    let data = Data::parse(text, || {}).map_err(|error| {
         Failure::new(format!("{name} is not a valid snapshot"))
             .detail(printable(&error.to_string()))
             .hint("dragonfly-guard snapshot, sql/snapshot.sql and ops.snapshot() write snapshots.")

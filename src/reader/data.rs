@@ -27,6 +27,7 @@ pub struct Data {
     indexes: RefCell<Indexes>,
     /// The functions of which the text has been asked for and is not read.
     unread: RefCell<BTreeSet<Oid>>,
+    interrupts: fn(),
 }
 
 /// What a snapshot says of the server and of the session that has read the catalogs.
@@ -174,13 +175,14 @@ const ADDED: &[(&str, Option<&str>, u32)] = &[
 ];
 
 impl Data {
-    /// Reads a snapshot from its JSON text.
+    /// Reads a snapshot from its JSON text. `interrupts` is called for each row, and by those who
+    /// read the snapshot in every loop; it unwinds if the caller cancels.
     ///
     /// # Errors
     /// If the text is no snapshot, or one of another version.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str, interrupts: fn()) -> Result<Self, Invalid> {
         let mut json = serde_json::Deserializer::from_str(text);
-        let data = Document.deserialize(&mut json)?;
+        let data = Document(interrupts).deserialize(&mut json)?;
         json.end()?;
         data.check()?;
         Ok(data)
@@ -216,6 +218,11 @@ impl Data {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.server.version_num / 10_000
+    }
+
+    /// Lets the caller cancel.
+    pub fn check_interrupts(&self) {
+        (self.interrupts)();
     }
 
     /// Records a function of which the text is not read.
@@ -473,7 +480,7 @@ pub fn acl_text(items: &[AclItem]) -> String {
 }
 
 /// The document of a snapshot.
-struct Document;
+struct Document(fn());
 
 impl<'de> DeserializeSeed<'de> for Document {
     type Value = Data;
@@ -497,7 +504,7 @@ impl<'de> Visitor<'de> for Document {
             match key.as_str() {
                 "dragonfly_guard_snapshot" => version = Some(map.next_value::<u32>()?),
                 "server" => server = Some(map.next_value::<Server>()?),
-                "catalogs" => catalogs = Some(map.next_value_seed(AllCatalogs(&mut pool))?),
+                "catalogs" => catalogs = Some(map.next_value_seed(AllCatalogs(&mut pool, self.0))?),
                 other => return Err(A::Error::custom(format!("unknown key \"{other}\""))),
             }
             if let Some(other) = version.filter(|version| *version != VERSION) {
@@ -510,12 +517,19 @@ impl<'de> Visitor<'de> for Document {
         }
         let server = server.ok_or_else(|| A::Error::missing_field("server"))?;
         let catalogs = catalogs.ok_or_else(|| A::Error::missing_field("catalogs"))?;
-        Ok(Data { server, catalogs, pool, indexes: RefCell::default(), unread: RefCell::default() })
+        Ok(Data {
+            server,
+            catalogs,
+            pool,
+            indexes: RefCell::default(),
+            unread: RefCell::default(),
+            interrupts: self.0,
+        })
     }
 }
 
 /// The object with the catalogs.
-struct AllCatalogs<'p>(&'p mut Pool);
+struct AllCatalogs<'p>(&'p mut Pool, fn());
 
 impl<'de> DeserializeSeed<'de> for AllCatalogs<'_> {
     type Value = HashMap<Oid, Contents>;
@@ -538,7 +552,11 @@ impl<'de> Visitor<'de> for AllCatalogs<'_> {
             let Some(catalog) = CATALOGS.iter().find(|catalog| catalog.name == name) else {
                 return Err(A::Error::custom(format!("unknown catalog \"{name}\"")));
             };
-            let contents = map.next_value_seed(OneCatalog { catalog, pool: &mut *self.0 })?;
+            let contents = map.next_value_seed(OneCatalog {
+                catalog,
+                pool: &mut *self.0,
+                interrupts: self.1,
+            })?;
             found.insert(catalog.oid, contents);
         }
         Ok(found)
@@ -549,6 +567,7 @@ impl<'de> Visitor<'de> for AllCatalogs<'_> {
 struct OneCatalog<'p> {
     catalog: &'static Catalog,
     pool: &'p mut Pool,
+    interrupts: fn(),
 }
 
 impl<'de> DeserializeSeed<'de> for OneCatalog<'_> {
@@ -583,7 +602,12 @@ impl<'de> Visitor<'de> for OneCatalog<'_> {
                     let kinds: Vec<Kind> =
                         contents.columns.iter().map(kind).collect::<Result<_, _>>()?;
                     let cells = &mut contents.cells;
-                    map.next_value_seed(AllRows { kinds: &kinds, cells, pool: &mut *self.pool })?;
+                    map.next_value_seed(AllRows {
+                        kinds: &kinds,
+                        cells,
+                        pool: &mut *self.pool,
+                        interrupts: self.interrupts,
+                    })?;
                 }
                 other => {
                     let message = format!("unexpected key \"{other}\" of {}", self.catalog.name);
@@ -600,6 +624,7 @@ struct AllRows<'p> {
     kinds: &'p [Kind],
     cells: &'p mut Vec<Cell>,
     pool: &'p mut Pool,
+    interrupts: fn(),
 }
 
 impl<'de> DeserializeSeed<'de> for AllRows<'_> {
@@ -618,8 +643,10 @@ impl<'de> Visitor<'de> for AllRows<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { kinds, cells, pool } = self;
-        while seq.next_element_seed(OneRow { kinds, cells, pool })?.is_some() {}
+        let Self { kinds, cells, pool, interrupts } = self;
+        while seq.next_element_seed(OneRow { kinds, cells, pool })?.is_some() {
+            interrupts();
+        }
         Ok(())
     }
 }
@@ -779,9 +806,36 @@ impl<'de> Visitor<'de> for Value<'_> {
 #[must_use]
 pub fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) || !text.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     digits.chunks(2).map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acl_is_written_as_it_is_read() {
+        for text in ["", "0=X/10", "16384=arwdDxt/16384,0=r/16384", "10=U*C*/10,16385=X*/10"] {
+            assert_eq!(acl_text(&acl(text).expect(text)), text);
+        }
+    }
+
+    #[test]
+    fn acl_with_another_text_is_none() {
+        for text in ["=X/10", "app=X/10", "0=X", "0=?/10", "0=X/10,", "0=X/-1"] {
+            assert_eq!(acl(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_pairs_of_digits() {
+        assert_eq!(bytes("00ff7A"), Some(vec![0, 255, 122]));
+        for text in ["0", "0g", "é0", "+1"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
 }

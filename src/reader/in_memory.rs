@@ -59,6 +59,7 @@ impl Rows for Table<'_> {
             }
         };
         for row in rows.iter() {
+            self.data.check_interrupts();
             let row = DataRow::new(self.data, contents, *row);
             if !each(Row(&row)) {
                 return;
@@ -168,7 +169,9 @@ impl State for Data {
         self.contents(catalog).is_some()
     }
 
-    fn interrupts(&self) {}
+    fn interrupts(&self) {
+        self.check_interrupts();
+    }
 
     fn version(&self) -> u32 {
         self.version()

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The contract is that of the application.
-const CALLS: [&str; 8] = [
+const CALLS: [&str; 9] = [
     "SELECT count(*) FROM ops.golden_sql()",
     "SELECT count(*) FROM ops.apply_golden_sql()",
     "SELECT ops.infer_contract('{app}')",
@@ -18,6 +18,7 @@ const CALLS: [&str; 8] = [
     "SELECT ops.freeze_schema('frozen', '{app}', replace => true)",
     "SELECT count(*) FROM ops.validate_contract(ops.contract())",
     "SELECT count(*) FROM ops.audit_contract(ops.contract())",
+    "SELECT count(*) FROM ops.audit_snapshot(ops.snapshot())",
 ];
 
 /// How long after the timeout a call may end. It is a small part of that on an idle machine.
