@@ -85,11 +85,12 @@ impl FromFile {
 
     /// Returns the exemptions about a finding, each for the finding as it is.
     fn about(&self, finding: &Finding) -> Exemptions {
-        let about = self.list.iter().filter(|exemption| {
-            // One for a role counts together with those for the other roles.
-            exemption.is_about(finding)
-                || exemption.role.is_some() && exemption.rule == finding.rule.id
-        });
+        // One for a role counts together with those for the other roles.
+        let is_of_role = |exemption: &Exemption| {
+            let role = exemption.role.as_ref();
+            exemption.rule == finding.rule.id && role.is_some_and(|r| finding.roles.contains(r))
+        };
+        let about = self.list.iter().filter(|one| one.is_about(finding) || is_of_role(one));
         let accepting = about.cloned().map(|mut exemption| {
             self.used.borrow_mut().insert(exemption.id);
             let now = Accepted::now(finding, &|_| None);
