@@ -3,7 +3,7 @@
 use crate::failure::{Failure, note};
 use crate::output::{read, shown};
 use dragonfly_core::audit::InForce;
-use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, is_gap};
+use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, is_about_routines, is_gap};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::rule::Rule;
 use dragonfly_core::rules;
@@ -144,6 +144,12 @@ fn valid(entry: Entry, number: i32, now: Timestamp) -> Result<Exemption, Failure
                 return Err(invalid(&format!("cannot be about all findings of rule {id}"))
                     .hint("Use the fingerprint of the finding."));
             }
+            // What a routine that is created later executes was never accepted.
+            let is_pattern = object.as_ref().is_some_and(|object| object.contains(['*', '?']));
+            if is_pattern && is_about_routines(id) {
+                return Err(invalid(&format!("cannot be about routines by pattern, rule {id}"))
+                    .hint("Name the routine as the finding does, or use the fingerprint."));
+            }
         }
         _ => {
             return Err(invalid("is about neither a fingerprint nor a rule and an object").hint(
@@ -224,6 +230,13 @@ mod tests {
             error(r#"[{"fingerprint": "a", "reason": "x", "expires_at": "soon"}]"#),
             "exemption 1 has an invalid expires_at: \"soon\""
         );
+        let by_pattern = |rule: &str, object: &str| {
+            read(&format!(r#"[{{"rule": "{rule}", "object": "{object}", "reason": "x"}}]"#))
+        };
+        assert!(by_pattern("rls_disabled", "app.*").is_ok());
+        assert!(by_pattern("security_definer_search_path", "api.f(integer[])").is_ok());
+        let routines = by_pattern("security_definer_search_path", "api.*").unwrap_err().message;
+        assert!(routines.starts_with("exemption 1 cannot be about routines"), "{routines}");
         assert_eq!(error(r#"[{"fingerprint": "a"}]"#), "not a list of exemptions");
         assert_eq!(
             error(r#"[{"fingerprint": "a", "reason": "x", "until": "x"}]"#),
