@@ -253,7 +253,10 @@ mod tests {
                 Statement::Generator(_) => "generator",
             })
             .collect();
-        assert_eq!(kinds, ["BEGIN", "SET", "SET", "SET", "query", "generator", "query", "COMMIT;"]);
+        assert_eq!(
+            kinds,
+            ["BEGIN", "SET", "SET", "SET", "SET", "query", "generator", "query", "COMMIT;"]
+        );
         let all = format!("{all:?}");
         assert!(!all.contains("\\\\gexec") && !all.contains("\\\\pset"), "{all}");
     }

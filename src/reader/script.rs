@@ -21,6 +21,8 @@ BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_encoding = 'UTF8';
 SET LOCAL quote_all_identifiers = off;
+-- Roles of hosted platforms often have one.
+SET LOCAL statement_timeout = 0;
 
 SELECT '{"dragonfly_guard_snapshot":VERSION,"server":' || json_build_object(
   'version_num', current_setting('server_version_num')::int4,
