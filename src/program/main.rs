@@ -11,6 +11,7 @@ mod environment;
 mod exemption_file;
 mod failure;
 mod filter;
+mod migrations;
 mod output;
 mod parameters;
 mod passfile;

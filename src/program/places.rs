@@ -1,26 +1,38 @@
-//! The lines of the contract's file at which reports show findings.
+//! The lines of migrations and of the contract at which reports show findings.
 
+use crate::migrations::Migrations;
 use dragonfly_core::contract::declaration_lines;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::report::formats::Place;
 use std::collections::HashMap;
 
-/// The declarations in a file.
+/// The statements that create objects, and the declarations in the contract.
 #[derive(Debug)]
 pub struct Places {
+    migrations: Migrations,
     path: String,
     lines: HashMap<(&'static str, String), usize>,
 }
 
 impl Places {
     /// Finds the declarations in the text of a contract. `path` is what reports show.
-    pub fn of(path: String, text: &str) -> Self {
-        Self { path, lines: declaration_lines(text) }
+    pub fn of(path: String, text: &str, migrations: Migrations) -> Self {
+        Self { migrations, path, lines: declaration_lines(text) }
+    }
+
+    /// Returns the place of the statement that creates the object of a finding, where the files
+    /// have one; else that of a declaration.
+    pub fn of_finding(&self, finding: &Finding) -> Place {
+        let object = &finding.object;
+        match self.migrations.of_object(object.object_type, &object.identity) {
+            Some(created) => Place { path: created.path.clone(), line: created.line },
+            None => self.in_contract(finding),
+        }
     }
 
     /// Returns the place of the declaration that a finding is about: of the object, or else of its
     /// schema or of a role; the first line where there is none.
-    pub fn of_finding(&self, finding: &Finding) -> Place {
+    fn in_contract(&self, finding: &Finding) -> Place {
         let line = |lists: &[&'static str], name: &str| {
             lists.iter().find_map(|list| self.lines.get(&(*list, name.to_owned())))
         };
@@ -58,7 +70,7 @@ mod tests {
             {"name": "app"}], "tables": [
             {"schema": "app", "name": "plans"}], "functions": [
             {"schema": "app", "name": "f", "arguments": "int8"}]}"#;
-        let places = Places::of("db/contract.json".into(), text);
+        let places = Places::of("db/contract.json".into(), text, Migrations::default());
         let line = |object_type, schema: Option<&str>, identity: &str| {
             let (schema, identity) = (schema.map(str::to_owned), identity.to_owned());
             let id = ObjectId::Named;

@@ -183,6 +183,33 @@ fn snapshot_has_the_findings_of_the_connection() {
 }
 
 #[test]
+fn finding_is_shown_at_the_migration_that_creates_its_object() {
+    let outside = Outside::start();
+    attempt(&mut outside.client(), VIOLATIONS).unwrap();
+    std::fs::create_dir_all(outside.file("migrations")).unwrap();
+    outside.write("migrations/9_tables.sql", "CREATE TABLE public.judgments ();\n");
+    outside.write("migrations/10_violations.sql", VIOLATIONS);
+    let migrations = outside.file("migrations");
+    let report = outside.audit(&["--format", "sarif", "--sources", &migrations]);
+    let log: Value = serde_json::from_str(&report.out).unwrap();
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let place = |rule: &str| {
+        let of_rule = results.iter().find(|one| one["ruleId"] == rule).unwrap();
+        let place = &of_rule["locations"][0]["physicalLocation"];
+        let path = place["artifactLocation"]["uri"].as_str().unwrap();
+        (path.rsplit('/').next().unwrap().to_owned(), place["region"]["startLine"].as_u64())
+    };
+    assert_eq!(place("security_definer_search_path"), ("10_violations.sql".into(), Some(6)));
+    assert_eq!(place("rls_disabled"), ("9_tables.sql".into(), Some(1)));
+    // The migrations do not create its table.
+    assert_eq!(place("table_privileges").0, "default.json");
+
+    let missing = outside.audit(&["--sources", &outside.file("none")]);
+    assert_eq!(missing.code, Some(2), "{missing:?}");
+    assert!(missing.err.contains("could not read"), "{missing:?}");
+}
+
+#[test]
 fn settings_that_the_role_cannot_see_are_named() {
     let outside = Outside::start();
     let seen = outside.audit(&[]);

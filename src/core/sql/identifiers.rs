@@ -80,7 +80,7 @@ pub(crate) fn unquote(text: &str) -> Option<(String, &str)> {
 }
 
 /// Truncates a name at a character boundary, like `truncate_identifier` (scansup.c).
-pub(super) fn truncate(name: &mut String) {
+pub fn truncate(name: &mut String) {
     if name.len() > MAX_NAME_LENGTH {
         name.truncate(name.floor_char_boundary(MAX_NAME_LENGTH));
     }

@@ -98,6 +98,7 @@ const PROGRAM: &[&str] = &[
     "contract_file",
     "exemption_file",
     "baseline",
+    "migrations",
     "places",
     "source",
     "commands",

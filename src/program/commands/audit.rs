@@ -5,6 +5,7 @@ use crate::contract_file;
 use crate::exemption_file::FromFile;
 use crate::failure::{Failure, note};
 use crate::filter::{FailOn, FilterArgs, Level, Verdict, check_schemas, counts, is_exempt};
+use crate::migrations::Migrations;
 use crate::output::{is_terminal, write};
 use crate::places::Places;
 use crate::progress::Progress;
@@ -49,6 +50,9 @@ pub struct AuditArgs {
     /// Path of the contract that reports show, relative to the root of the repository
     #[arg(long, value_name = "PATH")]
     report_path: Option<String>,
+    /// Folder of migrations: reports show a finding where its object is created
+    #[arg(long, value_name = "DIR")]
+    sources: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Only findings of at least this severity
@@ -107,6 +111,8 @@ impl AuditArgs {
         let contract = &given.contract;
         let exemptions = FromFile::read(self.exemptions.as_deref(), Timestamp::now())?;
         let baseline = Baseline::read(self.baseline.as_deref())?;
+        let migrations = self.sources.as_deref().map(Migrations::read).transpose()?;
+        let migrations = migrations.unwrap_or_default();
         let filter = self.filter.filter(self.min_severity.severity())?;
         let data = self.source.read()?;
         Progress::step("applying the rules");
@@ -122,7 +128,8 @@ impl AuditArgs {
             exemptions.report(is_complete);
             self.summarize(&audit, &open, findings.len() - open.len(), known);
             let verdict = self.fail_on.verdict(open.iter().copied());
-            Ok((self.written(&audit, &data, &given.text, &findings), verdict))
+            let places = self.places(&given.text, migrations);
+            Ok((self.written(&audit, &data, &places, &findings), verdict))
         })?;
         if let Some(Unread { message, detail }) = unread(&data) {
             Failure::new(message).detail(detail).warn();
@@ -148,17 +155,21 @@ impl AuditArgs {
         note(&text);
     }
 
+    /// Returns where reports show findings. `contract` is the text of the contract.
+    fn places(&self, contract: &str, migrations: Migrations) -> Places {
+        let given = self.contract.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let path = self.report_path.clone().or(given).unwrap_or_default();
+        Places::of(path, contract, migrations)
+    }
+
     fn written(
         &self,
         audit: &Audit<'_>,
         data: &Data,
-        contract: &str,
+        places: &Places,
         findings: &[Finding],
     ) -> String {
         if let Some(format) = self.format.of_core() {
-            let given = self.contract.as_ref().map(|path| path.to_string_lossy().into_owned());
-            let path = self.report_path.clone().or(given).unwrap_or_default();
-            let places = Places::of(path, contract);
             let report = Report {
                 contract: audit.cx.contract,
                 database: &audit.cx.snapshot.database.name,
