@@ -63,6 +63,7 @@ fn valid(function: &str, argument: &str, kind: &str) -> String {
         "contract" if kind == "jsonb" => return "ops.contract()".into(),
         "contract" => return "ops.contract()::text".into(),
         "earlier" | "later" => return "ops.contract()".into(),
+        "snapshot" if kind == "json" => return "ops.snapshot()".into(),
         "snapshot" => return "ops.schema_snapshot()".into(),
         "schemas" => "{public}",
         "rules" => "{direct_write}",
