@@ -210,6 +210,42 @@ fn finding_is_shown_at_the_migration_that_creates_its_object() {
 }
 
 #[test]
+fn github_action_writes_annotations_a_summary_and_sarif() {
+    let outside = Outside::start();
+    attempt(&mut outside.client(), VIOLATIONS).unwrap();
+    let migration = outside.write("1_violations.sql", VIOLATIONS);
+    let (sarif, summary) = (outside.file("findings.sarif"), outside.file("summary.md"));
+    let action = |host: &str, fail_on: &str| -> Ended {
+        let mut command = Command::new(project().join("scripts/github-action"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("PROGRAM", guard_program()).envs([
+            ("PGHOST", host),
+            ("PGUSER", "looker"),
+            ("PGDATABASE", "app"),
+            ("CONTRACT", &contract()),
+            ("SOURCES", outside.files.to_str().unwrap()),
+            ("FAIL_ON", fail_on),
+            ("SARIF", &sarif),
+            ("GITHUB_STEP_SUMMARY", &summary),
+        ]);
+        command.output().expect("the script runs").into()
+    };
+    let folder = outside.cluster.folder().to_str().unwrap();
+    let found = action(folder, "error");
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let annotation = found.out.lines().find(|line| line.contains("public.helper()")).unwrap();
+    assert!(annotation.starts_with(&format!("::error file={migration},line=6,")), "{annotation}");
+    assert_eq!(found.err.matches("on database \"app\"").count(), 1, "{found:?}");
+    assert!(std::fs::read_to_string(&summary).unwrap().starts_with("### "));
+    let log: Value = serde_json::from_str(&std::fs::read_to_string(&sarif).unwrap()).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+
+    assert_eq!(action(folder, "never").code, Some(0));
+    let failed = action("/nowhere", "never");
+    assert_eq!((failed.code, failed.out.as_str()), (Some(2), ""), "{failed:?}");
+}
+
+#[test]
 fn settings_that_the_role_cannot_see_are_named() {
     let outside = Outside::start();
     let seen = outside.audit(&[]);
