@@ -103,7 +103,8 @@ pub const CATALOGS: &[Catalog] = &[
             ("attgenerated", Char),
             ("attacl", Acl),
         ],
-        rows: None,
+        // Not those of TOAST tables, which are as many as there are tables and always the same.
+        rows: Some("attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = 't')"),
     },
     Catalog {
         oid: oids::PG_AUTHID,

@@ -2,6 +2,7 @@
 
 use crate::catalogs::{CATALOGS, Kind};
 use crate::data::{VERSION, valued_settings};
+use dragonfly_core::sql::quote_literal;
 
 /// What the script begins with.
 const HEAD: &str = r#"
@@ -38,14 +39,20 @@ SELECT '{"dragonfly_guard_snapshot":VERSION,"server":' || json_build_object(
   FROM pg_database AS d WHERE d.datname = current_database();
 
 -- One statement for each catalog, with the columns that this release has.
-WITH catalog_columns (catalog_place, catalog, source, wanted, place, name, kind) AS (VALUES
+WITH wanted_rows (catalog, wanted) AS (VALUES
 "#;
+
+/// What is between the conditions of rows and the columns.
+const MIDDLE: &str = "\
+), catalog_columns (catalog_place, catalog, source, place, name, kind) AS (VALUES
+";
 
 /// What the script ends with.
 const TAIL: &str = r#"), existing AS (
-  SELECT c.*, a.atttypid::regtype::text AS type_name,
+  SELECT c.*, coalesce(w.wanted, '') AS wanted, a.atttypid::regtype::text AS type_name,
          row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
     FROM catalog_columns AS c
+    LEFT JOIN wanted_rows AS w USING (catalog)
     JOIN pg_class AS r ON r.relname = c.source AND r.relnamespace = 'pg_catalog'::regnamespace
     JOIN pg_attribute AS a ON a.attrelid = r.oid AND NOT a.attisdropped
      AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
@@ -124,15 +131,18 @@ pub fn snapshot_sql() -> String {
     let valued = valued.join(",\n        ");
     let mut script =
         HEAD.trim_start().replace("VERSION", &VERSION.to_string()).replace("VALUED", &valued);
+    let wanted = CATALOGS.iter().filter_map(|catalog| {
+        Some(format!("  ('{}', {})", catalog.name, quote_literal(catalog.rows?)))
+    });
+    script.push_str(&wanted.collect::<Vec<_>>().join(",\n"));
+    script.push('\n');
+    script.push_str(MIDDLE);
     let mut rows = Vec::new();
     for (catalog, place) in CATALOGS.iter().zip(1..) {
         for ((name, kind), column) in catalog.columns.iter().zip(1..) {
-            let wanted = catalog.rows.unwrap_or_default();
             let (table, from) = (catalog.name, catalog.from);
             let kind = word(*kind);
-            rows.push(format!(
-                "  ({place}, '{table}', '{from}', '{wanted}', {column}, '{name}', '{kind}')"
-            ));
+            rows.push(format!("  ({place}, '{table}', '{from}', {column}, '{name}', '{kind}')"));
         }
     }
     script.push_str(&rows.join(",\n"));

@@ -6,6 +6,7 @@ use crate::oids;
 use crate::source::{Column, Row, State, Table};
 use dragonfly_core::catalog::Oid;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// Returns the catalogs in a state as the JSON text of a snapshot, rows in the order in which the
@@ -71,12 +72,28 @@ fn wanted(state: &dyn State, catalog: Oid, table: &Table<'_>) -> Box<dyn Fn(&Row
             let method = table.column("amopmethod");
             Box::new(move |row| row.oid(method) == BTREE)
         }
+        oids::PG_ATTRIBUTE => {
+            let (relation, toast) = (table.column("attrelid"), toast_tables(state));
+            Box::new(move |row| !toast.contains(&row.oid(relation)))
+        }
         oids::PG_DATABASE => {
             let (oid, current) = (table.column("oid"), state.database());
             Box::new(move |row| row.oid(oid) == current)
         }
         _ => Box::new(|_| true),
     }
+}
+
+fn toast_tables(state: &dyn State) -> HashSet<Oid> {
+    let table = state.table(oids::PG_CLASS);
+    let (oid, kind) = (table.column("oid"), table.column("relkind"));
+    let mut found = HashSet::new();
+    table.scan(|row| {
+        if row.char(kind) == b't' {
+            found.insert(row.oid(oid));
+        }
+    });
+    found
 }
 
 fn write_value(row: &Row<'_>, kind: Kind, column: Column, json: &mut String) {
