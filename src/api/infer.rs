@@ -21,6 +21,7 @@ use dragonfly_core::contract::{Contract, RoleKind, Severity};
 use dragonfly_core::doctor::AccessName;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
+use dragonfly_core::infer::schemas_of_application;
 use dragonfly_core::infer::{
     Answer, DefinerPaths, Inferred, LeftOut, Mode, ToConfirm, heirs, infer, roles,
     roles_to_confirm, seed, with_preset,
@@ -155,21 +156,9 @@ fn reject(message: &str, hint: &str) -> ! {
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }
 
-/// Every schema that belongs neither to the server nor to the platform nor to the extension.
-/// Raises an error where there is none.
+/// Every schema of the application. Raises an error where there is none.
 fn user_schemas(base: &Contract, present: &Snapshot) -> Vec<String> {
-    let access = Access::new(present);
-    let is_of_user =
-        |name: &str| owner_of_reserved_schema(name).is_none() && name != FUNCTIONS_SCHEMA;
-    let is_managed = |s: &dragonfly_core::catalog::Schema| {
-        base.lists_managed_schema(&s.name, access.is_superuser(s.owner))
-    };
-    let schemas: Vec<String> = present
-        .schemas
-        .iter()
-        .filter(|s| is_of_user(&s.name) && !is_managed(s))
-        .map(|s| s.name.clone())
-        .collect();
+    let schemas = schemas_of_application(base, present);
     if schemas.is_empty() {
         reject("there is no schema to describe", "Name schemas: ops.infer_contract('{...}').")
     }

@@ -165,15 +165,12 @@ fn plan(filter: &Filter) -> Planned {
     let snapshot = catalog::full(&state, &contract, &own);
     audit::check_schemas(filter, &contract, &snapshot);
     let orientation = audit::in_context(&contract, &snapshot, Orientation::of);
-    let is_left_out = |finding: &Finding| {
-        Orientation::stands_for(finding) && orientation.as_ref().is_some_and(|o| !o.is_planned())
-    };
     // SAFETY: reads a variable of the backend.
     let runner = unsafe { pg_sys::GetUserId() }.to_u32();
     let planner = Planner {
         contract: &contract,
         audit: &|snapshot| audit::visible_in(&contract, snapshot, &current),
-        wants: &|finding| filter.wants(finding) && !is_left_out(finding),
+        wants: &|finding| filter.wants(finding),
         policy_sql: &|policy| catalog::policy_definition(&state, policy),
         code: &|| catalog::code(&state),
         runner,
@@ -182,14 +179,7 @@ fn plan(filter: &Filter) -> Planned {
     progress::step("applying the rules");
     let before: Vec<Rc<Finding>> = (planner.audit)(&snapshot).into_iter().map(Rc::new).collect();
     progress::step("searching the statements");
-    let mut plan = planner.plan(&snapshot, &before);
-    let of_plan = |orientation: Orientation| {
-        let missing = before.iter().filter(|f| filter.wants(f) && Orientation::stands_for(f));
-        orientation.of_plan(&missing.map(|f| Finding::clone(f)).collect::<Vec<_>>())
-    };
-    if let Some(first) = orientation.and_then(of_plan) {
-        plan.begin_with(&first);
-    }
+    let plan = planner.plan_with(orientation.as_ref(), &snapshot, &before);
     Planned { before, snapshot, plan }
 }
 

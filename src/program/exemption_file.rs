@@ -135,10 +135,7 @@ fn valid(entry: Entry, number: i32, now: Timestamp) -> Result<Exemption, Failure
                 let failure =
                     invalid(&format!("is about rule \"{}\", which does not exist", printable(id)));
                 let meant = did_you_mean(id, RULES.iter().map(|rule| rule.id));
-                return Err(match meant {
-                    Some(meant) => failure.hint(meant.replacen("did", "Did", 1)),
-                    None => failure.hint("dragonfly-guard rules lists them."),
-                });
+                return Err(failure.hint("dragonfly-guard rules lists them.").meant(meant));
             };
             if !known.exempt_by_pattern {
                 return Err(invalid(&format!("cannot be about all findings of rule {id}"))

@@ -32,6 +32,14 @@ impl Failure {
         self
     }
 
+    /// Adds what was probably meant, as `did_you_mean` returns it.
+    pub fn meant(self, question: Option<String>) -> Self {
+        match question {
+            Some(question) => self.hint(capitalized(&question)),
+            None => self,
+        }
+    }
+
     /// Prints it as an error.
     pub fn print(&self) {
         self.print_as("error");

@@ -6,6 +6,7 @@ use dragonfly_core::audit::Filter;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::report::formats::counts as severity_counts;
 use dragonfly_core::rules::{self, RULES};
 use dragonfly_core::sql::printable;
 use dragonfly_core::sql::similar::did_you_mean;
@@ -95,10 +96,7 @@ impl FilterArgs {
         if let Some(unknown) = self.rules.iter().find(|id| rules::find(id).is_none()) {
             let failure = Failure::new(format!("rule \"{}\" does not exist", printable(unknown)));
             let meant = did_you_mean(unknown, RULES.iter().map(|rule| rule.id));
-            return Err(failure.hint(meant.map_or_else(
-                || "dragonfly-guard rules lists them.".to_owned(),
-                |meant| meant.replacen("did", "Did", 1),
-            )));
+            return Err(failure.hint("dragonfly-guard rules lists them.").meant(meant));
         }
         let is_wanted = |id: &str| self.rules.is_empty() || self.rules.iter().any(|of| of == id);
         let rules = RULES.iter().copied().filter(|rule| is_wanted(rule.id)).collect();
@@ -115,10 +113,7 @@ pub fn check_schemas(
 ) -> Result<(), Failure> {
     let Some((unknown, known)) = filter.unknown_schema(contract, snapshot) else { return Ok(()) };
     let failure = Failure::new(format!("schema \"{}\" does not exist", printable(unknown)));
-    Err(match did_you_mean(unknown, known) {
-        Some(meant) => failure.hint(meant.replacen("did", "Did", 1)),
-        None => failure,
-    })
+    Err(failure.meant(did_you_mean(unknown, known)))
 }
 
 /// Whether a finding is exempt.
@@ -128,18 +123,8 @@ pub fn is_exempt(finding: &Finding) -> bool {
 
 /// Returns how many findings have each severity: `1 error, 2 warnings`.
 pub fn counts<'f>(findings: impl IntoIterator<Item = &'f Finding>) -> String {
-    let found: Vec<Severity> = findings.into_iter().map(|finding| finding.severity).collect();
-    let words = Severity::ALL.into_iter().filter_map(|severity| {
-        let count = found.iter().filter(|of| **of == severity).count();
-        let word = match severity {
-            Severity::Info => "note",
-            other => other.as_str(),
-        };
-        let ending = if count == 1 { "" } else { "s" };
-        (count > 0).then(|| format!("{count} {word}{ending}"))
-    });
-    let words: Vec<String> = words.collect();
-    if words.is_empty() { "no findings".to_owned() } else { words.join(", ") }
+    let words = severity_counts(findings.into_iter());
+    if words.is_empty() { "no findings".to_owned() } else { words }
 }
 
 #[cfg(test)]

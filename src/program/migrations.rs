@@ -1,7 +1,7 @@
 //! The statements in a folder of SQL files that create the objects of a database.
 
 use crate::failure::Failure;
-use crate::output::shown;
+use crate::output::{not_read, shown};
 use alphanumeric_sort::compare_os_str;
 use dragonfly_core::sql::identifiers::truncate;
 use dragonfly_core::sql::{argument_types, canonical_type, find_unquoted, quote_ident};
@@ -84,18 +84,13 @@ impl Migrations {
         let by_name = WalkDir::new(folder)
             .sort_by(|one, other| compare_os_str(one.file_name(), other.file_name()));
         for entry in by_name {
-            let not_read = |error: &dyn ToString| {
-                Failure::new(format!("could not read {}", shown(folder))).detail(error.to_string())
-            };
-            let entry = entry.map_err(|error| not_read(&error))?;
+            let entry = entry.map_err(|error| not_read(folder, &error))?;
             let name = entry.file_name().to_string_lossy();
             if !entry.file_type().is_file() || !is_migration(&name) {
                 continue;
             }
-            let bytes = std::fs::read(entry.path()).map_err(|error| {
-                Failure::new(format!("could not read {}", shown(entry.path())))
-                    .detail(error.to_string())
-            })?;
+            let bytes =
+                std::fs::read(entry.path()).map_err(|error| not_read(entry.path(), &error))?;
             files += 1;
             found.add_file(&slashed(entry.path()), &String::from_utf8_lossy(&bytes));
         }

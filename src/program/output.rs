@@ -75,9 +75,12 @@ pub fn read(file: &Path) -> Result<String, Failure> {
     } else {
         std::fs::read_to_string(file)
     };
-    text.map_err(|error| {
-        Failure::new(format!("could not read {}", shown(file))).detail(error.to_string())
-    })
+    text.map_err(|error| not_read(file, &error))
+}
+
+/// Returns the error about a file or a folder that cannot be read.
+pub fn not_read(file: &Path, error: &impl ToString) -> Failure {
+    Failure::new(format!("could not read {}", shown(file))).detail(error.to_string())
 }
 
 /// Whether results are read by a person on a terminal.

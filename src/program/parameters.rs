@@ -70,10 +70,8 @@ pub fn check(parameters: &Parameters) -> Result<(), Failure> {
         }
         let message = format!("unknown connection parameter \"{}\"", printable(keyword));
         let meant = did_you_mean(keyword, known.clone());
-        return Err(Failure::new(message).hint(meant.map_or_else(
-            || format!("Known parameters: {}.", known.collect::<Vec<_>>().join(", ")),
-            |meant| meant.replacen("did", "Did", 1),
-        )));
+        let list = format!("Known parameters: {}.", known.collect::<Vec<_>>().join(", "));
+        return Err(Failure::new(message).hint(list).meant(meant));
     }
     Ok(())
 }

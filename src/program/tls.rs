@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::output::shown;
+use crate::output::{not_read, shown};
 use crate::parameters::{Parameters, unknown};
 use postgres::config::SslMode;
 use rustls::client::WebPkiServerVerifier;
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What is required of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is required of the connection, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Mode {
     /// No TLS.
     Disable,
@@ -102,13 +102,6 @@ impl Tls {
     }
 }
 
-impl PartialOrd for Mode {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        let place = |mode: &Self| Self::ALL.iter().position(|(of, _)| of == mode);
-        place(self).partial_cmp(&place(other))
-    }
-}
-
 /// Returns what makes the connections of the driver secure.
 pub fn connector(tls: &Tls) -> Result<MakeRustlsConnect, Failure> {
     let provider = Arc::new(ring::default_provider());
@@ -163,10 +156,6 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
         .map_err(|error| not_read(file, &error))
-}
-
-fn not_read(file: &Path, error: &rustls::pki_types::pem::Error) -> Failure {
-    Failure::new(format!("could not read {}", shown(file))).detail(error.to_string())
 }
 
 /// Accepts every certificate: sslmode `prefer` and `require` encrypt, and verify nothing.

@@ -15,24 +15,6 @@ use dragonfly_core::sql::cursor_use::{Continues, continues};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// The types of arguments for which a caller can pass a value of any type.
-const ANY_TYPES: [Oid; 14] = [
-    types::ANY,
-    types::ANYARRAY,
-    types::ANYELEMENT,
-    types::ANYNONARRAY,
-    types::ANYENUM,
-    types::ANYRANGE,
-    types::ANYMULTIRANGE,
-    types::ANYCOMPATIBLE,
-    types::ANYCOMPATIBLEARRAY,
-    types::ANYCOMPATIBLENONARRAY,
-    types::ANYCOMPATIBLERANGE,
-    types::ANYCOMPATIBLEMULTIRANGE,
-    types::RECORD,
-    types::RECORD_ARRAY,
-];
-
 /// The types of arguments that name a cursor.
 const CURSORS: [Oid; 2] = [types::REFCURSOR, types::REFCURSOR_ARRAY];
 
@@ -63,7 +45,7 @@ pub fn read(state: &dyn State, snapshot: &mut Snapshot) {
 #[must_use]
 pub fn may_choose_types(result: Oid, arguments: &[Oid]) -> bool {
     let may_be_chosen = |argument: &Oid| {
-        *argument >= FIRST_NORMAL || ANY_TYPES.contains(argument) || CURSORS.contains(argument)
+        *argument >= FIRST_NORMAL || takes_any(*argument) || CURSORS.contains(argument)
     };
     result == types::RECORD || arguments.iter().any(may_be_chosen)
 }
@@ -108,10 +90,15 @@ fn is_callable_by_others(routine: &Routine) -> bool {
 /// The owners of types, by type: thousands of routines share a few.
 type Owners = HashMap<Oid, Rc<[Oid]>>;
 
+/// Whether a caller can pass a value of any type for an argument of this type.
+fn takes_any(argument: Oid) -> bool {
+    types::POLYMORPHIC.contains(&argument) || argument == types::RECORD_ARRAY
+}
+
 /// Returns how the caller chooses the type of an argument: not at all where it and the types in it
 /// belong to the owner of the routine or to the bootstrap superuser.
 fn choices(state: &dyn State, argument: Oid, owner: Oid, owners: &mut Owners) -> Vec<TypeChoice> {
-    if ANY_TYPES.contains(&argument) {
+    if takes_any(argument) {
         return vec![TypeChoice::Any];
     }
     if CURSORS.contains(&argument) {
@@ -216,7 +203,7 @@ fn caller_typed(
 /// Whether a value that is returned is converted to a type that the caller does not choose.
 fn has_fixed_result(row: &Row<'_>, result: crate::source::Column) -> bool {
     let result = row.oid(result);
-    !ANY_TYPES.contains(&result) && result != types::VOID
+    !takes_any(result) && result != types::VOID
 }
 
 /// Returns the language of a body as far as its text can be read.

@@ -40,6 +40,23 @@ pub const ANYCOMPATIBLEARRAY: Oid = 5078;
 pub const ANYCOMPATIBLENONARRAY: Oid = 5079;
 pub const ANYCOMPATIBLERANGE: Oid = 5080;
 
+/// The pseudo-types that stand for a type which the arguments of a call decide about.
+pub const POLYMORPHIC: [Oid; 13] = [
+    ANY,
+    ANYARRAY,
+    ANYELEMENT,
+    ANYNONARRAY,
+    ANYENUM,
+    ANYRANGE,
+    ANYMULTIRANGE,
+    ANYCOMPATIBLE,
+    ANYCOMPATIBLEARRAY,
+    ANYCOMPATIBLENONARRAY,
+    ANYCOMPATIBLERANGE,
+    ANYCOMPATIBLEMULTIRANGE,
+    RECORD,
+];
+
 /// How many types are followed from the types that contain others.
 const MOST_TYPES: usize = 1000;
 

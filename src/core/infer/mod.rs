@@ -29,7 +29,7 @@ pub use mode::Mode;
 pub use roles::ToConfirm;
 
 use crate::access::Access;
-use crate::catalog::{Privileges, Role, Schema, Snapshot};
+use crate::catalog::{Privileges, Role, Schema, Snapshot, extension, owner_of_reserved_schema};
 use crate::contract::{
     Accept, Contract, ManagedDecl, Platform, RoleDecl, RoleKind, RuleDecl, SchemaDecl,
     SecurityDefinerDecl, matches,
@@ -65,6 +65,19 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
 
 fn omit_sections(contract: &mut Contract) {
     contract.rules.values_mut().for_each(|rule| rule.section = None);
+}
+
+/// Returns the names of the schemas that belong neither to the server nor to the platform nor to
+/// the extension.
+#[must_use]
+pub fn schemas_of_application(base: &Contract, present: &Snapshot) -> Vec<String> {
+    let access = Access::new(present);
+    let is_of_application = |schema: &&Schema| {
+        owner_of_reserved_schema(&schema.name).is_none()
+            && schema.name != extension::API_SCHEMA
+            && !base.lists_managed_schema(&schema.name, access.is_superuser(schema.owner))
+    };
+    present.schemas.iter().filter(is_of_application).map(|schema| schema.name.clone()).collect()
 }
 
 /// Returns `base`, which may be the contract of another database, with the preset of the platform

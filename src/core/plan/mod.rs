@@ -24,6 +24,7 @@ mod tests;
 
 use crate::catalog::Snapshot;
 use crate::finding::{Finding, Subject};
+use crate::orientation::Orientation;
 use order::in_order;
 use rights::Rights;
 use search::Search;
@@ -57,6 +58,30 @@ impl Plan {
 }
 
 impl Planner<'_> {
+    /// Returns the plan for a catalog; `before` contains its findings. `orientation` says what is
+    /// missing as a whole: where the plan does not create it, the findings about it are left out,
+    /// and the plan begins with one that stands for them.
+    #[must_use]
+    pub fn plan_with(
+        &self,
+        orientation: Option<&Orientation>,
+        snapshot: &Snapshot,
+        before: &[Rc<Finding>],
+    ) -> Plan {
+        let Some(orientation) = orientation else { return self.plan(snapshot, before) };
+        let is_missing = |finding: &Finding| Orientation::stands_for(finding);
+        let wants = |finding: &Finding| {
+            (self.wants)(finding) && (orientation.is_planned() || !is_missing(finding))
+        };
+        let mut plan = Planner { wants: &wants, ..*self }.plan(snapshot, before);
+        let missing = before.iter().filter(|f| (self.wants)(f) && is_missing(f));
+        let missing: Vec<Finding> = missing.map(|finding| Finding::clone(finding)).collect();
+        if let Some(first) = orientation.of_plan(&missing) {
+            plan.begin_with(&first);
+        }
+        plan
+    }
+
     /// Returns the plan for a catalog; `before` contains its findings.
     #[must_use]
     pub fn plan(&self, snapshot: &Snapshot, before: &[Rc<Finding>]) -> Plan {

@@ -8,7 +8,7 @@ use crate::source::SourceArgs;
 use clap::{Args, ValueEnum};
 use dragonfly_core::access::Access;
 use dragonfly_core::audit::{Audit, Filter, Fixes};
-use dragonfly_core::catalog::{Oid, Schema, Snapshot, extension, owner_of_reserved_schema};
+use dragonfly_core::catalog::{Oid, Schema, Snapshot, owner_of_reserved_schema};
 use dragonfly_core::contract::{self, Contract, DEFAULT};
 use dragonfly_core::infer::{self, Inferred, ToConfirm};
 use dragonfly_core::rules::Context;
@@ -107,7 +107,13 @@ impl InferArgs {
     /// Returns the schemas that the contract will govern.
     fn governed(&self, base: &Contract, present: &Snapshot) -> Result<Vec<String>, Failure> {
         if self.schemas.is_empty() {
-            return of_application(base, present);
+            let schemas = infer::schemas_of_application(base, present);
+            if schemas.is_empty() {
+                return Err(
+                    Failure::new("there is no schema to describe").hint("Name it: --schema NAME.")
+                );
+            }
+            return Ok(schemas);
         }
         for name in &self.schemas {
             let shown = printable(name);
@@ -118,10 +124,7 @@ impl InferArgs {
             if present.schema_named(name).is_none() {
                 let failure = Failure::new(format!("schema \"{shown}\" does not exist"));
                 let known = present.schemas.iter().map(|schema| schema.name.as_str());
-                return Err(match did_you_mean(name, known) {
-                    Some(meant) => failure.hint(meant.replacen("did", "Did", 1)),
-                    None => failure,
-                });
+                return Err(failure.meant(did_you_mean(name, known)));
             }
         }
         let mut schemas = self.schemas.clone();
@@ -129,23 +132,6 @@ impl InferArgs {
         schemas.dedup();
         Ok(schemas)
     }
-}
-
-/// Returns every schema that belongs neither to the server nor to the platform nor to the
-/// extension.
-fn of_application(base: &Contract, present: &Snapshot) -> Result<Vec<String>, Failure> {
-    let access = Access::new(present);
-    let is_own = |schema: &&Schema| {
-        owner_of_reserved_schema(&schema.name).is_none()
-            && schema.name != extension::API_SCHEMA
-            && !base.lists_managed_schema(&schema.name, access.is_superuser(schema.owner))
-    };
-    let schemas: Vec<String> =
-        present.schemas.iter().filter(is_own).map(|schema| schema.name.clone()).collect();
-    if schemas.is_empty() {
-        return Err(Failure::new("there is no schema to describe").hint("Name it: --schema NAME."));
-    }
-    Ok(schemas)
 }
 
 fn say_kind(ToConfirm { role, kind, why }: &ToConfirm) {

@@ -90,10 +90,7 @@ impl PlanArgs {
         found.map(|role| role.oid).ok_or_else(|| {
             let failure = Failure::new(format!("role \"{}\" does not exist", printable(name)));
             let known = snapshot.roles.iter().map(|role| role.name.as_str());
-            match did_you_mean(name, known) {
-                Some(meant) => failure.hint(meant.replacen("did", "Did", 1)),
-                None => failure,
-            }
+            failure.meant(did_you_mean(name, known))
         })
     }
 }
@@ -104,10 +101,6 @@ fn counted(count: usize, noun: &str) -> String {
 
 fn plan(audit: &Audit<'_>, filter: &Filter, runner: Oid) -> Plan {
     let cx = audit.cx;
-    let orientation = Orientation::of(cx);
-    let is_left_out = |finding: &Finding| {
-        Orientation::stands_for(finding) && orientation.as_ref().is_some_and(|o| !o.is_planned())
-    };
     let visible_in = |snapshot: &Snapshot| {
         let access = Access::new(snapshot);
         let cx = Context::new(cx.contract, snapshot, &access, audit.interrupts);
@@ -116,22 +109,14 @@ fn plan(audit: &Audit<'_>, filter: &Filter, runner: Oid) -> Plan {
     let planner = Planner {
         contract: cx.contract,
         audit: &visible_in,
-        wants: &|finding| filter.wants(finding) && !is_left_out(finding),
+        wants: &|finding| filter.wants(finding),
         policy_sql: &|_| None,
         code: audit.code,
         runner,
         interrupts: audit.interrupts,
     };
     let before: Vec<Rc<Finding>> = visible_in(cx.snapshot).into_iter().map(Rc::new).collect();
-    let mut plan = planner.plan(cx.snapshot, &before);
-    let of_plan = |orientation: &Orientation| {
-        let missing = before.iter().filter(|f| filter.wants(f) && Orientation::stands_for(f));
-        orientation.of_plan(&missing.map(|f| Finding::clone(f)).collect::<Vec<_>>())
-    };
-    if let Some(first) = orientation.as_ref().and_then(of_plan) {
-        plan.begin_with(&first);
-    }
-    plan
+    planner.plan_with(Orientation::of(cx).as_ref(), cx.snapshot, &before)
 }
 
 /// Returns the plan as a file for psql: the statements in one transaction, then the proposals.

@@ -7,23 +7,6 @@ use crate::types;
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::stored::Expression;
 
-/// The pseudo-types that stand for a type which the arguments of a call decide about.
-const POLYMORPHIC: [Oid; 13] = [
-    types::ANY,
-    types::ANYARRAY,
-    types::ANYELEMENT,
-    types::ANYNONARRAY,
-    types::ANYENUM,
-    types::ANYRANGE,
-    types::ANYMULTIRANGE,
-    types::ANYCOMPATIBLE,
-    types::ANYCOMPATIBLEARRAY,
-    types::ANYCOMPATIBLENONARRAY,
-    types::ANYCOMPATIBLERANGE,
-    types::ANYCOMPATIBLEMULTIRANGE,
-    types::RECORD,
-];
-
 /// The collation of expressions without another one (pg_collation.dat).
 const DEFAULT: Oid = 100;
 
@@ -140,7 +123,7 @@ impl Analyzer<'_> {
         if signatures.iter().filter(is_same).count() > 1 || !matches!(function.kind, b'f' | b'a') {
             return None;
         }
-        if POLYMORPHIC.contains(&function.result) {
+        if types::POLYMORPHIC.contains(&function.result) {
             return None;
         }
         let collation = self.collation(&given, &function.arguments)?;
@@ -168,7 +151,7 @@ impl Analyzer<'_> {
     /// Returns the place of the signature that a call with some arguments means, of which none is
     /// that of the arguments (`func_select_candidate`); `None` where that is not certain.
     fn chosen(&self, signatures: &[Vec<Oid>], arguments: &[&Typed]) -> Option<usize> {
-        let may_be = |of: &&Vec<Oid>| of.iter().any(|of| POLYMORPHIC.contains(of));
+        let may_be = |of: &&Vec<Oid>| of.iter().any(|of| types::POLYMORPHIC.contains(of));
         let accepts = |of: &[Oid]| {
             of.iter().zip(arguments).all(|(to, argument)| {
                 argument.is_literal()

@@ -58,7 +58,7 @@ pub(super) fn with_fix(finding: &Finding) -> String {
 }
 
 /// Returns how many findings have each severity: `1 error, 2 warnings`. Empty without findings.
-pub(in crate::report) fn counts<'f>(findings: impl Iterator<Item = &'f Finding>) -> String {
+pub fn counts<'f>(findings: impl Iterator<Item = &'f Finding>) -> String {
     let mut counts = [0_usize; Severity::ALL.len()];
     for finding in findings {
         let place = Severity::ALL.iter().position(|of| *of == finding.severity);

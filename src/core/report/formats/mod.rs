@@ -9,7 +9,7 @@ mod junit;
 mod markdown;
 mod sarif;
 
-pub use findings::{Place, Report};
+pub use findings::{Place, Report, counts};
 pub(super) use findings::{exemption, verdict};
 
 use std::str::FromStr;
