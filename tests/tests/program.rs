@@ -246,6 +246,26 @@ fn github_action_writes_annotations_a_summary_and_sarif() {
 }
 
 #[test]
+fn every_input_of_the_github_action_is_read_by_its_script() {
+    let text = |file: &str| std::fs::read_to_string(project().join(file)).unwrap();
+    let (action, script) = (text("action.yml"), text("scripts/github-action"));
+    let inputs = action.split("\nruns:").next().unwrap().lines();
+    let inputs: Vec<&str> = inputs
+        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
+        .filter(|name| !name.starts_with(' '))
+        .collect();
+    assert!(inputs.contains(&"contract") && inputs.contains(&"fail-on"), "{inputs:?}");
+    for input in inputs {
+        let variable = input.replace('-', "_").to_uppercase();
+        let passed = format!("{variable}: ${{{{ inputs.{input} }}}}\n");
+        assert!(action.contains(&passed), "{passed}");
+        let is_read = script.contains(&format!("\"${variable}\""))
+            || script.contains(&format!("${{{variable}:-"));
+        assert!(is_read, "{variable}");
+    }
+}
+
+#[test]
 fn settings_that_the_role_cannot_see_are_named() {
     let outside = Outside::start();
     let seen = outside.audit(&[]);
