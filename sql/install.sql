@@ -169,7 +169,8 @@ CREATE FUNCTION ops.contract_preset(name pg_catalog.text) RETURNS pg_catalog.jso
 COMMENT ON FUNCTION ops.contract_preset(pg_catalog.text) IS
   'Returns the part of a contract that a platform determines, to be merged into a contract that is '
   'written by hand: the usual roles with their kinds, and the managed schemas, extensions and '
-  'roles. Presets: ''supabase'', ''postgrest''. infer_contract() recognises the platform itself.';
+  'roles. Presets: ''supabase'', ''postgrest'', ''rds'', ''cloudsql'', ''azure'', ''neon''. '
+  'infer_contract() recognises the platform itself.';
 
 CREATE FUNCTION ops.contract_changes(earlier pg_catalog.jsonb, later pg_catalog.jsonb)
   RETURNS pg_catalog.text[]

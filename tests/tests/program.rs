@@ -408,6 +408,75 @@ fn inferred_contract_is_valid_and_describes_the_database() {
     assert_eq!((audit.code, audit.out.as_str()), (Some(0), ""), "{audit:?}");
 }
 
+/// The superuser of a provider of servers, the group of its administrators, the role that runs the
+/// migrations, and the owner of the database.
+const PROVIDERS: [[&str; 4]; 4] = [
+    ["rdsadmin", "rds_superuser", "master", "master"],
+    ["cloudsqladmin", "cloudsqlsuperuser", "gcp_login", "cloudsqlsuperuser"],
+    ["azuresu", "azure_pg_admin", "azure_login", "azure_pg_admin"],
+    ["cloud_admin", "neon_superuser", "neondb_owner", "neondb_owner"],
+];
+
+#[test]
+fn roles_of_a_provider_are_managed_in_an_inferred_contract() {
+    let outside = Outside::start();
+    let mut client = outside.cluster.connect("postgres", SUPERUSER);
+    for [superuser, administrators, migrations, owner] in PROVIDERS {
+        attempt(
+            &mut client,
+            &format!(
+                "CREATE ROLE {superuser} SUPERUSER LOGIN;
+                 CREATE ROLE {administrators} CREATEROLE CREATEDB;
+                 GRANT pg_monitor, pg_signal_backend TO {administrators};
+                 CREATE ROLE {migrations} LOGIN CREATEROLE CREATEDB IN ROLE {administrators};
+                 CREATE ROLE shop_app LOGIN"
+            ),
+        )
+        .unwrap();
+        attempt(&mut client, &format!("CREATE DATABASE shop OWNER {owner}")).unwrap();
+        let mut shop = outside.cluster.connect("shop", SUPERUSER);
+        attempt(
+            &mut shop,
+            &format!(
+                "SET ROLE {migrations};
+                 CREATE TABLE public.orders (id bigint PRIMARY KEY);
+                 CREATE TABLE public.goods (id bigint PRIMARY KEY);
+                 GRANT SELECT, INSERT ON public.orders, public.goods TO shop_app"
+            ),
+        )
+        .unwrap();
+        drop(shop);
+
+        let (folder, file) = (outside.cluster.folder(), outside.file("shop.json"));
+        let of_shop = ["-h", folder.to_str().unwrap(), "-U", "looker", "-d", "shop"];
+        let drafted = run(&[&["infer", "-o", &file][..], &of_shop].concat(), &[]);
+        assert_eq!(drafted.code, Some(0), "{drafted:?}");
+        let contract: Value =
+            serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let names = |list: &Value, key: &str| -> Vec<String> {
+            let name = |of: &Value| of[key].as_str().or(of.as_str()).unwrap().to_owned();
+            list.as_array().unwrap().iter().map(name).collect()
+        };
+        let mut declared = names(&contract["roles"], "name");
+        declared.sort();
+        assert_eq!(
+            declared,
+            BTreeSet::from([migrations, "shop_app"]).into_iter().collect::<Vec<_>>()
+        );
+        let managed = names(&contract["managed"]["roles"], "");
+        for role in [superuser, administrators] {
+            assert!(managed.iter().any(|name| name == role), "{role}: {managed:?}");
+        }
+        let audit = ["audit", "-c", &file, "--fail-on", "warning"];
+        let audited = run(&[&audit[..], &of_shop].concat(), &[]);
+        assert_eq!(audited.code, Some(0), "{superuser}: {audited:?}");
+
+        attempt(&mut client, "DROP DATABASE shop WITH (FORCE)").unwrap();
+        let roles = format!("DROP ROLE shop_app, {migrations}, {administrators}, {superuser}");
+        attempt(&mut client, &roles).unwrap();
+    }
+}
+
 #[test]
 fn validate_names_lines_and_fails_on_errors() {
     let outside = Outside::start();

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 pub enum Platform {
     Supabase,
     Postgrest,
+    Rds,
+    CloudSql,
+    Azure,
+    Neon,
 }
 
 /// The part of a contract that a platform determines.
@@ -24,8 +28,9 @@ pub struct Preset {
 }
 
 impl Platform {
-    /// Every platform. Supabase comes first, because it contains PostgREST.
-    pub const ALL: [Self; 2] = [Self::Supabase, Self::Postgrest];
+    /// Every platform.
+    pub const ALL: [Self; 6] =
+        [Self::Supabase, Self::Postgrest, Self::Rds, Self::CloudSql, Self::Azure, Self::Neon];
 
     /// Returns the name of the preset in SQL.
     #[must_use]
@@ -33,6 +38,10 @@ impl Platform {
         match self {
             Self::Supabase => "supabase",
             Self::Postgrest => "postgrest",
+            Self::Rds => "rds",
+            Self::CloudSql => "cloudsql",
+            Self::Azure => "azure",
+            Self::Neon => "neon",
         }
     }
 
@@ -42,20 +51,32 @@ impl Platform {
         Self::ALL.into_iter().find(|platform| platform.as_str() == name)
     }
 
-    /// Returns the platform to which a database belongs: Supabase has the superuser
-    /// `supabase_admin`, PostgREST usually logs in as `authenticator`. No other role than a
-    /// superuser can create another one.
+    /// Returns the platforms to which a database belongs: the provider that runs the server, and
+    /// the API that logs in to it. A provider has a superuser of its own, which nobody else can
+    /// create; PostgREST usually logs in as `authenticator`. Supabase contains PostgREST.
     #[must_use]
-    pub fn of(snapshot: &Snapshot) -> Option<Self> {
+    pub fn of(snapshot: &Snapshot) -> Vec<Self> {
         let has = |name: &str, fits: fn(&crate::catalog::Role) -> bool| {
             snapshot.roles.iter().any(|role| role.name == name && fits(role))
         };
-        if has("supabase_admin", |role| role.superuser) {
-            Some(Self::Supabase)
-        } else if has("authenticator", |role| role.can_login && !role.superuser) {
-            Some(Self::Postgrest)
-        } else {
-            None
+        let is_provider = |of: &Self| of.superuser().is_some_and(|name| has(name, |r| r.superuser));
+        let mut found: Vec<Self> = Self::ALL.into_iter().filter(is_provider).collect();
+        let has_login = has("authenticator", |role| role.can_login && !role.superuser);
+        if has_login && !found.contains(&Self::Supabase) {
+            found.push(Self::Postgrest);
+        }
+        found
+    }
+
+    /// Returns the superuser that only this platform has; `None` where it has none.
+    fn superuser(self) -> Option<&'static str> {
+        match self {
+            Self::Supabase => Some("supabase_admin"),
+            Self::Postgrest => None,
+            Self::Rds => Some("rdsadmin"),
+            Self::CloudSql => Some("cloudsqladmin"),
+            Self::Azure => Some("azuresu"),
+            Self::Neon => Some("cloud_admin"),
         }
     }
 
@@ -68,6 +89,10 @@ impl Platform {
         let text = match self {
             Self::Supabase => include_str!("presets/supabase.json"),
             Self::Postgrest => include_str!("presets/postgrest.json"),
+            Self::Rds => include_str!("presets/rds.json"),
+            Self::CloudSql => include_str!("presets/cloudsql.json"),
+            Self::Azure => include_str!("presets/azure.json"),
+            Self::Neon => include_str!("presets/neon.json"),
         };
         serde_json::from_str(text).expect("a preset is a part of a contract")
     }
@@ -129,13 +154,18 @@ mod tests {
     }
 
     #[test]
-    fn platform_is_recognised_by_its_roles() {
+    fn platforms_are_recognised_by_their_roles() {
         let supabase = [("supabase_admin", true, true), ("authenticator", false, true)];
-        assert_eq!(Platform::of(&snapshot(&supabase)), Some(Platform::Supabase));
-        assert_eq!(Platform::of(&snapshot(&supabase[1..])), Some(Platform::Postgrest));
-        let impostor = [("supabase_admin", false, true)];
-        assert_eq!(Platform::of(&snapshot(&impostor)), None);
-        assert_eq!(Platform::named("postgrest"), Some(Platform::Postgrest));
+        assert_eq!(Platform::of(&snapshot(&supabase)), [Platform::Supabase]);
+        assert_eq!(Platform::of(&snapshot(&supabase[1..])), [Platform::Postgrest]);
+        let neon = [("cloud_admin", true, true), ("authenticator", false, true)];
+        assert_eq!(Platform::of(&snapshot(&neon)), [Platform::Neon, Platform::Postgrest]);
+        for platform in Platform::ALL {
+            assert_eq!(Platform::named(platform.as_str()), Some(platform));
+            // Any role with CREATEROLE can choose the name.
+            let impostor = platform.superuser().map(|name| (name, false, true));
+            assert_eq!(Platform::of(&snapshot(impostor.as_slice())), []);
+        }
         assert_eq!(Platform::named("other"), None);
     }
 

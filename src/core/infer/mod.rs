@@ -103,7 +103,7 @@ pub fn with_preset(
         base.roles.iter_mut().for_each(|role| role.description.clear());
         base.managed.schemas.retain(|name| !OF_SERVICES.contains(&name.as_str()));
     }
-    if let Some(platform) = Platform::of(present) {
+    for platform in Platform::of(present) {
         platform.preset().add_to(&mut base, present);
     }
     base
@@ -209,13 +209,13 @@ fn of_another_platform(
     exists: impl Fn(&str) -> bool,
 ) -> impl Fn(&str) -> bool {
     let own = Platform::of(snapshot);
-    let others = Platform::ALL.into_iter().filter(|platform| Some(*platform) != own);
+    let others = Platform::ALL.into_iter().filter(|platform| !own.contains(platform));
     let mut listed: Vec<String> = others.flat_map(|other| list(other.preset().managed)).collect();
-    if own != Some(Platform::Supabase) {
+    if !own.contains(&Platform::Supabase) {
         let shipped = Contract::from_json(crate::contract::DEFAULT).ok();
         listed.extend(shipped.into_iter().flat_map(|shipped| list(shipped.managed)));
     }
-    let kept = own.map(|own| list(own.preset().managed)).unwrap_or_default();
+    let kept: Vec<String> = own.into_iter().flat_map(|own| list(own.preset().managed)).collect();
     move |pattern| {
         listed.iter().any(|other| other == pattern)
             && !kept.iter().any(|own| own == pattern)
