@@ -52,7 +52,7 @@ impl Platform {
     }
 
     /// Returns the platforms to which a database belongs: the provider that runs the server, and
-    /// the API that logs in to it. A provider has a superuser of its own, which nobody else can
+    /// the API that logs in to it. A provider has a superuser of its own, which no customer can
     /// create; PostgREST usually logs in as `authenticator`. Supabase contains PostgREST.
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Vec<Self> {
