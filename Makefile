@@ -5,11 +5,12 @@
 # make fuzz         a fuzz target for some seconds: make fuzz TARGET=secrets TIME=60
 # make bench        measurements, into docs/performance.md: make bench SIZE=medium PART=audit
 # make install      a release build into the PostgreSQL of PG_CONFIG
+# make program      the program dragonfly-guard, which audits from outside, as one static file
 # make clean        what the other targets left in the build folder and the cache
 
 PG_CONFIG ?= pg_config
 
-.PHONY: demo test test-faults test-all fuzz bench install clean
+.PHONY: demo test test-faults test-all fuzz bench install program clean
 
 demo:
 	@scripts/demo
@@ -33,6 +34,9 @@ bench:
 
 install:
 	@PG_CONFIG=$(PG_CONFIG) scripts/install
+
+program:
+	@scripts/program
 
 clean:
 	@scripts/clean

@@ -504,6 +504,15 @@ fn closed_pipe_is_no_error() {
 }
 
 #[test]
+fn program_needs_no_library_of_the_machine() {
+    let libraries = Command::new("ldd").arg(guard_program()).output().unwrap();
+    let Ended { out, err, .. } = libraries.into();
+    let said = format!("{out}{err}");
+    let is_static = ["statically linked", "not a dynamic executable"];
+    assert!(is_static.iter().any(|text| said.contains(text)), "{said}");
+}
+
+#[test]
 fn rules_completions_and_man_page_are_written() {
     let rules = run(&["rules", "--format", "json"], &[]);
     let rules: Value = serde_json::from_str(&rules.out).unwrap();
