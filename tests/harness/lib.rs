@@ -8,6 +8,7 @@
 pub mod application;
 pub mod attempts;
 pub mod bench;
+pub mod browser;
 pub mod hints;
 pub mod mutate;
 pub mod pages;
@@ -55,15 +56,13 @@ pub fn program(name: &str) -> PathBuf {
 pub fn guard_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().expect("the path of the test");
-        let folder = test.ancestors().nth(2).expect("a test is in deps/ of its profile");
-        let mut build = Command::new(env!("CARGO"));
-        build.current_dir(project()).args(["build", "--quiet", "--package", "dragonfly_program"]);
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo runs").success(), "the program is not built");
-        folder.join("dragonfly-guard")
+        let is_release = !cfg!(debug_assertions);
+        let profile = if is_release { "release" } else { "dev" };
+        let mut build = Command::new(project().join("scripts/program"));
+        build.args(["--quiet", "--profile", profile]).stderr(Stdio::inherit());
+        let output = build.output().expect("the script runs");
+        assert!(output.status.success(), "the program is not built");
+        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
     })
 }
 

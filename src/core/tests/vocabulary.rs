@@ -70,7 +70,7 @@ fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
-/// Every file that is read with its text, this file and JSON documents aside.
+/// Every file that is read with its text, this file, JSON documents and pictures aside.
 fn files() -> Vec<(String, String)> {
     let root = project();
     let mut queue: Vec<PathBuf> = READ.iter().map(|name| root.join(name)).collect();
@@ -82,7 +82,8 @@ fn files() -> Vec<(String, String)> {
             continue;
         }
         let name = path.strip_prefix(&root).expect("below the project").display().to_string();
-        if !has_extension(&name, "json") && !name.ends_with("tests/vocabulary.rs") {
+        let is_read = !has_extension(&name, "json") && !has_extension(&name, "png");
+        if is_read && !name.ends_with("tests/vocabulary.rs") {
             found.push((name, std::fs::read_to_string(&path).expect("UTF-8")));
         }
     }

@@ -131,6 +131,21 @@ fn junit_has_a_case_for_each_rule_and_a_failure_for_what_is_not_exempt() {
 }
 
 #[test]
+fn junit_is_read_by_others() {
+    let text = written(&findings(), Format::Junit);
+    let read = junit_parser::from_reader(text.as_bytes()).unwrap();
+    let counted = |of: u64| usize::try_from(of).unwrap();
+    assert_eq!((counted(read.tests), read.failures), (RULES.len(), 1));
+    let cases: Vec<_> = read.suites.iter().flat_map(|suite| &suite.cases).collect();
+    let failed = cases.iter().filter(|case| case.status.is_failure());
+    let failed: Vec<&str> = failed.map(|case| case.original_name.as_str()).collect();
+    assert_eq!((cases.len(), failed), (RULES.len(), vec!["table_privileges"]));
+    for suite in &read.suites {
+        assert_eq!(counted(suite.tests), suite.cases.len(), "{}", suite.name);
+    }
+}
+
+#[test]
 fn code_quality_has_an_issue_for_each_finding_that_is_not_exempt() {
     let issues: Value = serde_json::from_str(&written(&findings(), Format::GitLab)).unwrap();
     let issues = issues.as_array().unwrap();
