@@ -1,7 +1,7 @@
 //! Whether the accesses that the contract declares work: the answers of `ops.explain_access()`, for
 //! all of them at once.
 
-use super::{Callable, Objects, Required, Statement, is_too_complex, unusable};
+use super::{Callable, Objects, Required, Statement, add, is_too_complex, unusable};
 use crate::catalog;
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -98,8 +98,8 @@ fn some_outcomes(
             Target::Schema(_) => {}
         }
         if let Ok(required) = required {
-            objects.add(&required.needs);
-            objects.add(&required.defaults);
+            add(&mut objects, &required.needs);
+            add(&mut objects, &required.defaults);
         }
     }
     let snapshot = objects.snapshot(state, base.clone());

@@ -9,13 +9,14 @@ pub mod named;
 mod objects;
 mod probe;
 mod statement;
-mod texts;
 
+pub use dragonfly_reader::mentions::TextBodies;
+pub use dragonfly_reader::objects::unusable;
+pub use dragonfly_reader::snapshot::Objects;
 pub use named::{type_in_contract, type_in_session};
-pub use objects::{Callable, Objects, unusable};
+pub use objects::{Callable, add, text_bodies};
 pub use probe::Probe;
 pub use statement::{Statement, forms};
-pub use texts::{Texts, Told, text_bodies};
 
 use crate::catalog;
 use crate::pg::heap::State;

@@ -1,45 +1,20 @@
 //! The part of the catalog that statements are about, and the statements as the core checks them.
 
 use super::Required;
-use crate::catalog;
-use crate::pg::heap::State;
 use crate::query::{self, Needs};
-use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
-use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need};
-use dragonfly_core::sql::printable;
-use std::collections::{BTreeSet, HashMap};
+use dragonfly_core::catalog::{Oid, Relation, Routine, Snapshot};
+use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need, TextBody};
+use dragonfly_reader::mentions::Told;
+use dragonfly_reader::snapshot::Objects;
+use std::collections::HashMap;
 
-/// The relations and routines that statements are about.
-#[derive(Default)]
-pub struct Objects {
-    pub relations: BTreeSet<Oid>,
-    pub routines: BTreeSet<Oid>,
-}
-
-impl Objects {
-    pub fn add(&mut self, needs: &Needs) {
-        self.relations.extend(needs.needs.iter().map(|need| need.relation));
-        self.routines.extend(needs.calls.iter().map(|call| call.routine));
-        self.routines.extend(needs.bodies.iter().map(|body| body.routine));
-        self.routines.extend(needs.texts.iter().map(|(routine, _)| *routine));
-        needs.bodies.iter().for_each(|body| self.add(&body.needs));
-    }
-
-    /// Reads these objects and what checking them requires; also the tables that own the sequences
-    /// among them, because the contract declares privileges on those tables.
-    pub fn snapshot(self, state: &State, base: Snapshot) -> Snapshot {
-        let relations: Vec<Oid> = self.relations.into_iter().collect();
-        let routines: Vec<Oid> = self.routines.into_iter().collect();
-        let mut part = catalog::part(state, &relations, &routines);
-        let owners = part
-            .relations
-            .iter()
-            .filter_map(|r| r.owned_by)
-            .filter(|table| !relations.contains(table));
-        let owners: Vec<Oid> = owners.collect();
-        part.relations.extend(catalog::part(state, &owners, &[]).relations);
-        catalog::around(part, base, state)
-    }
+/// Adds what a statement needs.
+pub fn add(objects: &mut Objects, needs: &Needs) {
+    objects.relations.extend(needs.needs.iter().map(|need| need.relation));
+    objects.routines.extend(needs.calls.iter().map(|call| call.routine));
+    objects.routines.extend(needs.bodies.iter().map(|body| body.routine));
+    objects.routines.extend(needs.texts.iter().map(|(routine, _)| *routine));
+    needs.bodies.iter().for_each(|body| add(objects, &body.needs));
 }
 
 /// The routines of a snapshot, by OID.
@@ -113,17 +88,18 @@ fn named_first(needs: &mut [Need], named: Oid) {
     needs.sort_by_key(|need| !(need.relation == named && need.check_as.is_none()));
 }
 
-/// Why a statement on a materialized view fails for a role with all privileges.
-pub fn unusable(state: &State, relation: &Relation, wanted: Privileges) -> Option<String> {
-    let name = printable(&relation.name);
-    match wanted {
-        _ if relation.kind != RelationKind::MaterializedView => None,
-        Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE => {
-            Some(format!("cannot change materialized view \"{name}\""))
-        }
-        Privileges::SELECT if !catalog::is_populated(state, relation.oid) => {
-            Some(format!("materialized view \"{name}\" has not been populated"))
-        }
-        _ => None,
-    }
+/// Returns the texts that `role` runs by a statement, in the order of the calls. `told` has what is
+/// known about them, by routine and role.
+pub fn text_bodies<'s>(
+    callable: &Callable<'s>,
+    needs: &Needs,
+    role: Oid,
+    told: &HashMap<(Oid, Oid), Told>,
+) -> Vec<TextBody<'s>> {
+    let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
+        let Told { names_objects, missing } =
+            told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
+        Some(TextBody { routine: callable.get(*routine)?, names_objects, missing })
+    };
+    needs.texts.iter().filter_map(text).collect()
 }

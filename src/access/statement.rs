@@ -4,9 +4,9 @@ use crate::catalog;
 use crate::pg::heap::State;
 use crate::pg::inert::Trust;
 use crate::query::{self, Needs, Unreadable};
-use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, RelationKind};
-use dragonfly_core::explain::{Form, Need};
-use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
+use dragonfly_core::catalog::{Oid, Privileges, RelationKind};
+use dragonfly_core::explain::{Form, Need, never_truncated};
+use dragonfly_core::sql::{safe_ident, safe_qualified};
 
 /// A statement on a relation, or on some of its columns, that requires one privilege.
 #[derive(Clone, Copy)]
@@ -34,15 +34,14 @@ enum Text {
 /// The relation as SQL names it.
 struct Name {
     sql: String,
-    /// The name alone, as messages show it.
-    shown: String,
+    /// The name alone.
+    plain: String,
 }
 
 impl Name {
     fn of(relation: Oid) -> Option<Self> {
         let (schema, name) = catalog::name(catalog::PG_CLASS, relation)?;
-        let shown = printable(&name).into_owned();
-        Some(Self { sql: safe_qualified(&schema, &name), shown })
+        Some(Self { sql: safe_qualified(&schema, &name), plain: name })
     }
 }
 
@@ -136,14 +135,9 @@ impl Statement<'_> {
             Privileges::UPDATE => self.update(sql, columns)?,
             Privileges::DELETE => format!("DELETE FROM {sql}{}", self.condition("WHERE")),
             Privileges::TRUNCATE => {
-                if self.relation < FIRST_UNPINNED && self.kind == Some(RelationKind::Table) {
-                    let shown = &name.shown;
-                    return Err(format!("permission denied: \"{shown}\" is a system catalog"));
-                }
-                if self.kind.is_some_and(|kind| !kind.is_table()) {
-                    return Err(format!("\"{}\" is not a table", name.shown));
-                }
-                return Ok(Text::Truncate);
+                let never =
+                    self.kind.and_then(|kind| never_truncated(self.relation, kind, &name.plain));
+                return never.map_or(Ok(Text::Truncate), Err);
             }
             _ => return Ok(Text::Privilege { or: Privileges::NONE }),
         }))

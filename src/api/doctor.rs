@@ -2,7 +2,7 @@
 
 use super::argument;
 use super::postgrest::authenticator_of;
-use crate::access::{Probe, Texts, declared};
+use crate::access::{Probe, TextBodies, declared};
 use crate::audit::with_findings;
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
@@ -41,7 +41,7 @@ fn checks(authenticator: Option<&str>) -> Vec<Check> {
         let accesses = accesses_by_name(cx);
         let runs: BTreeSet<_> = accesses.iter().filter_map(|access| run(cx, access)).collect();
         let routines = runs.iter().map(|(routine, _)| *routine).collect();
-        let told = Texts::read(state, &routines).tell(cx.contract, runs);
+        let told = TextBodies::read(state, &routines).tell(cx.contract, runs);
         let outcomes: HashMap<_, _> =
             declared::outcomes(cx, state, accesses, &probe.timeout).into_iter().collect();
         let probes = Probes {

@@ -2,9 +2,9 @@
 
 use super::argument;
 use super::postgrest::authenticator_of;
-use crate::access::named::{Found, Names, Nothing, invalid_name};
+use crate::access::named::{reject, type_named};
 use crate::access::{
-    Callable, Objects, Required, Statement, Texts, Told, forms, is_too_complex, text_bodies,
+    Callable, Objects, Required, Statement, TextBodies, add, forms, is_too_complex, text_bodies,
     unusable,
 };
 use crate::catalog;
@@ -16,7 +16,7 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::query::{self, Needs};
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectId, Oid, PolicyExposure, Privileges, RelationKind, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::explain::{
     Attempt, Execution, Form, Link, Missing, Named, Question, Subject, SubjectKind, Variant,
@@ -24,9 +24,11 @@ use dragonfly_core::explain::{
 };
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
+use dragonfly_reader::exposures::exposures_of_readers;
+use dragonfly_reader::mentions::Told;
+use dragonfly_reader::named::{Found, Names, Nothing, Unnamed};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::{BTreeSet, HashMap};
-use std::rc::Rc;
+use std::collections::HashMap;
 
 sql_function!(
     /// `ops.explain_access(role name, object text, privilege text DEFAULT NULL,
@@ -38,7 +40,7 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     let (role, object) = (argument::name(call, 0, "role"), argument::text(call, 1, "object"));
     let privilege = argument::optional_text(call, 2, "privilege");
     let authenticator = argument::optional_name(call, 3, "authenticator");
-    let named = parse(&object).unwrap_or_else(|| invalid_name(&object));
+    let named = parse(&object).unwrap_or_else(|| reject(&Unnamed::Invalid(object.clone())));
     let links =
         lock_timeout::of_reader(|| answer(&role, &named, privilege, authenticator.as_deref()));
     call.table(links.into_iter().zip(1..).map(|(link, number)| {
@@ -61,24 +63,26 @@ fn answer(
     let Installation { state, contract, .. } = Installation::now();
     let authenticator = &authenticator_of(authenticator, &contract);
     let base = catalog::base(&state).complete();
-    let names = Names { state: &state, base: &base, contract: &contract };
-    let asked = Asked::of(&names, named, privilege.as_deref());
+    let names = Names { state: &state, base: &base, contract: &contract, type_named: &type_named };
+    let found = names.find(named).unwrap_or_else(|unnamed| reject(&unnamed));
+    let asked = Asked::of(&state, found, named, privilege.as_deref());
     let required = asked.required(&state, &base, role);
     let owns_objects =
         base.role_named(role).is_some_and(|role| catalog::owns_objects(&state, role.oid));
     let mut objects = Objects::default();
     objects.relations.extend(asked.relation());
     objects.routines.extend(asked.routine());
-    objects.add(&required.plain.needs);
-    objects.add(&required.plain.defaults);
-    required.forms.iter().for_each(|(_, required)| objects.add(&required.needs));
+    add(&mut objects, &required.plain.needs);
+    add(&mut objects, &required.plain.defaults);
+    required.forms.iter().for_each(|(_, required)| add(&mut objects, &required.needs));
     let snapshot = objects.snapshot(&state, base);
     // What needs a privilege decides whether it can be granted.
     let routines = snapshot.routines.iter().map(|r| ObjectId::Routine(r.oid));
     let relations = snapshot.relations.iter().map(|r| ObjectId::Relation(r.oid));
     let involved: Vec<ObjectId> = routines.chain(relations).collect();
     let mut snapshot = catalog::with_users(&state, &snapshot, &involved);
-    snapshot.exposures = exposures(&state, &contract, &snapshot, role);
+    let of = (&catalog::mentioned(&state), &contract.identities());
+    snapshot.exposures = exposures_of_readers(of, &snapshot, role);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let callable = Callable::of(&snapshot);
@@ -119,49 +123,11 @@ fn answer(
     explain(&cx, &Question { role, authenticator, owns_objects, privilege: wanted, subject })
 }
 
-/// The maximum number of tables whose policies are read: a view can read hundreds.
-const MOST_TABLES: usize = 50;
-
-/// Returns what the policies of the tables of a snapshot let these roles reach: the one that asks,
-/// and those as which views and routines are executed.
-fn exposures(
-    state: &State,
-    contract: &Contract,
-    snapshot: &Snapshot,
-    role: &str,
-) -> Rc<Vec<PolicyExposure>> {
-    let views = snapshot.relations.iter().filter(|relation| relation.kind == RelationKind::View);
-    let definers = snapshot.routines.iter().filter(|routine| routine.security_definer);
-    let roles: BTreeSet<Oid> = views
-        .map(|view| view.owner)
-        .chain(definers.map(|routine| routine.owner))
-        .chain(snapshot.role_named(role).map(|role| role.oid))
-        .collect();
-    let tables = snapshot
-        .relations
-        .iter()
-        .filter(|table| table.row_security && !snapshot.policies_of(table.oid).is_empty());
-    let (mentioned, identities) = (catalog::mentioned(state), contract.identities());
-    let mut found = Vec::new();
-    for table in tables.take(MOST_TABLES).map(|table| table.oid) {
-        let is_limited = |role: &Oid| catalog::has_active_policies(*role, table);
-        let limited: Vec<Oid> = roles.iter().copied().filter(is_limited).collect();
-        if !limited.is_empty() {
-            let policies = catalog::stored_policies(state, table);
-            let of_table =
-                catalog::exposures(&mentioned, &identities, table, &policies, None, &limited);
-            found.extend(of_table);
-        }
-    }
-    found.sort_by_key(|found| found.policy);
-    Rc::new(found)
-}
-
 /// Tells about the texts that a statement of a role runs, by routine and role.
 fn told(state: &State, contract: &Contract, needs: &Needs, role: Oid) -> HashMap<(Oid, Oid), Told> {
     let routines = needs.texts.iter().map(|(routine, _)| *routine).collect();
     let runs = needs.texts.iter().map(|(routine, by)| (*routine, by.unwrap_or(role)));
-    Texts::read(state, &routines).tell(contract, runs)
+    TextBodies::read(state, &routines).tell(contract, runs)
 }
 
 /// Statements on relations whose rules make more of them are not read.
@@ -185,10 +151,9 @@ struct Statements {
 }
 
 impl Asked {
-    fn of(names: &Names<'_>, named: &Named, privilege: Option<&str>) -> Self {
-        let found = names.find(named);
+    fn of(state: &State, found: Found, named: &Named, privilege: Option<&str>) -> Self {
         let relation = if let Found::Relation(oid, _) = found { Some(oid) } else { None };
-        let kind = relation.and_then(|oid| catalog::relation_kind(names.state, oid));
+        let kind = relation.and_then(|oid| catalog::relation_kind(state, oid));
         let privilege = wanted(subject_kind(&found, kind), privilege);
         let name = named
             .parts

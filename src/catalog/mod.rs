@@ -30,7 +30,7 @@ use dragonfly_reader::{caller_typed, code, objects, place, roles, routines, toas
 
 pub use dragonfly_reader::oids;
 pub use dragonfly_reader::snapshot::{
-    Needed, add_reach, base, for_paths, with_parts, with_schemas, with_users,
+    Needed, add_reach, around, base, for_paths, part, with_parts, with_schemas, with_users,
 };
 
 pub use crate::pg::{VERSION, release};
@@ -51,7 +51,7 @@ pub use dragonfly_reader::guard::read as guard;
 pub use dragonfly_reader::name::{identity, qualified_name};
 pub use dragonfly_reader::objects::{
     behind_view, columns, computed_columns, has_row_security, has_rules, is_populated, is_view,
-    is_written, members, members_of_extensions, names_in, owner as relation_owner, relation_acl,
+    is_written, members, members_of_extensions, owner as relation_owner, relation_acl,
     relation_kind, renamed_schemas, unique_key, views_among, views_over,
 };
 pub use dragonfly_reader::place::{Place, place};
@@ -68,7 +68,7 @@ pub use dragonfly_reader::server_objects::{
     forget_new_large_objects, may_be_owned as may_be_owned_by_requests, read as server_objects,
 };
 pub use dragonfly_reader::stored_policies::{StoredPolicy, stored_policies};
-pub use dragonfly_reader::texts::{code, named as objects_named, of as texts_of};
+pub use dragonfly_reader::texts::code;
 pub use dragonfly_reader::toast::is_granted_toast;
 pub use dragonfly_reader::types::types_containing;
 pub use dragonfly_reader::updatable::{Target, WRITES, facts, may_write, target};
@@ -89,14 +89,12 @@ pub use policy_texts::{PolicyTexts, policy_texts};
 pub use rights::has_active_policies;
 pub use scenarios::scenarios;
 pub use snapshot::{
-    Exposures, add_definer_bodies, add_exposures, around, concerning, current_base, for_audit,
-    forget_base, forget_schemas, full, mentioned, objects_of, part, routine, with_exposures,
+    Exposures, add_definer_bodies, add_exposures, concerning, current_base, for_audit, forget_base,
+    forget_schemas, full, mentioned, objects_of, routine, with_exposures,
 };
 pub use source::quoted_path;
 pub use statistics::statistics_are_hidden;
-pub use type_name::{
-    argument_types, bare_type_name, current as current_type_name, is_renamed as type_is_renamed,
-};
+pub use type_name::{argument_types, current as current_type_name, is_renamed as type_is_renamed};
 pub use types::type_running_code;
 pub use unaffected::{is_relation_unaffected, is_row_unaffected, is_type_unaffected};
 

@@ -14,7 +14,9 @@ use dragonfly_reader::exposures::exposures_of_clients;
 use dragonfly_reader::expressions::Mentioned;
 use dragonfly_reader::policies;
 use dragonfly_reader::routines::Concerning;
-use dragonfly_reader::snapshot::{self, Needed, governed, open, with_schemas, without_schemas};
+use dragonfly_reader::snapshot::{
+    self, Needed, around, governed, open, part, with_schemas, without_schemas,
+};
 use dragonfly_reader::{ByRows, State as _};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -130,50 +132,6 @@ fn mentioned_in<'a>(
         }
         None => Mentioned::new(state, Box::new(Now), Some(Box::new(texts))),
     }
-}
-
-/// Reads some relations and routines, with their policies and extensions and nothing else, at a
-/// cost that does not depend on the size of the catalog. [`around`] adds the rest.
-pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    objects::some_relations(state, relations, &mut snapshot);
-    policies::read(state, &mut snapshot);
-    routines::some(state, routines, &mut snapshot);
-    snapshot
-}
-
-/// Adds to a part everything else that checking it needs: roles and schemas, from `base`,
-/// extensions and default privileges. The contents of schemas are read by [`super::contents`].
-pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
-    let Snapshot {
-        relations,
-        policies,
-        mut routines,
-        routine_extension,
-        relation_extension,
-        types,
-        caller_typed,
-        ..
-    } = part;
-    // Routines in a temporary schema can be called by their session only, because permanent
-    // objects must not depend on them. (A temporary schema may have been renamed.)
-    let temporary: HashSet<Oid> =
-        base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
-    routines.retain(|r| !temporary.contains(&r.schema));
-    let mut snapshot = Snapshot {
-        relations,
-        policies,
-        routines,
-        routine_extension,
-        relation_extension,
-        types,
-        caller_typed,
-        ..base
-    };
-    objects::extension_names(state, &mut snapshot);
-    objects::default_acls(state, &mut snapshot);
-    roles::anonymous(state, &mut snapshot);
-    snapshot.complete()
 }
 
 /// Reads what depends on some schemas, which are in `base`: their relations, where the contract

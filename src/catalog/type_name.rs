@@ -55,17 +55,6 @@ pub fn argument_types(oids: &[Oid]) -> String {
     oids.iter().map(|oid| current(*oid)).collect::<Vec<_>>().join(",")
 }
 
-/// Returns the name of a type without its schema, of an array that of its elements, and whether it
-/// is an array.
-pub fn bare_type_name(oid: Oid) -> (String, bool) {
-    // SAFETY: lookups in the system cache; 0 where the type is no array.
-    let element = unsafe { pg_sys::get_element_type(oid.into()) }.to_u32();
-    let is_array = element != 0;
-    let of = if is_array { element } else { oid };
-    let name = of_row(&State::now(), oids::TYPE_BY_OID, of, "typname", |row, name| row.name(name));
-    (name.unwrap_or_default(), is_array)
-}
-
 /// What names a type.
 #[derive(PartialEq, Eq)]
 struct TypeRow {

@@ -4,6 +4,7 @@ use crate::commands::audit::AuditArgs;
 use crate::commands::completions::{CompletionsArgs, man};
 use crate::commands::contract::ContractArgs;
 use crate::commands::diff::DiffArgs;
+use crate::commands::explain::ExplainArgs;
 use crate::commands::infer::InferArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::rules::RulesArgs;
@@ -36,7 +37,7 @@ pub struct Cli {
 const AFTER: &str = "\
 Exit codes:
   0  nothing was found that counts
-  1  findings of at least the severity of --fail-on (default: error)
+  1  findings of at least the severity of --fail-on (default: error), access that is denied
   2  the program could not judge: usage, connection, invalid contract or snapshot
 
 Connections:
@@ -87,6 +88,15 @@ Examples:
   dragonfly-guard diff before.json after.json --contract contract.json
   dragonfly-guard diff service=staging service=production -c contract.json";
 
+const EXPLAIN: &str = "\
+Exit code: 0 where the access is allowed, 1 where it is denied or row security excludes every row,
+2 where the question could not be answered.
+
+Examples:
+  dragonfly-guard explain anon public.judgments -d app
+  dragonfly-guard explain authenticated 'public.orders(id, note)' -P insert -d app
+  dragonfly-guard explain anon 'api.close_case(bigint)' --snapshot app.json -c contract.json";
+
 const INFER: &str = "\
 Examples:
   dragonfly-guard infer -d app -o contract.json
@@ -120,6 +130,9 @@ enum Command {
     /// Compare the findings of two databases or snapshots
     #[command(after_help = DIFF)]
     Diff(DiffArgs),
+    /// Explain why a role can access an object or cannot
+    #[command(after_help = EXPLAIN)]
+    Explain(ExplainArgs),
     /// List the problems of a contract
     #[command(after_help = VALIDATE)]
     Validate(ValidateArgs),
@@ -145,6 +158,7 @@ impl Cli {
             Command::Infer(args) => args.run(),
             Command::Snapshot(args) => args.run(),
             Command::Diff(args) => args.run(),
+            Command::Explain(args) => args.run(),
             Command::Validate(args) => args.run(),
             Command::Contract(args) => args.run(),
             Command::Rules(args) => args.run(),

@@ -9,14 +9,15 @@ use crate::source::State;
 use crate::stored_policies::{StoredPolicy, stored_policies};
 use crate::unique_keys::unique_keys;
 use dragonfly_core::catalog::{
-    Command, Exposure, Oid, PolicyExposure, Relation, Rows, StoragePolicy, UniqueKey,
+    Command, Exposure, Oid, PolicyExposure, Relation, RelationKind, Rows, Snapshot, StoragePolicy,
+    UniqueKey,
 };
 use dragonfly_core::contract::{SchemaDecl, TableDecl};
 use dragonfly_core::policy::identity::Identities;
 use dragonfly_core::policy::{Question, exposure, is_covered};
 use dragonfly_core::rules::Context;
 use dragonfly_core::stored::Expression;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,40 @@ pub fn files_of_storage(
         name: policy.name,
     });
     Rc::new(with_exposures.collect())
+}
+
+/// The maximum number of tables whose policies are read: a view can read hundreds.
+const MOST_TABLES: usize = 50;
+
+/// Returns what the policies of the tables of a snapshot let these roles reach: the one that asks,
+/// and those as which views and routines are executed.
+pub fn exposures_of_readers(
+    (catalog, identities): (&Mentioned<'_>, &Identities),
+    snapshot: &Snapshot,
+    role: &str,
+) -> Rc<Vec<PolicyExposure>> {
+    let views = snapshot.relations.iter().filter(|relation| relation.kind == RelationKind::View);
+    let definers = snapshot.routines.iter().filter(|routine| routine.security_definer);
+    let roles: BTreeSet<Oid> = views
+        .map(|view| view.owner)
+        .chain(definers.map(|routine| routine.owner))
+        .chain(snapshot.role_named(role).map(|role| role.oid))
+        .collect();
+    let tables = snapshot
+        .relations
+        .iter()
+        .filter(|table| table.row_security && !snapshot.policies_of(table.oid).is_empty());
+    let mut found = Vec::new();
+    for table in tables.take(MOST_TABLES).map(|table| table.oid) {
+        let is_limited = |role: &Oid| catalog.rights().is_limited(*role, table);
+        let limited: Vec<Oid> = roles.iter().copied().filter(is_limited).collect();
+        if !limited.is_empty() {
+            let policies = stored_policies(catalog.state(), table);
+            found.extend(exposures(catalog, identities, table, &policies, None, &limited));
+        }
+    }
+    found.sort_by_key(|found| found.policy);
+    Rc::new(found)
 }
 
 /// Returns what permissive policies of a table let roles reach with the commands that they have a

@@ -6,8 +6,9 @@ use crate::source::{Column, Repeated, Row, State, Table, of_row};
 use crate::toast::{TOAST, is_granted_toast, may_use_toast};
 use dragonfly_core::catalog::{
     Acl, AclItem, CheckOption, Command, ContentKind, DefaultAcl, FIRST_NORMAL, ObjectId, Oid,
-    OidMap, OidSet, PG_CATALOG, Relation, RelationKind, Schema, Snapshot,
+    OidMap, OidSet, PG_CATALOG, Privileges, Relation, RelationKind, Schema, Snapshot,
 };
+use dragonfly_core::sql::printable;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -473,6 +474,22 @@ pub fn views_among(state: &dyn State, relations: impl IntoIterator<Item = Oid>) 
 pub fn is_populated(state: &dyn State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relispopulated", |row, is| row.bool(is))
         .unwrap_or_default()
+}
+
+/// Why a statement on a materialized view fails for a role with all privileges.
+#[must_use]
+pub fn unusable(state: &dyn State, relation: &Relation, wanted: Privileges) -> Option<String> {
+    let name = printable(&relation.name);
+    match wanted {
+        _ if relation.kind != RelationKind::MaterializedView => None,
+        Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE => {
+            Some(format!("cannot change materialized view \"{name}\""))
+        }
+        Privileges::SELECT if !is_populated(state, relation.oid) => {
+            Some(format!("materialized view \"{name}\" has not been populated"))
+        }
+        _ => None,
+    }
 }
 
 /// Returns the columns of a relation, in their order.

@@ -14,7 +14,7 @@ use dragonfly_core::catalog::extension::SCHEMA;
 use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Role, Schema, Shared, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::rules::{Context, Reads};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 /// What an audit needs of the catalog beyond roles, schemas, objects and their privileges.
@@ -164,4 +164,71 @@ pub fn open(snapshot: &Snapshot, contract: &Contract) -> HashSet<Oid> {
 /// Returns the governed schemas that exist.
 pub fn governed(snapshot: &Snapshot, contract: &Contract) -> HashSet<Oid> {
     snapshot.schemas.iter().filter(|s| contract.schema(&s.name).is_some()).map(|s| s.oid).collect()
+}
+
+/// Reads some relations and routines, with their policies and extensions and nothing else, at a
+/// cost that does not depend on the size of the catalog. [`around`] adds the rest.
+pub fn part(state: &dyn State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    objects::some_relations(state, relations, &mut snapshot);
+    policies::read(state, &mut snapshot);
+    routines::some(state, routines, &mut snapshot);
+    snapshot
+}
+
+/// Adds to a part everything else that checking it needs: roles and schemas, from `base`,
+/// extensions and default privileges. The contents of schemas are read by the caller.
+pub fn around(part: Snapshot, base: Snapshot, state: &dyn State) -> Snapshot {
+    let Snapshot {
+        relations,
+        policies,
+        mut routines,
+        routine_extension,
+        relation_extension,
+        types,
+        caller_typed,
+        ..
+    } = part;
+    // Routines in a temporary schema can be called by their session only, because permanent
+    // objects must not depend on them. (A temporary schema may have been renamed.)
+    let temporary: HashSet<Oid> =
+        base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
+    routines.retain(|r| !temporary.contains(&r.schema));
+    let mut snapshot = Snapshot {
+        relations,
+        policies,
+        routines,
+        routine_extension,
+        relation_extension,
+        types,
+        caller_typed,
+        ..base
+    };
+    objects::extension_names(state, &mut snapshot);
+    objects::default_acls(state, &mut snapshot);
+    roles::anonymous(state, &mut snapshot);
+    snapshot.complete()
+}
+
+/// The relations and routines that statements are about.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
+pub struct Objects {
+    pub relations: BTreeSet<Oid>,
+    pub routines: BTreeSet<Oid>,
+}
+
+impl Objects {
+    /// Reads these objects and what checking them requires; also the tables that own the sequences
+    /// among them, because the contract declares privileges on those tables.
+    #[must_use]
+    pub fn snapshot(self, state: &dyn State, base: Snapshot) -> Snapshot {
+        let relations: Vec<Oid> = self.relations.into_iter().collect();
+        let routines: Vec<Oid> = self.routines.into_iter().collect();
+        let mut found = part(state, &relations, &routines);
+        let owners = found.relations.iter().filter_map(|relation| relation.owned_by);
+        let owners: Vec<Oid> = owners.filter(|table| !relations.contains(table)).collect();
+        found.relations.extend(part(state, &owners, &[]).relations);
+        around(found, base, state)
+    }
 }

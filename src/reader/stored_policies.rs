@@ -17,14 +17,21 @@ pub struct StoredPolicy {
     /// `None`: for all commands.
     command: Option<Command>,
     roles: Vec<Oid>,
-    using: Option<Expression>,
-    check: Option<Expression>,
+    using: Option<Condition>,
+    check: Option<Condition>,
+}
+
+/// A condition, with the text as which it is stored.
+struct Condition {
+    text: String,
+    expression: Expression,
 }
 
 impl StoredPolicy {
     /// Whether its condition for new rows has a subquery.
+    #[must_use]
     pub fn check_has_subquery(&self) -> bool {
-        self.check.as_ref().is_some_and(Expression::has_subquery)
+        self.check.as_ref().is_some_and(|check| check.expression.has_subquery())
     }
 
     /// Whether it applies to a command of a role, with the memberships of a state.
@@ -36,6 +43,16 @@ impl StoredPolicy {
     /// Returns the condition of rows.
     #[must_use]
     pub fn condition(&self, rows: Rows) -> Option<&Expression> {
+        self.of_rows(rows).map(|of| &of.expression)
+    }
+
+    /// Returns the condition of rows as it is stored.
+    #[must_use]
+    pub fn text(&self, rows: Rows) -> Option<&str> {
+        self.of_rows(rows).map(|of| of.text.as_str())
+    }
+
+    fn of_rows(&self, rows: Rows) -> Option<&Condition> {
         match rows {
             Rows::Existing => self.using.as_ref(),
             Rows::New => self.check.as_ref().or(self.using.as_ref()),
@@ -55,7 +72,10 @@ pub fn stored_policies(state: &dyn State, relation: Oid) -> Vec<StoredPolicy> {
         // A condition that cannot be read may be true.
         let condition = |column| {
             let unread = || Expression::Unknown("an expression that cannot be read".to_owned());
-            row.text(column).map(|text| stored::expression(&text).unwrap_or_else(|_| unread()))
+            row.text(column).map(|text| {
+                let expression = stored::expression(&text).unwrap_or_else(|_| unread());
+                Condition { text, expression }
+            })
         };
         found.push(StoredPolicy {
             oid: row.oid(oid),

@@ -1,11 +1,12 @@
 //! Which tables a statement on a view changes by itself: the server rewrites it to one on the table
 //! that the view reads, unless an INSTEAD OF trigger or a rule DO INSTEAD replaces it.
 
+use crate::objects::numbered_columns;
 use crate::oids;
 use crate::source::{State, of_row};
 use dragonfly_core::catalog::{Command, Oid, RelationKind};
-use dragonfly_core::stored::updatable;
-use std::collections::HashSet;
+use dragonfly_core::stored::{Column, Expression, query, updatable};
+use std::collections::{HashMap, HashSet};
 
 /// The commands that change rows.
 pub const WRITES: [Command; 3] = [Command::Insert, Command::Update, Command::Delete];
@@ -25,6 +26,44 @@ pub struct Facts {
     query: Option<String>,
     /// The commands that triggers and rules replace.
     replaced: Vec<Command>,
+}
+
+impl Facts {
+    /// Returns the query of the view, as the catalog stores it.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// Whether a trigger or a rule replaces a command.
+    #[must_use]
+    pub fn replaces(&self, command: Command) -> bool {
+        self.replaced.contains(&command)
+    }
+
+    /// Returns the relation to which the server rewrites a command; `None` where it does not.
+    #[must_use]
+    pub fn changes(&self, command: Command) -> Option<Oid> {
+        let found = updatable(self.query()?).ok().flatten()?;
+        found.is_for(command).then_some(found.relation)
+    }
+
+    /// Returns the columns of the relation that the view reads, by the columns of the view that
+    /// show them.
+    #[must_use]
+    pub fn shown_columns(&self, state: &dyn State, view: Oid, base: Oid) -> Vec<(String, String)> {
+        let query = self.query().and_then(|text| query(text).ok().flatten());
+        let of_view = numbered_columns(state, view);
+        let of_base: HashMap<i16, String> = numbered_columns(state, base).into_iter().collect();
+        let targets = query.iter().flat_map(|query| &query.targets).filter(|of| !of.is_hidden);
+        let shown = targets.zip(of_view).filter_map(|(target, (_, name))| {
+            let Expression::Column(Column { number, level: 0, .. }) = &target.expression else {
+                return None;
+            };
+            Some((name, of_base.get(number)?.clone()))
+        });
+        shown.collect()
+    }
 }
 
 /// Reads what decides about the statements that change a view.

@@ -408,6 +408,56 @@ fn inferred_contract_is_valid_and_describes_the_database() {
     assert_eq!((audit.code, audit.out.as_str()), (Some(0), ""), "{audit:?}");
 }
 
+#[test]
+fn explain_follows_the_access_of_a_role_and_exits_with_the_verdict() {
+    let outside = Outside::start();
+    attempt(&mut outside.client(), "REVOKE USAGE ON SCHEMA api FROM authenticated").unwrap();
+    let explain = |arguments: &[&str]| outside.connected(&[&["explain"], arguments].concat());
+    let allowed = explain(&["anon", "public.v_plaintiffs_overview"]);
+    assert_eq!(allowed.code, Some(0), "{allowed:?}");
+    assert!(allowed.out.contains("yes\tverdict\tAllowed."), "{allowed:?}");
+    assert!(allowed.out.contains(", as \"postgres\", the owner of the view"), "{allowed:?}");
+    assert!(allowed.err.contains("triggers, rules, constraints"), "{allowed:?}");
+    assert!(!allowed.out.contains("contract"), "{allowed:?}");
+
+    let denied = explain(&["anon", "public.judgments(amount)", "-P", "update"]);
+    assert_eq!(denied.code, Some(1), "{denied:?}");
+    let verdict = "no\tverdict\tDenied: permission denied for table judgments.\t\
+                   GRANT UPDATE (amount) ON TABLE public.judgments TO anon;";
+    assert!(denied.out.contains(verdict), "{denied:?}");
+    // The contract allows one access and not the other.
+    let file = contract();
+    let compared = explain(&["anon", "public.judgments", "--contract", &file]);
+    assert!(compared.out.contains("The contract does not declare it.\t\n"), "{compared:?}");
+    assert!(compared.out.contains("yes\tcontract\tAccess should be denied"), "{compared:?}");
+    let compared = explain(&["authenticated", "schema api", "-c", &file, "--format", "json"]);
+    let links: Vec<Value> = serde_json::from_str(&compared.out).unwrap();
+    let last = links.last().unwrap();
+    assert_eq!(compared.code, Some(1), "{compared:?}");
+    assert_eq!(
+        (&last["step"], &last["fix"]),
+        (&"contract".into(), &"dragonfly-guard plan --schema api".into())
+    );
+
+    for (arguments, message, hint) in [
+        (&["anon", "judgments"][..], "\"judgments\" does not exist", "Specify schema.name"),
+        (&["anon", "public.judgments.amout"], "unrecognized column", "Did you mean \"amount\"?"),
+        (&["anon", "a.b.c.d"], "invalid object name: \"a.b.c.d\"", "Specify schema"),
+        (
+            &["anon", "public.judgments", "-P", "selekt"],
+            "unrecognized privilege \"selekt\"",
+            "Did you mean \"SELECT\"?",
+        ),
+    ] {
+        let Ended { code, out, err } = explain(arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(err.contains(message) && err.contains(hint), "{err}");
+    }
+    let missing = explain(&["anonn", "public.judgments"]);
+    assert_eq!(missing.code, Some(1), "{missing:?}");
+    assert!(missing.out.contains("Role \"anonn\" does not exist. Did you mean \"anon\"?"));
+}
+
 /// The superuser of a provider of servers, the group of its administrators, the role that runs the
 /// migrations, and the owner of the database.
 const PROVIDERS: [[&str; 4]; 4] = [

@@ -3,8 +3,8 @@
 use super::question::{Attempt, Cause, Execution, Link, Need, Question, Subject};
 use crate::catalog::{ObjectKind, Privileges, RelationKind, Role, Schema};
 use crate::contract::{RoleKind, SchemaDecl};
-use crate::rules::Context;
 use crate::rules::shared::target::named_columns;
+use crate::rules::{Context, Tool};
 use crate::sql::{printable, quote_literal, safe_ident};
 
 /// Whether the contract declares the privilege on each column that the statement needs.
@@ -36,7 +36,7 @@ pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cau
     let schema = schema(cx, &question.subject);
     let fix = schema
         .filter(|_| ok == Some(false) && is_in_plan(cx, question, denied))
-        .map(|schema| plan_of(&schema.name));
+        .map(|schema| plan_of(cx.tool, &schema.name));
     Link { step: "contract".into(), ok, detail, fix }
 }
 
@@ -50,9 +50,21 @@ fn has_declared_columns(cx: &Context<'_>, question: &Question<'_>, role: &Role) 
     !columns.is_empty() && columns.iter().all(|column| held(column).contains(question.privilege))
 }
 
-/// Returns the query that shows the plan for a schema. Its argument is a name, not an identifier.
-fn plan_of(schema: &str) -> String {
+/// Returns what shows the plan for a schema. Its argument is a name, not an identifier.
+fn plan_of(tool: Tool, schema: &str) -> String {
+    if tool == Tool::Program {
+        return format!("dragonfly-guard plan --schema {}", shell_word(schema));
+    }
     format!("SELECT * FROM ops.golden_sql(schemas => ARRAY[{}]::name[]);", quote_literal(schema))
+}
+
+/// Returns a text as one word of a command line.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Whether the plan may resolve the difference: it grants what is declared and revokes what is not,
@@ -183,7 +195,7 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
 
 #[cfg(test)]
 mod tests {
-    use super::plan_of;
+    use super::{Tool, plan_of};
 
     #[test]
     fn plan_of_a_schema_is_asked_for_by_its_name_not_by_its_identifier() {
@@ -195,7 +207,17 @@ mod tests {
         ] {
             let query =
                 format!("SELECT * FROM ops.golden_sql(schemas => ARRAY[{literal}]::name[]);");
-            assert_eq!(plan_of(schema), query);
+            assert_eq!(plan_of(Tool::Extension, schema), query);
+        }
+    }
+
+    #[test]
+    fn plan_of_the_program_is_one_command_whatever_the_name() {
+        for (schema, word) in
+            [("public", "public"), ("Api Data", "'Api Data'"), ("o'hara", "'o'\\''hara'")]
+        {
+            let command = format!("dragonfly-guard plan --schema {word}");
+            assert_eq!(plan_of(Tool::Program, schema), command);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::question::Link;
 use crate::catalog::{Command, Privileges, Relation, RelationKind, Role, Routine, Schema};
 use crate::contract::RoleKind;
 use crate::declare::{self, Declaration, FunctionName, Granted, Name, Target, declare_call};
-use crate::rules::{Context, undeclared_role_privileges};
+use crate::rules::{Context, Tool, undeclared_role_privileges};
 use crate::sql::{argument_types, printable, safe_ident};
 
 /// The object of a privilege.
@@ -32,7 +32,10 @@ impl Grant<'_> {
     pub(super) fn fix(self, cx: &Context<'_>, mut link: Link) -> Link {
         match self.missing_declaration(cx) {
             None => link.fix = Some(self.sql(cx)),
-            Some(how) => link.detail += &format!(" The contract does not declare it: {how}."),
+            Some(how) if cx.tool == Tool::Extension => {
+                link.detail += &format!(" The contract does not declare it: {how}.");
+            }
+            Some(_) => link.detail += " The contract does not declare it.",
         }
         link
     }

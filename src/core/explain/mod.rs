@@ -24,7 +24,7 @@ mod tests;
 pub use name::{Named, Noun, arguments, bare_type, parse, types_of_argument};
 pub use question::{
     Attempt, Body, Called, Cause, Checks, Denial, Execution, Form, Link, Missing, Moment, Need,
-    Question, Subject, SubjectKind, TextBody, Variant,
+    Question, Subject, SubjectKind, TextBody, Variant, never_truncated,
 };
 pub use requests::{no_role_of_requests, other_login};
 

@@ -1,7 +1,10 @@
 //! Questions, and the links of an answer.
 
-use crate::catalog::{Oid, Privileges, Relation, Role, Routine, Schema};
+use crate::catalog::{
+    FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
+};
 use crate::rules::Context;
+use crate::sql::printable;
 
 /// One condition of the access.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +64,27 @@ pub enum Form {
     OnConflict,
 }
 
+/// Returns why no role can execute TRUNCATE on a relation; `None` where a role can (tablecmds.c,
+/// `truncate_check_rel`).
+#[must_use]
+pub fn never_truncated(relation: Oid, kind: RelationKind, name: &str) -> Option<String> {
+    let name = printable(name);
+    if relation < FIRST_UNPINNED && kind == RelationKind::Table {
+        return Some(format!("permission denied: \"{name}\" is a system catalog"));
+    }
+    (!kind.is_table()).then(|| format!("\"{name}\" is not a table"))
+}
+
 impl Form {
+    /// Returns the privileges that it needs beside that of the plain statement.
+    #[must_use]
+    pub fn privileges(self) -> Privileges {
+        match self {
+            Self::Where | Self::Returning => Privileges::SELECT,
+            Self::OnConflict => Privileges::SELECT | Privileges::UPDATE,
+        }
+    }
+
     /// Returns the statement as messages name it.
     pub(super) fn describe(self, privilege: Privileges) -> String {
         match self {

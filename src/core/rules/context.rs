@@ -34,6 +34,16 @@ pub(super) struct OfClient {
     pub exposures: Vec<usize>,
 }
 
+/// What a person uses, and messages name the commands of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
+pub enum Tool {
+    #[default]
+    Extension,
+    /// `dragonfly-guard`, with a contract in a file.
+    Program,
+}
+
 /// The input of every rule: the contract, the catalog, access, and the declared roles and schemas
 /// that exist.
 pub struct Context<'a> {
@@ -43,6 +53,8 @@ pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
     /// Effective privileges.
     pub access: &'a Access<'a>,
+    /// What the person uses who reads the messages.
+    pub tool: Tool,
     /// Verdicts on search paths.
     pub paths: SearchPaths<'a>,
     /// Declared client roles that exist; and undeclared roles with privileges in governed schemas
@@ -119,6 +131,7 @@ impl<'a> Context<'a> {
             contract,
             snapshot,
             access,
+            tool: Tool::default(),
             paths: SearchPaths::new(snapshot, access, trusted),
             subjects: vec![],
             clients: existing(RoleKind::Client),

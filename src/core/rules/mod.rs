@@ -97,7 +97,7 @@ pub mod ungoverned_schema_access;
 pub mod untrusted_code;
 pub mod view_privileges;
 
-pub use context::Context;
+pub use context::{Context, Tool};
 pub use needs::{NeedOnRelation, Needs, Why};
 pub use permitted::AccessNeeds;
 pub use reads::Reads;

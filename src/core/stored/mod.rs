@@ -9,12 +9,14 @@
 mod executed;
 mod parts;
 mod read;
+mod requires;
 mod text;
 mod tree;
 mod updatable;
 
 pub use executed::{Executed, executed};
 pub use read::{expression, expressions, queries, query};
+pub use requires::{OnRelation, Requires, requires};
 pub use text::Unreadable;
 pub use tree::{
     BooleanTest, Branch, Column, Command, Constant, Expression, FromItem, JoinKind, Link, Logic,

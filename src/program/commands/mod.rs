@@ -4,6 +4,7 @@ pub mod audit;
 pub mod completions;
 pub mod contract;
 pub mod diff;
+pub mod explain;
 pub mod infer;
 pub mod plan;
 pub mod rules;

@@ -1,0 +1,193 @@
+//! What a stored query or expression requires where it is executed: the privileges on relations
+//! that the parser has listed in it, and the functions that it calls. This is read from the nodes
+//! themselves, so that nothing depends on which of them the typed trees know.
+
+use super::text::{Node, Unreadable, Value, parse};
+use crate::catalog::{Oid, Privileges};
+use std::collections::BTreeSet;
+
+/// What a stored query or expression requires.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requires {
+    /// The privileges on relations, in the order in which the server checks them.
+    pub relations: Vec<OnRelation>,
+    /// The functions and aggregates that it calls.
+    pub functions: BTreeSet<Oid>,
+    /// The operators that it calls.
+    pub operators: BTreeSet<Oid>,
+    /// The sequences that `nextval` is called for, where they are constants.
+    pub sequences: BTreeSet<Oid>,
+}
+
+/// The privileges that a query requires on a relation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OnRelation {
+    /// The relation.
+    pub relation: Oid,
+    /// All of these are required.
+    pub privileges: Privileges,
+    /// The numbers of the columns that are read; 0 for the whole row. Where there are none, SELECT
+    /// on any column is sufficient.
+    pub selected: BTreeSet<i16>,
+    /// The numbers of the columns to which INSERT gives values.
+    pub inserted: BTreeSet<i16>,
+    /// The numbers of the columns that UPDATE sets.
+    pub updated: BTreeSet<i16>,
+}
+
+/// `FirstLowInvalidHeapAttributeNumber` (sysattr.h): sets of columns begin above it.
+const BELOW_COLUMNS: i16 = -7;
+/// `RTE_RELATION` (parsenodes.h).
+const OF_RELATION: u32 = 0;
+/// The type `regclass` (pg_type.dat).
+const REGCLASS: Oid = 2205;
+/// The function `nextval` (pg_proc.dat).
+const NEXTVAL: Oid = 1574;
+
+/// Reads what a stored query or expression requires.
+///
+/// # Errors
+/// As of [`super::expression`].
+pub fn requires(text: &str) -> Result<Requires, Unreadable> {
+    let mut found = Requires::default();
+    found.add(&parse(text)?);
+    Ok(found)
+}
+
+impl Requires {
+    fn add(&mut self, value: &Value<'_>) {
+        match value {
+            Value::List(elements) => elements.iter().for_each(|element| self.add(element)),
+            Value::Node(node) => self.add_node(node),
+            Value::Absent | Value::Token(_) | Value::Datum(_) => {}
+        }
+    }
+
+    fn add_node(&mut self, node: &Node<'_>) {
+        match node.tag {
+            // Since PostgreSQL 16 the privileges are listed by themselves; the entry of the range
+            // table does not have the field.
+            "RTEPERMISSIONINFO" | "PERMISSIONINFO" => self.add_relation(node),
+            "RTE" | "RANGETBLENTRY" if node.number("rtekind") == Some(OF_RELATION) => {
+                self.add_relation(node);
+            }
+            "FUNCEXPR" => self.add_call(node),
+            "AGGREF" => self.functions.extend(node.number::<Oid>("aggfnoid")),
+            "WINDOWFUNC" => self.functions.extend(node.number::<Oid>("winfnoid")),
+            "OPEXPR" | "DISTINCTEXPR" | "NULLIFEXPR" | "SCALARARRAYOPEXPR" => {
+                self.operators.extend(node.number::<Oid>("opno"));
+            }
+            _ => {}
+        }
+        node.values().for_each(|value| self.add(value));
+    }
+
+    fn add_relation(&mut self, node: &Node<'_>) {
+        let (Some(relation), Some(required)) =
+            (node.number::<Oid>("relid"), node.number::<u32>("requiredPerms"))
+        else {
+            return;
+        };
+        if required == 0 {
+            return;
+        }
+        let number = |of: &Value<'_>| of.as_text()?.parse::<i16>().ok();
+        let columns = |field| {
+            let places = node.list(field).iter().filter_map(number);
+            places.map(|place| place.saturating_add(BELOW_COLUMNS)).collect()
+        };
+        let one = OnRelation {
+            relation,
+            privileges: Privileges(required),
+            selected: columns("selectedCols"),
+            inserted: columns("insertedCols"),
+            updated: columns("updatedCols"),
+        };
+        if !self.relations.contains(&one) {
+            self.relations.push(one);
+        }
+    }
+
+    fn add_call(&mut self, node: &Node<'_>) {
+        let Some(function) = node.number::<Oid>("funcid") else { return };
+        self.functions.insert(function);
+        let Some(first) = node.list("args").first().and_then(Value::as_node) else { return };
+        let is_name = first.tag == "CONST" && first.number("consttype") == Some(REGCLASS);
+        if let Value::Datum(bytes) = first.field("constvalue")
+            && function == NEXTVAL
+            && is_name
+        {
+            // A value that is passed by value: the OID is in its first bytes.
+            let oid = bytes.first_chunk().map(|bytes| Oid::from_le_bytes(*bytes));
+            self.sequences.extend(oid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Queries of views as PostgreSQL 15 stores them.
+    const VIEWS: &str = include_str!("fixtures/views.txt");
+
+    fn of(view: &str) -> Requires {
+        let views = VIEWS.split("\n\n").filter_map(|view| view.split_once('\n'));
+        let (_, tree) = views.into_iter().find(|(name, _)| name.ends_with(view)).unwrap();
+        requires(tree).unwrap()
+    }
+
+    #[test]
+    fn view_requires_select_on_the_columns_that_it_reads() {
+        let found = of(": SELECT n FROM docs");
+        assert_eq!(found.relations.len(), 1, "{found:?}");
+        assert_eq!(found.relations[0].relation, 20009);
+        assert_eq!(found.relations[0].privileges, Privileges::SELECT);
+        assert_eq!(found.relations[0].selected.len(), 1);
+        // No column is read, but the table is.
+        assert!(of(": SELECT FROM docs").relations[0].selected.is_empty());
+    }
+
+    #[test]
+    fn privileges_are_found_where_each_release_lists_them() {
+        let permission =
+            ":relid 20009 :inh true :requiredPerms 2 :checkAsUser 0 :selectedCols (b 8)";
+        let select = [OnRelation {
+            relation: 20009,
+            privileges: Privileges::SELECT,
+            selected: [1].into(),
+            ..OnRelation::default()
+        }];
+        for tree in [
+            format!("{{QUERY :rtable ({{RTE :rtekind 0 {permission}}})}}"),
+            format!("{{QUERY :rtable ({{RANGETBLENTRY :rtekind 0 {permission}}})}}"),
+            format!(
+                "{{QUERY :rtable ({{RANGETBLENTRY :rtekind 0 :relid 20009 :perminfoindex 1}}) \
+                 :rteperminfos ({{RTEPERMISSIONINFO {permission}}})}}"
+            ),
+        ] {
+            assert_eq!(requires(&tree).unwrap().relations, select, "{tree}");
+            let nested = format!("{{SUBLINK :subselect {tree}}}");
+            assert_eq!(requires(&nested).unwrap().relations, select, "{tree}");
+        }
+        let write =
+            permission.replace("Perms 2", "Perms 5") + " :insertedCols (b 9) :updatedCols (b 10)";
+        let written = requires(&format!("{{RTE :rtekind 0 {write}}}")).unwrap().relations;
+        assert_eq!(written[0].privileges, Privileges::INSERT | Privileges::UPDATE);
+        assert_eq!((&written[0].inserted, &written[0].updated), (&[2].into(), &[3].into()));
+        // The entries for OLD and NEW in a rule require nothing.
+        let none = "{RTE :rtekind 0 :relid 20009 :requiredPerms 0 :selectedCols (b)}";
+        assert_eq!(requires(none), Ok(Requires::default()));
+    }
+
+    #[test]
+    fn default_of_a_serial_column_requires_its_sequence() {
+        let default = "{FUNCEXPR :funcid 1574 :args ({CONST :consttype 2205 :constisnull false \
+                       :constvalue 4 [ 42 78 0 0 0 0 0 0 ]})}";
+        let found = requires(default).unwrap();
+        assert_eq!((found.sequences, found.functions), ([20010].into(), [1574].into()));
+        // currval
+        let other = default.replace("1574", "1575");
+        assert!(requires(&other).unwrap().sequences.is_empty());
+    }
+}

@@ -1,0 +1,296 @@
+//! Why a role can access an object or cannot, as far as the catalogs tell.
+
+use crate::exposures::exposures_of_readers;
+use crate::expressions::Mentioned;
+use crate::mentions::{TextBodies, Told};
+use crate::named::{Found, Names, Nothing, Unnamed};
+use crate::snapshot::{Objects, base, with_users};
+use crate::source::State;
+use crate::statement::{Body as ParsedBody, Finder, Needs, Statement};
+use crate::{objects, oids};
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
+use dragonfly_core::contract::Contract;
+use dragonfly_core::explain::{
+    Attempt, Body, Called, Checks, Execution, Form, Link, Missing, Named, Question, Subject,
+    SubjectKind, TextBody, Variant, explain, parse,
+};
+use dragonfly_core::rules::{Context, Tool};
+use std::collections::HashMap;
+
+/// A question about an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'q> {
+    /// The name of the role.
+    pub role: &'q str,
+    /// The object, as users name it.
+    pub object: &'q str,
+    /// The privilege; `None` for the usual one on such an object.
+    pub privilege: Option<&'q str>,
+    /// The role that requests log in as; `None` for that of the contract.
+    pub authenticator: Option<&'q str>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The name cannot be looked up.
+    Unnamed(Unnamed),
+    /// Objects of this kind do not have the privilege.
+    Privilege {
+        /// What is asked for.
+        given: String,
+        /// The privileges that they have.
+        valid: Vec<&'static str>,
+    },
+}
+
+/// Returns the links of the answer. The last but one is the verdict, the last one compares it with
+/// the contract.
+///
+/// # Errors
+/// Where the question is not one.
+pub fn answer(
+    state: &dyn State,
+    contract: &Contract,
+    tool: Tool,
+    asked: Asked<'_>,
+) -> Result<Vec<Link>, Unanswered> {
+    let named = parse(asked.object)
+        .ok_or_else(|| Unanswered::Unnamed(Unnamed::Invalid(asked.object.to_owned())))?;
+    let base = base(state).complete();
+    let names = Names { state, base: &base, contract, type_named: &|_, _| None };
+    let found = names.find(&named).map_err(Unanswered::Unnamed)?;
+    let privilege = privilege(state, &found, asked.privilege)?;
+    let needs = needs(state, &base, asked.role, &found, privilege);
+    let mut objects = Objects::default();
+    match &found {
+        Found::Relation(oid, _) => objects.relations.extend([*oid]),
+        Found::Routine(oid) => objects.routines.extend([*oid]),
+        Found::Schema(_) | Found::Nothing(_) => {}
+    }
+    add(&mut objects, &needs.plain);
+    needs.forms.iter().for_each(|(_, needs)| add(&mut objects, needs));
+    let involved: Vec<ObjectId> = objects
+        .routines
+        .iter()
+        .map(|oid| ObjectId::Routine(*oid))
+        .chain(objects.relations.iter().map(|oid| ObjectId::Relation(*oid)))
+        .collect();
+    let snapshot = objects.snapshot(state, base);
+    let mut snapshot = with_users(state, &snapshot, &involved);
+    snapshot.exposures = {
+        let access = Access::new(&snapshot);
+        let mentioned = Mentioned::new(state, state.rights(&snapshot, &access), state.texts());
+        exposures_of_readers((&mentioned, &contract.identities()), &snapshot, asked.role)
+    };
+    let access = Access::new(&snapshot);
+    let interrupts = || state.interrupts();
+    let mut cx = Context::new(contract, &snapshot, &access, &interrupts);
+    cx.tool = tool;
+    let role = snapshot.role_named(asked.role);
+    let routines = Callable::new(&snapshot);
+    let texts = match role {
+        Some(role) => {
+            let told = told(state, contract, &needs.plain, role.oid);
+            routines.texts(&needs.plain, role.oid, &told)
+        }
+        None => vec![],
+    };
+    let subject =
+        subject(state, &snapshot, &found, (&named, privilege), (&routines, &needs, texts));
+    let authenticator = asked.authenticator.or(contract.login_role()).unwrap_or("authenticator");
+    let owns_objects = role.is_some_and(|role| owns_objects(state, role.oid));
+    let role = asked.role;
+    Ok(explain(&cx, &Question { role, authenticator, owns_objects, privilege, subject }))
+}
+
+/// What the statements of a question need.
+#[derive(Default)]
+struct AllNeeds {
+    plain: Needs,
+    /// The other forms that roles can execute.
+    forms: Vec<(Form, Needs)>,
+}
+
+/// Returns the privilege of a question.
+fn privilege(
+    state: &dyn State,
+    found: &Found,
+    word: Option<&str>,
+) -> Result<Privileges, Unanswered> {
+    let kind = match found {
+        Found::Schema(_) => SubjectKind::Schema,
+        Found::Routine(_) => SubjectKind::Routine,
+        Found::Relation(oid, _)
+            if objects::relation_kind(state, *oid) == Some(RelationKind::Sequence) =>
+        {
+            SubjectKind::Sequence
+        }
+        Found::Relation(..) => SubjectKind::Relation,
+        Found::Nothing(_) => SubjectKind::Missing,
+    };
+    let Some(word) = word else { return Ok(kind.default_privilege()) };
+    let valid = kind.valid_privileges(state.version());
+    let wanted = word.trim().parse().ok().filter(|of: &Privileges| valid.contains(*of));
+    wanted.ok_or_else(|| Unanswered::Privilege { given: word.to_owned(), valid: valid.words() })
+}
+
+/// Returns what the access needs; nothing where the role does not exist.
+fn needs(
+    state: &dyn State,
+    base: &Snapshot,
+    role: &str,
+    found: &Found,
+    privilege: Privileges,
+) -> AllNeeds {
+    let Some(role) = base.role_named(role) else { return AllNeeds::default() };
+    let access = Access::new(base);
+    let rights = state.rights(base, &access);
+    let finder = Finder { state, rights: &*rights, role: role.oid };
+    match found {
+        Found::Relation(relation, columns) => {
+            let (relation, plain) = (*relation, None);
+            let of = |form| finder.of_statement(&Statement { relation, privilege, columns, form });
+            let plain = of(plain);
+            let is_possible = plain.impossible.is_none();
+            let forms = finder.forms(relation, privilege).into_iter().filter(|_| is_possible);
+            let forms = forms.map(|form| (form, of(Some(form)))).collect();
+            AllNeeds { plain, forms }
+        }
+        Found::Routine(routine) => AllNeeds { plain: finder.of_call(*routine), forms: vec![] },
+        Found::Schema(_) | Found::Nothing(_) => AllNeeds::default(),
+    }
+}
+
+/// Whether a role owns a schema, relation or routine of the database: what it owns elsewhere, the
+/// catalogs of this database do not tell in a snapshot.
+fn owns_objects(state: &dyn State, role: Oid) -> bool {
+    let owners = [
+        (oids::PG_NAMESPACE, "nspowner"),
+        (oids::PG_CLASS, "relowner"),
+        (oids::PG_PROC, "proowner"),
+    ];
+    owners.into_iter().any(|(catalog, column)| {
+        let table = state.table(catalog);
+        let owner = table.column(column);
+        let mut owns = false;
+        table.scan(|row| owns |= row.oid(owner) == role);
+        owns
+    })
+}
+
+fn add(objects: &mut Objects, needs: &Needs) {
+    objects.relations.extend(needs.needs.iter().map(|need| need.relation));
+    objects.routines.extend(needs.calls.iter().map(|(routine, _)| *routine));
+    objects.routines.extend(needs.entered.iter().map(|(routine, _)| *routine));
+    for body in &needs.bodies {
+        objects.routines.insert(body.routine);
+        add(objects, &body.needs);
+    }
+}
+
+/// Tells about the bodies that are text, by routine and role.
+fn told(
+    state: &dyn State,
+    contract: &Contract,
+    needs: &Needs,
+    role: Oid,
+) -> HashMap<(Oid, Oid), Told> {
+    let routines = needs.entered.iter().map(|(routine, _)| *routine).collect();
+    let runs = needs.entered.iter().map(|(routine, by)| (*routine, by.unwrap_or(role)));
+    TextBodies::read(state, &routines).tell(contract, runs)
+}
+
+/// The routines of a snapshot, by OID.
+struct Callable<'s>(HashMap<Oid, &'s Routine>);
+
+impl<'s> Callable<'s> {
+    fn new(snapshot: &'s Snapshot) -> Self {
+        Self(snapshot.routines.iter().map(|routine| (routine.oid, routine)).collect())
+    }
+
+    fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
+        let called = |(routine, moment): &(Oid, _)| {
+            let routine = *self.0.get(routine)?;
+            Some(Called { routine, check_as: None, moment: *moment })
+        };
+        needs.calls.iter().filter_map(called).collect()
+    }
+
+    fn checks(&self, needs: &Needs) -> Checks<'s> {
+        Checks { needs: needs.needs.clone(), calls: self.calls(needs), unresolved: vec![] }
+    }
+
+    fn bodies(&self, needs: &Needs) -> Vec<Body<'s>> {
+        let body = |body: &ParsedBody| {
+            let routine = *self.0.get(&body.routine)?;
+            Some(Body { routine, runs_as: body.runs_as, checks: self.checks(&body.needs) })
+        };
+        needs.bodies.iter().filter_map(body).collect()
+    }
+
+    fn texts(
+        &self,
+        needs: &Needs,
+        role: Oid,
+        told: &HashMap<(Oid, Oid), Told>,
+    ) -> Vec<TextBody<'s>> {
+        let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
+            let Told { names_objects, missing } =
+                told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
+            Some(TextBody { routine: self.0.get(routine)?, names_objects, missing })
+        };
+        needs.entered.iter().filter_map(text).collect()
+    }
+}
+
+fn subject<'s>(
+    state: &dyn State,
+    snapshot: &'s Snapshot,
+    found: &Found,
+    (named, privilege): (&Named, Privileges),
+    (routines, needs, texts): (&Callable<'s>, &AllNeeds, Vec<TextBody<'s>>),
+) -> Subject<'s> {
+    let subject = match found {
+        Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
+        Found::Routine(oid) => routines.0.get(oid).map(|routine| {
+            Subject::Routine(Execution {
+                routine,
+                calls: vec![],
+                defaults: Checks::default(),
+                bodies: routines.bodies(&needs.plain),
+                texts,
+                impossible: None,
+            })
+        }),
+        Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
+            let attempt = |needs: &Needs, texts| Attempt {
+                relation,
+                checks: routines.checks(needs),
+                bodies: routines.bodies(needs),
+                texts,
+                impossible: needs.impossible.clone(),
+                unusable: objects::unusable(state, relation, privilege),
+            };
+            let variant = |(form, needs): &(Form, Needs)| Variant {
+                form: *form,
+                attempt: attempt(needs, vec![]),
+            };
+            let variants = needs.forms.iter().map(variant).collect();
+            Subject::Relation(attempt(&needs.plain, texts), variants)
+        }),
+        Found::Nothing(Nothing { schema, object, existing, similar }) => {
+            Some(Subject::Missing(Missing {
+                schema: schema.and_then(|schema| snapshot.schema(schema)),
+                object: object.clone(),
+                existing: existing.clone(),
+                similar: similar.clone(),
+            }))
+        }
+    };
+    // The snapshot has no temporary objects.
+    subject.unwrap_or_else(|| {
+        Subject::Missing(Missing { object: named.parts.join("."), ..Missing::default() })
+    })
+}
