@@ -18,7 +18,6 @@ use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Snapshot, extension, owner_of_reserved_schema};
 use dragonfly_core::contract::{Contract, RoleKind, Severity};
-use dragonfly_core::doctor::AccessName;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
 use dragonfly_core::infer::schemas_of_application;
@@ -277,30 +276,9 @@ fn report_failing(left_out: &[LeftOut]) {
     if left_out.is_empty() {
         return;
     }
-    let line = |of: &LeftOut| {
-        let AccessName { role, object, privilege } = &of.access;
-        let instead = match of.columns.as_slice() {
-            [] => String::new(),
-            [one] => format!("; declared on column {} instead", printable(one)),
-            columns => format!("; declared on columns {} instead", printable(&listed(columns))),
-        };
-        format!(
-            "{privilege} on {} by \"{}\": {}{instead}.",
-            printable(object),
-            printable(role),
-            of.why
-        )
-    };
-    let mut lines: Vec<String> = left_out.iter().take(SHOWN).map(line).collect();
-    if left_out.len() > SHOWN {
-        lines.push(format!("... and {} more.", left_out.len() - SHOWN));
-    }
     Report {
-        message: match left_out.len() {
-            1 => "1 privilege is not declared, because its use fails".to_owned(),
-            n => format!("{n} privileges are not declared, because their use fails"),
-        },
-        detail: lines.join("\n"),
+        message: LeftOut::message(left_out),
+        detail: LeftOut::lines(left_out),
         hint: "SELECT * FROM ops.explain_access('role', 'object', 'privilege') shows what is \
                missing. Grant that first if the access is intended."
             .into(),

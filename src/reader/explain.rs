@@ -1,19 +1,20 @@
 //! Why a role can access an object or cannot, as far as the catalogs tell.
 
+use crate::checks::{Callable, add};
 use crate::exposures::exposures_of_readers;
 use crate::expressions::Mentioned;
 use crate::mentions::{TextBodies, Told};
 use crate::named::{Found, Names, Nothing, Unnamed};
 use crate::snapshot::{Objects, base, with_users};
 use crate::source::State;
-use crate::statement::{Body as ParsedBody, Finder, Needs, Statement};
+use crate::statement::{Finder, Needs, Statement};
 use crate::{objects, oids};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::explain::{
-    Attempt, Body, Called, Checks, Execution, Form, Link, Missing, Named, Question, Subject,
-    SubjectKind, TextBody, Variant, explain, parse,
+    Attempt, Execution, Form, Link, Missing, Named, Question, Subject, SubjectKind, TextBody,
+    Variant, explain, parse,
 };
 use dragonfly_core::rules::{Context, Tool};
 use std::collections::HashMap;
@@ -180,16 +181,6 @@ fn owns_objects(state: &dyn State, role: Oid) -> bool {
     })
 }
 
-fn add(objects: &mut Objects, needs: &Needs) {
-    objects.relations.extend(needs.needs.iter().map(|need| need.relation));
-    objects.routines.extend(needs.calls.iter().map(|(routine, _)| *routine));
-    objects.routines.extend(needs.entered.iter().map(|(routine, _)| *routine));
-    for body in &needs.bodies {
-        objects.routines.insert(body.routine);
-        add(objects, &body.needs);
-    }
-}
-
 /// Tells about the bodies that are text, by routine and role.
 fn told(
     state: &dyn State,
@@ -202,49 +193,6 @@ fn told(
     TextBodies::read(state, &routines).tell(contract, runs)
 }
 
-/// The routines of a snapshot, by OID.
-struct Callable<'s>(HashMap<Oid, &'s Routine>);
-
-impl<'s> Callable<'s> {
-    fn new(snapshot: &'s Snapshot) -> Self {
-        Self(snapshot.routines.iter().map(|routine| (routine.oid, routine)).collect())
-    }
-
-    fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
-        let called = |(routine, moment): &(Oid, _)| {
-            let routine = *self.0.get(routine)?;
-            Some(Called { routine, check_as: None, moment: *moment })
-        };
-        needs.calls.iter().filter_map(called).collect()
-    }
-
-    fn checks(&self, needs: &Needs) -> Checks<'s> {
-        Checks { needs: needs.needs.clone(), calls: self.calls(needs), unresolved: vec![] }
-    }
-
-    fn bodies(&self, needs: &Needs) -> Vec<Body<'s>> {
-        let body = |body: &ParsedBody| {
-            let routine = *self.0.get(&body.routine)?;
-            Some(Body { routine, runs_as: body.runs_as, checks: self.checks(&body.needs) })
-        };
-        needs.bodies.iter().filter_map(body).collect()
-    }
-
-    fn texts(
-        &self,
-        needs: &Needs,
-        role: Oid,
-        told: &HashMap<(Oid, Oid), Told>,
-    ) -> Vec<TextBody<'s>> {
-        let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
-            let Told { names_objects, missing } =
-                told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
-            Some(TextBody { routine: self.0.get(routine)?, names_objects, missing })
-        };
-        needs.entered.iter().filter_map(text).collect()
-    }
-}
-
 fn subject<'s>(
     state: &dyn State,
     snapshot: &'s Snapshot,
@@ -254,31 +202,16 @@ fn subject<'s>(
 ) -> Subject<'s> {
     let subject = match found {
         Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
-        Found::Routine(oid) => routines.0.get(oid).map(|routine| {
-            Subject::Routine(Execution {
-                routine,
-                calls: vec![],
-                defaults: Checks::default(),
-                bodies: routines.bodies(&needs.plain),
-                texts,
-                impossible: None,
-            })
+        Found::Routine(oid) => routines.get(*oid).map(|routine| {
+            let execution = routines.execution(routine, &needs.plain);
+            Subject::Routine(Execution { texts, ..execution })
         }),
         Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
-            let attempt = |needs: &Needs, texts| Attempt {
-                relation,
-                checks: routines.checks(needs),
-                bodies: routines.bodies(needs),
-                texts,
-                impossible: needs.impossible.clone(),
-                unusable: objects::unusable(state, relation, privilege),
-            };
-            let variant = |(form, needs): &(Form, Needs)| Variant {
-                form: *form,
-                attempt: attempt(needs, vec![]),
-            };
+            let attempt = |needs: &Needs| routines.attempt(state, relation, privilege, needs);
+            let variant =
+                |(form, needs): &(Form, Needs)| Variant { form: *form, attempt: attempt(needs) };
             let variants = needs.forms.iter().map(variant).collect();
-            Subject::Relation(attempt(&needs.plain, texts), variants)
+            Subject::Relation(Attempt { texts, ..attempt(&needs.plain) }, variants)
         }),
         Found::Nothing(Nothing { schema, object, existing, similar }) => {
             Some(Subject::Missing(Missing {

@@ -1,6 +1,6 @@
 //! What a statement needs, as far as the catalogs tell: the tables behind views, the conditions of
-//! policies, the sequences in defaults, and parsed bodies. A server that rewrites the statement
-//! knows more: rules, triggers, constraints and indexes, partitions, and what the planner removes.
+//! policies, defaults and CHECK constraints, and parsed bodies. A server that rewrites the statement
+//! knows more: rules, triggers, indexes, partitions, and what the planner removes.
 
 use crate::rights::Rights;
 use crate::source::{State, of_row};
@@ -9,7 +9,7 @@ use crate::{objects, oids, routines, updatable};
 use dragonfly_core::catalog::{Command, FIRST_UNPINNED, Oid, Privileges, RelationKind, Rows};
 use dragonfly_core::explain::{Form, Moment, Need, never_truncated};
 use dragonfly_core::sql::printable;
-use dragonfly_core::stored::{Requires, requires};
+use dragonfly_core::stored::{OfView, Requires, requires, requires_of_view};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What a statement needs.
@@ -27,6 +27,15 @@ pub struct Needs {
     pub entered: Vec<(Oid, Option<Oid>)>,
     /// Why no role can execute it.
     pub impossible: Option<String>,
+}
+
+impl Needs {
+    /// Returns the relations that are checked as the role that runs the statement.
+    pub fn of_caller(&self) -> impl Iterator<Item = Oid> {
+        let bodies = self.bodies.iter().filter(|body| body.runs_as.is_none());
+        let needs = self.needs.iter().chain(bodies.flat_map(|body| &body.needs.needs));
+        needs.filter(|need| need.check_as.is_none()).map(|need| need.relation)
+    }
 }
 
 /// A parsed body (BEGIN ATOMIC), all statements of it together.
@@ -191,7 +200,7 @@ impl<'f, 'a> Walk<'f, 'a> {
     fn relation(&mut self, need: Need, command: Command, columns: &[String]) {
         self.state().interrupts();
         let (relation, check_as) = (need.relation, need.check_as);
-        let privileges = need.privileges;
+        let (privileges, selected) = (need.privileges, need.selected.clone());
         self.need(need);
         let is_new = self.seen.len() < MOST && self.seen.insert((relation, check_as, command));
         if !is_new {
@@ -199,7 +208,7 @@ impl<'f, 'a> Walk<'f, 'a> {
         }
         match objects::relation_kind(self.state(), relation) {
             Some(RelationKind::View) if command == Command::Select => {
-                self.view(relation);
+                self.view(relation, &selected);
             }
             Some(RelationKind::View) => self.behind_view(relation, command, columns),
             Some(kind) if kind.is_table() => {
@@ -208,19 +217,50 @@ impl<'f, 'a> Walk<'f, 'a> {
                     self.policies(relation, check_as, command);
                 }
                 if command == Command::Insert {
+                    self.domains(relation);
                     self.defaults(relation, columns);
+                }
+                if matches!(command, Command::Insert | Command::Update) {
+                    let by = ("conrelid", oids::PG_CONSTRAINT_RELID_INDEX);
+                    self.checks(by, relation, Moment::Kept);
                 }
             }
             _ => {}
         }
     }
 
-    /// Reads the query of a view.
-    fn view(&mut self, view: Oid) {
+    /// Reads the query of a view, of which some columns are read.
+    fn view(&mut self, view: Oid, selected: &[String]) {
         let facts = updatable::facts(self.state(), view);
-        let Some(Ok(found)) = facts.query().map(requires) else { return };
+        let Some(Ok(OfView { always, columns })) = facts.query().map(requires_of_view) else {
+            return;
+        };
         let check_as = objects::view_owner(self.state(), view);
-        self.requires(&found, check_as, Moment::Start);
+        self.requires(&always, check_as, Moment::Start);
+        let names: HashMap<i16, String> =
+            objects::numbered_columns(self.state(), view).into_iter().collect();
+        for (number, found) in columns {
+            let is_read = names.get(&number).is_none_or(|name| selected.contains(name));
+            if is_read || self.is_volatile(&found) {
+                self.requires(&found, check_as, Moment::Start);
+            }
+        }
+    }
+
+    /// Whether something calls a volatile function.
+    fn is_volatile(&self, found: &Requires) -> bool {
+        let of_operators = found.operators.iter().filter_map(|of| self.function_of(*of));
+        found.functions.iter().copied().chain(of_operators).any(|function| {
+            let by = oids::PROC_BY_OID;
+            let kind = of_row(self.state(), by, function, "provolatile", |row, of| row.char(of));
+            kind == Some(b'v')
+        })
+    }
+
+    /// Returns the function of an operator.
+    fn function_of(&self, operator: Oid) -> Option<Oid> {
+        let by = oids::OPERATOR_BY_OID;
+        of_row(self.state(), by, operator, "oprcode", |row, function| row.oid(function))
     }
 
     /// Reads the relation that a statement on a view changes.
@@ -312,6 +352,53 @@ impl<'f, 'a> Walk<'f, 'a> {
         }
     }
 
+    /// Reads the CHECK constraints of the domains of which columns are, and of those below them.
+    fn domains(&mut self, table: Oid) {
+        let rows = self.state().table(oids::PG_ATTRIBUTE);
+        let column = |name| rows.column(name);
+        let (on, number, of) = (column("attrelid"), column("attnum"), column("atttypid"));
+        let dropped = column("attisdropped");
+        let mut types = Vec::new();
+        rows.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
+            if row.int(number) as i16 > 0 && !row.bool(dropped) {
+                types.push(row.oid(of));
+            }
+        });
+        types.retain(|of| *of >= FIRST_UNPINNED);
+        while let Some(of) = types.pop() {
+            self.state().interrupts();
+            let by = oids::TYPE_BY_OID;
+            let base = of_row(self.state(), by, of, "typbasetype", |row, base| row.oid(base));
+            if let Some(base) = base.filter(|base| *base != 0) {
+                let by = ("contypid", oids::PG_CONSTRAINT_TYPE_INDEX);
+                self.checks(by, of, Moment::Start);
+                types.push(base);
+            }
+        }
+    }
+
+    /// Reads the CHECK constraints of a table or of a domain. Those that are NOT ENFORCED are not
+    /// evaluated.
+    fn checks(&mut self, (column, index): (&str, Oid), of: Oid, moment: Moment) {
+        let rows = self.state().table(oids::PG_CONSTRAINT);
+        let (on, name) = (rows.column(column), rows.column("conname"));
+        let (kind, text) = (rows.column("contype"), rows.column("conbin"));
+        let enforced = rows.find("conenforced");
+        let mut found = Vec::new();
+        rows.lookup(index, &[(on, of)], |row| {
+            if row.char(kind) == b'c' && enforced.is_none_or(|column| row.bool(column)) {
+                found.push((row.name(name), row.text(text)));
+            }
+        });
+        // The server evaluates them in the order of their names.
+        found.sort();
+        for (_, text) in found {
+            if let Some(Ok(found)) = text.map(|text| requires(&text)) {
+                self.requires(&found, None, moment);
+            }
+        }
+    }
+
     /// Records what a stored query or expression requires. Relations are checked as a role; what is
     /// called is called by the role that runs the statement.
     fn requires(&mut self, found: &Requires, check_as: Option<Oid>, moment: Moment) {
@@ -325,11 +412,8 @@ impl<'f, 'a> Walk<'f, 'a> {
                 ..Need::default()
             });
         }
-        let of_operator = |operator: &Oid| {
-            let by = oids::OPERATOR_BY_OID;
-            of_row(self.state(), by, *operator, "oprcode", |row, function| row.oid(function))
-        };
-        let operators: Vec<Oid> = found.operators.iter().filter_map(of_operator).collect();
+        let operators: Vec<Oid> =
+            found.operators.iter().filter_map(|operator| self.function_of(*operator)).collect();
         for function in found.functions.iter().copied().chain(operators) {
             if !self.found.calls.contains(&(function, moment)) {
                 self.found.calls.push((function, moment));

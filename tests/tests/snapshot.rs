@@ -1,12 +1,14 @@
 //! Snapshots: the catalogs as data, written by `ops.snapshot()` and by the script for servers
 //! without the extension, and what an audit finds in them.
 
+use dragonfly_core::contract::{Contract, write};
 use dragonfly_tests::application::{application, clean_up};
 use dragonfly_tests::mutate::Random;
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, project};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, guard_program, project};
 use postgres::Client;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::process::Command;
 
 /// The database of the contract document after every rule has been violated, with what is rare: a
 /// role, columns, policies and types with unusual names, and a role that may only connect.
@@ -130,6 +132,60 @@ fn compare_findings(client: &mut Client) {
     }
 }
 
+/// Runs the program on what is in the database now, with what `client` sees as the snapshot.
+fn program(cluster: &Cluster, client: &mut Client, arguments: &[&str]) -> (String, String) {
+    let file = cluster.folder().with_extension("snapshot.json");
+    std::fs::write(&file, inside(client).to_string()).unwrap();
+    let mut command = Command::new(guard_program());
+    command.args(arguments).arg("--snapshot").arg(&file);
+    let output = command.output().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {err}");
+    (out, err)
+}
+
+/// Compares the plan that the program writes with `ops.golden_sql()`: the statements that are
+/// executed, in their order.
+fn compare_plans(cluster: &Cluster, client: &mut Client) -> usize {
+    let contract = cluster.folder().with_extension("contract.json");
+    std::fs::write(&contract, column(client, "SELECT ops.contract_json()").remove(0)).unwrap();
+    let (plan, _) = program(cluster, client, &["plan", "--contract", contract.to_str().unwrap()]);
+    std::fs::remove_file(&contract).unwrap();
+    let expected = "SELECT statement FROM ops.golden_sql() WHERE risk <> 'a person decides'
+                     ORDER BY step";
+    let expected: String = column(client, expected).join("\n");
+    let is_frame = |line: &&str| {
+        line.is_empty()
+            || ["-- ", "\\", "BEGIN;", "COMMIT;", "SET LOCAL "]
+                .iter()
+                .any(|of| line.starts_with(of))
+    };
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !is_frame(line)).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&plan), lines(&expected));
+    lines(&expected).len()
+}
+
+/// Compares the contract that the program infers with `ops.infer_contract()`, but for the version:
+/// that of the latter is the next one.
+fn compare_contracts(cluster: &Cluster, client: &mut Client, schemas: &[&str], mode: &str) {
+    let list = schemas.join(",");
+    let mut arguments = vec!["infer", "--mode", if mode == "as_is" { "as-is" } else { mode }];
+    arguments.extend(schemas.iter().flat_map(|schema| ["--schema", *schema]));
+    let (drafted, _) = program(cluster, client, &arguments);
+    let ask = format!("SELECT ops.infer_contract('{{{list}}}', '{mode}')::text");
+    let expected = column(client, &ask).remove(0);
+    let lines = |text: &str| -> Vec<String> {
+        let mut contract = Contract::from_json(text).unwrap();
+        "1.0.0".clone_into(&mut contract.version);
+        write(&contract).lines().map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&drafted), lines(&expected), "{mode}");
+}
+
 #[test]
 fn both_readers_write_the_same_rows_for_every_role() {
     let cluster = Cluster::start();
@@ -144,6 +200,8 @@ fn audit_of_a_snapshot_finds_what_the_audit_does_but_for_texts_of_bodies() {
     let cluster = Cluster::start();
     let mut client = violated(&cluster);
     compare_findings(&mut client);
+    assert!(compare_plans(&cluster, &mut client) > 40);
+    compare_contracts(&cluster, &mut client, &["public", "api", "intake", "enforcement"], "as_is");
     let all = column(&mut client, "SELECT count(*)::text FROM in_server");
     // Nearly all texts are read.
     let unread = format!("SELECT object FROM of_snapshot WHERE {NOTE}");
@@ -154,25 +212,32 @@ fn audit_of_a_snapshot_finds_what_the_audit_does_but_for_texts_of_bodies() {
 #[test]
 fn both_readers_and_both_audits_agree_about_random_applications() {
     let cluster = Cluster::start();
-    for seed in 0..6 {
+    let seeds = std::env::var("DRAGONFLY_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let mut steps = 0;
+    for seed in 0..seeds {
         let mut server = cluster.connect("postgres", SUPERUSER);
         server.batch_execute("CREATE DATABASE app").unwrap();
         let mut client = cluster.connect("app", SUPERUSER);
         let (sql, features) = application(&mut Random::new(seed));
         attempt(&mut client, &sql).unwrap_or_else(|error| panic!("{features:?}: {error:?}"));
-        let load = "SET client_min_messages = error;
-            CREATE EXTENSION dragonfly_guard;
-            SELECT ops.load_contract(jsonb_set(
+        let create = "SET client_min_messages = error; CREATE EXTENSION dragonfly_guard";
+        attempt(&mut client, create).unwrap();
+        for mode in ["strict", "as_is"] {
+            compare_contracts(&cluster, &mut client, &["data", "api", "tools", "closed"], mode);
+        }
+        let load = "SELECT ops.load_contract(jsonb_set(
                 ops.infer_contract('{data,api,tools,closed}'), '{version}', '\"1.0.1\"'))";
         attempt(&mut client, load).unwrap_or_else(|error| panic!("{features:?}: {error:?}"));
         compare_readers(&cluster, &mut client, SUPERUSER);
         compare_findings(&mut client);
+        steps += compare_plans(&cluster, &mut client);
         drop(client);
         server.batch_execute("SET dragonfly_guard.mode = off").unwrap();
         for statement in clean_up("app").split_inclusive(';') {
             server.batch_execute(statement).unwrap();
         }
     }
+    assert!(steps > 10, "{steps}");
 }
 
 #[test]

@@ -13,7 +13,9 @@ use crate::doctor::{
 };
 use crate::explain::Denial;
 use crate::rules::Context;
+use crate::sql::{listed, printable};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 /// Receives what the server says about an access.
 pub type Answer<'a> = dyn FnMut(DeclaredAccess, AccessOutcome) + 'a;
@@ -30,6 +32,43 @@ pub struct LeftOut {
     pub why: String,
     /// The columns on which the privilege works and is declared instead.
     pub columns: Vec<String>,
+}
+
+impl LeftOut {
+    /// Returns what is left out, without a period.
+    #[must_use]
+    pub fn message(all: &[Self]) -> String {
+        match all.len() {
+            1 => "1 privilege is not declared, because its use fails".to_owned(),
+            n => format!("{n} privileges are not declared, because their use fails"),
+        }
+    }
+
+    /// Returns a line for each, as far as a message lists them.
+    #[must_use]
+    pub fn lines(all: &[Self]) -> String {
+        let mut lines: Vec<String> = all.iter().take(SHOWN).map(ToString::to_string).collect();
+        if all.len() > SHOWN {
+            lines.push(format!("... and {} more.", all.len() - SHOWN));
+        }
+        lines.join("\n")
+    }
+}
+
+/// How many lines a message has.
+const SHOWN: usize = 20;
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AccessName { role, object, privilege } = &self.access;
+        let (object, role) = (printable(object), printable(role));
+        write!(f, "{privilege} on {object} by \"{role}\": {}", self.why)?;
+        match self.columns.as_slice() {
+            [] => f.write_str("."),
+            [one] => write!(f, "; declared on column {} instead.", printable(one)),
+            several => write!(f, "; declared on columns {} instead.", printable(&listed(several))),
+        }
+    }
 }
 
 /// Privileges, and the columns on which they work.

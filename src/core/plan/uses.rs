@@ -78,15 +78,16 @@ pub(super) struct OwnerUse {
     pub columns: Vec<String>,
 }
 
-/// What asks for the memberships of a role.
-#[derive(Debug, Clone, Copy)]
+/// What asks for the memberships of a role. Of several, messages name the first in this order: that
+/// in which a server happens to have rows decides nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Asker {
+    /// The body of this routine.
+    Body(Oid),
     /// A policy on this table.
     PolicyOn(Oid),
     /// The query of this view.
     View(Oid),
-    /// The body of this routine.
-    Body(Oid),
 }
 
 /// The memberships that a role has and that something declared asks for.
@@ -485,7 +486,8 @@ impl<'s, 'a> Search<'s, 'a> {
         let held = self.cx.access.closure(member, Follow::Members);
         let roles: BTreeSet<Oid> = held.iter().copied().filter(|role| *role != member).collect();
         if !roles.is_empty() {
-            self.uses.memberships.entry(member).or_insert(Asked { roles, asker });
+            let asked = self.uses.memberships.entry(member).or_insert(Asked { roles, asker });
+            asked.asker = asked.asker.min(asker);
         }
     }
 

@@ -54,6 +54,63 @@ pub fn requires(text: &str) -> Result<Requires, Unreadable> {
     Ok(found)
 }
 
+/// What the query of a view requires, by its columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OfView {
+    /// What every statement on the view requires.
+    pub always: Requires,
+    /// What only a statement requires that reads the column of this number: the planner removes the
+    /// others, unless they call volatile functions (allpaths.c, `remove_unused_subquery_outputs`).
+    pub columns: Vec<(i16, Requires)>,
+}
+
+/// Reads what the query of a view requires.
+///
+/// # Errors
+/// As of [`super::expression`].
+pub fn requires_of_view(text: &str) -> Result<OfView, Unreadable> {
+    let mut found = OfView::default();
+    match parse(text)? {
+        // One rule, one query.
+        Value::List(queries) => queries.iter().for_each(|query| found.add(query)),
+        query => found.add(&query),
+    }
+    Ok(found)
+}
+
+impl OfView {
+    fn add(&mut self, query: &Value<'_>) {
+        let Some(node) = query.as_node().filter(|node| node.tag == "QUERY") else {
+            return self.always.add(query);
+        };
+        let is_distinct = !node.list("distinctClause").is_empty() && !node.flag("hasDistinctOn");
+        let is_kept_whole = is_distinct
+            || node.flag("hasTargetSRFs")
+            || node.field("setOperations") != &Value::Absent;
+        if is_kept_whole {
+            return self.always.add(query);
+        }
+        for target in node.list("targetList") {
+            let number = target.as_node().filter(|target| {
+                !target.flag("resjunk") && target.number("ressortgroupref") == Some(0)
+            });
+            let mut of_column = Requires::default();
+            match number.and_then(|target| target.number::<i16>("resno")) {
+                Some(number) => {
+                    of_column.add(target);
+                    self.columns.push((number, of_column));
+                }
+                None => self.always.add(target),
+            }
+        }
+        for (name, value) in node.fields() {
+            if name != "targetList" {
+                self.always.add(value);
+            }
+        }
+    }
+}
+
 impl Requires {
     fn add(&mut self, value: &Value<'_>) {
         match value {
@@ -178,6 +235,37 @@ mod tests {
         // The entries for OLD and NEW in a rule require nothing.
         let none = "{RTE :rtekind 0 :relid 20009 :requiredPerms 0 :selectedCols (b)}";
         assert_eq!(requires(none), Ok(Requires::default()));
+    }
+
+    #[test]
+    fn column_of_a_view_requires_what_its_expression_does() {
+        let column = |number, sort, function| {
+            format!(
+                "{{TARGETENTRY :expr {{FUNCEXPR :funcid {function}}} :resno {number} \
+                 :ressortgroupref {sort} :resjunk false}}"
+            )
+        };
+        let query = |more: &str| {
+            format!(
+                "({{QUERY :targetList ({} {}) :jointree {{FROMEXPR :quals {{FUNCEXPR :funcid 3}}}} \
+                 :hasTargetSRFs false {more}}})",
+                column(1, 0, 1),
+                column(2, 7, 2)
+            )
+        };
+        let plain = requires_of_view(&query(":distinctClause <> :setOperations <>")).unwrap();
+        // The second column is sorted by.
+        assert_eq!(plain.always.functions, [2, 3].into());
+        assert_eq!(plain.columns.len(), 1);
+        assert_eq!((plain.columns[0].0, &plain.columns[0].1.functions), (1, &[1].into()));
+        for more in [
+            ":distinctClause ({SORTGROUPCLAUSE}) :hasDistinctOn false :setOperations <>",
+            ":distinctClause <> :setOperations {SETOPERATIONSTMT}",
+        ] {
+            let whole = requires_of_view(&query(more)).unwrap();
+            assert_eq!(whole.always.functions, [1, 2, 3].into(), "{more}");
+            assert_eq!(whole.columns, []);
+        }
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl<'a> Node<'a> {
         self.fields.iter().map(|(_, value)| value)
     }
 
+    /// Returns the fields with their names.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a str, &Value<'a>)> {
+        self.fields.iter().map(|(name, value)| (*name, value))
+    }
+
     /// Returns the node in a field.
     pub fn node(&self, name: &str) -> Option<&Node<'a>> {
         self.field(name).as_node()

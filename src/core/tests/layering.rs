@@ -80,6 +80,8 @@ const READER: &[&str] = &[
     "snapshot",
     "mentions",
     "statement",
+    "checks",
+    "declared",
     "explain",
     "analysis",
     "in_memory",

@@ -8,17 +8,18 @@ use crate::source::SourceArgs;
 use clap::{Args, ValueEnum};
 use dragonfly_core::access::Access;
 use dragonfly_core::audit::{Audit, Filter, Fixes};
-use dragonfly_core::catalog::{Oid, Schema, Snapshot, owner_of_reserved_schema};
+use dragonfly_core::catalog::{Schema, Snapshot, owner_of_reserved_schema};
 use dragonfly_core::contract::{self, Contract, DEFAULT};
-use dragonfly_core::infer::{self, Inferred, ToConfirm};
+use dragonfly_core::infer::{self, Inferred, LeftOut, ToConfirm};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
 use dragonfly_core::sql::similar::did_you_mean;
 use dragonfly_reader::audit::with_audit;
 use dragonfly_reader::data::Data;
+use dragonfly_reader::declared::each_outcome;
 use dragonfly_reader::extension::Own;
-use dragonfly_reader::snapshot::{add_reach, base, for_paths, objects_of, with_parts};
-use std::collections::HashSet;
+use dragonfly_reader::objects::relation_named;
+use dragonfly_reader::snapshot::{add_reach, base, objects_of, with_parts};
 use std::path::PathBuf;
 
 /// The arguments of `infer`.
@@ -68,8 +69,9 @@ impl InferArgs {
         write(self.output.as_deref(), &contract::write(&contract))?;
         note(&format!("an audit under this contract has {}", counts(&left)));
         note(
-            "the server was not asked whether each access works: where the extension is \
-             installed, ops.infer_contract() leaves out access that fails",
+            "access is left out that fails by the catalogs; what triggers, rules and constraints \
+             need is not followed: where the extension is installed, ops.infer_contract() asks the \
+             server",
         );
         Ok(Verdict::Clean)
     }
@@ -81,10 +83,7 @@ impl InferArgs {
         })?;
         Progress::step("reading the catalogs");
         let present = base(data).complete();
-        let relations: HashSet<(Oid, String)> =
-            for_paths(data).relations.iter().map(|r| (r.schema, r.name.clone())).collect();
-        let exists =
-            |schema: &Schema, name: &str| relations.contains(&(schema.oid, name.to_owned()));
+        let exists = |schema: &Schema, name: &str| relation_named(data, schema.oid, name).is_some();
         let base = infer::with_preset(&shipped, &present, &exists);
         let seed = infer::seed(&base, &self.governed(&base, &present)?);
         let own = Own::complete(data);
@@ -100,7 +99,11 @@ impl InferArgs {
         add_reach(data, &with_roles, &mut snapshot);
         let access = Access::new(&snapshot);
         let cx = Context::new(&seed, &snapshot, &access, &|| {});
-        let Inferred { contract, .. } = infer::infer(&cx, VERSION, mode, &|_, _, _| {});
+        let works = |cx: &Context<'_>, accesses, answer: &mut infer::Answer<'_>| {
+            each_outcome(cx, data, accesses, answer);
+        };
+        let Inferred { contract, left_out } = infer::infer(&cx, VERSION, mode, &works);
+        say_left_out(&left_out);
         Ok(contract)
     }
 
@@ -131,6 +134,18 @@ impl InferArgs {
         schemas.sort();
         schemas.dedup();
         Ok(schemas)
+    }
+}
+
+fn say_left_out(left_out: &[LeftOut]) {
+    if !left_out.is_empty() {
+        Failure::new(LeftOut::message(left_out))
+            .detail(LeftOut::lines(left_out))
+            .hint(
+                "dragonfly-guard explain ROLE OBJECT --privilege PRIVILEGE shows what is missing. \
+                 Grant that first if the access is intended.",
+            )
+            .warn();
     }
 }
 
