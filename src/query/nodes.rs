@@ -10,6 +10,7 @@ use crate::pg::list::nodes;
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{Oid, Privileges};
 use dragonfly_core::explain::{Moment, Need, parse};
+use dragonfly_core::stored::Requires;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::{CString, c_void};
 
@@ -275,17 +276,9 @@ struct SequencePrivileges {
 }
 
 impl SequencePrivileges {
-    /// Looks up a function by its OID in pg_proc.dat; `None` for all other functions (sequence.c).
+    /// Looks up a function; `None` for all others.
     fn of(function: Oid) -> Option<Self> {
-        let (privileges, or) = match function {
-            // nextval
-            1574 => (Privileges::USAGE, Privileges::UPDATE),
-            // currval
-            1575 => (Privileges::USAGE, Privileges::SELECT),
-            // setval, with two arguments and with three
-            1576 | 1765 => (Privileges::UPDATE, Privileges::NONE),
-            _ => return None,
-        };
+        let (privileges, or) = Requires::of_sequence(function)?;
         Some(Self { privileges, or })
     }
 

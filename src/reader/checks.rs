@@ -14,6 +14,7 @@ pub fn add(objects: &mut Objects, needs: &Needs) {
     objects.relations.extend(needs.needs.iter().map(|need| need.relation));
     objects.routines.extend(needs.calls.iter().map(|(routine, _)| *routine));
     objects.routines.extend(needs.entered.iter().map(|(routine, _)| *routine));
+    needs.defaults.iter().for_each(|defaults| add(objects, defaults));
     for body in &needs.bodies {
         objects.routines.insert(body.routine);
         add(objects, &body.needs);
@@ -97,8 +98,8 @@ impl<'s> Callable<'s> {
     pub fn execution(&self, routine: &'s Routine, needs: &Needs) -> Execution<'s> {
         Execution {
             routine,
-            calls: vec![],
-            defaults: Checks::default(),
+            calls: self.calls(needs),
+            defaults: needs.defaults.as_ref().map(|needs| self.checks(needs)).unwrap_or_default(),
             bodies: self.bodies(needs),
             texts: vec![],
             impossible: needs.impossible.clone(),

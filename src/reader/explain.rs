@@ -37,6 +37,8 @@ pub struct Asked<'q> {
 pub enum Unanswered {
     /// The name cannot be looked up.
     Unnamed(Unnamed),
+    /// It depends on more than is followed.
+    TooComplex,
     /// Objects of this kind do not have the privilege.
     Privilege {
         /// What is asked for.
@@ -64,6 +66,9 @@ pub fn answer(
     let found = names.find(&named).map_err(Unanswered::Unnamed)?;
     let privilege = privilege(state, &found, asked.privilege)?;
     let needs = needs(state, &base, asked.role, &found, privilege);
+    if needs.plain.is_cut || needs.forms.iter().any(|(_, needs)| needs.is_cut) {
+        return Err(Unanswered::TooComplex);
+    }
     let mut objects = Objects::default();
     match &found {
         Found::Relation(oid, _) => objects.relations.extend([*oid]),

@@ -220,7 +220,8 @@ impl Names<'_> {
         // A list names columns where a relation has them, or where no routine has the name.
         let is_of_columns = |relation: Oid| {
             let known = objects::columns(self.state, relation);
-            named.columns().is_some_and(|columns| columns.iter().all(|c| known.contains(c)))
+            let is_known = |column: &String| known.contains(column);
+            named.columns().is_some_and(|of| !of.is_empty() && of.iter().all(is_known))
         };
         let routines = routines::named(self.state, &[name].into(), &[schema.oid].into());
         let found = match (relation, &routines[..], named.list.as_deref()) {
@@ -262,12 +263,25 @@ impl Names<'_> {
             return Some(*oid);
         }
         let is_called = |of: Oid, names: &[String]| {
-            let bare = self.bare_name(of);
+            let (name, bare) = (self.state.type_name(of), self.bare_name(of));
             names.iter().any(|text| {
-                bare_type(text) == Some(bare.clone())
-                    || canonical_type(text) == canonical_type(&self.state.type_name(of))
+                // `char` is not "char".
+                let is_bare = || canonical_type(text) == text.trim().to_lowercase();
+                canonical_type(text) == canonical_type(&name)
+                    || is_bare() && bare_type(text) == Some(bare.clone())
             })
         };
+        let has_exact_names = |oid: &&Oid| {
+            let types = types(**oid);
+            let is_exact = |(of, names): (&Oid, &Vec<String>)| {
+                let name = canonical_type(&self.state.type_name(*of));
+                names.iter().any(|text| canonical_type(text) == name)
+            };
+            types.len() == named.len() && types.iter().zip(&named).all(is_exact)
+        };
+        if let Some(oid) = found.iter().find(has_exact_names) {
+            return Some(*oid);
+        }
         let mut alike = found.iter().filter(|oid| {
             let types = types(**oid);
             let mut pairs = types.iter().zip(&named).zip(&wanted);

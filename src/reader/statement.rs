@@ -1,16 +1,20 @@
 //! What a statement needs, as far as the catalogs tell: the tables behind views, the conditions of
-//! policies, defaults and CHECK constraints, and parsed bodies. A server that rewrites the statement
-//! knows more: rules, triggers, indexes, partitions, and what the planner removes.
+//! policies, defaults and CHECK constraints, and parsed bodies. A server that rewrites the
+//! statement knows more: rules, triggers, indexes, partitions, and what the planner removes.
 
 use crate::rights::Rights;
 use crate::source::{State, of_row};
-use crate::stored_policies::stored_policies;
+use crate::stored_policies::{StoredPolicy, stored_policies};
 use crate::{objects, oids, routines, updatable};
-use dragonfly_core::catalog::{Command, FIRST_UNPINNED, Oid, Privileges, RelationKind, Rows};
+use dragonfly_core::catalog::{
+    CheckOption, Command, FIRST_UNPINNED, Oid, Privileges, RelationKind, Rows,
+};
 use dragonfly_core::explain::{Form, Moment, Need, never_truncated};
 use dragonfly_core::sql::printable;
-use dragonfly_core::stored::{OfView, Requires, requires, requires_of_view};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use dragonfly_core::stored::{
+    OfView, Requires, Unreadable, requires, requires_of_list, requires_of_view,
+};
+use std::collections::{BTreeSet, HashMap};
 
 /// What a statement needs.
 #[derive(Debug, Default)]
@@ -25,8 +29,12 @@ pub struct Needs {
     /// The routines that it calls, each with the role that runs it, where that is not the role that
     /// runs the statement.
     pub entered: Vec<(Oid, Option<Oid>)>,
+    /// What the defaults of the arguments of a call need, where the call omits these.
+    pub defaults: Option<Box<Self>>,
     /// Why no role can execute it.
     pub impossible: Option<String>,
+    /// Whether something was not followed: a tree that cannot be read, or more than [`MOST`].
+    pub is_cut: bool,
 }
 
 impl Needs {
@@ -105,7 +113,14 @@ impl Finder<'_> {
     #[must_use]
     pub fn of_call(&self, routine: Oid) -> Needs {
         let mut walk = Walk::new(self, self.role);
+        for of in routines::argument_type_oids(self.state, routine) {
+            walk.domain(of, Checked::Checks);
+        }
         walk.enter(routine);
+        let mut defaults = Walk::new(self, self.role);
+        defaults.arguments(routine, 0, Moment::Start);
+        walk.found.is_cut |= defaults.found.is_cut;
+        walk.found.defaults = Some(Box::new(defaults.found));
         walk.found
     }
 }
@@ -116,15 +131,23 @@ struct Walk<'f, 'a> {
     /// The role that runs the statement.
     role: Oid,
     found: Needs,
-    /// The relations that have been read, with the role that is checked and the command.
-    seen: HashSet<(Oid, Option<Oid>, Command)>,
-    entered: BTreeSet<Oid>,
+    /// The tables whose policies are being read: one that leads to itself is an error.
+    active: Vec<Oid>,
+    /// The routines that have been called, each with the role that runs it.
+    entered: BTreeSet<(Oid, Oid)>,
+}
+
+/// What is read of a domain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    Checks,
+    ChecksAndDefault,
 }
 
 impl<'f, 'a> Walk<'f, 'a> {
     fn new(finder: &'f Finder<'a>, role: Oid) -> Self {
-        let (seen, entered) = (HashSet::new(), BTreeSet::new());
-        Self { finder, role, found: Needs::default(), seen, entered }
+        let (active, entered) = (Vec::new(), BTreeSet::new());
+        Self { finder, role, found: Needs::default(), active, entered }
     }
 
     fn state(&self) -> &'a dyn State {
@@ -150,7 +173,8 @@ impl<'f, 'a> Walk<'f, 'a> {
             // nextval requires one of the two (sequence.c).
             let is_usage = kind == Some(RelationKind::Sequence) && privilege == Privileges::USAGE;
             let or = if is_usage { Privileges::UPDATE } else { Privileges::NONE };
-            return self.need(Need { or, ..need });
+            self.need(Need { or, ..need });
+            return;
         };
         let all = objects::columns(self.state(), relation);
         let settable = || if is_partial { columns.to_vec() } else { self.settable(relation) };
@@ -190,42 +214,62 @@ impl<'f, 'a> Walk<'f, 'a> {
         if settable.is_empty() { all } else { settable }
     }
 
-    fn need(&mut self, need: Need) {
-        if !self.found.needs.contains(&need) {
+    /// Records a need. Returns whether it is another than those before it.
+    fn need(&mut self, need: Need) -> bool {
+        let is_new = !self.found.needs.contains(&need);
+        if is_new {
             self.found.needs.push(need);
+        }
+        is_new
+    }
+
+    /// Adds what a stored query or expression requires, as far as it can be read.
+    fn add(&mut self, found: Result<Requires, Unreadable>, check_as: Option<Oid>, moment: Moment) {
+        match found {
+            Ok(found) => self.requires(&found, check_as, moment),
+            Err(_) => self.found.is_cut = true,
         }
     }
 
-    /// Records a need, and what it leads to.
-    fn relation(&mut self, need: Need, command: Command, columns: &[String]) {
+    /// Records a need, and what it leads to. `given` are the columns to which an INSERT gives
+    /// values.
+    fn relation(&mut self, need: Need, command: Command, given: &[String]) {
         self.state().interrupts();
-        let (relation, check_as) = (need.relation, need.check_as);
-        let (privileges, selected) = (need.privileges, need.selected.clone());
-        self.need(need);
-        let is_new = self.seen.len() < MOST && self.seen.insert((relation, check_as, command));
-        if !is_new {
+        let at = self.found.needs.len();
+        let relation = need.relation;
+        if !self.need(need) {
             return;
         }
+        if at >= MOST {
+            self.found.is_cut = true;
+            return;
+        }
+        let need = self.found.needs[at].clone();
         match objects::relation_kind(self.state(), relation) {
             Some(RelationKind::View) if command == Command::Select => {
-                self.view(relation, &selected);
+                self.view(relation, &need.selected);
             }
-            Some(RelationKind::View) => self.behind_view(relation, command, columns),
-            Some(kind) if kind.is_table() => {
-                let all = Command::ALL.into_iter();
-                for command in all.filter(|command| privileges.contains(command.privilege())) {
-                    self.policies(relation, check_as, command);
-                }
-                if command == Command::Insert {
-                    self.domains(relation);
-                    self.defaults(relation, columns);
-                }
-                if matches!(command, Command::Insert | Command::Update) {
-                    let by = ("conrelid", oids::PG_CONSTRAINT_RELID_INDEX);
-                    self.checks(by, relation, Moment::Kept);
-                }
-            }
+            Some(RelationKind::View) => self.behind_view(&need, command, given),
+            Some(kind) if kind.is_table() => self.table(&need, command, given),
             _ => {}
+        }
+    }
+
+    /// Reads what a statement on a table evaluates.
+    fn table(&mut self, need: &Need, command: Command, given: &[String]) {
+        let (table, all) = (need.relation, Command::ALL.into_iter());
+        for command in all.filter(|command| need.privileges.contains(command.privilege())) {
+            self.policies(table, need.check_as, command);
+        }
+        if command == Command::Insert {
+            self.domains(table);
+            self.defaults(table, given);
+        }
+        if command == Command::Update {
+            self.generated(table, &need.updated);
+        }
+        if matches!(command, Command::Insert | Command::Update) {
+            self.checks(("conrelid", oids::PG_CONSTRAINT_RELID_INDEX), table, Moment::Kept);
         }
     }
 
@@ -233,6 +277,7 @@ impl<'f, 'a> Walk<'f, 'a> {
     fn view(&mut self, view: Oid, selected: &[String]) {
         let facts = updatable::facts(self.state(), view);
         let Some(Ok(OfView { always, columns })) = facts.query().map(requires_of_view) else {
+            self.found.is_cut = true;
             return;
         };
         let check_as = objects::view_owner(self.state(), view);
@@ -264,46 +309,84 @@ impl<'f, 'a> Walk<'f, 'a> {
     }
 
     /// Reads the relation that a statement on a view changes.
-    fn behind_view(&mut self, view: Oid, command: Command, columns: &[String]) {
+    fn behind_view(&mut self, need: &Need, command: Command, given: &[String]) {
+        let view = need.relation;
         let facts = updatable::facts(self.state(), view);
         if facts.replaces(command) {
             // A trigger or a rule does something else.
             return;
         }
         let Some(base) = facts.changes(command) else {
-            if self.found.impossible.is_none() {
-                let name = self.state().name(oids::PG_CLASS, view).map(|(_, name)| name);
-                let name = printable(&name.unwrap_or_default()).into_owned();
-                let verb = match command {
-                    Command::Insert => "insert into",
-                    Command::Delete => "delete from",
-                    Command::Select | Command::Update => "update",
-                };
-                self.found.impossible = Some(format!("cannot {verb} view \"{name}\""));
-            }
+            let name = self.state().name(oids::PG_CLASS, view).map(|(_, name)| name);
+            let verb = match command {
+                Command::Insert => "insert into",
+                Command::Delete => "delete from",
+                Command::Select | Command::Update => "update",
+            };
+            let name = name.unwrap_or_default();
+            self.fails(format!("cannot {verb} view \"{}\"", printable(&name)));
             return;
         };
-        let shown = facts.shown_columns(self.state(), view, base).into_iter();
-        let is_all = columns.is_empty() && command == Command::Update;
-        let computed = objects::computed_columns(self.state(), base);
-        let is_set = |of: &(String, String)| {
-            if is_all { !computed.contains(&of.1) } else { columns.contains(&of.0) }
+        let Some(Ok(OfView { mut always, .. })) = facts.query().map(requires_of_view) else {
+            self.found.is_cut = true;
+            return;
         };
-        let columns: Vec<String> = shown.filter(is_set).map(|(_, column)| column).collect();
-        let mut need = Need {
+        // The first is the relation itself.
+        let own = always.relations.iter().position(|of| of.relation == base);
+        let own = own.map(|at| always.relations.remove(at)).unwrap_or_default();
+        let check_as = objects::view_owner(self.state(), view);
+        // The condition of the view selects the rows; a new row is not asked, unless it is checked.
+        let checks = objects::check_option_of(self.state(), view) != CheckOption::None;
+        if command != Command::Insert || checks {
+            self.requires(&always, check_as, Moment::Start);
+        }
+        let shown = facts.shown_columns(self.state(), view, base);
+        let of_base = |names: &[String]| -> Vec<String> {
+            let is_named = |of: &&(String, String)| names.contains(&of.0);
+            shown.iter().filter(is_named).map(|(_, column)| column.clone()).collect()
+        };
+        let computed = objects::computed_columns(self.state(), base);
+        let mut updated = of_base(&need.updated);
+        if updated.len() > 1 {
+            updated.retain(|column| !computed.contains(column));
+        }
+        let reads = need.privileges.contains(Privileges::SELECT);
+        let of_base_need = Need {
             relation: base,
-            check_as: objects::view_owner(self.state(), view),
-            privileges: command.privilege(),
+            check_as,
+            privileges: need.privileges,
+            selected: if reads { self.names(base, &own.selected) } else { vec![] },
+            inserted: of_base(&need.inserted),
+            updated,
             is_target: true,
             is_partial: true,
             ..Need::default()
         };
-        match command {
-            Command::Insert => need.inserted.clone_from(&columns),
-            Command::Update => need.updated.clone_from(&columns),
-            Command::Select | Command::Delete => {}
+        let mut given = given.to_vec();
+        if command == Command::Insert {
+            // A default of the view takes the place of that of the relation.
+            given.extend(self.defaults(view, &given));
         }
-        self.relation(need, command, &columns);
+        self.relation(of_base_need, command, &of_base(&given));
+    }
+
+    /// Records why no role can execute the statement.
+    fn fails(&mut self, why: String) {
+        self.found.impossible.get_or_insert(why);
+    }
+
+    /// Returns the names of columns of a relation; 0 is all of them.
+    fn names(&self, relation: Oid, numbers: &BTreeSet<i16>) -> Vec<String> {
+        if numbers.contains(&0) {
+            return objects::columns(self.state(), relation);
+        }
+        let names: HashMap<i16, String> =
+            objects::numbered_columns(self.state(), relation).into_iter().collect();
+        let name = |number: &i16| match SYSTEM_COLUMNS.get(usize::from(number.unsigned_abs())) {
+            Some(name) if *number < 0 => Some((*name).to_owned()),
+            _ => names.get(number).cloned(),
+        };
+        numbers.iter().filter_map(name).collect()
     }
 
     /// Reads the conditions of the policies that limit a role on a table.
@@ -318,41 +401,83 @@ impl<'f, 'a> Walk<'f, 'a> {
             Command::Update => &[Rows::Existing, Rows::New],
             Command::Select | Command::Delete => &[Rows::Existing],
         };
-        for policy in stored_policies(self.state(), table) {
-            if !policy.is_for(command, acting, rights) {
-                continue;
-            }
-            for text in rows.iter().filter_map(|rows| policy.text(*rows)) {
-                if let Ok(found) = requires(text) {
-                    self.requires(&found, check_as, Moment::Start);
+        let policies = stored_policies(self.state(), table);
+        let applying: Vec<&StoredPolicy> =
+            policies.iter().filter(|of| of.is_for(command, acting, rights)).collect();
+        for rows in rows {
+            // Where one allows every row, the planner removes the others.
+            let is_open = |of: &&StoredPolicy| of.is_permissive && of.is_true(*rows);
+            let is_any_open = applying.iter().any(is_open);
+            let is_asked = |of: &&&StoredPolicy| !of.is_permissive || !is_any_open;
+            let texts: Vec<&str> =
+                applying.iter().filter(is_asked).filter_map(|of| of.text(*rows)).collect();
+            for found in texts.into_iter().map(requires) {
+                let reads = found.as_ref().is_ok_and(|found| !found.relations.is_empty());
+                if reads && self.active.contains(&table) {
+                    let name = self.state().name(oids::PG_CLASS, table).map(|(_, name)| name);
+                    self.fails(format!(
+                        "infinite recursion detected in policy for relation \"{}\"",
+                        printable(&name.unwrap_or_default())
+                    ));
+                    return;
                 }
+                self.active.push(table);
+                self.add(found, check_as, Moment::Start);
+                self.active.pop();
             }
         }
     }
 
-    /// Reads the defaults of the columns that an INSERT does not name.
-    fn defaults(&mut self, table: Oid, given: &[String]) {
+    /// Reads the defaults of the columns that an INSERT does not name, and returns these columns.
+    fn defaults(&mut self, relation: Oid, given: &[String]) -> Vec<String> {
         let columns: HashMap<i16, String> =
-            objects::numbered_columns(self.state(), table).into_iter().collect();
+            objects::numbered_columns(self.state(), relation).into_iter().collect();
+        let mut found = Vec::new();
+        for (number, text) in self.default_texts(relation) {
+            let Some(name) = columns.get(&number).filter(|name| !given.contains(name)) else {
+                continue;
+            };
+            self.add(requires(&text), None, Moment::Row);
+            found.push(name.clone());
+        }
+        found
+    }
+
+    /// Returns the stored defaults of a relation, and the expressions of generated columns.
+    fn default_texts(&self, relation: Oid) -> Vec<(i16, String)> {
         let rows = self.state().table(oids::PG_ATTRDEF);
-        let (of, number, text) =
-            (rows.column("adrelid"), rows.column("adnum"), rows.column("adbin"));
+        let column = |name| rows.column(name);
+        let (of, number, text) = (column("adrelid"), column("adnum"), column("adbin"));
         let mut texts = Vec::new();
-        rows.lookup(oids::PG_ATTRDEF_RELID_INDEX, &[(of, table)], |row| {
-            let number = row.int(number) as i16;
-            if columns.get(&number).is_some_and(|name| !given.contains(name)) {
-                texts.push((number, row.text(text)));
-            }
+        rows.lookup(oids::PG_ATTRDEF_RELID_INDEX, &[(of, relation)], |row| {
+            texts.extend(row.text(text).map(|text| (row.int(number) as i16, text)));
         });
         texts.sort();
-        for (_, text) in texts {
-            if let Some(Ok(found)) = text.map(|text| requires(&text)) {
-                self.requires(&found, None, Moment::Row);
+        texts
+    }
+
+    /// Reads the generated columns that an UPDATE of some columns computes again.
+    fn generated(&mut self, table: Oid, updated: &[String]) {
+        let computed = objects::computed_columns(self.state(), table);
+        if computed.is_empty() {
+            return;
+        }
+        let columns: HashMap<i16, String> =
+            objects::numbered_columns(self.state(), table).into_iter().collect();
+        for (number, text) in self.default_texts(table) {
+            let is_generated = columns.get(&number).is_some_and(|name| computed.contains(name));
+            let found = requires(&text);
+            let is_changed = found.as_ref().map_or(true, |found| {
+                let read = |number| columns.get(number).is_some_and(|name| updated.contains(name));
+                found.columns.iter().any(read)
+            });
+            if is_generated && is_changed {
+                self.add(found, None, Moment::Start);
             }
         }
     }
 
-    /// Reads the CHECK constraints of the domains of which columns are, and of those below them.
+    /// Reads the domains of which columns are.
     fn domains(&mut self, table: Oid) {
         let rows = self.state().table(oids::PG_ATTRIBUTE);
         let column = |name| rows.column(name);
@@ -361,19 +486,32 @@ impl<'f, 'a> Walk<'f, 'a> {
         let mut types = Vec::new();
         rows.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
             if row.int(number) as i16 > 0 && !row.bool(dropped) {
-                types.push(row.oid(of));
+                types.push((row.int(number) as i16, row.oid(of)));
             }
         });
-        types.retain(|of| *of >= FIRST_UNPINNED);
-        while let Some(of) = types.pop() {
+        let with_default: BTreeSet<i16> =
+            self.default_texts(table).into_iter().map(|(number, _)| number).collect();
+        for (number, of) in types {
+            let has_own = with_default.contains(&number);
+            self.domain(of, if has_own { Checked::Checks } else { Checked::ChecksAndDefault });
+        }
+    }
+
+    /// Reads the CHECK constraints of a domain and of those below it, and its default.
+    fn domain(&mut self, of: Oid, what: Checked) {
+        let (mut of, by) = (of, oids::TYPE_BY_OID);
+        let mut needs_default = what == Checked::ChecksAndDefault;
+        while of >= FIRST_UNPINNED {
             self.state().interrupts();
-            let by = oids::TYPE_BY_OID;
             let base = of_row(self.state(), by, of, "typbasetype", |row, base| row.oid(base));
-            if let Some(base) = base.filter(|base| *base != 0) {
-                let by = ("contypid", oids::PG_CONSTRAINT_TYPE_INDEX);
-                self.checks(by, of, Moment::Start);
-                types.push(base);
+            let Some(base) = base.filter(|base| *base != 0) else { return };
+            self.checks(("contypid", oids::PG_CONSTRAINT_TYPE_INDEX), of, Moment::Start);
+            let default = of_row(self.state(), by, of, "typdefaultbin", |row, text| row.text(text));
+            if let Some(text) = default.flatten().filter(|_| needs_default) {
+                self.add(requires(&text), None, Moment::Row);
+                needs_default = false;
             }
+            of = base;
         }
     }
 
@@ -392,25 +530,37 @@ impl<'f, 'a> Walk<'f, 'a> {
         });
         // The server evaluates them in the order of their names.
         found.sort();
-        for (_, text) in found {
-            if let Some(Ok(found)) = text.map(|text| requires(&text)) {
-                self.requires(&found, None, moment);
-            }
+        for text in found.into_iter().filter_map(|(_, text)| text) {
+            self.add(requires(&text), None, moment);
+        }
+    }
+
+    /// Reads the defaults of the arguments that a call omits.
+    fn arguments(&mut self, routine: Oid, given: usize, moment: Moment) {
+        let count = routines::argument_type_oids(self.state(), routine).len();
+        if routine < FIRST_UNPINNED || given >= count {
+            return;
+        }
+        let by = oids::PROC_BY_OID;
+        let text = of_row(self.state(), by, routine, "proargdefaults", |row, text| row.text(text));
+        let Some(text) = text.flatten() else { return };
+        let Ok(defaults) = requires_of_list(&text) else {
+            self.found.is_cut = true;
+            return;
+        };
+        let first = count.saturating_sub(defaults.len());
+        for default in defaults.into_iter().skip(given.saturating_sub(first)) {
+            self.requires(&default, None, moment);
         }
     }
 
     /// Records what a stored query or expression requires. Relations are checked as a role; what is
     /// called is called by the role that runs the statement.
     fn requires(&mut self, found: &Requires, check_as: Option<Oid>, moment: Moment) {
-        for sequence in &found.sequences {
-            self.need(Need {
-                relation: *sequence,
-                privileges: Privileges::USAGE,
-                or: Privileges::UPDATE,
-                moment,
-                is_partial: true,
-                ..Need::default()
-            });
+        for (function, sequence) in &found.sequences {
+            let Some((privileges, or)) = Requires::of_sequence(*function) else { continue };
+            let need = Need { relation: *sequence, privileges, or, moment, ..Need::default() };
+            self.need(Need { is_partial: true, ..need });
         }
         let operators: Vec<Oid> =
             found.operators.iter().filter_map(|operator| self.function_of(*operator)).collect();
@@ -420,16 +570,12 @@ impl<'f, 'a> Walk<'f, 'a> {
             }
             self.enter(function);
         }
+        for (function, given) in &found.given {
+            self.arguments(*function, *given, moment);
+        }
         for of in &found.relations {
-            let names: HashMap<i16, String> =
-                objects::numbered_columns(self.state(), of.relation).into_iter().collect();
-            let named = |columns: &BTreeSet<i16>| -> Vec<String> {
-                if columns.contains(&0) {
-                    return objects::columns(self.state(), of.relation);
-                }
-                columns.iter().filter_map(|one| names.get(one).cloned()).collect()
-            };
-            let (selected, inserted) = (named(&of.selected), named(&of.inserted));
+            let names = |columns| self.names(of.relation, columns);
+            let (selected, inserted) = (names(&of.selected), names(&of.inserted));
             let reads_no_column = of.privileges.contains(Privileges::SELECT) && selected.is_empty();
             let any = || objects::columns(self.state(), of.relation).into_iter().next();
             let need = Need {
@@ -439,7 +585,7 @@ impl<'f, 'a> Walk<'f, 'a> {
                 any_column: if reads_no_column { any() } else { None },
                 selected,
                 inserted: inserted.clone(),
-                updated: named(&of.updated),
+                updated: names(&of.updated),
                 moment,
                 is_partial: true,
                 ..Need::default()
@@ -454,22 +600,31 @@ impl<'f, 'a> Walk<'f, 'a> {
     /// Records a routine that is called, and reads its body where that is parsed.
     fn enter(&mut self, routine: Oid) {
         self.state().interrupts();
-        let is_new =
-            routine >= FIRST_UNPINNED && self.entered.len() < MOST && self.entered.insert(routine);
-        if !is_new {
+        if routine < FIRST_UNPINNED {
             return;
         }
         let owner = routines::owner(self.state(), routine);
         let runs_as = owner.filter(|_| routines::is_definer(self.state(), routine));
+        if !self.entered.insert((routine, runs_as.unwrap_or(self.role))) {
+            return;
+        }
+        if self.entered.len() > MOST {
+            self.found.is_cut = true;
+            return;
+        }
         self.found.entered.push((routine, runs_as));
         let by = oids::PROC_BY_OID;
         let body = of_row(self.state(), by, routine, "prosqlbody", |row, body| row.text(body));
-        let Some(Ok(found)) = body.flatten().map(|body| requires(&body)) else { return };
+        let Some(body) = body.flatten() else { return };
         let mut inner = Walk::new(self.finder, runs_as.unwrap_or(self.role));
         inner.entered = std::mem::take(&mut self.entered);
-        inner.requires(&found, None, Moment::Start);
+        inner.add(requires(&body), None, Moment::Start);
         self.entered = std::mem::take(&mut inner.entered);
         let mut needs = inner.found;
+        self.found.is_cut |= needs.is_cut;
+        if let Some(why) = needs.impossible.take() {
+            self.fails(why);
+        }
         // A new row that no policy allows is an error of the routine; where policies exclude the
         // rows of a statement, it may have a result.
         let inserts = |need: &Need| need.privileges.contains(Privileges::INSERT);
@@ -483,3 +638,6 @@ impl<'f, 'a> Walk<'f, 'a> {
         );
     }
 }
+
+/// The system columns by the numbers of them without the sign (heap.c).
+const SYSTEM_COLUMNS: [&str; 7] = ["", "ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];

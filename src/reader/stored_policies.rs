@@ -4,7 +4,8 @@ use crate::oids;
 use crate::rights::Rights;
 use crate::source::State;
 use dragonfly_core::catalog::{Command, Oid, Rows};
-use dragonfly_core::stored::{self, Expression};
+use dragonfly_core::policy::types::BOOL;
+use dragonfly_core::stored::{self, Constant, Expression};
 
 /// A policy.
 pub struct StoredPolicy {
@@ -50,6 +51,15 @@ impl StoredPolicy {
     #[must_use]
     pub fn text(&self, rows: Rows) -> Option<&str> {
         self.of_rows(rows).map(|of| of.text.as_str())
+    }
+
+    /// Whether the condition of rows is the constant true.
+    #[must_use]
+    pub fn is_true(&self, rows: Rows) -> bool {
+        let is_true = |of: &Constant| {
+            of.data_type == BOOL && of.value.as_ref().is_some_and(|bytes| bytes.first() == Some(&1))
+        };
+        matches!(self.condition(rows), Some(Expression::Constant(of)) if is_true(of))
     }
 
     fn of_rows(&self, rows: Rows) -> Option<&Condition> {

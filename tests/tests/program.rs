@@ -417,7 +417,7 @@ fn explain_follows_the_access_of_a_role_and_exits_with_the_verdict() {
     assert_eq!(allowed.code, Some(0), "{allowed:?}");
     assert!(allowed.out.contains("yes\tverdict\tAllowed."), "{allowed:?}");
     assert!(allowed.out.contains(", as \"postgres\", the owner of the view"), "{allowed:?}");
-    assert!(allowed.err.contains("triggers, rules, constraints"), "{allowed:?}");
+    assert!(allowed.err.contains("triggers, rules, indexes"), "{allowed:?}");
     assert!(!allowed.out.contains("contract"), "{allowed:?}");
 
     let denied = explain(&["anon", "public.judgments(amount)", "-P", "update"]);

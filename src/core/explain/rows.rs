@@ -92,8 +92,8 @@ struct RowSecurity<'a> {
     permissive: Vec<String>,
     /// The names of the restrictive policies that apply.
     restrictive: Vec<String>,
-    /// Whether a permissive policy allows every row.
-    allows_every_row: bool,
+    /// The names of the permissive policies that allow every row.
+    open: Vec<String>,
     /// Sentences about the rows that permissive policies allow, as far as their conditions tell.
     passing: Vec<String>,
     /// Sentences about the policies that allow no row.
@@ -147,7 +147,11 @@ impl<'a> RowSecurity<'a> {
             is_target,
             permissive: names(true),
             restrictive: names(false),
-            allows_every_row: applying.iter().any(|p| p.permissive && p.always_true),
+            open: applying
+                .iter()
+                .filter(|p| p.permissive && p.always_true)
+                .map(|p| safe_ident(&p.name).into_owned())
+                .collect(),
             passing: passing_rows,
             closed,
         }
@@ -211,9 +215,10 @@ impl<'a> RowSecurity<'a> {
 
     /// Returns which rows the policies allow, and records a restriction.
     fn restrict(&self, verdict: &mut Verdict) -> String {
-        let Self { permissive, restrictive, .. } = self;
-        if self.allows_every_row && restrictive.is_empty() {
-            return format!("{} allows every row", listed(permissive));
+        let Self { permissive, restrictive, open, .. } = self;
+        if !open.is_empty() && restrictive.is_empty() {
+            let verb = if open.len() == 1 { "allows" } else { "allow" };
+            return format!("{} {verb} every row", listed(open));
         }
         if self.is_target {
             let limited = format!(

@@ -16,7 +16,7 @@ mod updatable;
 
 pub use executed::{Executed, executed};
 pub use read::{expression, expressions, queries, query};
-pub use requires::{OfView, OnRelation, Requires, requires, requires_of_view};
+pub use requires::{OfView, OnRelation, Requires, requires, requires_of_list, requires_of_view};
 pub use text::Unreadable;
 pub use tree::{
     BooleanTest, Branch, Column, Command, Constant, Expression, FromItem, JoinKind, Link, Logic,

@@ -13,10 +13,14 @@ pub struct Requires {
     pub relations: Vec<OnRelation>,
     /// The functions and aggregates that it calls.
     pub functions: BTreeSet<Oid>,
+    /// The functions with the numbers of arguments that calls give: defaults replace the others.
+    pub given: BTreeSet<(Oid, usize)>,
     /// The operators that it calls.
     pub operators: BTreeSet<Oid>,
-    /// The sequences that `nextval` is called for, where they are constants.
-    pub sequences: BTreeSet<Oid>,
+    /// The functions for sequences that it calls, each with a sequence that is a constant.
+    pub sequences: BTreeSet<(Oid, Oid)>,
+    /// The numbers of the columns that it reads, of whatever relation.
+    pub columns: BTreeSet<i16>,
 }
 
 /// The privileges that a query requires on a relation.
@@ -41,8 +45,23 @@ const BELOW_COLUMNS: i16 = -7;
 const OF_RELATION: u32 = 0;
 /// The type `regclass` (pg_type.dat).
 const REGCLASS: Oid = 2205;
-/// The function `nextval` (pg_proc.dat).
-const NEXTVAL: Oid = 1574;
+
+impl Requires {
+    /// Returns the privileges that a function for sequences requires, and those of which one is
+    /// sufficient instead; `None` for all other functions (pg_proc.dat, sequence.c).
+    #[must_use]
+    pub fn of_sequence(function: Oid) -> Option<(Privileges, Privileges)> {
+        match function {
+            // nextval
+            1574 => Some((Privileges::USAGE, Privileges::UPDATE)),
+            // currval
+            1575 => Some((Privileges::USAGE, Privileges::SELECT)),
+            // setval, with two arguments and with three
+            1576 | 1765 => Some((Privileges::UPDATE, Privileges::NONE)),
+            _ => None,
+        }
+    }
+}
 
 /// Reads what a stored query or expression requires.
 ///
@@ -50,8 +69,28 @@ const NEXTVAL: Oid = 1574;
 /// As of [`super::expression`].
 pub fn requires(text: &str) -> Result<Requires, Unreadable> {
     let mut found = Requires::default();
-    found.add(&parse(text)?);
+    match parse(text) {
+        Ok(value) => found.add(&value),
+        Err(Unreadable::TooDeep) => found.add_words(text),
+        Err(error) => return Err(error),
+    }
     Ok(found)
+}
+
+/// Reads what each element of a list requires, such as the defaults of arguments.
+///
+/// # Errors
+/// As of [`super::expression`].
+pub fn requires_of_list(text: &str) -> Result<Vec<Requires>, Unreadable> {
+    let of = |value: &Value<'_>| {
+        let mut found = Requires::default();
+        found.add(value);
+        found
+    };
+    match parse(text)? {
+        Value::List(elements) => Ok(elements.iter().map(of).collect()),
+        one => Ok(vec![of(&one)]),
+    }
 }
 
 /// What the query of a view requires, by its columns.
@@ -70,10 +109,12 @@ pub struct OfView {
 /// As of [`super::expression`].
 pub fn requires_of_view(text: &str) -> Result<OfView, Unreadable> {
     let mut found = OfView::default();
-    match parse(text)? {
+    match parse(text) {
         // One rule, one query.
-        Value::List(queries) => queries.iter().for_each(|query| found.add(query)),
-        query => found.add(&query),
+        Ok(Value::List(queries)) => queries.iter().for_each(|query| found.add(query)),
+        Ok(query) => found.add(&query),
+        Err(Unreadable::TooDeep) => found.always.add_words(text),
+        Err(error) => return Err(error),
     }
     Ok(found)
 }
@@ -129,6 +170,7 @@ impl Requires {
                 self.add_relation(node);
             }
             "FUNCEXPR" => self.add_call(node),
+            "VAR" => self.columns.extend(node.number::<i16>("varattno")),
             "AGGREF" => self.functions.extend(node.number::<Oid>("aggfnoid")),
             "WINDOWFUNC" => self.functions.extend(node.number::<Oid>("winfnoid")),
             "OPEXPR" | "DISTINCTEXPR" | "NULLIFEXPR" | "SCALARARRAYOPEXPR" => {
@@ -149,36 +191,71 @@ impl Requires {
             return;
         }
         let number = |of: &Value<'_>| of.as_text()?.parse::<i16>().ok();
-        let columns = |field| {
-            let places = node.list(field).iter().filter_map(number);
-            places.map(|place| place.saturating_add(BELOW_COLUMNS)).collect()
-        };
-        let one = OnRelation {
+        let columns = |field| node.list(field).iter().filter_map(number).map(of_place).collect();
+        self.relations.push(OnRelation {
             relation,
             privileges: Privileges(required),
             selected: columns("selectedCols"),
             inserted: columns("insertedCols"),
             updated: columns("updatedCols"),
-        };
-        if !self.relations.contains(&one) {
-            self.relations.push(one);
-        }
+        });
     }
 
     fn add_call(&mut self, node: &Node<'_>) {
         let Some(function) = node.number::<Oid>("funcid") else { return };
+        let arguments = node.list("args");
         self.functions.insert(function);
-        let Some(first) = node.list("args").first().and_then(Value::as_node) else { return };
+        self.given.insert((function, arguments.len()));
+        let Some(first) = arguments.first().and_then(Value::as_node) else { return };
         let is_name = first.tag == "CONST" && first.number("consttype") == Some(REGCLASS);
         if let Value::Datum(bytes) = first.field("constvalue")
-            && function == NEXTVAL
+            && Self::of_sequence(function).is_some()
             && is_name
         {
             // A value that is passed by value: the OID is in its first bytes.
             let oid = bytes.first_chunk().map(|bytes| Oid::from_le_bytes(*bytes));
-            self.sequences.extend(oid);
+            self.sequences.extend(oid.map(|oid| (function, oid)));
         }
     }
+
+    /// Adds what the words of a text tell that is nested too deeply for a tree. In names, spaces
+    /// are escaped.
+    fn add_words(&mut self, text: &str) {
+        for field in [":funcid ", ":aggfnoid ", ":winfnoid "] {
+            self.functions.extend(text.split(field).skip(1).filter_map(first_number));
+        }
+        self.operators.extend(text.split(":opno ").skip(1).filter_map(first_number));
+        for (place, field) in text.match_indices(":requiredPerms ") {
+            let (before, after) = (&text[..place], &text[place + field.len()..]);
+            let relation = before.rsplit(":relid ").next().and_then(first_number);
+            let required = first_number(after).filter(|required| *required != 0);
+            let (Some(relation), Some(required)) = (relation, required) else { continue };
+            let columns = |field: &str| -> BTreeSet<i16> {
+                let Some((_, list)) = after.split_once(field) else { return BTreeSet::new() };
+                let list = list.split(')').next().unwrap_or_default();
+                let places = list.split_whitespace().filter_map(|place| place.parse().ok());
+                places.map(of_place).collect()
+            };
+            self.relations.push(OnRelation {
+                relation,
+                privileges: Privileges(required),
+                selected: columns(":selectedCols (b"),
+                inserted: columns(":insertedCols (b"),
+                updated: columns(":updatedCols (b"),
+            });
+        }
+    }
+}
+
+/// Returns the number at the start of a text.
+fn first_number(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().ok()
+}
+
+/// Returns the number of the column in this place of a set.
+fn of_place(place: i16) -> i16 {
+    place.saturating_add(BELOW_COLUMNS)
 }
 
 #[cfg(test)]
@@ -238,6 +315,24 @@ mod tests {
     }
 
     #[test]
+    fn text_that_is_nested_too_deeply_requires_the_same() {
+        let views = VIEWS.split("\n\n").filter_map(|view| view.split_once('\n'));
+        for (view, tree) in views {
+            let mut words = Requires::default();
+            words.add_words(tree);
+            let nodes = requires(tree).unwrap();
+            assert_eq!(words.functions, nodes.functions, "{view}");
+            assert_eq!(words.operators, nodes.operators, "{view}");
+            assert_eq!(words.relations, nodes.relations, "{view}");
+        }
+        let not = "{BOOLEXPR :boolop not :args (";
+        let inner = "{FUNCEXPR :funcid 7}";
+        let deep = format!("{}{inner}{}", not.repeat(1000), ")}".repeat(1000));
+        assert_eq!(requires(&deep).unwrap().functions, [7].into());
+        assert_eq!(requires_of_view(&deep).unwrap().always.functions, [7].into());
+    }
+
+    #[test]
     fn column_of_a_view_requires_what_its_expression_does() {
         let column = |number, sort, function| {
             format!(
@@ -273,9 +368,9 @@ mod tests {
         let default = "{FUNCEXPR :funcid 1574 :args ({CONST :consttype 2205 :constisnull false \
                        :constvalue 4 [ 42 78 0 0 0 0 0 0 ]})}";
         let found = requires(default).unwrap();
-        assert_eq!((found.sequences, found.functions), ([20010].into(), [1574].into()));
-        // currval
-        let other = default.replace("1574", "1575");
+        assert_eq!(found.functions, [1574].into());
+        assert_eq!((found.sequences, found.given), ([(1574, 20010)].into(), [(1574, 1)].into()));
+        let other = default.replace("1574", "1577");
         assert!(requires(&other).unwrap().sequences.is_empty());
     }
 }

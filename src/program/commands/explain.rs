@@ -64,9 +64,9 @@ const NO_CONTRACT: &str = r#"{
 }"#;
 
 /// What is not read from the catalogs.
-const NOT_FOLLOWED: &str = "what triggers, rules, constraints and the bodies of functions do is \
-                            not followed; where the extension is installed, \
-                            ops.explain_access() asks the server";
+const NOT_FOLLOWED: &str = "what triggers, rules, indexes and the texts of functions do is not \
+                            followed, and what the planner removes is; where the extension is \
+                            installed, ops.explain_access() asks the server";
 
 impl ExplainArgs {
     /// Writes the links from the role to the object.
@@ -134,6 +134,8 @@ fn failure(why: &Unanswered) -> Failure {
                 _ => failure,
             }
         }
+        Unanswered::TooComplex => Failure::new("the access depends on too many objects")
+            .detail("more than 2,000 relations or routines, or an expression that is not known"),
         Unanswered::Privilege { given, valid } => {
             let failure = Failure::new(format!("unrecognized privilege \"{}\"", printable(given)));
             let meant = did_you_mean(&given.to_uppercase(), valid.iter().copied());

@@ -69,8 +69,8 @@ impl InferArgs {
         write(self.output.as_deref(), &contract::write(&contract))?;
         note(&format!("an audit under this contract has {}", counts(&left)));
         note(
-            "access is left out that fails by the catalogs; what triggers, rules and constraints \
-             need is not followed: where the extension is installed, ops.infer_contract() asks the \
+            "access is left out that fails by the catalogs; what triggers, rules and indexes need \
+             is not followed: where the extension is installed, ops.infer_contract() asks the \
              server",
         );
         Ok(Verdict::Clean)
