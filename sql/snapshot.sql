@@ -42,7 +42,7 @@ SELECT '{"dragonfly_guard_snapshot":1,"server":' || json_build_object(
 -- One statement for each catalog, with the columns that this release has.
 WITH wanted_rows (catalog, wanted) AS (VALUES
   ('pg_amop', 'amopmethod = 403'),
-  ('pg_attribute', 'attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = ''t'')'),
+  ('pg_attribute', '(attnum > 0 OR attacl IS NOT NULL) AND attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = ''t'')'),
   ('pg_database', 'datname = current_database()')
 ), catalog_columns (catalog_place, catalog, source, place, name, kind) AS (VALUES
   (1, 'pg_amop', 'pg_amop', 1, 'amopopr', 'oid'),

@@ -15,6 +15,7 @@ mod migrations;
 mod output;
 mod parameters;
 mod passfile;
+mod pipe;
 mod places;
 mod progress;
 mod service;

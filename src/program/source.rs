@@ -4,11 +4,12 @@
 use crate::connection::{ConnectionArgs, cause};
 use crate::failure::Failure;
 use crate::output::{self, shown};
+use crate::pipe::pipe;
 use crate::progress::Progress;
 use clap::Args;
 use dragonfly_core::rules::stored_settings;
 use dragonfly_core::sql::{listed, printable};
-use dragonfly_reader::data::{Data, valued_settings};
+use dragonfly_reader::data::{Data, Invalid, valued_settings};
 use dragonfly_reader::extension::Own;
 use dragonfly_reader::script::snapshot_sql;
 use fallible_iterator::FallibleIterator;
@@ -17,6 +18,7 @@ use postgres::types::{FromSql, Type};
 use postgres::{Client, Row};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// Where the catalogs are read.
 #[derive(Debug, Clone, Default, Args)]
@@ -58,22 +60,34 @@ pub fn of_argument(argument: &str) -> Result<Data, Failure> {
 }
 
 fn of_file(file: &Path) -> Result<Data, Failure> {
-    parsed(&output::read(file)?, &shown(file))
-}
-
-fn of_server(connection: &ConnectionArgs) -> Result<Data, Failure> {
-    let mut text = String::new();
-    run(&mut connection.connect()?, &mut |line| {
-        text.push_str(line);
-        text.push('\n');
-        Ok(())
-    })?;
-    parsed(&text, "the snapshot of the server")
-}
-
-fn parsed(text: &str, name: &str) -> Result<Data, Failure> {
+    let text = output::read(file)?;
     Progress::step("reading the snapshot");
-    let data = Data::parse(text, || {}).map_err(|error| {
+    checked(Data::parse(&text, || {}), &shown(file))
+}
+
+/// Reads the snapshot while the server writes it.
+fn of_server(connection: &ConnectionArgs) -> Result<Data, Failure> {
+    let mut client = connection.connect()?;
+    let (mut to, from) = pipe();
+    thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let done = run(&mut client, &mut |line| {
+                to.write(line);
+                to.write("\n");
+                Ok(())
+            });
+            to.close();
+            done
+        });
+        let data = Data::read(from, || {});
+        // What went wrong on the server comes first: the text then ends early.
+        reading.join().unwrap_or_else(|_| Err(Failure::new("the connection was lost")))?;
+        checked(data, "the snapshot of the server")
+    })
+}
+
+fn checked(data: Result<Data, Invalid>, name: &str) -> Result<Data, Failure> {
+    let data = data.map_err(|error| {
         Failure::new(format!("{name} is not a valid snapshot"))
             .detail(printable(&error.to_string()))
             .hint("dragonfly-guard snapshot, sql/snapshot.sql and ops.snapshot() write snapshots.")

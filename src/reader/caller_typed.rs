@@ -145,8 +145,11 @@ fn column_types(state: &dyn State, relation: Oid) -> Vec<Oid> {
     if relation != 0 {
         let table = state.table(oids::PG_ATTRIBUTE);
         let (of, kind) = (table.column("attrelid"), table.column("atttypid"));
+        let number = table.column("attnum");
         table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
-            types.push(row.oid(kind));
+            if row.int(number) as i16 > 0 {
+                types.push(row.oid(kind));
+            }
         });
     }
     types

@@ -103,8 +103,11 @@ pub const CATALOGS: &[Catalog] = &[
             ("attgenerated", Char),
             ("attacl", Acl),
         ],
-        // Not those of TOAST tables, which are as many as there are tables and always the same.
-        rows: Some("attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = 't')"),
+        // Not system columns and those of TOAST tables, which are always the same.
+        rows: Some(
+            "(attnum > 0 OR attacl IS NOT NULL) \
+             AND attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = 't')",
+        ),
     },
     Catalog {
         oid: oids::PG_AUTHID,

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::io;
 use std::rc::Rc;
 
 /// The format's version. A reader rejects others.
@@ -181,7 +182,21 @@ impl Data {
     /// # Errors
     /// If the text is no snapshot, or one of another version.
     pub fn parse(text: &str, interrupts: fn()) -> Result<Self, Invalid> {
-        let mut json = serde_json::Deserializer::from_str(text);
+        Self::of_json(serde_json::Deserializer::from_str(text), interrupts)
+    }
+
+    /// As [`Data::parse`], while the text is still being written.
+    ///
+    /// # Errors
+    /// As of [`Data::parse`].
+    pub fn read(text: impl io::Read, interrupts: fn()) -> Result<Self, Invalid> {
+        Self::of_json(serde_json::Deserializer::from_reader(text), interrupts)
+    }
+
+    fn of_json<'de, T: serde_json::de::Read<'de>>(
+        mut json: serde_json::Deserializer<T>,
+        interrupts: fn(),
+    ) -> Result<Self, Invalid> {
         let data = Document(interrupts).deserialize(&mut json)?;
         json.end()?;
         data.check()?;

@@ -1188,6 +1188,10 @@ struct ColumnInfo {
 /// Returns what a column is. It may have been dropped since the state, so that the system cache
 /// does not have it.
 fn described(state: &dyn State, relation: Oid, number: i16) -> Option<ColumnInfo> {
+    if let Some(name) = objects::system_column(number) {
+        let (name, has_default, is_generated) = (name.to_owned(), false, false);
+        return Some(ColumnInfo { name, has_default, is_generated });
+    }
     let table = state.table(oids::PG_ATTRIBUTE);
     let column = |name| table.column(name);
     let (owner, own_number, name) = (column("attrelid"), column("attnum"), column("attname"));

@@ -370,10 +370,14 @@ impl<'a> Mentioned<'a> {
         let (not_null, generated) = (column("attnotnull"), column("attgenerated"));
         let keys = [(column("attrelid"), relation)];
         table.lookup(oids::PG_ATTRIBUTE_RELID_INDEX, &keys, |row| {
-            let is_generated = row.char(generated) != 0;
-            let name = row.borrowed_name(name);
-            each(row.int(number) as i16, &name, row.bool(not_null), is_generated);
+            let (number, is_generated) = (row.int(number) as i16, row.char(generated) != 0);
+            if number > 0 {
+                let name = row.borrowed_name(name);
+                each(number, &name, row.bool(not_null), is_generated);
+            }
         });
+        // Every table has the same ones, so that a snapshot does not.
+        objects::system_columns().for_each(|(number, name)| each(number, name, true, false));
     }
 
     /// Returns the expression of a generated column.

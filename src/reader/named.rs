@@ -221,7 +221,8 @@ impl Names<'_> {
         let is_of_columns = |relation: Oid| {
             let known = objects::columns(self.state, relation);
             let is_known = |column: &String| known.contains(column);
-            named.columns().is_some_and(|of| !of.is_empty() && of.iter().all(is_known))
+            let are_known = |of: Vec<String>| !of.is_empty() && of.iter().all(is_known);
+            named.list.is_none() || named.columns().is_some_and(are_known)
         };
         let routines = routines::named(self.state, &[name].into(), &[schema.oid].into());
         let found = match (relation, &routines[..], named.list.as_deref()) {

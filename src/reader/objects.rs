@@ -492,6 +492,20 @@ pub fn unusable(state: &dyn State, relation: &Relation, wanted: Privileges) -> O
     }
 }
 
+/// The system columns of every table by their numbers without the sign (heap.c).
+const SYSTEM_COLUMNS: [&str; 7] = ["", "ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
+
+/// Returns the numbers and names of the system columns.
+pub fn system_columns() -> impl Iterator<Item = (i16, &'static str)> {
+    (1..).zip(&SYSTEM_COLUMNS[1..]).map(|(number, name): (i16, &&str)| (-number, *name))
+}
+
+/// Returns the name of the system column with a number.
+#[must_use]
+pub fn system_column(number: i16) -> Option<&'static str> {
+    system_columns().find(|(of, _)| *of == number).map(|(_, name)| name)
+}
+
 /// Returns the columns of a relation, in their order.
 pub fn columns(state: &dyn State, relation: Oid) -> Vec<String> {
     numbered_columns(state, relation).into_iter().map(|(_, name)| name).collect()

@@ -33,7 +33,8 @@ pub struct Needs {
     pub defaults: Option<Box<Self>>,
     /// Why no role can execute it.
     pub impossible: Option<String>,
-    /// Whether something was not followed: a tree that cannot be read, or more than [`MOST`].
+    /// Whether something was not followed: a tree that cannot be read, or more than [`MOST`] or
+    /// [`DEEPEST`].
     pub is_cut: bool,
 }
 
@@ -72,6 +73,9 @@ pub struct Statement<'c> {
 
 /// The most relations and routines that one statement leads to.
 const MOST: usize = 2_000;
+
+/// How many views, policies and bodies are followed that lead to each other.
+const DEEPEST: usize = 200;
 
 /// Finds what statements of a role need.
 pub struct Finder<'a> {
@@ -135,6 +139,8 @@ struct Walk<'f, 'a> {
     active: Vec<Oid>,
     /// The routines that have been called, each with the role that runs it.
     entered: BTreeSet<(Oid, Oid)>,
+    /// How many stored queries and expressions lead to the one that is being read.
+    depth: usize,
 }
 
 /// What is read of a domain.
@@ -147,7 +153,7 @@ enum Checked {
 impl<'f, 'a> Walk<'f, 'a> {
     fn new(finder: &'f Finder<'a>, role: Oid) -> Self {
         let (active, entered) = (Vec::new(), BTreeSet::new());
-        Self { finder, role, found: Needs::default(), active, entered }
+        Self { finder, role, found: Needs::default(), active, entered, depth: 0 }
     }
 
     fn state(&self) -> &'a dyn State {
@@ -382,9 +388,9 @@ impl<'f, 'a> Walk<'f, 'a> {
         }
         let names: HashMap<i16, String> =
             objects::numbered_columns(self.state(), relation).into_iter().collect();
-        let name = |number: &i16| match SYSTEM_COLUMNS.get(usize::from(number.unsigned_abs())) {
-            Some(name) if *number < 0 => Some((*name).to_owned()),
-            _ => names.get(number).cloned(),
+        let name = |number: &i16| {
+            let of_server = objects::system_column(*number).map(str::to_owned);
+            of_server.or_else(|| names.get(number).cloned())
         };
         numbers.iter().filter_map(name).collect()
     }
@@ -557,6 +563,11 @@ impl<'f, 'a> Walk<'f, 'a> {
     /// Records what a stored query or expression requires. Relations are checked as a role; what is
     /// called is called by the role that runs the statement.
     fn requires(&mut self, found: &Requires, check_as: Option<Oid>, moment: Moment) {
+        if self.depth == DEEPEST {
+            self.found.is_cut = true;
+            return;
+        }
+        self.depth += 1;
         for (function, sequence) in &found.sequences {
             let Some((privileges, or)) = Requires::of_sequence(*function) else { continue };
             let need = Need { relation: *sequence, privileges, or, moment, ..Need::default() };
@@ -595,6 +606,7 @@ impl<'f, 'a> Walk<'f, 'a> {
             let command = writes.next().unwrap_or(Command::Select);
             self.relation(need, command, &inserted);
         }
+        self.depth -= 1;
     }
 
     /// Records a routine that is called, and reads its body where that is parsed.
@@ -618,6 +630,7 @@ impl<'f, 'a> Walk<'f, 'a> {
         let Some(body) = body.flatten() else { return };
         let mut inner = Walk::new(self.finder, runs_as.unwrap_or(self.role));
         inner.entered = std::mem::take(&mut self.entered);
+        inner.depth = self.depth;
         inner.add(requires(&body), None, Moment::Start);
         self.entered = std::mem::take(&mut inner.entered);
         let mut needs = inner.found;
@@ -638,6 +651,3 @@ impl<'f, 'a> Walk<'f, 'a> {
         );
     }
 }
-
-/// The system columns by the numbers of them without the sign (heap.c).
-const SYSTEM_COLUMNS: [&str; 7] = ["", "ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];

@@ -74,7 +74,11 @@ fn wanted(state: &dyn State, catalog: Oid, table: &Table<'_>) -> Box<dyn Fn(&Row
         }
         oids::PG_ATTRIBUTE => {
             let (relation, toast) = (table.column("attrelid"), toast_tables(state));
-            Box::new(move |row| !toast.contains(&row.oid(relation)))
+            let (number, acl) = (table.column("attnum"), table.column("attacl"));
+            Box::new(move |row| {
+                let is_own = row.int(number) as i16 > 0 || !row.is_null(acl);
+                is_own && !toast.contains(&row.oid(relation))
+            })
         }
         oids::PG_DATABASE => {
             let (oid, current) = (table.column("oid"), state.database());

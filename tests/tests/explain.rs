@@ -245,7 +245,8 @@ fn explain_access_accepts_names_as_users_write_them() {
              CREATE FUNCTION api.total(api.\"Kind (1)\", amount numeric, at timestamptz[]) RETURNS \
              int LANGUAGE sql AS 'SELECT 1';
              CREATE FUNCTION api.sums(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION \
-             api.sums(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+             api.sums(text) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE api.n (a int);
+             CREATE FUNCTION api.n() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         )
         .unwrap();
     let mut looked_at = |object: &str| {
@@ -265,6 +266,9 @@ fn explain_access_accepts_names_as_users_write_them() {
         ),
         ("function api.sums(int4)", "EXECUTE on function api.sums(integer)"),
         ("api.sums(a varchar)", "object"),
+        ("api.n", "SELECT on table api.n"),
+        ("api.n(a)", "SELECT on table api.n"),
+        ("api.n()", "EXECUTE on function api.n()"),
     ] {
         assert!(looked_at(object).starts_with(found), "{object}: {}", looked_at(object));
     }

@@ -106,6 +106,7 @@ const PROGRAM: &[&str] = &[
     "baseline",
     "migrations",
     "places",
+    "pipe",
     "source",
     "commands",
     "cli",

@@ -134,8 +134,10 @@ fn failure(why: &Unanswered) -> Failure {
                 _ => failure,
             }
         }
-        Unanswered::TooComplex => Failure::new("the access depends on too many objects")
-            .detail("more than 2,000 relations or routines, or an expression that is not known"),
+        Unanswered::TooComplex => Failure::new("the access depends on too many objects").detail(
+            "it leads to more than 2,000 relations and routines, or through more than 200 of \
+                 them one after the other, or to an expression that is not known",
+        ),
         Unanswered::Privilege { given, valid } => {
             let failure = Failure::new(format!("unrecognized privilege \"{}\"", printable(given)));
             let meant = did_you_mean(&given.to_uppercase(), valid.iter().copied());
