@@ -42,7 +42,8 @@ SELECT '{"dragonfly_guard_snapshot":1,"server":' || json_build_object(
 -- One statement for each catalog, with the columns that this release has.
 WITH wanted_rows (catalog, wanted) AS (VALUES
   ('pg_amop', 'amopmethod = 403'),
-  ('pg_attribute', '(attnum > 0 OR attacl IS NOT NULL) AND attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = ''t'')'),
+  ('pg_attribute', '(attnum > 0 OR attacl IS NOT NULL)
+    AND attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = ''t'')'),
   ('pg_database', 'datname = current_database()')
 ), catalog_columns (catalog_place, catalog, source, place, name, kind) AS (VALUES
   (1, 'pg_amop', 'pg_amop', 1, 'amopopr', 'oid'),
@@ -304,20 +305,20 @@ WITH wanted_rows (catalog, wanted) AS (VALUES
   (40, 'pg_type', 'pg_type', 14, 'typdefaultbin', 'text'),
   (40, 'pg_type', 'pg_type', 15, 'type_name', 'type_name')
 ), existing AS (
-  SELECT c.*, coalesce(w.wanted, '') AS wanted, a.atttypid::regtype::text AS type_name,
+  SELECT c.*, coalesce(w.wanted, '') AS wanted, a.attnotnull AS is_never_null,
          row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
     FROM catalog_columns AS c
     LEFT JOIN wanted_rows AS w USING (catalog)
     JOIN pg_class AS r ON r.relname = c.source AND r.relnamespace = 'pg_catalog'::regnamespace
     JOIN pg_attribute AS a ON a.attrelid = r.oid AND NOT a.attisdropped
      AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
-), written AS (
+), expressed AS (
   SELECT e.*, CASE kind
-      WHEN 'oid' THEN format('s.%I::int8', name)
-      WHEN 'int' THEN format('s.%I::int4', name)
-      WHEN 'bool' THEN format('s.%I', name)
+      WHEN 'oid' THEN format('s.%I::oid', name)
+      WHEN 'int' THEN format('s.%I', name)
+      WHEN 'bool' THEN format('s.%I::text', name)
       WHEN 'bytes' THEN format('encode(s.%I, ''hex'')', name)
-      WHEN 'present' THEN format('CASE WHEN s.%I IS NOT NULL THEN true END', name)
+      WHEN 'present' THEN format('CASE WHEN s.%I IS NULL THEN ''null'' ELSE ''true'' END', name)
       -- Types of pg_catalog are printed without it, and those of the SQL standard have no schema.
       WHEN 'type_name' THEN 'CASE WHEN s.typnamespace = ''pg_catalog''::regnamespace AND CASE'
         ' WHEN s.typcategory = ''A'' AND s.oid NOT IN (22, 30) THEN s.typelem ELSE s.oid END NOT IN'
@@ -335,12 +336,20 @@ WITH wanted_rows (catalog, wanted) AS (VALUES
         ' THEN (extract(epoch FROM s.%1$I) * 1000000)::int8 - 946684800000000'
         ' WHEN s.%1$I > now() THEN 9223372036854775807'
         ' WHEN s.%1$I < now() THEN -9223372036854775808 END', name)
-      ELSE format('s.%I::text', name) END AS value
+      ELSE format('s.%I::text', name) END AS expression
     FROM existing AS e
+), written AS (
+  -- As JSON. That of numbers is their text, and the ACLs are JSON already.
+  SELECT e.*, CASE WHEN kind = 'present' THEN expression
+                   WHEN is_never_null THEN value
+                   ELSE format('coalesce((%s)::text, ''null'')', value) END AS value_of_row
+    FROM expressed AS e, LATERAL (SELECT CASE
+           WHEN kind IN ('oid', 'int', 'bool', 'time', 'acl', 'present') THEN expression
+           ELSE format('to_json(%s)', expression) END) AS v (value)
 ), catalogs AS (
   SELECT catalog_place, catalog, source, wanted,
          json_agg(name ORDER BY place)::text AS names,
-         string_agg(value, ', ' ORDER BY place) AS values_of_row,
+         string_agg(value_of_row, ', '','', ' ORDER BY place) AS values_of_row,
          -- At most one column of a catalog is an ACL.
          max(name) FILTER (WHERE kind = 'acl') AS acl,
          row_number() OVER (ORDER BY catalog_place) = 1 AS is_first
@@ -352,8 +361,8 @@ SELECT format('SELECT %L', CASE WHEN is_first THEN '' ELSE ',' END
        CASE WHEN acl IS NOT NULL THEN format(
          -- Thousands of rows share a few ACLs, which are written once. As the server writes them,
          -- with OIDs in place of names.
-         'WITH acls AS MATERIALIZED (SELECT acl, coalesce((SELECT string_agg(item.written, '','''
-         ' ORDER BY item.place) FROM (SELECT min(place) AS place, grantee::text || ''='''
+         'WITH acls AS MATERIALIZED (SELECT acl, to_json(coalesce((SELECT string_agg(item.written,'
+         ' '','' ORDER BY item.place) FROM (SELECT min(place) AS place, grantee::text || ''='''
          ' || string_agg(CASE privilege_type WHEN ''INSERT'' THEN ''a'' WHEN ''SELECT'' THEN ''r'''
          ' WHEN ''UPDATE'' THEN ''w'' WHEN ''DELETE'' THEN ''d'' WHEN ''TRUNCATE'' THEN ''D'''
          ' WHEN ''REFERENCES'' THEN ''x'' WHEN ''TRIGGER'' THEN ''t'' WHEN ''EXECUTE'' THEN ''X'''
@@ -363,11 +372,11 @@ SELECT format('SELECT %L', CASE WHEN is_first THEN '' ELSE ',' END
          ' '''' ORDER BY place) || ''/'' || grantor::text AS written'
          ' FROM aclexplode(acl) WITH ORDINALITY AS'
          ' e (grantor, grantee, privilege_type, is_grantable, place)'
-         ' GROUP BY grantor, grantee) AS item), '''') AS written'
+         ' GROUP BY grantor, grantee) AS item), '''')) AS written'
          ' FROM (SELECT DISTINCT %1$I AS acl FROM %2$I WHERE %1$I IS NOT NULL) AS d) ', acl, source)
        ELSE '' END
-       || format('SELECT CASE WHEN row_number() OVER () = 1 THEN '''' ELSE '','' END'
-         ' || json_build_array(%s)::text FROM %I AS s %s %s', values_of_row, source,
+       || format('SELECT concat(CASE WHEN row_number() OVER () = 1 THEN ''['' ELSE '',['' END,'
+         ' %s, '']'') FROM %I AS s %s %s', values_of_row, source,
          CASE WHEN acl IS NOT NULL THEN format('LEFT JOIN acls ON acls.acl = s.%I', acl)
          ELSE '' END,
          CASE WHEN wanted <> '' THEN 'WHERE ' || wanted ELSE '' END),

@@ -105,7 +105,7 @@ pub const CATALOGS: &[Catalog] = &[
         ],
         // Not system columns and those of TOAST tables, which are always the same.
         rows: Some(
-            "(attnum > 0 OR attacl IS NOT NULL) \
+            "(attnum > 0 OR attacl IS NOT NULL)\n    \
              AND attrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = 't')",
         ),
     },

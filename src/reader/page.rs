@@ -16,7 +16,10 @@ pub fn snapshot_page() -> String {
             page.push_str(&format!("Read from `{}`, which every role may read.\n\n", catalog.from));
         }
         if let Some(rows) = catalog.rows {
-            page.push_str(&format!("Rows with `{rows}`.\n\n"));
+            page.push_str(&format!(
+                "Rows with:\n\n```sql\n{}\n```\n\n",
+                rows.replace("\n    ", "\n")
+            ));
         }
         page.push_str("| column | value |\n|---|---|\n");
         for (name, kind) in catalog.columns {
