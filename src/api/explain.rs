@@ -26,7 +26,7 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use dragonfly_reader::exposures::exposures_of_readers;
 use dragonfly_reader::mentions::Told;
-use dragonfly_reader::named::{Found, Names, Nothing, Unnamed};
+use dragonfly_reader::named::{Found, Names, Unnamed};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashMap;
 
@@ -107,14 +107,7 @@ fn answer(
             let variants = required.forms.iter().map(variant).collect();
             Subject::Relation(Attempt { texts, ..attempt(&required.plain) }, variants)
         }),
-        Found::Nothing(Nothing { schema, object, existing, similar }) => {
-            Some(Subject::Missing(Missing {
-                schema: schema.and_then(|schema| snapshot.schema(schema)),
-                object: object.clone(),
-                existing: existing.clone(),
-                similar: similar.clone(),
-            }))
-        }
+        Found::Nothing(nothing) => Some(Subject::Missing(nothing.missing(&snapshot))),
     };
     // The snapshot has no temporary objects: for other sessions they do not exist.
     let subject = subject.unwrap_or_else(|| {

@@ -4,7 +4,7 @@ use crate::checks::{Callable, add};
 use crate::exposures::exposures_of_readers;
 use crate::expressions::Mentioned;
 use crate::mentions::{TextBodies, Told};
-use crate::named::{Found, Names, Nothing, Unnamed};
+use crate::named::{Found, Names, Unnamed};
 use crate::snapshot::{Objects, base, with_users};
 use crate::source::State;
 use crate::statement::{Finder, Needs, Statement};
@@ -218,14 +218,7 @@ fn subject<'s>(
             let variants = needs.forms.iter().map(variant).collect();
             Subject::Relation(Attempt { texts, ..attempt(&needs.plain) }, variants)
         }),
-        Found::Nothing(Nothing { schema, object, existing, similar }) => {
-            Some(Subject::Missing(Missing {
-                schema: schema.and_then(|schema| snapshot.schema(schema)),
-                object: object.clone(),
-                existing: existing.clone(),
-                similar: similar.clone(),
-            }))
-        }
+        Found::Nothing(nothing) => Some(Subject::Missing(nothing.missing(snapshot))),
     };
     // The snapshot has no temporary objects.
     subject.unwrap_or_else(|| {

@@ -4,7 +4,7 @@ use crate::source::{State, of_row};
 use crate::{objects, oids, routines};
 use dragonfly_core::catalog::{Oid, Snapshot};
 use dragonfly_core::contract::Contract;
-use dragonfly_core::explain::{Named, Noun, arguments, bare_type, types_of_argument};
+use dragonfly_core::explain::{Missing, Named, Noun, arguments, bare_type, types_of_argument};
 use dragonfly_core::sql::similar::did_you_mean;
 use dragonfly_core::sql::{
     canonical_type, capitalized, listed, listed_as_alternatives, printable, safe_ident,
@@ -33,6 +33,19 @@ pub struct Nothing {
     pub existing: Vec<String>,
     /// A question about the name that was probably meant.
     pub similar: Option<String>,
+}
+
+impl Nothing {
+    /// Returns it as the core knows it. The snapshot has the schemas.
+    #[must_use]
+    pub fn missing<'s>(&self, snapshot: &'s Snapshot) -> Missing<'s> {
+        Missing {
+            schema: self.schema.and_then(|schema| snapshot.schema(schema)),
+            object: self.object.clone(),
+            existing: self.existing.clone(),
+            similar: self.similar.clone(),
+        }
+    }
 }
 
 /// Why a name cannot be looked up.

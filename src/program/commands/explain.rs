@@ -96,6 +96,8 @@ impl ExplainArgs {
         write(self.output.as_deref(), &self.written(&links))?;
         if is_allowed {
             note(NOT_FOLLOWED);
+        } else if self.contract.is_none() {
+            note("whether the access is meant is not known: a contract says it (--contract FILE)");
         }
         Ok(if is_allowed { Verdict::Clean } else { Verdict::Findings })
     }
