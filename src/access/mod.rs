@@ -14,7 +14,7 @@ pub use dragonfly_reader::mentions::TextBodies;
 pub use dragonfly_reader::objects::unusable;
 pub use dragonfly_reader::snapshot::Objects;
 pub use named::{type_in_contract, type_in_session};
-pub use objects::{Callable, add, text_bodies};
+pub use objects::{Callable, add};
 pub use probe::Probe;
 pub use statement::{Statement, forms};
 

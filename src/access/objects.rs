@@ -3,8 +3,7 @@
 use super::Required;
 use crate::query::{self, Needs};
 use dragonfly_core::catalog::{Oid, Relation, Routine, Snapshot};
-use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need, TextBody};
-use dragonfly_reader::mentions::Told;
+use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need};
 use dragonfly_reader::snapshot::Objects;
 use std::collections::HashMap;
 
@@ -86,20 +85,4 @@ impl<'s> Callable<'s> {
 /// first.
 fn named_first(needs: &mut [Need], named: Oid) {
     needs.sort_by_key(|need| !(need.relation == named && need.check_as.is_none()));
-}
-
-/// Returns the texts that `role` runs by a statement, in the order of the calls. `told` has what is
-/// known about them, by routine and role.
-pub fn text_bodies<'s>(
-    callable: &Callable<'s>,
-    needs: &Needs,
-    role: Oid,
-    told: &HashMap<(Oid, Oid), Told>,
-) -> Vec<TextBody<'s>> {
-    let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
-        let Told { names_objects, missing } =
-            told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
-        Some(TextBody { routine: callable.get(*routine)?, names_objects, missing })
-    };
-    needs.texts.iter().filter_map(text).collect()
 }

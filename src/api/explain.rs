@@ -3,21 +3,17 @@
 use super::argument;
 use super::postgrest::authenticator_of;
 use crate::access::named::{reject, type_named};
-use crate::access::{
-    Callable, Objects, Required, Statement, TextBodies, add, forms, is_too_complex, text_bodies,
-    unusable,
-};
+use crate::access::{Callable, Objects, Required, Statement, add, forms, is_too_complex, unusable};
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
 use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_argument};
-use crate::query::{self, Needs};
+use crate::query;
 use crate::store::Installation;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Snapshot};
-use dragonfly_core::contract::Contract;
 use dragonfly_core::explain::{
     Attempt, Execution, Form, Link, Missing, Named, Question, Subject, SubjectKind, Variant,
     explain, parse,
@@ -25,10 +21,9 @@ use dragonfly_core::explain::{
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use dragonfly_reader::exposures::exposures_of_readers;
-use dragonfly_reader::mentions::Told;
+use dragonfly_reader::mentions::text_bodies;
 use dragonfly_reader::named::{Found, Names, Unnamed};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::HashMap;
 
 sql_function!(
     /// `ops.explain_access(role name, object text, privilege text DEFAULT NULL,
@@ -87,8 +82,8 @@ fn answer(
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let callable = Callable::of(&snapshot);
     let runner = snapshot.role_named(role).map(|role| role.oid).unwrap_or_default();
-    let told = told(&state, &contract, &required.plain.needs, runner);
-    let texts = text_bodies(&callable, &required.plain.needs, runner, &told);
+    let get = |routine| callable.get(routine);
+    let texts = text_bodies(&state, &contract, &required.plain.needs.texts, runner, get);
     let wanted = asked.privilege;
     let subject = match &asked.found {
         Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
@@ -114,13 +109,6 @@ fn answer(
         Subject::Missing(Missing { object: asked.name.clone(), ..Missing::default() })
     });
     explain(&cx, &Question { role, authenticator, owns_objects, privilege: wanted, subject })
-}
-
-/// Tells about the texts that a statement of a role runs, by routine and role.
-fn told(state: &State, contract: &Contract, needs: &Needs, role: Oid) -> HashMap<(Oid, Oid), Told> {
-    let routines = needs.texts.iter().map(|(routine, _)| *routine).collect();
-    let runs = needs.texts.iter().map(|(routine, by)| (*routine, by.unwrap_or(role)));
-    TextBodies::read(state, &routines).tell(contract, runs)
 }
 
 /// Statements on relations whose rules make more of them are not read.

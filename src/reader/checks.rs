@@ -1,12 +1,11 @@
 //! Statements as the core checks them.
 
-use crate::mentions::Told;
 use crate::objects;
 use crate::snapshot::Objects;
 use crate::source::State;
 use crate::statement::{Body as ParsedBody, Needs};
 use dragonfly_core::catalog::{Oid, Privileges, Relation, Routine, Snapshot};
-use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, TextBody};
+use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution};
 use std::collections::HashMap;
 
 /// Adds what a statement needs to the objects that are read.
@@ -39,7 +38,7 @@ impl<'s> Callable<'s> {
 
     fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
         let called = |(routine, moment): &(Oid, _)| {
-            let routine = *self.0.get(routine)?;
+            let routine = self.get(*routine)?;
             Some(Called { routine, check_as: None, moment: *moment })
         };
         needs.calls.iter().filter_map(called).collect()
@@ -51,27 +50,10 @@ impl<'s> Callable<'s> {
 
     fn bodies(&self, needs: &Needs) -> Vec<Body<'s>> {
         let body = |body: &ParsedBody| {
-            let routine = *self.0.get(&body.routine)?;
+            let routine = self.get(body.routine)?;
             Some(Body { routine, runs_as: body.runs_as, checks: self.checks(&body.needs) })
         };
         needs.bodies.iter().filter_map(body).collect()
-    }
-
-    /// Returns the bodies that are text, which a role runs. `told` has what is known about them, by
-    /// routine and role.
-    #[must_use]
-    pub fn texts(
-        &self,
-        needs: &Needs,
-        role: Oid,
-        told: &HashMap<(Oid, Oid), Told>,
-    ) -> Vec<TextBody<'s>> {
-        let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
-            let Told { names_objects, missing } =
-                told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
-            Some(TextBody { routine: self.0.get(routine)?, names_objects, missing })
-        };
-        needs.entered.iter().filter_map(text).collect()
     }
 
     /// Returns a statement on a relation for the core.

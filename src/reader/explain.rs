@@ -3,7 +3,7 @@
 use crate::checks::{Callable, add};
 use crate::exposures::exposures_of_readers;
 use crate::expressions::Mentioned;
-use crate::mentions::{TextBodies, Told};
+use crate::mentions::text_bodies;
 use crate::named::{Found, Names, Unnamed};
 use crate::snapshot::{Objects, base, with_users};
 use crate::source::State;
@@ -17,7 +17,6 @@ use dragonfly_core::explain::{
     Variant, explain, parse,
 };
 use dragonfly_core::rules::{Context, Tool};
-use std::collections::HashMap;
 
 /// A question about an object.
 #[derive(Debug, Clone, Copy)]
@@ -96,13 +95,9 @@ pub fn answer(
     cx.tool = tool;
     let role = snapshot.role_named(asked.role);
     let routines = Callable::new(&snapshot);
-    let texts = match role {
-        Some(role) => {
-            let told = told(state, contract, &needs.plain, role.oid);
-            routines.texts(&needs.plain, role.oid, &told)
-        }
-        None => vec![],
-    };
+    let runner = role.map(|role| role.oid).unwrap_or_default();
+    let get = |routine| routines.get(routine);
+    let texts = text_bodies(state, contract, &needs.plain.entered, runner, get);
     let subject =
         subject(state, &snapshot, &found, (&named, privilege), (&routines, &needs, texts));
     let authenticator = asked.authenticator.or(contract.login_role()).unwrap_or("authenticator");
@@ -156,9 +151,9 @@ fn needs(
     let finder = Finder { state, rights: &*rights, role: role.oid };
     match found {
         Found::Relation(relation, columns) => {
-            let (relation, plain) = (*relation, None);
+            let relation = *relation;
             let of = |form| finder.of_statement(&Statement { relation, privilege, columns, form });
-            let plain = of(plain);
+            let plain = of(None);
             let is_possible = plain.impossible.is_none();
             let forms = finder.forms(relation, privilege).into_iter().filter(|_| is_possible);
             let forms = forms.map(|form| (form, of(Some(form)))).collect();
@@ -184,18 +179,6 @@ fn owns_objects(state: &dyn State, role: Oid) -> bool {
         table.scan(|row| owns |= row.oid(owner) == role);
         owns
     })
-}
-
-/// Tells about the bodies that are text, by routine and role.
-fn told(
-    state: &dyn State,
-    contract: &Contract,
-    needs: &Needs,
-    role: Oid,
-) -> HashMap<(Oid, Oid), Told> {
-    let routines = needs.entered.iter().map(|(routine, _)| *routine).collect();
-    let runs = needs.entered.iter().map(|(routine, by)| (*routine, by.unwrap_or(role)));
-    TextBodies::read(state, &routines).tell(contract, runs)
 }
 
 fn subject<'s>(

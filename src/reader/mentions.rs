@@ -4,8 +4,9 @@ use crate::snapshot::{Objects, base};
 use crate::source::State;
 use crate::texts;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Oid, Snapshot};
+use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::Contract;
+use dragonfly_core::explain::TextBody;
 use dragonfly_core::plan::{Mentioned, Text};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::body::Mentions;
@@ -67,4 +68,23 @@ impl<'s> TextBodies<'s> {
         };
         runs.into_iter().filter_map(told).collect()
     }
+}
+
+/// Returns the bodies that are text which a statement of `role` runs. `runs` are the routines in
+/// the order of the calls, each with the role that runs it, where that is another one.
+pub fn text_bodies<'s>(
+    state: &dyn State,
+    contract: &Contract,
+    runs: &[(Oid, Option<Oid>)],
+    role: Oid,
+    routine: impl Fn(Oid) -> Option<&'s Routine>,
+) -> Vec<TextBody<'s>> {
+    let as_role = |(of, by): &(Oid, Option<Oid>)| (*of, by.unwrap_or(role));
+    let routines = runs.iter().map(|(of, _)| *of).collect();
+    let told = TextBodies::read(state, &routines).tell(contract, runs.iter().map(as_role));
+    let text = |run: &(Oid, Option<Oid>)| {
+        let Told { names_objects, missing } = told.get(&as_role(run)).cloned()?;
+        Some(TextBody { routine: routine(run.0)?, names_objects, missing })
+    };
+    runs.iter().filter_map(text).collect()
 }

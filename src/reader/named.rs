@@ -276,22 +276,22 @@ impl Names<'_> {
         if let Some(oid) = found.iter().find(is_same) {
             return Some(*oid);
         }
-        let is_called = |of: Oid, names: &[String]| {
-            let (name, bare) = (self.state.type_name(of), self.bare_name(of));
+        let is_exact = |of: Oid, names: &[String]| {
+            let name = canonical_type(&self.state.type_name(of));
+            names.iter().any(|text| canonical_type(text) == name)
+        };
+        let is_bare = |of: Oid, names: &[String]| {
+            let bare = self.bare_name(of);
             names.iter().any(|text| {
                 // `char` is not "char".
-                let is_bare = || canonical_type(text) == text.trim().to_lowercase();
-                canonical_type(text) == canonical_type(&name)
-                    || is_bare() && bare_type(text) == Some(bare.clone())
+                canonical_type(text) == text.trim().to_lowercase()
+                    && bare_type(text) == Some(bare.clone())
             })
         };
         let has_exact_names = |oid: &&Oid| {
             let types = types(**oid);
-            let is_exact = |(of, names): (&Oid, &Vec<String>)| {
-                let name = canonical_type(&self.state.type_name(*of));
-                names.iter().any(|text| canonical_type(text) == name)
-            };
-            types.len() == named.len() && types.iter().zip(&named).all(is_exact)
+            let mut pairs = types.iter().zip(&named);
+            types.len() == named.len() && pairs.all(|(of, names)| is_exact(*of, names))
         };
         if let Some(oid) = found.iter().find(has_exact_names) {
             return Some(*oid);
@@ -300,7 +300,9 @@ impl Names<'_> {
             let types = types(**oid);
             let mut pairs = types.iter().zip(&named).zip(&wanted);
             types.len() == named.len()
-                && pairs.all(|((of, names), wanted)| Some(*of) == *wanted || is_called(*of, names))
+                && pairs.all(|((of, names), wanted)| {
+                    Some(*of) == *wanted || is_exact(*of, names) || is_bare(*of, names)
+                })
         });
         alike.next().copied().filter(|_| alike.next().is_none())
     }

@@ -182,13 +182,11 @@ impl<'f, 'a> Walk<'f, 'a> {
             self.need(Need { or, ..need });
             return;
         };
-        let all = objects::columns(self.state(), relation);
         let settable = || if is_partial { columns.to_vec() } else { self.settable(relation) };
         let need = match (command, form) {
+            (Command::Select, _) if is_partial => Need { selected: columns.to_vec(), ..need },
             (Command::Select, _) => {
-                let any_column = all.first().cloned().filter(|_| all.is_empty());
-                let selected = if is_partial { columns.to_vec() } else { all };
-                Need { selected, any_column, ..need }
+                Need { selected: objects::columns(self.state(), relation), ..need }
             }
             (Command::Insert, Some(Form::OnConflict)) => {
                 let selected = objects::unique_key(self.state(), relation).unwrap_or_default();
