@@ -1,7 +1,7 @@
 //! Looks up the types that users name, as psql and the server print their names.
 
 use crate::catalog;
-use crate::pg::report::{Report, unknown_argument};
+use crate::pg::report::Report;
 use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
 use dragonfly_core::catalog::Oid;
@@ -54,10 +54,7 @@ fn in_contract(oid: Oid) -> String {
 /// Raises the error for a name that cannot be looked up.
 pub fn reject(unnamed: &Unnamed) -> ! {
     let code = match unnamed {
-        Unnamed::NoColumn { column, known } => {
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            unknown_argument("column", column, &known)
-        }
+        Unnamed::NoColumn { .. } => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         Unnamed::Invalid(_) => PgSqlErrorCode::ERRCODE_INVALID_NAME,
         Unnamed::Ambiguous { .. } => PgSqlErrorCode::ERRCODE_AMBIGUOUS_FUNCTION,
         Unnamed::Unqualified { .. } => PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,

@@ -107,6 +107,7 @@ impl Unnamed {
             Self::Invalid(_) => FORMS.to_owned(),
             Self::Ambiguous { several, .. } => format!("Specify one of {}.", listed(several)),
             Self::Unqualified { hint, .. } => hint.clone(),
+            Self::NoColumn { known, .. } if known.is_empty() => "There is none.".to_owned(),
             Self::NoColumn { column, known } => {
                 let meant = question(column, known.iter().map(String::as_str));
                 let meant = meant.map(|question| format!("{question} ")).unwrap_or_default();

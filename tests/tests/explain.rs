@@ -282,6 +282,10 @@ fn explain_access_accepts_names_as_users_write_them() {
         attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.judgments(nope)')")
             .unwrap_err();
     assert_eq!(error.message, "unrecognized column \"nope\"");
+    assert_eq!(error.code, "22023");
+    attempt(&mut client, "CREATE TABLE api.bare ()").unwrap();
+    let error = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api.bare.a')");
+    assert_eq!(error.unwrap_err().hint, "There is none.");
 }
 
 /// The server does not evaluate the columns of a view that a statement does not read.
