@@ -1,7 +1,8 @@
 # make demo         the main job, on a throwaway server
 # make test         every test, with one round of each fault
 # make test-faults  ten rounds of each fault: killed processes, full disk, failover, ...
-# make test-all     both
+# make test-majors  the program on servers of every other major version, from 13 to 18
+# make test-all     all of them
 # make fuzz         a fuzz target for some seconds: make fuzz TARGET=secrets TIME=60
 # make bench        measurements, into docs/performance.md: make bench SIZE=medium PART=audit
 # make install      a release build into the PostgreSQL of PG_CONFIG
@@ -10,7 +11,7 @@
 
 PG_CONFIG ?= pg_config
 
-.PHONY: demo test test-faults test-all fuzz bench install program clean
+.PHONY: demo test test-faults test-majors test-all fuzz bench install program clean
 
 demo:
 	@scripts/demo
@@ -21,10 +22,14 @@ test:
 test-faults:
 	@scripts/test-faults
 
-# One after the other, because both install the extension into the same private copy.
+test-majors:
+	@scripts/test-majors
+
+# One after the other, because two install the extension into the same private copy.
 test-all:
 	@scripts/test
 	@scripts/test-faults
+	@scripts/test-majors
 
 fuzz:
 	@scripts/fuzz "$(TARGET)" "$(TIME)"

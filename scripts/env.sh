@@ -165,6 +165,22 @@ install_extension() {
   install_into "$PG_CONFIG" "$@"
 }
 
+# Stops the servers that tests have left behind, and removes their data and that in the folder $1.
+# The folders carry the number of their process: data of a process that still runs belongs to
+# another run.
+throw_clusters_away() {
+  local data pid
+  for data in "$GUARD_CLUSTERS"/t[0-9]* "$@"; do
+    pid=$(basename "$data" | sed -E 's/^t([0-9]+).*/\1/')
+    [ "$data" = "${1:-}" ] || ! kill -0 "$pid" 2>/dev/null || continue
+    [ ! -e "$data/postmaster.pid" ] ||
+      as_postgres "$PG_BIN/pg_ctl" -D "$data" -m immediate -s stop >/dev/null 2>&1 || true
+    # A small file system that the test of a full disk has mounted.
+    ! mountpoint -q "$data" || umount -l "$data"
+    rm -rf "$data"
+  done
+}
+
 prepare() {
   mkdir -p "$GUARD_CACHE" 2>/dev/null || as_root mkdir -p "$GUARD_CACHE"
   install_build_packages

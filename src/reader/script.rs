@@ -50,6 +50,9 @@ const MIDDLE: &str = "\
 /// What the script ends with.
 const TAIL: &str = r#"), existing AS (
   SELECT c.*, coalesce(w.wanted, '') AS wanted, a.attnotnull AS is_never_null,
+         -- PostgreSQL 13 shows the columns of subscriptions to every role, but not this one.
+         c.source = 'pg_subscription' AND c.name = 'oid'
+           AND NOT has_column_privilege(r.oid, a.attnum, 'SELECT') AS is_hidden,
          row_number() OVER (PARTITION BY catalog ORDER BY place) = 1 AS is_first
     FROM catalog_columns AS c
     LEFT JOIN wanted_rows AS w USING (catalog)
@@ -57,7 +60,8 @@ const TAIL: &str = r#"), existing AS (
     JOIN pg_attribute AS a ON a.attrelid = r.oid AND NOT a.attisdropped
      AND a.attname = CASE kind WHEN 'type_name' THEN 'oid' ELSE c.name END
 ), expressed AS (
-  SELECT e.*, CASE kind
+  SELECT e.*, CASE CASE WHEN is_hidden THEN 'hidden' ELSE kind END
+      WHEN 'hidden' THEN '0'
       WHEN 'oid' THEN format('s.%I::oid', name)
       WHEN 'int' THEN format('s.%I', name)
       WHEN 'bool' THEN format('s.%I::text', name)

@@ -11,8 +11,10 @@ pub mod bench;
 pub mod browser;
 pub mod hints;
 pub mod mutate;
+pub mod outside;
 pub mod pages;
 pub mod projects;
+pub mod search_path_cases;
 pub mod workload;
 
 use postgres::{Client, NoTls};
@@ -45,6 +47,12 @@ fn setting(name: &str) -> PathBuf {
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     setting("PG_BIN").join(name)
+}
+
+/// Returns the major version of the PostgreSQL under test.
+#[must_use]
+pub fn major_version() -> u32 {
+    std::env::var("PG_MAJOR").expect("set by scripts/test").parse().expect("a number")
 }
 
 /// Returns the path of the program `dragonfly-guard`, which is built first, in the profile of the
@@ -217,7 +225,9 @@ impl Cluster {
     /// Runs a client program (psql, pg_dump, ...) on this server.
     #[must_use]
     pub fn client_program(&self, name: &str, arguments: &[&str]) -> Output {
-        Command::new(program(name))
+        // Some builds of PostgreSQL are a server without clients.
+        let own = program(name);
+        Command::new(if own.exists() { own } else { PathBuf::from(name) })
             .args(arguments)
             .env("PGHOST", &self.data)
             .env("PGUSER", SUPERUSER)

@@ -1,12 +1,12 @@
 //! The program `dragonfly-guard`, which audits databases without the extension.
 
-use dragonfly_tests::{Cluster, SUPERUSER, as_postgres, attempt, column, guard_program, project};
-use postgres::Client;
+use dragonfly_tests::outside::{Ended, Outside, contract, fingerprints, run};
+use dragonfly_tests::{SUPERUSER, as_postgres, attempt, column, guard_program, project};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -17,97 +17,6 @@ const VIOLATIONS: &str = "
     ALTER TABLE public.judgments DISABLE ROW LEVEL SECURITY;
     CREATE POLICY mine ON public.plaintiffs FOR SELECT TO authenticated USING (true);
     CREATE FUNCTION public.helper() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
-
-/// A server without the extension, with the database of the contract document, and a role that may
-/// do nothing but log in.
-struct Outside {
-    cluster: Cluster,
-    files: PathBuf,
-}
-
-impl Outside {
-    fn start() -> Self {
-        Self::start_with(&[])
-    }
-
-    fn start_with(settings: &[&str]) -> Self {
-        let cluster = Cluster::start_with(settings);
-        let mut client = cluster.connect("postgres", SUPERUSER);
-        attempt(&mut client, "CREATE DATABASE app").unwrap();
-        attempt(&mut client, "CREATE ROLE looker LOGIN PASSWORD 'secret: \\'").unwrap();
-        cluster.psql_file("app", "fixtures/document.sql");
-        let files = std::env::temp_dir().join(cluster.folder().file_name().unwrap());
-        std::fs::create_dir_all(&files).unwrap();
-        Self { cluster, files }
-    }
-
-    fn client(&self) -> Client {
-        self.cluster.connect("app", SUPERUSER)
-    }
-
-    /// Returns the path of a file of the test.
-    fn file(&self, name: &str) -> String {
-        self.files.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        std::fs::write(self.file(name), text).unwrap();
-        self.file(name)
-    }
-
-    /// Runs the program with the options of the connection.
-    fn connected(&self, arguments: &[&str]) -> Ended {
-        let folder = self.cluster.folder().to_str().unwrap();
-        run(&[arguments, &["-h", folder, "-U", "looker", "-d", "app"]].concat(), &[])
-    }
-
-    /// Audits under the shipped contract.
-    fn audit(&self, arguments: &[&str]) -> Ended {
-        self.connected(&[&["audit", "--contract", &contract()], arguments].concat())
-    }
-
-    /// Returns the fingerprints of an audit.
-    fn fingerprints(&self) -> BTreeSet<String> {
-        fingerprints(&self.audit(&["--format", "jsonl"]).out)
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.files);
-    }
-}
-
-fn contract() -> String {
-    project().join("src/core/contract/default.json").to_str().unwrap().to_owned()
-}
-
-fn fingerprints(lines: &str) -> BTreeSet<String> {
-    let of = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
-    lines.lines().map(|line| of(line)["fingerprint"].as_str().unwrap().to_owned()).collect()
-}
-
-/// How the program has ended.
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-/// Runs the program with nothing in its environment but some variables.
-fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
-    let mut command = Command::new(guard_program());
-    command.env_clear().envs(environment.iter().copied()).args(arguments).stdin(Stdio::null());
-    command.output().expect("the program runs").into()
-}
 
 #[test]
 fn exit_code_says_whether_the_database_conforms_or_could_not_be_checked() {

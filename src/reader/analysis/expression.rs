@@ -486,12 +486,18 @@ impl Analyzer<'_> {
                 _ => {}
             }
         }
+        let is_own_column =
+            |of: &Typed| matches!(&of.expression, Expression::Column(column) if column.level == 0);
+        let is_of_rows = !arguments.is_empty() && arguments.iter().all(is_own_column);
         let (call, kind) = self.call(&parts, arguments)?;
-        if matches!(call.expression, Expression::Call { returns_set: true, .. }) {
-            scope.has_sets.set(true);
+        match call.expression {
+            Expression::Call { returns_set: true, .. } => scope.has_sets.set(true),
+            // An aggregate makes another query of the one whose columns are its arguments.
+            Expression::Aggregate { .. } if is_of_rows => scope.has_aggregates.set(true),
+            _ if kind != b'f' => return None,
+            _ => {}
         }
-        // An aggregate makes another query of the one around it.
-        (kind == b'f').then_some(call)
+        Some(call)
     }
 
     fn null_if(&self, mut arguments: Vec<Typed>) -> Option<Typed> {
