@@ -7,10 +7,8 @@ use crate::output::{self, shown};
 use crate::pipe::pipe;
 use crate::progress::Progress;
 use clap::Args;
-use dragonfly_core::rules::stored_settings;
-use dragonfly_core::sql::{listed, printable};
-use dragonfly_reader::data::{Data, Invalid, valued_settings};
-use dragonfly_reader::extension::Own;
+use dragonfly_core::sql::printable;
+use dragonfly_reader::data::{Data, Invalid};
 use dragonfly_reader::script::snapshot_sql;
 use fallible_iterator::FallibleIterator;
 use postgres::error::SqlState;
@@ -36,27 +34,23 @@ pub struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// Reads the snapshot, and says what the connecting role could not see.
+    /// Reads the snapshot.
     pub fn read(&self) -> Result<Data, Failure> {
-        let data = match &self.snapshot {
+        match &self.snapshot {
             Some(file) => of_file(file),
             None => of_server(&self.connection),
-        }?;
-        say_hidden(&data);
-        Ok(data)
+        }
     }
 }
 
 /// Reads the snapshot that an argument names: a file, or a connection string.
 pub fn of_argument(argument: &str) -> Result<Data, Failure> {
     let is_connection = argument.contains("://") || argument.contains('=');
-    let data = if is_connection && !Path::new(argument).exists() {
+    if is_connection && !Path::new(argument).exists() {
         of_server(&ConnectionArgs::of_text(argument))
     } else {
         of_file(Path::new(argument))
-    }?;
-    say_hidden(&data);
-    Ok(data)
+    }
 }
 
 fn of_file(file: &Path) -> Result<Data, Failure> {
@@ -97,38 +91,6 @@ fn checked(data: Result<Data, Invalid>, name: &str) -> Result<Data, Failure> {
         other => Err(Failure::new(format!("PostgreSQL {other} is not supported"))
             .detail("the catalogs of PostgreSQL 13 to 18 are known")),
     }
-}
-
-/// The settings that only some releases have, with the first of these.
-const ADDED: [(&str, u32); 2] = [("event_triggers", 17), ("extension_control_path", 18)];
-
-/// Returns the settings that rules look at and that the role could not see: the server shows the
-/// values of some to superusers and members of pg_read_all_settings only.
-fn hidden_settings(data: &Data) -> Vec<&'static str> {
-    let has_extension = Own::complete(data).is_some();
-    let exists = |name: &&str| {
-        let since = ADDED.iter().find(|(added, _)| added == name).map_or(0, |(_, since)| *since);
-        // Those of an extension exist where it is loaded.
-        data.version() >= since && !name.contains('.')
-    };
-    // The others can disable the guard, where there is one.
-    let is_checked = |name: &&str| has_extension || stored_settings::PARAMETERS.contains(name);
-    let is_unseen = |name: &&str| !matches!(data.server.settings.get(*name), Some(Some(_)));
-    valued_settings().into_iter().filter(exists).filter(is_checked).filter(is_unseen).collect()
-}
-
-fn say_hidden(data: &Data) {
-    let hidden = hidden_settings(data);
-    if hidden.is_empty() {
-        return;
-    }
-    let role = printable(&data.server.role);
-    let (noun, values) =
-        if hidden.len() == 1 { ("setting", "its value") } else { ("settings", "their values") };
-    Failure::new(format!("role \"{role}\" cannot see {noun} {}", listed(&hidden)))
-        .detail(format!("the audit does not check {values} on the server"))
-        .hint("Connect as a member of pg_read_all_settings to include them.")
-        .warn();
 }
 
 /// A statement of the script.

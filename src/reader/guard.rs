@@ -329,4 +329,11 @@ fn server_settings(state: &dyn State, snapshot: &mut Snapshot) {
         let value = if is_of_session { None } else { state.default_of(parameter) };
         found.extend(value.filter(|v| weakens(state, parameter, v)).map(|v| (parameter.into(), v)));
     }
+    // Those that disable the guard matter where there is one.
+    let of_guard = guard_settings::DISABLING.iter().filter(|parameter| {
+        snapshot.guard.installed && guard_settings::is_own_parameter(parameter, state.version())
+    });
+    let checked = of_guard.chain(&stored_settings::PARAMETERS);
+    let hidden = checked.filter(|parameter| state.hides(parameter)).map(|&name| name.to_owned());
+    snapshot.guard.hidden_settings = hidden.collect();
 }

@@ -20,6 +20,9 @@ struct Table<'d> {
     contents: Option<&'d Contents>,
 }
 
+/// The settings that older releases do not have, with the first major version that has them.
+const ADDED_SETTINGS: [(&str, u32); 2] = [("event_triggers", 17), ("extension_control_path", 18)];
+
 /// The number of a column that an older release does not have: it is null in every row.
 const MISSING: i16 = -1;
 
@@ -196,6 +199,14 @@ impl State for Data {
 
     fn default_of(&self, setting: &str) -> Option<String> {
         self.server.settings.get(setting).cloned().flatten()
+    }
+
+    fn hides(&self, setting: &str) -> bool {
+        // The server shows the values of some to superusers and members of pg_read_all_settings
+        // only. Settings of an extension exist where it is loaded.
+        let since = ADDED_SETTINGS.iter().find(|(added, _)| *added == setting);
+        let exists = since.is_none_or(|(_, since)| self.version() >= *since);
+        exists && !setting.contains('.') && self.default_of(setting).is_none()
     }
 
     fn login(&self) -> Option<Oid> {

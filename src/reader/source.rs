@@ -40,6 +40,12 @@ pub trait State {
     /// another one; `None` where it is not known.
     fn default_of(&self, setting: &str) -> Option<String>;
 
+    /// Whether a setting exists whose value the role that has read the catalogs may not see.
+    fn hides(&self, setting: &str) -> bool {
+        let _ = setting;
+        false
+    }
+
     /// Returns the role that has logged in; `None` where it is not known.
     fn login(&self) -> Option<Oid>;
 

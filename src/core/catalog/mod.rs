@@ -684,6 +684,8 @@ pub struct Guard {
     /// The settings that can disable the guard or weaken privileges, with the values that the
     /// server gives to every session.
     pub server_settings: Vec<(String, String)>,
+    /// The parameters of these that the role which has read the catalogs may not see.
+    pub hidden_settings: Vec<String>,
     /// The ACLs of the parameters that can disable the guard (`pg_parameter_acl`).
     pub parameters: Vec<(String, Acl)>,
 }

@@ -25,7 +25,8 @@ pub static RULE: Rule = Rule {
              the server\'s own folder with session_preload_libraries, or has extensions created \
              from another folder with extension_control_path. row_security = off, stored for \
              clients, login roles or all roles, is a warning. Settings of superusers count where \
-             superusers are restricted too.",
+             superusers are restricted too. A setting of the server that the auditing role cannot \
+             see is a note.",
     why: "Each of these settings lets the sessions that start with it do what the privileges of \
           their role do not, or makes their queries fail. A role with SET on the parameter can \
           store it for itself. No event trigger fires for ALTER ROLE, ALTER DATABASE and ALTER \
@@ -167,6 +168,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let guard = &cx.snapshot.guard;
     out.extend(guard.settings.iter().filter_map(|setting| stored(cx, setting)));
     out.extend(guard.server_settings.iter().filter_map(|(name, value)| of_server(name, value)));
+    out.extend(guard.hidden_settings.iter().map(|name| hidden(name)));
 }
 
 /// Returns the finding about a setting of a role or a database.
@@ -194,6 +196,27 @@ fn stored(cx: &Context<'_>, setting: &RoleSetting) -> Option<Draft> {
     })
 }
 
+fn parameter_object(parameter: &str) -> Object {
+    Object {
+        object_type: "parameter",
+        schema: None,
+        identity: parameter.to_owned(),
+        managed_by: None,
+        id: ObjectId::Named,
+    }
+}
+
+/// Returns the finding about a setting whose value is not known.
+fn hidden(parameter: &str) -> Draft {
+    let detail = format!(
+        "The value of parameter {parameter} on the server is not checked: the role that has read \
+         the catalogs is no member of pg_read_all_settings and cannot see it."
+    );
+    Draft::new(parameter_object(parameter), Severity::Info, detail)
+        .evidence(json!({"parameter": parameter, "value": null}))
+        .key(format!("{parameter} hidden"))
+}
+
 /// Returns the finding about a setting for all sessions.
 fn of_server(parameter: &str, value: &str) -> Option<Draft> {
     let weakness = weakness(parameter, value)?;
@@ -203,18 +226,11 @@ fn of_server(parameter: &str, value: &str) -> Option<Draft> {
         printable(&quote_literal(value)),
         weakness.effect()
     );
-    let object = Object {
-        object_type: "parameter",
-        schema: None,
-        identity: parameter.to_owned(),
-        managed_by: None,
-        id: ObjectId::Named,
-    };
     let fix = Fix::OutsideTransaction(format!(
         "ALTER SYSTEM RESET {parameter};\nSELECT pg_catalog.pg_reload_conf();"
     ));
     Some(
-        draft(object, severity, detail, (parameter, value))
+        draft(parameter_object(parameter), severity, detail, (parameter, value))
             .key(key(parameter, value, None))
             .fix(fix),
     )
@@ -271,6 +287,18 @@ mod tests {
             "error parameter lo_compat_privileges: Parameter lo_compat_privileges is 'on' for \
              every session: privileges on large objects are not checked."
         ));
+    }
+
+    #[test]
+    fn value_that_the_auditing_role_cannot_see_is_a_note() {
+        let mut world = World::conforming();
+        world.snapshot.guard.hidden_settings = vec!["session_preload_libraries".into()];
+        assert_eq!(
+            world.found(&RULE),
+            ["info parameter session_preload_libraries: The value of parameter \
+              session_preload_libraries on the server is not checked: the role that has read the \
+              catalogs is no member of pg_read_all_settings and cannot see it."]
+        );
     }
 
     #[test]
