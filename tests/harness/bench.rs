@@ -3,9 +3,11 @@
 
 use crate::{Cluster, SUPERUSER, project};
 use postgres::Client;
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The size of a catalog that tests/bench/gen_catalog.sql generates.
@@ -213,8 +215,8 @@ pub struct Work<'a> {
     pub name: String,
     /// Executes it once and returns how long it took.
     run: Box<dyn FnMut() -> Duration + 'a>,
-    /// The process of the server, where it is known.
-    process: Option<i32>,
+    /// Returns the most memory of its own that it has had, in MB.
+    memory: Option<Box<dyn Fn() -> u64 + 'a>>,
     /// The time of each round.
     pub times: Vec<Duration>,
 }
@@ -225,14 +227,27 @@ const ENOUGH: Duration = Duration::from_mins(1);
 impl<'a> Work<'a> {
     /// Returns a work that has not been measured yet.
     pub fn new(name: impl Into<String>, run: impl FnMut() -> Duration + 'a) -> Self {
-        Self { name: name.into(), run: Box::new(run), process: None, times: vec![] }
+        Self { name: name.into(), run: Box::new(run), memory: None, times: vec![] }
+    }
+
+    /// Returns a program as a work, which is made anew for each run and whose output is ignored.
+    pub fn program(name: impl Into<String>, mut make: impl FnMut() -> Command + 'a) -> Self {
+        let peak = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&peak);
+        let run = move || {
+            let (time, memory) = executed(&mut make());
+            peak.set(peak.get().max(memory));
+            time
+        };
+        Self { memory: Some(Box::new(move || seen.get())), ..Self::new(name, run) }
     }
 
     /// Returns SQL as a work, with a session of its own.
     pub fn sql(name: impl Into<String>, mut client: Client, sql: impl Into<String>) -> Self {
         let pid = client.query_one("SELECT pg_backend_pid()", &[]).expect("a number").get(0);
         let sql = sql.into();
-        Self { process: Some(pid), ..Self::new(name, move || timed(&mut client, &sql)) }
+        let run = move || timed(&mut client, &sql);
+        Self { memory: Some(Box::new(move || memory(pid))), ..Self::new(name, run) }
     }
 
     /// Returns the median of the times in milliseconds.
@@ -252,8 +267,22 @@ impl<'a> Work<'a> {
     /// Returns the most memory of its own that its process has had, in MB.
     #[must_use]
     pub fn memory(&self) -> Option<u64> {
-        self.process.map(memory)
+        self.memory.as_ref().map(|memory| memory())
     }
+}
+
+/// Executes a program, and returns how long it took and the most memory that it has had, in MB.
+fn executed(command: &mut Command) -> (Duration, u64) {
+    let start = Instant::now();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let pid = child.expect("the program runs").id() as i32;
+    let mut status = 0;
+    // SAFETY: a rusage consists of numbers, for all of which 0 is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: waits for a child for which nothing else waits; both pointers are to locals.
+    let waited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert_eq!(waited, pid, "the program has ended");
+    (start.elapsed(), usage.ru_maxrss as u64 / 1024)
 }
 
 /// Executes everything once without measuring it, and then once in each of some rounds.

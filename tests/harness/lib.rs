@@ -63,15 +63,21 @@ pub fn major_version() -> u32 {
 #[must_use]
 pub fn guard_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let is_release = !cfg!(debug_assertions);
-        let profile = if is_release { "release" } else { "dev" };
-        let mut build = Command::new(project().join("scripts/program"));
-        build.args(["--quiet", "--profile", profile]).stderr(Stdio::inherit());
-        let output = build.output().expect("the script runs");
-        assert!(output.status.success(), "the program is not built");
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
-    })
+    let is_release = !cfg!(debug_assertions);
+    PROGRAM.get_or_init(|| guard_program_in(if is_release { "release" } else { "dev" }))
+}
+
+/// Builds the program `dragonfly-guard` in a profile, and returns its path.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn guard_program_in(profile: &str) -> PathBuf {
+    let mut build = Command::new(project().join("scripts/program"));
+    build.args(["--quiet", "--profile", profile]).stderr(Stdio::inherit());
+    let output = build.output().expect("the script runs");
+    assert!(output.status.success(), "the program is not built");
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
 /// Returns the folder of the extensions of the PostgreSQL under test.

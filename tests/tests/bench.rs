@@ -9,7 +9,7 @@ use dragonfly_tests::bench::{
     ONE_PROCESS, Size, Work, bench_sql, circumstances, create_extension, digits, fetched, measure,
     median, number_after, table, timed, write_section,
 };
-use dragonfly_tests::{Cluster, SUPERUSER};
+use dragonfly_tests::{Cluster, SUPERUSER, guard_program_in};
 use postgres::Client;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -27,8 +27,9 @@ const PLAIN: &str = "plain";
 type Part = fn(&Bench<'_>) -> String;
 
 /// The parts, in the order in which they change the database.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("audit", audit),
+    ("outside", outside),
     ("functions", functions),
     ("assert", assert_of_clean_database),
     ("guard", guard),
@@ -183,26 +184,99 @@ fn peers(bench: &Bench<'_>, floor: &Work<'_>) -> Vec<Vec<String>> {
         };
         median_of(&run)
     });
-    let pgrls = std::env::var_os("PGRLS").filter(|path| !path.is_empty());
-    let pgrls = pgrls.map_or_else(|| PathBuf::from("pgrls"), PathBuf::from);
-    let is_there = Command::new(&pgrls).arg("--version").output().is_ok();
-    let pgrls = is_there.then(|| {
-        let url = format!(
-            "postgresql:///{GUARDED}?host={}&user={SUPERUSER}",
-            bench.cluster.folder().display()
-        );
-        let schemas: Vec<String> = (0..bench.size.schemas).map(|i| format!("app_{i}")).collect();
+    let pgrls = pgrls(bench, GUARDED).map(|make| {
         let run = || {
             let start = Instant::now();
             // It fails where it finds something.
-            let _ = Command::new(&pgrls)
-                .args(["lint", "--database-url", &url, "--schemas", &schemas.join(",")])
-                .output();
+            let _ = make().output();
             start.elapsed()
         };
         median_of(&run)
     });
     vec![row("Supabase's lints (splinter)", splinter), row("`pgrls lint`", pgrls)]
+}
+
+/// Returns what makes a command of pgrls for a database, where it is installed.
+fn pgrls<'b>(bench: &'b Bench<'_>, database: &str) -> Option<impl Fn() -> Command + 'b> {
+    let program = std::env::var_os("PGRLS").filter(|path| !path.is_empty());
+    let program = program.map_or_else(|| PathBuf::from("pgrls"), PathBuf::from);
+    let folder = bench.cluster.folder().display();
+    let url = format!("postgresql:///{database}?host={folder}&user={SUPERUSER}");
+    let schemas: Vec<String> = (0..bench.size.schemas).map(|i| format!("app_{i}")).collect();
+    let is_there = Command::new(&program).arg("--version").output().is_ok();
+    is_there.then_some(move || {
+        let mut command = Command::new(&program);
+        command.args(["lint", "--database-url", &url, "--schemas", &schemas.join(",")]);
+        command
+    })
+}
+
+/// The catalogs whose rows are transferred beside the floor.
+const TRANSFERRED: [&str; 9] = [
+    "pg_class",
+    "pg_proc",
+    "pg_attribute",
+    "pg_policy",
+    "pg_depend",
+    "pg_type",
+    "pg_rewrite",
+    "pg_index",
+    "pg_auth_members",
+];
+
+/// The program, which audits a database without the extension, and the floor and a transfer of rows
+/// for it: by COPY, where the client keeps none of them, and by SELECT, where it keeps those of one
+/// catalog.
+fn outside(bench: &Bench<'_>) -> String {
+    let program = guard_program_in("release");
+    let folder = bench.cluster.folder();
+    let file = |name: &str| folder.with_extension(name).to_str().unwrap().to_owned();
+    let (contract, snapshot) = (file("contract.json"), file("snapshot.json"));
+    let mut client = bench.client(GUARDED);
+    let text: String = client.query_one("SELECT ops.contract_json()", &[]).unwrap().get(0);
+    std::fs::write(&contract, text).unwrap();
+    let connection = ["-h", folder.to_str().unwrap(), "-U", SUPERUSER, "-d", PLAIN];
+    let psql = |statement: &str| {
+        let mut script = ONE_PROCESS.to_owned() + ";" + &bench_sql("floor.sql");
+        for catalog in TRANSFERRED {
+            script += &statement.replace('#', catalog);
+        }
+        let mut command = Command::new(dragonfly_tests::program("psql"));
+        command.args(["-X", "-A", "-t", "-q", "-c", &script]).args(connection);
+        command
+    };
+    let guard = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments);
+        command
+    };
+    let audit = ["audit", "--fail-on", "never", "--format", "jsonl", "-c", &contract];
+    let connected = |arguments: &[&str]| guard(&[arguments, &connection].concat());
+    let mut works = vec![
+        Work::program("floor, and the rows of nine catalogs by COPY", || {
+            psql("; COPY (SELECT * FROM #) TO STDOUT")
+        }),
+        Work::program("floor, and these rows by SELECT", || psql("; SELECT * FROM #")),
+        Work::program("`dragonfly-guard snapshot`", || connected(&["snapshot", "-o", &snapshot])),
+        Work::program("`dragonfly-guard audit` of the file", || {
+            guard(&[&audit[..], &["--snapshot", &snapshot]].concat())
+        }),
+        Work::program("`dragonfly-guard audit`, connected", || connected(&audit)),
+    ];
+    if let Some(pgrls) = pgrls(bench, PLAIN) {
+        works.push(Work::program("`pgrls lint`", pgrls));
+    }
+    measure(&mut works, ROUNDS);
+    let lines = String::from_utf8(connected(&audit).output().unwrap().stdout).unwrap();
+    let found = lines.lines().count().to_string();
+    let findings = |work: &Work<'_>| if work.name.contains("audit") { &found } else { "" };
+    let rows: Vec<Vec<String>> =
+        works.iter().map(|work| row(work, &works[0], findings(work))).collect();
+    for file in [&contract, &snapshot] {
+        std::fs::remove_file(file).unwrap();
+    }
+    let head = ["from outside", "findings", "ms", "times the first", "MB"];
+    format!("{}\n", table(&head, &rows))
 }
 
 /// What reads everything for other purposes than an audit.
