@@ -2,25 +2,69 @@
 
 use crate::failure::Failure;
 use dragonfly_core::sql::printable;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tempfile::{Builder, NamedTempFile};
 
 /// A file, or standard output.
 pub struct Output {
     name: Option<PathBuf>,
-    to: BufWriter<Box<dyn Write>>,
+    to: BufWriter<Target>,
     /// Whether the program that reads standard output has ended.
     is_closed: bool,
 }
 
+/// What is written to.
+enum Target {
+    /// A file that takes the place of an earlier one when it is complete.
+    New { file: NamedTempFile, place: PathBuf },
+    /// Standard output, a device, a pipe, or a file in a folder where no other can be created.
+    Direct(Box<dyn Write>),
+}
+
+impl Target {
+    fn open(file: &Path) -> io::Result<Self> {
+        // A link stays one.
+        let place = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        let earlier = std::fs::metadata(&place).map(|earlier| earlier.permissions());
+        let is_replaced = place.is_file() || !place.exists();
+        let folder = place.parent().filter(|folder| *folder != Path::new(""));
+        let new = Builder::new()
+            .permissions(earlier.unwrap_or_else(|_| Permissions::from_mode(0o666)))
+            .tempfile_in(folder.unwrap_or(Path::new(".")));
+        Ok(match new {
+            Ok(file) if is_replaced => Self::New { file, place },
+            _ => Self::Direct(Box::new(File::create(file)?)),
+        })
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::New { file, .. } => file.write(text),
+            Self::Direct(to) => to.write(text),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::New { file, .. } => file.flush(),
+            Self::Direct(to) => to.flush(),
+        }
+    }
+}
+
 impl Output {
-    /// Opens a file for writing; without one, or with `-`, standard output.
+    /// Opens a file for writing; without one, or with `-`, standard output. Until it is closed, an
+    /// earlier file of the name stays as it is.
     pub fn open(file: Option<&Path>) -> Result<Self, Failure> {
         let name = file.filter(|file| *file != Path::new("-")).map(Path::to_owned);
-        let to: Box<dyn Write> = match &name {
-            Some(file) => Box::new(File::create(file).map_err(|e| not_written(file, &e))?),
-            None => Box::new(io::stdout()),
+        let to = match &name {
+            Some(file) => Target::open(file).map_err(|e| not_written(file, &e))?,
+            None => Target::Direct(Box::new(io::stdout())),
         };
         Ok(Self { name, to: BufWriter::new(to), is_closed: false })
     }
@@ -31,10 +75,17 @@ impl Output {
         self.result(done)
     }
 
-    /// Writes what is left.
+    /// Writes what is left, and puts the file in its place.
     pub fn close(mut self) -> Result<(), Failure> {
         let done = if self.is_closed { Ok(()) } else { self.to.flush() };
-        self.result(done)
+        self.result(done)?;
+        match self.to.into_parts().0 {
+            Target::New { file, place } => {
+                file.persist(&place).map_err(|error| not_written(&place, &error.error))?;
+            }
+            Target::Direct(_) => {}
+        }
+        Ok(())
     }
 
     fn result(&mut self, done: io::Result<()>) -> Result<(), Failure> {

@@ -230,7 +230,7 @@ impl<'a> Work<'a> {
         Self { name: name.into(), run: Box::new(run), memory: None, times: vec![] }
     }
 
-    /// Returns a program as a work, which is made anew for each run and whose output is ignored.
+    /// Returns a program as a work: `make` returns a command for each run. Its output is ignored.
     pub fn program(name: impl Into<String>, mut make: impl FnMut() -> Command + 'a) -> Self {
         let peak = Rc::new(Cell::new(0));
         let seen = Rc::clone(&peak);

@@ -451,6 +451,55 @@ fn validate_names_lines_and_fails_on_errors() {
     assert_eq!(run(&["validate", &contract()], &[]).code, Some(0));
 }
 
+/// Runs the program while a catalog that it reads late is locked, and ends its session.
+fn interrupted(outside: &Outside, arguments: &[&str]) -> Ended {
+    let mut client = outside.client();
+    let mut lock = client.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE pg_catalog.pg_subscription").unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE usename = 'looker' AND wait_event_type = 'Lock'";
+    let mut other = outside.client();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| outside.connected(arguments));
+        while column(&mut other, &end.replace("pg_terminate_backend(pid)", "'x'")).is_empty() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        attempt(&mut other, end).unwrap();
+        running.join().unwrap()
+    })
+}
+
+#[test]
+fn session_that_ends_while_the_catalogs_are_read_is_an_error() {
+    let outside = Outside::start();
+    let (contract, file) = (contract(), outside.write("app.json", "the earlier one"));
+    for arguments in
+        [&["audit", "-c", &contract][..], &["snapshot", "-o", &file], &["infer"], &["snapshot"]]
+    {
+        let ended = interrupted(&outside, arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains("could not read the catalogs"), "{arguments:?}: {ended:?}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "the earlier one");
+    let files = || std::fs::read_dir(&outside.files).unwrap().count();
+    assert_eq!(files(), 1, "nothing else is left behind");
+    let (link, mode) = (outside.file("link.json"), std::fs::Permissions::from_mode(0o640));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    std::fs::set_permissions(&file, mode.clone()).unwrap();
+    let written = outside.connected(&["snapshot", "-o", &link]);
+    assert_eq!((written.code, files()), (Some(0), 2), "{written:?}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("{\"dragonfly_guard_snapshot"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode.mode());
+    assert_eq!(outside.connected(&["snapshot", "-o", "/dev/null"]).code, Some(0));
+    attempt(&mut outside.client(), "ALTER ROLE looker SET lock_timeout = '50ms'").unwrap();
+    let mut client = outside.client();
+    let mut lock = client.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE pg_catalog.pg_subscription").unwrap();
+    let ended = outside.audit(&[]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("canceling statement due to lock timeout"), "{ended:?}");
+}
+
 #[test]
 fn closed_pipe_is_no_error() {
     let outside = Outside::start();

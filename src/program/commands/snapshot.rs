@@ -21,7 +21,6 @@ pub struct SnapshotArgs {
 impl SnapshotArgs {
     /// Writes the snapshot, as the server sends it.
     pub fn run(&self) -> Result<Verdict, Failure> {
-        // Before the file is opened: an earlier snapshot outlives a failed connection.
         let mut client = self.connection.connect()?;
         let mut output = Output::open(self.output.as_deref())?;
         run(&mut client, &mut |line| {
