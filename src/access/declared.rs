@@ -1,7 +1,7 @@
 //! Whether the accesses that the contract declares work: the answers of `ops.explain_access()`, for
 //! all of them at once.
 
-use super::{Callable, Objects, Required, Statement, add, is_too_complex, unusable};
+use super::{Objects, Statement, is_too_complex, needed};
 use crate::catalog;
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -14,8 +14,9 @@ use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, OidMap, Privileges, RoutineKi
 use dragonfly_core::doctor::{
     AccessName, AccessOutcome, DeclaredAccess, Target, declared_accesses,
 };
-use dragonfly_core::explain;
 use dragonfly_core::rules::Context;
+use dragonfly_reader::declared::outcome;
+use dragonfly_reader::needs::{Callable, Needs};
 use pgrx::pg_sys::panic::CaughtError;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -98,25 +99,21 @@ fn some_outcomes(
             Target::Schema(_) => {}
         }
         if let Ok(required) = required {
-            add(&mut objects, &required.needs);
-            add(&mut objects, &required.defaults);
+            required.add_to(&mut objects);
         }
     }
     let snapshot = objects.snapshot(state, base.clone());
     let access = Access::new(&snapshot);
-    let judge = Judge {
-        cx: &Context::new(cx.contract, &snapshot, &access, &interrupts).with_needs_of(cx),
-        callable: Callable::of(&snapshot),
-        state,
-    };
+    let cx = &Context::new(cx.contract, &snapshot, &access, &interrupts).with_needs_of(cx);
+    let callable = Callable::new(&snapshot);
     read.into_iter()
         .map(|(access, required)| {
             interrupts();
-            let outcome = match required {
-                Ok(required) => judge.outcome(&access, &required),
+            let found = match required {
+                Ok(required) => outcome(cx, state, &callable, &access, &required),
                 Err(why) => AccessOutcome::Unchecked(why),
             };
-            (access, outcome)
+            (access, found)
         })
         .collect()
 }
@@ -136,7 +133,7 @@ struct Reader<'a> {
     unchecked: HashMap<Oid, Option<&'static str>>,
     has_row_security: HashMap<Oid, bool>,
     /// What is the same for every role.
-    known: HashMap<(Target, Privileges, Vec<String>), Rc<Required>>,
+    known: HashMap<(Target, Privileges, Vec<String>), Rc<Needs>>,
 }
 
 impl<'a> Reader<'a> {
@@ -157,7 +154,7 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// Why the access is not checked.
-    fn read(&mut self, access: &DeclaredAccess) -> Result<Rc<Required>, String> {
+    fn read(&mut self, access: &DeclaredAccess) -> Result<Rc<Needs>, String> {
         let key = (access.target, access.privilege, access.columns.clone());
         if let Some(known) = self.known.get(&key) {
             return Ok(Rc::clone(known));
@@ -166,19 +163,19 @@ impl<'a> Reader<'a> {
         // The server may reject the policies that apply to one role, such as those that lead to
         // themselves; for another role, they are not read.
         let depends_on_role = required.impossible.is_some()
-            || required.needs.of_caller().any(|need| self.has_row_security(need.relation));
+            || required.of_caller().any(|need| self.has_row_security(need.relation));
         if !depends_on_role {
             self.known.insert(key, Rc::clone(&required));
         }
         Ok(required)
     }
 
-    fn required(&mut self, access: &DeclaredAccess) -> Result<Required, String> {
+    fn required(&mut self, access: &DeclaredAccess) -> Result<Needs, String> {
         let DeclaredAccess { target, role, privilege, ref columns } = *access;
         let read = match target {
-            Target::Schema(_) => return Ok(Required::default()),
+            Target::Schema(_) => return Ok(Needs::default()),
             Target::Routine(oid) if self.is_plain_call(oid) => {
-                return Ok(Required::default());
+                return Ok(Needs::default());
             }
             Target::Routine(oid) => {
                 let relations = catalog::relations_of_body(self.state, oid);
@@ -186,7 +183,7 @@ impl<'a> Reader<'a> {
                     return Err(why.into());
                 }
                 let read = self.patiently(&|| query::of_call(oid, role, &self.trust));
-                return Required::of_call(read).map_err(unread);
+                return needed(read).map_err(unread);
             }
             Target::Relation(relation) => {
                 let complex = self.too_complex(relation);
@@ -198,7 +195,7 @@ impl<'a> Reader<'a> {
                 self.patiently(&|| statement.needs(role, &self.trust))
             }
         };
-        Required::of(read).map_err(unread)
+        needed(read).map_err(unread)
     }
 
     /// Whether the call of a routine needs EXECUTE on it and nothing else: only a domain, the parts
@@ -253,36 +250,6 @@ impl<'a> Reader<'a> {
 /// Why a statement could not be read.
 fn unread(error: Box<CaughtError>) -> String {
     subtransaction::report(&error).message().to_owned()
-}
-
-/// Decides which roles have what the accesses need.
-struct Judge<'a> {
-    cx: &'a Context<'a>,
-    callable: Callable<'a>,
-    state: &'a State,
-}
-
-impl Judge<'_> {
-    fn outcome(&self, access: &DeclaredAccess, required: &Required) -> AccessOutcome {
-        let snapshot = self.cx.snapshot;
-        // What has been dropped in the meantime is reported by the rules.
-        let Some(role) = snapshot.role(access.role) else { return AccessOutcome::Works };
-        let denial = match access.target {
-            Target::Schema(oid) => {
-                snapshot.schema(oid).and_then(|schema| explain::denied_usage(self.cx, role, schema))
-            }
-            Target::Routine(oid) => self.callable.get(oid).and_then(|routine| {
-                let execution = self.callable.execution(routine, required);
-                explain::denied_execution(self.cx, role, &execution)
-            }),
-            Target::Relation(oid) => snapshot.relation(oid).and_then(|relation| {
-                let unusable = unusable(self.state, relation, access.privilege);
-                let attempt = self.callable.attempt(relation, required, unusable);
-                explain::denied(self.cx, role, &attempt, access.privilege)
-            }),
-        };
-        denial.map_or(AccessOutcome::Works, AccessOutcome::Denied)
-    }
 }
 
 /// How long to wait for locks: as long as the session allows, or a short time; a very short one

@@ -6,51 +6,32 @@
 
 pub mod declared;
 pub mod named;
-mod objects;
 mod probe;
 mod statement;
 
 pub use dragonfly_reader::mentions::TextBodies;
-pub use dragonfly_reader::objects::unusable;
 pub use dragonfly_reader::snapshot::Objects;
 pub use named::{type_in_contract, type_in_session};
-pub use objects::{Callable, add};
 pub use probe::Probe;
 pub use statement::{Statement, forms};
 
 use crate::catalog;
 use crate::pg::heap::State;
-use crate::query::{CallNeeds, Needs, Unreadable};
+use crate::query::Unreadable;
 use dragonfly_core::catalog::Oid;
+use dragonfly_reader::needs::Needs;
 use pgrx::pg_sys::panic::CaughtError;
 
-/// What a statement requires.
-#[derive(Default)]
-pub struct Required {
-    pub needs: Needs,
-    /// What the defaults of the arguments of a call need, where the call omits these.
-    pub defaults: Needs,
-    /// Why no role can execute it: the server's message.
-    pub impossible: Option<String>,
-}
-
-impl Required {
-    /// # Errors
-    /// Where the statement cannot be read at present.
-    pub fn of(read: Result<Needs, Unreadable>) -> Result<Self, Box<CaughtError>> {
-        Self::of_call(read.map(|call| CallNeeds { call, defaults: Needs::default() }))
-    }
-
-    /// # Errors
-    /// Where the call cannot be read at present.
-    pub fn of_call(read: Result<CallNeeds, Unreadable>) -> Result<Self, Box<CaughtError>> {
-        match read {
-            Ok(CallNeeds { call: needs, defaults }) => {
-                Ok(Self { needs, defaults, impossible: None })
-            }
-            Err(Unreadable::Never(why)) => Ok(Self { impossible: Some(why), ..Self::default() }),
-            Err(Unreadable::Now(error)) => Err(error),
-        }
+/// Returns what a statement needs that has been read. One that no role can execute needs nothing
+/// else.
+///
+/// # Errors
+/// Where it cannot be read at present.
+pub fn needed(read: Result<Needs, Unreadable>) -> Result<Needs, Box<CaughtError>> {
+    match read {
+        Ok(needs) => Ok(needs),
+        Err(Unreadable::Never(why)) => Ok(Needs { impossible: Some(why), ..Needs::default() }),
+        Err(Unreadable::Now(error)) => Err(error),
     }
 }
 

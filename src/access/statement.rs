@@ -3,10 +3,11 @@
 use crate::catalog;
 use crate::pg::heap::State;
 use crate::pg::inert::Trust;
-use crate::query::{self, Needs, Unreadable};
+use crate::query::{self, Unreadable};
 use dragonfly_core::catalog::{Oid, Privileges, RelationKind};
 use dragonfly_core::explain::{Form, Need, never_truncated};
 use dragonfly_core::sql::{safe_ident, safe_qualified};
+use dragonfly_reader::needs::Needs;
 
 /// A statement on a relation, or on some of its columns, that requires one privilege.
 #[derive(Clone, Copy)]

@@ -2,12 +2,13 @@
 //! runs, as the role that calls it or as the owner of a SECURITY DEFINER routine (functions.c,
 //! `init_execution_state`). Other bodies are text, which only the execution interprets.
 
-use super::reader::{Body, Needs, Reader};
+use super::reader::Reader;
 use crate::catalog::{self, oids};
 use crate::pg::heap::{interrupts, of_row};
 use crate::pg::list::nodes;
 use crate::pg::restricted;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges};
+use dragonfly_reader::needs::{Body, Needs};
 use pgrx::{PgSqlErrorCode, ereport, pg_sys};
 use std::collections::HashSet;
 use std::ffi::CString;

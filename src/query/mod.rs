@@ -19,11 +19,11 @@ use crate::pg::text::to_server;
 use crate::pg::{restricted, setting, subtransaction};
 use dragonfly_core::catalog::{BOOTSTRAP_SUPERUSER, Oid, Privileges};
 use dragonfly_core::explain::Need;
+use dragonfly_reader::needs::Needs;
 pub use permissions::{all_columns, is_updatable_column};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use reader::Reader;
-pub use reader::{Body, Call, Needs};
 use std::cell::Cell;
 use std::ffi::CString;
 use written::{Command, Written};
@@ -118,21 +118,13 @@ pub fn of_truncate(table: Oid, role: Oid, trust: &Trust) -> Result<Needs, Unread
     })
 }
 
-/// What a call of a routine needs beside EXECUTE on it.
-#[derive(Debug, Default)]
-pub struct CallNeeds {
-    /// For an aggregate, what its owner needs; for arguments of domains, what the checks of the
-    /// domains need; and what the parsed body needs.
-    pub call: Needs,
-    /// What the defaults of its arguments need, where a call omits these.
-    pub defaults: Needs,
-}
-
-/// Returns what a call of a routine by `role` needs beside EXECUTE on it.
+/// Returns what a call of a routine by `role` needs beside EXECUTE on it: for an aggregate, what
+/// its owner needs; for arguments of domains, what the checks of the domains need; what the parsed
+/// body needs; and what the defaults of its arguments need.
 ///
 /// # Errors
 /// As [`of`].
-pub fn of_call(routine: Oid, role: Oid, trust: &Trust) -> Result<CallNeeds, Unreadable> {
+pub fn of_call(routine: Oid, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     let call = reading(role, trust, |reader| {
         reader.aggregate(routine.into());
         reader.needs.borrow_mut().calls.retain(|call| call.routine != routine);
@@ -143,7 +135,7 @@ pub fn of_call(routine: Oid, role: Oid, trust: &Trust) -> Result<CallNeeds, Unre
     let defaults = reading(role, trust, |reader| {
         reader.defaults(routine).into_iter().for_each(|default| reader.argument(default));
     })?;
-    Ok(CallNeeds { call, defaults })
+    Ok(Needs { defaults: Some(Box::new(defaults)), ..call })
 }
 
 /// Reads what a statement of `role` needs, with the bodies of the routines that it calls.
@@ -154,7 +146,7 @@ fn reading(role: Oid, trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs
             let reader = Reader::new(role);
             read(&reader);
             let bodies = reader.bodies();
-            Needs { bodies, texts: reader.texts.take(), ..reader.needs.into_inner() }
+            Needs { bodies, entered: reader.texts.take(), ..reader.needs.into_inner() }
         })
     };
     let (outcome, blocked) = inert(trust, || subtransaction::rolled_back(work));

@@ -6,56 +6,11 @@ use crate::pg::heap::{State, Table, of_row};
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::explain::{Moment, Need};
+use dragonfly_reader::needs::{Call, Needs};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
-
-/// What a statement needs.
-#[derive(Debug, Default)]
-#[allow(clippy::struct_field_names, reason = "the core calls them needs, too")]
-pub struct Needs {
-    /// The privileges on relations, those on the relation that the statement names first.
-    pub needs: Vec<Need>,
-    /// The functions that it would call, in the order of the statement.
-    pub calls: Vec<Call>,
-    /// The sequences that it names by a text without a schema.
-    pub unresolved: Vec<String>,
-    /// The statements in the parsed bodies of the routines that it calls, in their order.
-    pub bodies: Vec<Body>,
-    /// The routines with a body that only its execution interprets, which it calls, each with the
-    /// role that runs the body, where that is not the role that runs the statement.
-    pub texts: Vec<(Oid, Option<Oid>)>,
-}
-
-impl Needs {
-    /// Returns the privileges on relations that the statement and the bodies need as the role that
-    /// runs the statement.
-    pub fn of_caller(&self) -> impl Iterator<Item = &Need> {
-        let bodies = self.bodies.iter().filter(|body| body.runs_as.is_none());
-        let needs = self.needs.iter().chain(bodies.flat_map(|body| &body.needs.needs));
-        needs.filter(|need| need.check_as.is_none())
-    }
-}
-
-/// A statement in the parsed body of a routine (BEGIN ATOMIC).
-#[derive(Debug)]
-pub struct Body {
-    pub routine: Oid,
-    /// The role that runs it, where that is not the role that runs the statement.
-    pub runs_as: Option<Oid>,
-    /// What it needs, without the bodies that it calls itself.
-    pub needs: Needs,
-}
-
-/// A function that would be called: the role that needs EXECUTE, where that is not the role that
-/// runs the statement, and when that is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
-    pub routine: Oid,
-    pub check_as: Option<Oid>,
-    pub moment: Moment,
-}
 
 /// Reads expressions and queries, and records what they need.
 ///
@@ -84,7 +39,7 @@ pub(super) struct Reader {
     /// The routines that have been called, with the role that calls them, and whose bodies have not
     /// been read yet.
     pub(super) entered: RefCell<Vec<(Oid, Option<Oid>)>>,
-    /// The routines of [`Needs::texts`].
+    /// The routines of [`Needs::entered`].
     pub(super) texts: RefCell<Vec<(Oid, Option<Oid>)>>,
 }
 

@@ -1,10 +1,10 @@
 //! Whether the accesses that a contract declares work, as far as the catalogs tell.
 
-use crate::checks::{Callable, add};
+use crate::needs::{Callable, Needs};
 use crate::objects;
 use crate::snapshot::{Objects, base};
 use crate::source::State;
-use crate::statement::{Finder, Needs, Statement};
+use crate::statement::{Finder, Statement};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Privileges, Snapshot};
 use dragonfly_core::doctor::{AccessOutcome, DeclaredAccess, Target};
@@ -53,7 +53,7 @@ fn outcomes(
         }
         let finder = Finder { state, rights: &*rights, role: access.role };
         let needs = known.needs(&finder, &access);
-        add(&mut objects, &needs);
+        needs.add_to(&mut objects);
         read.push((access, needs));
     }
     let snapshot = objects.snapshot(state, base.clone());
@@ -87,20 +87,24 @@ impl Known {
             }
         });
         // Which policies apply depends on the role.
-        if !needs.of_caller().any(|of| objects::has_row_security(finder.state, of)) {
+        if !needs.of_caller().any(|of| objects::has_row_security(finder.state, of.relation)) {
             self.0.insert(key, Rc::clone(&needs));
         }
         needs
     }
 }
 
-fn outcome(
+/// Returns whether an access works, given what it needs. `callable` has the routines of the
+/// snapshot.
+#[must_use]
+pub fn outcome(
     cx: &Context<'_>,
     state: &dyn State,
     callable: &Callable<'_>,
     access: &DeclaredAccess,
     needs: &Needs,
 ) -> AccessOutcome {
+    // What has been dropped in the meantime is reported by the rules.
     let Some(role) = cx.snapshot.role(access.role) else { return AccessOutcome::Works };
     if needs.is_cut {
         return AccessOutcome::Unchecked("it depends on too much".to_owned());
@@ -113,7 +117,8 @@ fn outcome(
             .get(oid)
             .and_then(|routine| denied_execution(cx, role, &callable.execution(routine, needs))),
         Target::Relation(oid) => cx.snapshot.relation(oid).and_then(|relation| {
-            let attempt = callable.attempt(state, relation, access.privilege, needs);
+            let unusable = objects::unusable(state, relation, access.privilege);
+            let attempt = callable.attempt(relation, needs, unusable);
             denied(cx, role, &attempt, access.privilege)
         }),
     };

@@ -1,13 +1,13 @@
 //! Why a role can access an object or cannot, as far as the catalogs tell.
 
-use crate::checks::{Callable, add};
 use crate::exposures::exposures_of_readers;
 use crate::expressions::Mentioned;
 use crate::mentions::text_bodies;
 use crate::named::{Found, Names, Unnamed};
+use crate::needs::{Callable, Needs};
 use crate::snapshot::{Objects, base, with_users};
 use crate::source::State;
-use crate::statement::{Finder, Needs, Statement};
+use crate::statement::{Finder, Statement};
 use crate::{objects, oids};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Snapshot};
@@ -17,6 +17,7 @@ use dragonfly_core::explain::{
     Variant, explain, parse,
 };
 use dragonfly_core::rules::{Context, Tool};
+use dragonfly_core::sql::safe_ident;
 
 /// A question about an object.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +40,16 @@ pub enum Unanswered {
     /// It depends on more than is followed.
     TooComplex,
     /// Objects of this kind do not have the privilege.
-    Privilege {
-        /// What is asked for.
-        given: String,
-        /// The privileges that they have.
-        valid: Vec<&'static str>,
-    },
+    Privilege(UnknownPrivilege),
+}
+
+/// A word that is no privilege on an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownPrivilege {
+    /// The word.
+    pub given: String,
+    /// The privileges that there are.
+    pub valid: Vec<&'static str>,
 }
 
 /// Returns the links of the answer. The last but one is the verdict, the last one compares it with
@@ -63,63 +68,111 @@ pub fn answer(
     let base = base(state).complete();
     let names = Names { state, base: &base, contract, type_named: &|_, _| None };
     let found = names.find(&named).map_err(Unanswered::Unnamed)?;
-    let privilege = privilege(state, &found, asked.privilege)?;
-    let needs = needs(state, &base, asked.role, &found, privilege);
-    if needs.plain.is_cut || needs.forms.iter().any(|(_, needs)| needs.is_cut) {
+    let privilege = privilege(state, &found, asked.privilege).map_err(Unanswered::Privilege)?;
+    let statements = statements(state, &base, asked.role, &found, privilege);
+    if statements.all().any(|needs| needs.is_cut) {
         return Err(Unanswered::TooComplex);
     }
+    let owns_objects =
+        base.role_named(asked.role).is_some_and(|role| owns_objects(state, role.oid));
+    let resolved = Resolved {
+        role: asked.role,
+        authenticator: asked.authenticator,
+        owns_objects,
+        named: &named,
+        found: &found,
+        privilege,
+    };
+    Ok(links(state, contract, tool, base, &resolved, &statements))
+}
+
+/// A question whose object has been looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct Resolved<'q> {
+    /// The name of the role.
+    pub role: &'q str,
+    /// The role that requests log in as; `None` for that of the contract.
+    pub authenticator: Option<&'q str>,
+    /// Whether the role owns something.
+    pub owns_objects: bool,
+    /// The object, as users name it.
+    pub named: &'q Named,
+    /// What it is.
+    pub found: &'q Found,
+    /// The privilege.
+    pub privilege: Privileges,
+}
+
+/// What the statements of a question need.
+#[derive(Debug, Default)]
+pub struct Statements {
+    /// The statement that needs the least.
+    pub plain: Needs,
+    /// The other forms that roles can execute.
+    pub forms: Vec<(Form, Needs)>,
+}
+
+impl Statements {
+    fn all(&self) -> impl Iterator<Item = &Needs> {
+        std::iter::once(&self.plain).chain(self.forms.iter().map(|(_, needs)| needs))
+    }
+}
+
+/// Returns the links of the answer to a question, given what its statements need. `base` has the
+/// roles and schemas of the state.
+pub fn links(
+    state: &dyn State,
+    contract: &Contract,
+    tool: Tool,
+    base: Snapshot,
+    of: &Resolved<'_>,
+    statements: &Statements,
+) -> Vec<Link> {
     let mut objects = Objects::default();
-    match &found {
+    match of.found {
         Found::Relation(oid, _) => objects.relations.extend([*oid]),
         Found::Routine(oid) => objects.routines.extend([*oid]),
         Found::Schema(_) | Found::Nothing(_) => {}
     }
-    add(&mut objects, &needs.plain);
-    needs.forms.iter().for_each(|(_, needs)| add(&mut objects, needs));
-    let involved: Vec<ObjectId> = objects
-        .routines
-        .iter()
-        .map(|oid| ObjectId::Routine(*oid))
-        .chain(objects.relations.iter().map(|oid| ObjectId::Relation(*oid)))
-        .collect();
+    statements.all().for_each(|needs| needs.add_to(&mut objects));
     let snapshot = objects.snapshot(state, base);
+    // What needs a privilege decides whether it can be granted.
+    let routines = snapshot.routines.iter().map(|routine| ObjectId::Routine(routine.oid));
+    let relations = snapshot.relations.iter().map(|relation| ObjectId::Relation(relation.oid));
+    let involved: Vec<ObjectId> = routines.chain(relations).collect();
     let mut snapshot = with_users(state, &snapshot, &involved);
     snapshot.exposures = {
         let access = Access::new(&snapshot);
         let mentioned = Mentioned::new(state, state.rights(&snapshot, &access), state.texts());
-        exposures_of_readers((&mentioned, &contract.identities()), &snapshot, asked.role)
+        exposures_of_readers((&mentioned, &contract.identities()), &snapshot, of.role)
     };
     let access = Access::new(&snapshot);
     let interrupts = || state.interrupts();
     let mut cx = Context::new(contract, &snapshot, &access, &interrupts);
     cx.tool = tool;
-    let role = snapshot.role_named(asked.role);
     let routines = Callable::new(&snapshot);
-    let runner = role.map(|role| role.oid).unwrap_or_default();
+    let runner = snapshot.role_named(of.role).map(|role| role.oid).unwrap_or_default();
     let get = |routine| routines.get(routine);
-    let texts = text_bodies(state, contract, &needs.plain.entered, runner, get);
-    let subject =
-        subject(state, &snapshot, &found, (&named, privilege), (&routines, &needs, texts));
-    let authenticator = asked.authenticator.or(contract.login_role()).unwrap_or("authenticator");
-    let owns_objects = role.is_some_and(|role| owns_objects(state, role.oid));
-    let role = asked.role;
-    Ok(explain(&cx, &Question { role, authenticator, owns_objects, privilege, subject }))
+    let texts = text_bodies(state, contract, &statements.plain.entered, runner, get);
+    let question = Question {
+        role: of.role,
+        authenticator: of.authenticator.or(contract.login_role()).unwrap_or("authenticator"),
+        owns_objects: of.owns_objects,
+        privilege: of.privilege,
+        subject: subject(state, &snapshot, of, (&routines, statements, texts)),
+    };
+    explain(&cx, &question)
 }
 
-/// What the statements of a question need.
-#[derive(Default)]
-struct AllNeeds {
-    plain: Needs,
-    /// The other forms that roles can execute.
-    forms: Vec<(Form, Needs)>,
-}
-
-/// Returns the privilege of a question.
-fn privilege(
+/// Returns the privilege of a question, which a word names; `None` for the usual one.
+///
+/// # Errors
+/// Where objects of this kind do not have it.
+pub fn privilege(
     state: &dyn State,
     found: &Found,
     word: Option<&str>,
-) -> Result<Privileges, Unanswered> {
+) -> Result<Privileges, UnknownPrivilege> {
     let kind = match found {
         Found::Schema(_) => SubjectKind::Schema,
         Found::Routine(_) => SubjectKind::Routine,
@@ -134,18 +187,18 @@ fn privilege(
     let Some(word) = word else { return Ok(kind.default_privilege()) };
     let valid = kind.valid_privileges(state.version());
     let wanted = word.trim().parse().ok().filter(|of: &Privileges| valid.contains(*of));
-    wanted.ok_or_else(|| Unanswered::Privilege { given: word.to_owned(), valid: valid.words() })
+    wanted.ok_or_else(|| UnknownPrivilege { given: word.to_owned(), valid: valid.words() })
 }
 
 /// Returns what the access needs; nothing where the role does not exist.
-fn needs(
+fn statements(
     state: &dyn State,
     base: &Snapshot,
     role: &str,
     found: &Found,
     privilege: Privileges,
-) -> AllNeeds {
-    let Some(role) = base.role_named(role) else { return AllNeeds::default() };
+) -> Statements {
+    let Some(role) = base.role_named(role) else { return Statements::default() };
     let access = Access::new(base);
     let rights = state.rights(base, &access);
     let finder = Finder { state, rights: &*rights, role: role.oid };
@@ -157,10 +210,10 @@ fn needs(
             let is_possible = plain.impossible.is_none();
             let forms = finder.forms(relation, privilege).into_iter().filter(|_| is_possible);
             let forms = forms.map(|form| (form, of(Some(form)))).collect();
-            AllNeeds { plain, forms }
+            Statements { plain, forms }
         }
-        Found::Routine(routine) => AllNeeds { plain: finder.of_call(*routine), forms: vec![] },
-        Found::Schema(_) | Found::Nothing(_) => AllNeeds::default(),
+        Found::Routine(routine) => Statements { plain: finder.of_call(*routine), forms: vec![] },
+        Found::Schema(_) | Found::Nothing(_) => Statements::default(),
     }
 }
 
@@ -184,27 +237,26 @@ fn owns_objects(state: &dyn State, role: Oid) -> bool {
 fn subject<'s>(
     state: &dyn State,
     snapshot: &'s Snapshot,
-    found: &Found,
-    (named, privilege): (&Named, Privileges),
-    (routines, needs, texts): (&Callable<'s>, &AllNeeds, Vec<TextBody<'s>>),
+    of: &Resolved<'_>,
+    (routines, statements, texts): (&Callable<'s>, &Statements, Vec<TextBody<'s>>),
 ) -> Subject<'s> {
-    let subject = match found {
+    let subject = match of.found {
         Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
         Found::Routine(oid) => routines.get(*oid).map(|routine| {
-            let execution = routines.execution(routine, &needs.plain);
+            let execution = routines.execution(routine, &statements.plain);
             Subject::Routine(Execution { texts, ..execution })
         }),
         Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
-            let attempt = |needs: &Needs| routines.attempt(state, relation, privilege, needs);
+            let unusable = || objects::unusable(state, relation, of.privilege);
+            let attempt = |needs: &Needs| routines.attempt(relation, needs, unusable());
             let variant =
                 |(form, needs): &(Form, Needs)| Variant { form: *form, attempt: attempt(needs) };
-            let variants = needs.forms.iter().map(variant).collect();
-            Subject::Relation(Attempt { texts, ..attempt(&needs.plain) }, variants)
+            let variants = statements.forms.iter().map(variant).collect();
+            Subject::Relation(Attempt { texts, ..attempt(&statements.plain) }, variants)
         }),
         Found::Nothing(nothing) => Some(Subject::Missing(nothing.missing(snapshot))),
     };
-    // The snapshot has no temporary objects.
-    subject.unwrap_or_else(|| {
-        Subject::Missing(Missing { object: named.parts.join("."), ..Missing::default() })
-    })
+    // The snapshot has no temporary objects: for other sessions they do not exist.
+    let name = || of.named.parts.iter().map(|part| safe_ident(part)).collect::<Vec<_>>().join(".");
+    subject.unwrap_or_else(|| Subject::Missing(Missing { object: name(), ..Missing::default() }))
 }

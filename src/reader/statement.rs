@@ -2,6 +2,7 @@
 //! policies, defaults and CHECK constraints, and parsed bodies. A server that rewrites the
 //! statement knows more: rules, triggers, indexes, partitions, and what the planner removes.
 
+use crate::needs::{Body, Call, Needs};
 use crate::rights::Rights;
 use crate::source::{State, of_row};
 use crate::stored_policies::{StoredPolicy, stored_policies};
@@ -15,48 +16,6 @@ use dragonfly_core::stored::{
     OfView, Requires, Unreadable, requires, requires_of_list, requires_of_view,
 };
 use std::collections::{BTreeSet, HashMap};
-
-/// What a statement needs.
-#[derive(Debug, Default)]
-#[allow(clippy::struct_field_names, reason = "the core calls them needs, too")]
-pub struct Needs {
-    /// The privileges on relations, those on the relation that the statement names first.
-    pub needs: Vec<Need>,
-    /// The functions that it calls, with when EXECUTE is checked.
-    pub calls: Vec<(Oid, Moment)>,
-    /// The parsed bodies of the routines that it calls.
-    pub bodies: Vec<Body>,
-    /// The routines that it calls, each with the role that runs it, where that is not the role that
-    /// runs the statement.
-    pub entered: Vec<(Oid, Option<Oid>)>,
-    /// What the defaults of the arguments of a call need, where the call omits these.
-    pub defaults: Option<Box<Self>>,
-    /// Why no role can execute it.
-    pub impossible: Option<String>,
-    /// Whether something was not followed: a tree that cannot be read, or more than [`MOST`] or
-    /// [`DEEPEST`].
-    pub is_cut: bool,
-}
-
-impl Needs {
-    /// Returns the relations that are checked as the role that runs the statement.
-    pub fn of_caller(&self) -> impl Iterator<Item = Oid> {
-        let bodies = self.bodies.iter().filter(|body| body.runs_as.is_none());
-        let needs = self.needs.iter().chain(bodies.flat_map(|body| &body.needs.needs));
-        needs.filter(|need| need.check_as.is_none()).map(|need| need.relation)
-    }
-}
-
-/// A parsed body (BEGIN ATOMIC), all statements of it together.
-#[derive(Debug)]
-pub struct Body {
-    /// The routine.
-    pub routine: Oid,
-    /// The role that runs it, where that is not the role that runs the statement.
-    pub runs_as: Option<Oid>,
-    /// What it needs.
-    pub needs: Needs,
-}
 
 /// A statement on a relation.
 #[derive(Debug, Clone, Copy)]
@@ -574,8 +533,9 @@ impl<'f, 'a> Walk<'f, 'a> {
         let operators: Vec<Oid> =
             found.operators.iter().filter_map(|operator| self.function_of(*operator)).collect();
         for function in found.functions.iter().copied().chain(operators) {
-            if !self.found.calls.contains(&(function, moment)) {
-                self.found.calls.push((function, moment));
+            let call = Call { routine: function, check_as: None, moment };
+            if !self.found.calls.contains(&call) {
+                self.found.calls.push(call);
             }
             self.enter(function);
         }

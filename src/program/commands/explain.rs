@@ -14,7 +14,7 @@ use dragonfly_core::rules::Tool;
 use dragonfly_core::sql::printable;
 use dragonfly_core::sql::similar::did_you_mean;
 use dragonfly_reader::data::Data;
-use dragonfly_reader::explain::{Asked, Unanswered, answer};
+use dragonfly_reader::explain::{Asked, Unanswered, UnknownPrivilege, answer};
 use dragonfly_reader::named::{UNQUALIFIED, Unnamed};
 use dragonfly_reader::snapshot::base;
 use serde_json::{Value, json};
@@ -140,7 +140,7 @@ fn failure(why: &Unanswered) -> Failure {
             "it leads to more than 2,000 relations and routines, or through more than 200 of \
                  them one after the other, or to an expression that is not known",
         ),
-        Unanswered::Privilege { given, valid } => {
+        Unanswered::Privilege(UnknownPrivilege { given, valid }) => {
             let failure = Failure::new(format!("unrecognized privilege \"{}\"", printable(given)));
             let meant = did_you_mean(&given.to_uppercase(), valid.iter().copied());
             failure.detail(format!("valid: {}", valid.join(", "))).meant(meant)
