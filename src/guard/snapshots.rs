@@ -348,8 +348,8 @@ impl Reader<'_> {
 
     fn add_server_objects(&self, before: &mut Snapshot, after: &mut Snapshot) {
         let toast = &self.scope.toast;
-        catalog::server_objects(self.then, &self.contract, toast, before);
-        catalog::server_objects(self.now, &self.contract, toast, after);
+        catalog::server_objects(self.then, &self.contract, (toast, true), before);
+        catalog::server_objects(self.now, &self.contract, (toast, true), after);
         catalog::forget_new_large_objects(self.then, &self.scope.large_objects, after);
     }
 

@@ -517,6 +517,10 @@ impl<'de> Visitor<'de> for Document {
         let mut version = None;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
+                "server" if server.is_some() => return Err(A::Error::duplicate_field("server")),
+                "catalogs" if catalogs.is_some() => {
+                    return Err(A::Error::duplicate_field("catalogs"));
+                }
                 "dragonfly_guard_snapshot" => version = Some(map.next_value::<u32>()?),
                 "server" => server = Some(map.next_value::<Server>()?),
                 "catalogs" => catalogs = Some(map.next_value_seed(AllCatalogs(&mut pool, self.0))?),
@@ -567,6 +571,9 @@ impl<'de> Visitor<'de> for AllCatalogs<'_> {
             let Some(catalog) = CATALOGS.iter().find(|catalog| catalog.name == name) else {
                 return Err(A::Error::custom(format!("unknown catalog \"{name}\"")));
             };
+            if found.contains_key(&catalog.oid) {
+                return Err(A::Error::custom(format!("duplicate catalog \"{name}\"")));
+            }
             let contents = map.next_value_seed(OneCatalog {
                 catalog,
                 pool: &mut *self.0,

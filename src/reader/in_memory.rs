@@ -23,6 +23,9 @@ struct Table<'d> {
 /// The settings that older releases do not have, with the first major version that has them.
 const ADDED_SETTINGS: [(&str, u32); 2] = [("event_triggers", 17), ("extension_control_path", 18)];
 
+/// The settings that pg_settings does not show.
+const UNLISTED: [&str; 4] = ["role", "session_authorization", "is_superuser", "seed"];
+
 /// The number of a column that an older release does not have: it is null in every row.
 const MISSING: i16 = -1;
 
@@ -240,7 +243,8 @@ impl State for Data {
     }
 
     fn has_setting(&self, name: &str) -> bool {
-        self.server.settings.keys().any(|known| known.eq_ignore_ascii_case(name))
+        let mut known = self.server.settings.keys().map(String::as_str).chain(UNLISTED);
+        known.any(|known| known.eq_ignore_ascii_case(name))
     }
 
     fn type_name(&self, oid: Oid) -> String {

@@ -25,15 +25,25 @@ SET LOCAL quote_all_identifiers = off;
 -- Roles of hosted platforms often have one.
 SET LOCAL statement_timeout = 0;
 
-SELECT '{"dragonfly_guard_snapshot":VERSION,"server":' || json_build_object(
+-- Waits a minute for a lock, unless the role waits for another time. The values of settings are not
+-- those that the role or the client has of its own: these are unknown.
+SELECT left(set_config('lock_timeout', CASE current_setting('lock_timeout')
+    WHEN '0' THEN '1min' ELSE current_setting('lock_timeout') END, true), 0)
+  || '{"dragonfly_guard_snapshot":VERSION,"server":' || json_build_object(
   'version_num', current_setting('server_version_num')::int4,
   'encoding', current_setting('server_encoding'),
   'database', d.oid::int8,
   'role', current_user,
-  'time', (extract(epoch FROM now()) * 1000000)::int8 - 946684800000000,
+  'time', (extract(epoch FROM now())::numeric * 1000000 - 946684800000000)::int8,
   'settings', (
     SELECT json_object_agg(name, CASE WHEN name IN (
-        VALUED) THEN reset_val END ORDER BY name)
+        VALUED)
+        AND source NOT IN ('user', 'database user', 'client')
+        AND NOT EXISTS (
+          SELECT FROM pg_db_role_setting AS of_role, unnest(of_role.setconfig) AS item
+           WHERE of_role.setrole = (SELECT oid FROM pg_roles WHERE rolname = session_user)
+             AND of_role.setdatabase IN (0, d.oid)
+             AND lower(split_part(item, '=', 1)) = lower(name)) THEN reset_val END ORDER BY name)
       FROM pg_settings WHERE position('.' IN name) = 0 OR name = 'dragonfly_guard.mode')
 ) || ',"catalogs":{'
   FROM pg_database AS d WHERE d.datname = current_database();
@@ -81,7 +91,7 @@ const TAIL: &str = r#"), existing AS (
       WHEN 'chars' THEN format('array_to_string(s.%I, '''')', name)
       WHEN 'time' THEN format(
         'CASE WHEN isfinite(s.%1$I)'
-        ' THEN (extract(epoch FROM s.%1$I) * 1000000)::int8 - 946684800000000'
+        ' THEN (extract(epoch FROM s.%1$I)::numeric * 1000000 - 946684800000000)::int8'
         ' WHEN s.%1$I > now() THEN 9223372036854775807'
         ' WHEN s.%1$I < now() THEN -9223372036854775808 END', name)
       ELSE format('s.%I::text', name) END AS expression

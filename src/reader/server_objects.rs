@@ -6,8 +6,8 @@ use crate::source::{Row, State, of_row};
 use crate::toast::{PG_TOAST, TOAST};
 use crate::{oids, routines};
 use dragonfly_core::catalog::{
-    Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges, Schema,
-    ServerObject, Snapshot,
+    Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, FIRST_UNPINNED, ObjectKind, Oid, PUBLIC,
+    Privileges, Schema, ServerObject, Snapshot,
 };
 use dragonfly_core::contract::{Contract, RoleKind};
 use dragonfly_core::rules::shared::guard_settings::is_own_parameter;
@@ -112,12 +112,19 @@ pub fn may_be_owned(catalog: Oid) -> bool {
     CATALOGS.iter().any(|of| of.oid == catalog)
 }
 
-/// Reads the objects into a snapshot that shows roles, memberships and schemas. `toast` are other
-/// TOAST tables than those that initdb created, with an ACL or with one on a column. Only objects
-/// with something to report are kept.
-pub fn read(state: &dyn State, contract: &Contract, toast: &[Oid], snapshot: &mut Snapshot) {
+/// Reads the objects into a snapshot that shows roles, memberships, schemas and the members of
+/// extensions. `toast` are other TOAST tables than those that initdb created, with an ACL or with
+/// one on a column; `is_guarded` tells whether another rule checks the parameters of the guard.
+/// Only objects with something to report are kept.
+pub fn read(
+    state: &dyn State,
+    contract: &Contract,
+    (toast, is_guarded): (&[Oid], bool),
+    snapshot: &mut Snapshot,
+) {
     let owners = possible_owners(contract, snapshot);
-    let mut reader = Reader { state, initial: initial(state), owners, found: vec![] };
+    let initial = initial(state, snapshot);
+    let mut reader = Reader { state, initial, is_guarded, owners, found: vec![] };
     reader.schemas(&snapshot.schemas);
     reader.relations(toast);
     reader.routines();
@@ -159,8 +166,18 @@ pub fn forget_new_large_objects(then: &dyn State, given: &HashSet<Oid>, snapshot
     });
 }
 
-/// Reads `pg_init_privs`.
-fn initial(state: &dyn State) -> Initial {
+/// Reads `pg_init_privs`. ALTER EXTENSION ADD writes the ACL that an object has at that time into
+/// it: what it says of a built-in object that has been added to an extension is not what initdb
+/// granted.
+fn initial(state: &dyn State, snapshot: &Snapshot) -> Initial {
+    let is_added = |class: Oid, object: Oid| {
+        let members = match class {
+            oids::PG_PROC => &snapshot.routine_extension,
+            oids::PG_CLASS => &snapshot.relation_extension,
+            _ => return false,
+        };
+        object < FIRST_UNPINNED && members.contains_key(&object)
+    };
     let table = state.table(oids::PG_INIT_PRIVS);
     let column = |name| table.column(name);
     let (class, object, part, acl) =
@@ -168,7 +185,8 @@ fn initial(state: &dyn State) -> Initial {
     let mut found = HashMap::new();
     table.scan(|row: Row<'_>| {
         let key = (row.oid(class), row.oid(object), row.int(part));
-        found.extend(row.acl(acl).map(|acl| (key, acl)));
+        let acl = if is_added(key.0, key.1) { Some(Acl::default()) } else { row.acl(acl) };
+        found.extend(acl.map(|acl| (key, acl)));
     });
     found
 }
@@ -176,6 +194,8 @@ fn initial(state: &dyn State) -> Initial {
 struct Reader<'s> {
     state: &'s dyn State,
     initial: Initial,
+    /// Whether another rule checks the parameters of the guard.
+    is_guarded: bool,
     /// The roles whose objects matter.
     owners: HashSet<Oid>,
     found: Vec<ServerObject>,
@@ -393,7 +413,8 @@ impl Reader<'_> {
             let name = row.text(name).unwrap_or_default();
             let key = (oids::PG_PARAMETER_ACL, row.oid(oid), 0);
             let added = self.added(key, BOOTSTRAP_SUPERUSER, row.acl(acl).as_ref(), Acl::default);
-            if is_own_parameter(&name, self.state.version()) || added.is_empty() {
+            let is_own = self.is_guarded && is_own_parameter(&name, self.state.version());
+            if is_own || added.is_empty() {
                 return;
             }
             found.push(ServerObject {

@@ -104,7 +104,7 @@ fn without_bodies(state: &dyn State, contract: &Contract, own: Option<&Own>) -> 
     code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
-    server_objects::read(state, contract, &toast, &mut snapshot);
+    server_objects::read(state, contract, (&toast, own.is_some()), &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);

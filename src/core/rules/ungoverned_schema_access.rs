@@ -91,8 +91,15 @@ impl<'a> Objects<'a> {
             }
         }
         for routine in snapshot.routines.iter().filter(|routine| routine.security_definer) {
+            // Extensions create routines as a superuser, or as a role of the platform. The owner of
+            // an extension can add others to it.
+            let is_created_by_extension = || {
+                snapshot.routine_extension.contains_key(&routine.oid)
+                    && (cx.access.is_superuser(routine.owner)
+                        || cx.managed_role(routine.owner).is_some())
+            };
             if let Some(place) = places.get(&routine.schema)
-                && !snapshot.routine_extension.contains_key(&routine.oid)
+                && !is_created_by_extension()
             {
                 found[*place].routines.push(routine);
             }
