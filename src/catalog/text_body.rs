@@ -145,8 +145,11 @@ impl Texts for InServer<'_> {
         self.is_locked.get()
     }
 
-    fn fault(&self) -> &'static str {
-        "its text cannot be read"
+    fn fault(&self, language: Language) -> &'static str {
+        match language {
+            Language::PlPgSql => "it has statements that are not SQL",
+            _ => "its text cannot be read",
+        }
     }
 
     fn query(&self, text: &Text<'_>) -> Option<Analyzed> {

@@ -75,8 +75,15 @@ impl Accepted {
     /// Returns the current state of a finding.
     #[must_use]
     pub fn now(finding: &Finding, object_hash: ObjectHash<'_>) -> Self {
-        let mut evidence = finding.evidence.clone();
-        if let Value::Object(evidence) = &mut *evidence {
+        let hash = object_hash(finding.object.id).unwrap_or_default();
+        Self::of_evidence(finding.severity, &finding.evidence, &hash)
+    }
+
+    /// Returns the state of a finding with some evidence, about an object with a hash.
+    #[must_use]
+    pub fn of_evidence(severity: Severity, evidence: &Value, object_hash: &str) -> Self {
+        let mut evidence = evidence.clone();
+        if let Value::Object(evidence) = &mut evidence {
             // The exposed routines have findings of their own, which are accepted separately (see
             // `security_definer_search_path::following_from`).
             evidence.remove("exposed_routines");
@@ -85,9 +92,8 @@ impl Accepted {
             // Another caller changes nothing about what is permitted.
             evidence.remove(CALLED_BY);
         }
-        let hash = object_hash(finding.object.id).unwrap_or_default();
-        let state = fingerprint(&[&hash, &evidence.to_string()]);
-        Self { severity: finding.severity, state, object: None }
+        let state = fingerprint(&[object_hash, &evidence.to_string()]);
+        Self { severity, state, object: None }
     }
 
     /// Returns the state of a routine that has no finding yet, from the hash of the object: what

@@ -2,22 +2,26 @@
 
 use crate::failure::Failure;
 use crate::output::{read, shown};
+use dragonfly_core::contract::Severity;
+use dragonfly_core::exemptions::Accepted;
+use dragonfly_core::finding::Finding;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// A line of `--format jsonl`.
 #[derive(Debug, Deserialize)]
 struct Line {
     fingerprint: String,
+    severity: Severity,
     #[serde(default)]
     evidence: Value,
 }
 
-/// The fingerprints of an earlier audit.
+/// The findings of an earlier audit, by fingerprint.
 #[derive(Debug, Default)]
-pub struct Baseline(HashSet<String>);
+pub struct Baseline(HashMap<String, Accepted>);
 
 impl Baseline {
     /// Reads a file that `--format jsonl` has written; without one, nothing is known.
@@ -27,7 +31,7 @@ impl Baseline {
     }
 
     fn of_text(text: &str, name: &str) -> Result<Self, Failure> {
-        let mut found = HashSet::new();
+        let mut found = HashMap::new();
         for (line, number) in text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()) {
             let line: Line = serde_json::from_str(line).map_err(|error| {
                 Failure::new(format!("{name} is not a baseline"))
@@ -36,15 +40,20 @@ impl Baseline {
             })?;
             // A finding that was exempt is found again when its exemption has ended.
             if line.evidence["exemption"]["status"] != "active" {
-                found.insert(line.fingerprint);
+                let state = Accepted::of_evidence(line.severity, &line.evidence, "");
+                found.insert(line.fingerprint, state);
             }
         }
         Ok(Self(found))
     }
 
-    /// Whether the earlier audit had a finding.
-    pub fn has(&self, fingerprint: &str) -> bool {
-        self.0.contains(fingerprint)
+    /// Whether the earlier audit had a finding as it is now, or a more severe one: it can become
+    /// worse, for instance when a privilege makes a policy effective, or be about more objects.
+    pub fn has(&self, finding: &Finding) -> bool {
+        let now = Accepted::now(finding, &|_| None);
+        self.0
+            .get(&finding.fingerprint)
+            .is_some_and(|earlier| earlier.severity >= now.severity && earlier.state == now.state)
     }
 }
 
@@ -52,19 +61,24 @@ impl Baseline {
 mod tests {
     use super::*;
 
+    fn baseline(text: &str) -> Baseline {
+        Baseline::of_text(text, "f").unwrap()
+    }
+
     #[test]
     fn findings_that_were_exempt_are_not_known() {
-        let text = "{\"fingerprint\":\"a\",\"evidence\":{}}\n\n\
-                    {\"fingerprint\":\"b\",\"evidence\":{\"exemption\":{\"status\":\"active\"}}}\n";
-        let baseline = Baseline::of_text(text, "f").unwrap();
-        assert!(baseline.has("a") && !baseline.has("b"));
+        let text = "{\"fingerprint\":\"a\",\"severity\":\"info\",\"evidence\":{}}\n\n\
+                    {\"fingerprint\":\"b\",\"severity\":\"info\",\
+                     \"evidence\":{\"exemption\":{\"status\":\"active\"}}}\n";
+        assert_eq!(baseline(text).0.into_keys().collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]
     fn other_files_are_rejected() {
-        let failure = Baseline::of_text("{\"fingerprint\":\"a\"}\n[]\n", "f").unwrap_err();
+        let text = "{\"fingerprint\":\"a\",\"severity\":\"info\"}\n[]\n";
+        let failure = Baseline::of_text(text, "f").unwrap_err();
         assert_eq!(failure.message, "f is not a baseline");
         assert!(failure.detail.unwrap().starts_with("Line 2: "));
-        assert!(Baseline::of_text("", "f").unwrap().0.is_empty());
+        assert!(baseline("").0.is_empty());
     }
 }

@@ -14,6 +14,8 @@ use postgres::error::SqlState;
 use postgres::{Client, Config};
 use std::error::Error;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 /// How the program connects.
@@ -164,7 +166,18 @@ impl Target {
     fn connect(&self, parameters: &Parameters, env: &Environment) -> Result<Client, Failure> {
         let tls = Tls::of(parameters, env)?;
         let config = self.config(parameters, env, &tls)?;
-        config.connect(tls::connector(&tls)?).map_err(|error| self.failure(&error))
+        let connector = tls::connector(&tls)?;
+        let Some(limit) = config.get_connect_timeout().copied() else {
+            return config.connect(connector).map_err(|error| self.failure(&error));
+        };
+        // The driver's limit is for the address alone; libpq's includes the handshake. A thread
+        // that still waits ends with the program.
+        let (to, from) = mpsc::channel();
+        thread::spawn(move || drop(to.send(config.connect(connector))));
+        match from.recv_timeout(limit) {
+            Ok(connected) => connected.map_err(|error| self.failure(&error)),
+            Err(_) => Err(self.failed().detail("timeout expired")),
+        }
     }
 
     fn config(
@@ -251,7 +264,7 @@ impl Target {
         Ok(())
     }
 
-    fn failure(&self, error: &postgres::Error) -> Failure {
+    fn failed(&self) -> Failure {
         let Self { host, address, port } = self;
         let at = match address {
             Some(address) if address != host => format!(" ({})", printable(address)),
@@ -263,7 +276,11 @@ impl Target {
         } else {
             format!("connection to server at \"{host}\"{at}, port {port} failed")
         };
-        let failure = Failure::new(server).detail(cause(error));
+        Failure::new(server)
+    }
+
+    fn failure(&self, error: &postgres::Error) -> Failure {
+        let failure = self.failed().detail(cause(error));
         let is_password_missing =
             error.source().is_some_and(|e| e.to_string() == "password missing");
         match error.code() {
@@ -280,9 +297,10 @@ const PASSWORD: &str =
 /// Returns what the server or the driver says about an error.
 pub fn cause(error: &postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
-        let mut text = format!("{}: {}", error.severity(), error.message());
+        // What a server says must not control the terminal, or the log of a pipeline.
+        let mut text = format!("{}: {}", error.severity(), printable(error.message()));
         if let Some(detail) = error.detail() {
-            text.push_str(&format!("\n{detail}"));
+            text.push_str(&format!("\n{}", printable(detail)));
         }
         return text;
     }

@@ -29,7 +29,7 @@ impl Target {
         // A link stays one.
         let place = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         let earlier = std::fs::metadata(&place).map(|earlier| earlier.permissions());
-        let is_replaced = place.is_file() || !place.exists();
+        let is_replaced = place.is_file() || std::fs::symlink_metadata(&place).is_err();
         let folder = place.parent().filter(|folder| *folder != Path::new(""));
         let new = Builder::new()
             .permissions(earlier.unwrap_or_else(|_| Permissions::from_mode(0o666)))

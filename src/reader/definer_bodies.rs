@@ -5,7 +5,7 @@ use crate::expressions::Mentioned;
 use crate::oids;
 use crate::rights::Rights;
 use crate::source::{Row, State, Table, of_row};
-use crate::text_body::{Text, Texts};
+use crate::text_body::Text;
 use crate::types;
 use dragonfly_core::catalog::{
     Command, DefinerBody, ExecutedText, FIRST_NORMAL, Oid, Relation, Routine, SetParameter,
@@ -126,11 +126,10 @@ impl Reader<'_> {
         // It can set the role, or what says who the caller is.
         let sets_more = !routine.config.iter().all(|item| is_harmless(item));
         let mut unread = match (&statements, language) {
-            (None, Language::Sql) => {
-                let fault = self.catalog.texts().map(Texts::fault);
+            (None, Language::Sql | Language::PlPgSql) => {
+                let fault = self.catalog.texts().map(|texts| texts.fault(language));
                 Some(fault.unwrap_or("its text cannot be read").to_owned())
             }
-            (None, Language::PlPgSql) => Some("it has statements that are not SQL".to_owned()),
             (None, Language::Other) => Some("its language is neither SQL nor PL/pgSQL".to_owned()),
             _ if sets_more => Some("it sets parameters".to_owned()),
             _ => None,

@@ -17,7 +17,7 @@ use dragonfly_core::explain::{
     Variant, explain, parse,
 };
 use dragonfly_core::rules::{Context, Tool};
-use dragonfly_core::sql::safe_ident;
+use dragonfly_core::sql::{printable, safe_ident};
 
 /// A question about an object.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +52,16 @@ pub struct UnknownPrivilege {
     pub valid: Vec<&'static str>,
 }
 
-/// Returns the links of the answer. The last but one is the verdict, the last one compares it with
-/// the contract.
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its links. The last but one is the verdict, the last one compares it with the contract.
+    pub links: Vec<Link>,
+    /// What does not exist, of the role and the object.
+    pub missing: Option<String>,
+}
+
+/// Returns the answer to a question.
 ///
 /// # Errors
 /// Where the question is not one.
@@ -62,7 +70,7 @@ pub fn answer(
     contract: &Contract,
     tool: Tool,
     asked: Asked<'_>,
-) -> Result<Vec<Link>, Unanswered> {
+) -> Result<Answer, Unanswered> {
     let named = parse(asked.object)
         .ok_or_else(|| Unanswered::Unnamed(Unnamed::Invalid(asked.object.to_owned())))?;
     let base = base(state).complete();
@@ -83,7 +91,12 @@ pub fn answer(
         found: &found,
         privilege,
     };
-    Ok(links(state, contract, tool, base, &resolved, &statements))
+    let missing = match (base.role_named(asked.role), &found) {
+        (None, _) => Some(format!("role \"{}\"", printable(asked.role))),
+        (_, Found::Nothing(_)) => Some(printable(asked.object).into_owned()),
+        _ => None,
+    };
+    Ok(Answer { links: links(state, contract, tool, base, &resolved, &statements), missing })
 }
 
 /// A question whose object has been looked up.

@@ -11,8 +11,8 @@ pub trait Texts {
     /// Whether a text could not be read because of a lock of another session.
     fn is_locked(&self) -> bool;
 
-    /// Returns why a text is not read.
-    fn fault(&self) -> &'static str;
+    /// Returns why a text in a language is not read.
+    fn fault(&self, language: Language) -> &'static str;
 
     /// Returns the query of a function; `None` where its text is no query alone, where the server
     /// cannot read it, and where reading it could execute code.

@@ -70,14 +70,14 @@ fn of_server(client: &mut Client, role: &str, object: &str, privilege: &str) -> 
 fn of_snapshot(data: &Data, contract: &Contract, question: [&str; 3]) -> Vec<String> {
     let [role, object, privilege] = question;
     let asked = Asked { role, object, privilege: Some(privilege), authenticator: None };
-    let links = answer(data, contract, Tool::Extension, asked).unwrap();
+    let links = answer(data, contract, Tool::Extension, asked).unwrap().links;
     links.iter().map(line).collect()
 }
 
 /// What a case creates, in schema `x` of role `maker`; the question; and the statement of `asker`
 /// that it is about. `x.hidden` is a table that `asker` may not read, `x.refused(int)` a function
 /// that it may not call.
-const CASES: [(&str, &str, &str, &str); 38] = [
+const CASES: [(&str, &str, &str, &str); 39] = [
     // The condition of a view is evaluated by statements that change rows, too.
     (
         "CREATE VIEW x.v WITH (security_invoker) AS
@@ -194,7 +194,8 @@ const CASES: [(&str, &str, &str, &str); 38] = [
     ),
     // Generated columns are computed where one is set that they depend on.
     (
-        "CREATE TABLE x.u (a int, g bool GENERATED ALWAYS AS (x.refused(a)) STORED, b int)",
+        "CREATE TABLE x.u (a int, g bool GENERATED ALWAYS AS (x.refused(a)) STORED, b int);
+         INSERT INTO x.u VALUES (1)",
         "x.u(a)",
         "UPDATE",
         "UPDATE x.u SET a = 1",
@@ -346,6 +347,14 @@ const CASES: [(&str, &str, &str, &str); 38] = [
         "x.v",
         "UPDATE",
         "UPDATE x.v SET one = 1",
+    ),
+    // pg_settings does not show this one.
+    (
+        "ALTER TABLE x.t ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON x.t USING (current_setting('role') = 'asker' AND x.refused(id))",
+        "x.t",
+        "SELECT",
+        "SELECT FROM x.t",
     ),
     ("CREATE SEQUENCE x.q; GRANT USAGE ON x.q TO asker", "x.q", "USAGE", "SELECT nextval('x.q')"),
     ("CREATE SEQUENCE x.q; GRANT SELECT ON x.q TO asker", "x.q", "USAGE", "SELECT nextval('x.q')"),

@@ -304,6 +304,73 @@ fn difference_of_snapshots_is_what_a_migration_opens() {
     let database = format!("host={folder} user=looker dbname=app");
     let same = run(&["diff", &new, &database, "-c", &contract], &[]);
     assert_eq!((same.code, same.out.as_str()), (Some(0), ""), "{same:?}");
+
+    // One finding tells what a role may do in a schema.
+    let undeclared = "CREATE ROLE reporter; GRANT USAGE ON SCHEMA public TO reporter;
+        GRANT SELECT ON public.job_queue TO reporter";
+    attempt(&mut outside.client(), undeclared).unwrap();
+    let (earlier, baseline) = (outside.file("old.json"), outside.file("baseline.jsonl"));
+    assert_eq!(outside.connected(&["snapshot", "-o", &earlier]).code, Some(0));
+    assert_eq!(outside.audit(&["--format", "jsonl", "-o", &baseline]).code, Some(1));
+    attempt(&mut outside.client(), "GRANT SELECT ON public.plaintiffs TO reporter").unwrap();
+    let more = run(&["diff", &earlier, &database, "-c", &contract], &[]);
+    assert_eq!((more.code, more.out.lines().count()), (Some(1), 1), "{more:?}");
+    assert!(more.out.starts_with("changed\twarning\tundeclared_role_privileges\t"), "{more:?}");
+    let more = outside.audit(&["--baseline", &baseline, "--fail-on", "warning"]);
+    assert_eq!((more.code, more.out.lines().count()), (Some(1), 1), "{more:?}");
+}
+
+#[test]
+fn finding_that_has_become_worse_is_not_in_the_baseline() {
+    let outside = Outside::start();
+    let mut client = outside.client();
+    let policy = "CREATE POLICY idle ON public.job_queue FOR SELECT TO anon USING (true)";
+    attempt(&mut client, policy).unwrap();
+    let baseline = outside.file("baseline.jsonl");
+    let rule = ["--rule", "rls_policy_always_true"];
+    let audit = |arguments: &[&str]| outside.audit(&[&rule[..], arguments].concat());
+    assert_eq!(audit(&["--format", "jsonl", "-o", &baseline]).code, Some(0), "information");
+    assert_eq!(audit(&["--baseline", &baseline, "--fail-on", "info"]).code, Some(0));
+    attempt(&mut client, "GRANT SELECT ON public.job_queue TO anon").unwrap();
+    let worse = audit(&["--baseline", &baseline]);
+    assert_eq!((worse.code, worse.out.lines().count()), (Some(1), 1), "{worse:?}");
+}
+
+#[test]
+fn what_would_hide_a_grant_on_the_server_hides_nothing() {
+    let outside = Outside::start();
+    let mut client = outside.client();
+    let rule = ["--rule", "server_object_privileges"];
+    let found = || outside.audit(&[&rule[..], &["--format", "jsonl"]].concat());
+    let grants = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO anon;
+        GRANT SELECT ON pg_catalog.pg_authid TO anon;
+        GRANT SET ON PARAMETER session_replication_role TO anon";
+    attempt(&mut client, grants).unwrap();
+    assert_eq!(findings(&found().out).len(), 3, "{:?}", found());
+    // Its ACL becomes that which the extension is said to have created.
+    let add = "ALTER EXTENSION plpgsql ADD FUNCTION pg_catalog.pg_read_file(text);
+        ALTER EXTENSION plpgsql ADD TABLE pg_catalog.pg_authid";
+    attempt(&mut client, add).unwrap();
+    assert_eq!(findings(&found().out).len(), 3, "{:?}", found());
+}
+
+#[test]
+fn settings_of_the_auditing_role_are_not_those_of_the_server() {
+    let outside = Outside::start();
+    let mut client = outside.client();
+    let own = "ALTER ROLE looker SET lo_compat_privileges = off; ALTER ROLE looker VALID UNTIL
+        '294276-12-31 23:59:59+00'";
+    attempt(&mut client, own).unwrap();
+    attempt(&mut client, "ALTER SYSTEM SET lo_compat_privileges = on").unwrap();
+    attempt(&mut client, "SELECT pg_reload_conf()").unwrap();
+    let audit = outside.audit(&["--rule", "stored_settings", "--format", "jsonl"]);
+    let hidden =
+        |f: &Value| f["object"] == "lo_compat_privileges" && f["evidence"]["value"].is_null();
+    assert!(findings(&audit.out).iter().any(hidden), "{audit:?}");
+    attempt(&mut client, "ALTER ROLE looker RESET lo_compat_privileges").unwrap();
+    let audit = outside.audit(&["--rule", "stored_settings", "--format", "jsonl"]);
+    let found = |f: &Value| f["object"] == "lo_compat_privileges" && f["severity"] == "error";
+    assert!(findings(&audit.out).iter().any(found), "{audit:?}");
 }
 
 #[test]
@@ -367,7 +434,8 @@ fn explain_follows_the_access_of_a_role_and_exits_with_the_verdict() {
         assert!(err.contains(message) && err.contains(hint), "{err}");
     }
     let missing = explain(&["anonn", "public.judgments"]);
-    assert_eq!(missing.code, Some(1), "{missing:?}");
+    // A check that a role is refused would pass with a mistake in its name.
+    assert_eq!(missing.code, Some(2), "{missing:?}");
     assert!(missing.out.contains("Role \"anonn\" does not exist. Did you mean \"anon\"?"));
 }
 
@@ -498,6 +566,18 @@ fn session_that_ends_while_the_catalogs_are_read_is_an_error() {
     let ended = outside.audit(&[]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.contains("canceling statement due to lock timeout"), "{ended:?}");
+}
+
+#[test]
+fn server_that_does_not_answer_is_not_waited_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connection = format!("host=127.0.0.1 port={port} connect_timeout=1 user=looker");
+    let start = std::time::Instant::now();
+    let ended = run(&["snapshot", &connection], &[]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("Timeout expired."), "{ended:?}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -88,6 +88,8 @@ struct RowSecurity<'a> {
     checks: Checks,
     /// Whether the result of the statement depends on the rows of this table.
     is_target: bool,
+    /// Whether a restrictive policy allows no row.
+    is_closed: bool,
     /// The names of the permissive policies that apply.
     permissive: Vec<String>,
     /// The names of the restrictive policies that apply.
@@ -145,6 +147,7 @@ impl<'a> RowSecurity<'a> {
             command,
             checks,
             is_target,
+            is_closed,
             permissive: names(true),
             restrictive: names(false),
             open: applying
@@ -170,20 +173,19 @@ impl<'a> RowSecurity<'a> {
         } else if self.permissive.is_empty() {
             let effect = self.deny(&sql, verdict);
             let command = self.command.as_str();
-            (
-                false,
-                sentences(
-                    format!(
-                        "{state}, and no policy allows role \"{name}\" to {command}: {effect}."
-                    ),
-                    &self.closed,
-                ),
-            )
+            let why = if self.is_closed {
+                format!("a restrictive policy allows role \"{name}\" to {command} no row")
+            } else {
+                format!("no policy allows role \"{name}\" to {command}")
+            };
+            (false, sentences(format!("{state}, and {why}: {effect}."), &self.closed))
         } else {
             let limit = format!("{state}; for role \"{name}\" {}.", self.restrict(verdict));
             (true, sentences(limit, &[&self.passing[..], &self.closed].concat()))
         };
-        let is_offered = !ok && may_access_rows(cx, self.role, self.table, self.command);
+        // A further policy changes nothing where a restrictive one allows no row.
+        let is_offered =
+            !ok && !self.is_closed && may_access_rows(cx, self.role, self.table, self.command);
         let policy = || format!("-- {}", create_policy(&sql, self.role, self.command));
         let fix = is_offered.then(policy);
         Link { step: format!("row security of table {sql}"), ok: Some(ok), detail, fix }

@@ -821,12 +821,18 @@ fn permits_execute(cx: &Context<'_>, routine: &Routine, role: Oid) -> bool {
     roles_behind(cx, role).any(|role| cx.permits_execute(routine, schema, role))
 }
 
-/// Returns a role and the roles whose privileges it has; none for PUBLIC.
+/// Returns a role and the roles whose privileges it may have; none for PUBLIC. The contract
+/// declares no membership of a client or a worker in another one.
 fn roles_behind<'a>(cx: &Context<'a>, role: Oid) -> impl Iterator<Item = &'a Role> {
-    let closure = cx.access.closure(role, Follow::Privileges);
     let snapshot = cx.snapshot;
-    let roles: Vec<&Role> =
-        closure.iter().filter(|_| role != PUBLIC).filter_map(|oid| snapshot.role(*oid)).collect();
+    let is_user = |oid: Oid| {
+        let kind = snapshot.role(oid).and_then(|role| cx.contract.kind_of(&role.name));
+        matches!(kind, Some(RoleKind::Client | RoleKind::Worker))
+    };
+    let may_have = |oid: &Oid| *oid == role || !(is_user(role) && is_user(*oid));
+    let closure = cx.access.closure(role, Follow::Privileges);
+    let closure = closure.iter().filter(|oid| role != PUBLIC && may_have(oid));
+    let roles: Vec<&Role> = closure.filter_map(|oid| snapshot.role(*oid)).collect();
     roles.into_iter()
 }
 

@@ -77,8 +77,13 @@ fn declared(cx: &Context<'_>, schema: &SchemaDecl, role: &str) -> String {
             counts.add(crate::contract::granted_to(&view.grants, role), "view");
         }
         words.extend(counts.words());
+        let of_schema = cx.contract.functions.iter().filter(|f| f.schema == schema.name);
+        let named = of_schema.filter(|function| has(&function.execute)).count();
         if has(&schema.execute_on_routines) {
             words.push("EXECUTE".to_owned());
+        } else if named > 0 {
+            let end = if named == 1 { "" } else { "s" };
+            words.push(format!("EXECUTE ({named} routine{end})"));
         }
     }
     or_none(&words)

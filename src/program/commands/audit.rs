@@ -121,7 +121,7 @@ impl AuditArgs {
             let audit = Audit { exemptions: &exemptions, ..audit };
             let mut findings = audit.findings(&filter, self.format.fixes());
             let found = findings.len();
-            findings.retain(|one| is_exempt(one) || !baseline.has(&one.fingerprint));
+            findings.retain(|one| is_exempt(one) || !baseline.has(one));
             let known = found - findings.len();
             let open: Vec<&Finding> = findings.iter().filter(|one| !is_exempt(one)).collect();
             let is_complete = self.filter.is_total() && self.min_severity == Level::Info;

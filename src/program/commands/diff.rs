@@ -9,11 +9,13 @@ use crate::source::of_argument;
 use crate::table::{framed, plain};
 use clap::Args;
 use dragonfly_core::audit::{Filter, Fixes};
+use dragonfly_core::contract::Severity;
+use dragonfly_core::exemptions::Accepted;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::report::NarrowFinding;
 use dragonfly_core::sql::printable;
 use dragonfly_reader::audit::with_audit;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 /// The arguments of `diff`.
@@ -46,34 +48,57 @@ impl DiffArgs {
             Ok(with_audit(&data, &contract, |audit| audit.findings(&Filter::all(), Fixes::OfRules)))
         };
         let (old, new) = (audited(&self.old)?, audited(&self.new)?);
-        let (added, removed) = (without(&new, &old), without(&old, &new));
+        let Changes { added, changed, removed } = Changes::between(&old, &new);
         let is_terminal = is_terminal(self.output.as_deref());
         let row = |change: &str, finding: &Finding| {
             if is_terminal { narrow(change, finding) } else { line(change, finding) }
         };
-        let rows = added.iter().map(|finding| row("added", finding));
-        let rows: Vec<_> = rows.chain(removed.iter().map(|f| row("removed", f))).collect();
+        let all = [("added", &added), ("changed", &changed), ("removed", &removed)];
+        let rows = all.iter().flat_map(|(change, found)| found.iter().map(|one| row(change, one)));
+        let rows: Vec<_> = rows.collect();
         let text = match rows.is_empty() {
             true => String::new(),
             false if is_terminal => framed(&["change", "severity", "object", "finding"], &rows),
             false => plain(&rows),
         };
         write(self.output.as_deref(), &text)?;
-        note(&format!(
-            "added: {}; removed: {}",
-            counts(added.iter().copied()),
-            counts(removed.iter().copied())
-        ));
-        Ok(self.fail_on.verdict(added))
+        let counted =
+            all.map(|(change, found)| format!("{change}: {}", counts(found.iter().copied())));
+        note(&counted.join("; "));
+        Ok(self.fail_on.verdict(added.into_iter().chain(changed)))
     }
 }
 
-/// Returns the findings that others do not have. A finding that is more severe than before is
-/// another one.
-fn without<'f>(findings: &'f [Finding], others: &[Finding]) -> Vec<&'f Finding> {
-    let known: HashSet<_> =
-        others.iter().map(|of| (of.fingerprint.as_str(), of.severity)).collect();
-    findings.iter().filter(|of| !known.contains(&(of.fingerprint.as_str(), of.severity))).collect()
+/// How the findings of two states differ.
+struct Changes<'f> {
+    /// The findings that are new, or more severe than before.
+    added: Vec<&'f Finding>,
+    /// The findings whose evidence is another one: the same problem with more objects, or fewer.
+    changed: Vec<&'f Finding>,
+    /// The findings that are gone, or more severe now.
+    removed: Vec<&'f Finding>,
+}
+
+impl<'f> Changes<'f> {
+    fn between(old: &'f [Finding], new: &'f [Finding]) -> Self {
+        fn key(of: &Finding) -> (&str, Severity) {
+            (&of.fingerprint, of.severity)
+        }
+        let earlier: HashMap<_, _> = old.iter().map(|of| (key(of), state(of))).collect();
+        let now: HashSet<_> = new.iter().map(key).collect();
+        let is_new = |of: &&'f Finding| !earlier.contains_key(&key(of));
+        let is_other =
+            |of: &&'f Finding| earlier.get(&key(of)).is_some_and(|was| *was != state(of));
+        Self {
+            added: new.iter().filter(is_new).collect(),
+            changed: new.iter().filter(is_other).collect(),
+            removed: old.iter().filter(|of| !now.contains(&key(of))).collect(),
+        }
+    }
+}
+
+fn state(finding: &Finding) -> String {
+    Accepted::now(finding, &|_| None).state
 }
 
 fn narrow(change: &str, finding: &Finding) -> Vec<String> {

@@ -14,7 +14,7 @@ use dragonfly_core::rules::Tool;
 use dragonfly_core::sql::printable;
 use dragonfly_core::sql::similar::did_you_mean;
 use dragonfly_reader::data::Data;
-use dragonfly_reader::explain::{Asked, Unanswered, UnknownPrivilege, answer};
+use dragonfly_reader::explain::{Answer, Asked, Unanswered, UnknownPrivilege, answer};
 use dragonfly_reader::named::{UNQUALIFIED, Unnamed};
 use dragonfly_reader::snapshot::base;
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ impl ExplainArgs {
             privilege: self.privilege.as_deref(),
             authenticator: self.authenticator.as_deref(),
         };
-        let mut links =
+        let Answer { mut links, missing } =
             answer(&data, &contract, Tool::Program, asked).map_err(|why| failure(&why))?;
         if self.contract.is_none() {
             // The last one compares with the contract.
@@ -94,6 +94,9 @@ impl ExplainArgs {
         let verdict = links.iter().find(|link| link.step == "verdict");
         let is_allowed = verdict.is_some_and(|link| link.ok == Some(true));
         write(self.output.as_deref(), &self.written(&links))?;
+        if let Some(missing) = missing {
+            return Err(Failure::new(format!("{missing} does not exist")));
+        }
         if is_allowed {
             note(NOT_FOLLOWED);
         } else if self.contract.is_none() {

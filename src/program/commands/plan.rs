@@ -55,6 +55,9 @@ struct About {
 impl PlanArgs {
     /// Writes the plan.
     pub fn run(&self) -> Result<Verdict, Failure> {
+        if self.undo.is_some() && self.undo == self.output {
+            return Err(Failure::new("plan and undo cannot be the same file"));
+        }
         let contract = contract_file::given(self.contract.as_deref())?.contract;
         let filter = self.filter.filter(Severity::Info)?;
         let data = self.source.read()?;

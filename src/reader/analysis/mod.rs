@@ -67,7 +67,7 @@ impl Texts for InSnapshot<'_> {
         false
     }
 
-    fn fault(&self) -> &'static str {
+    fn fault(&self, _: Language) -> &'static str {
         "its text can only be read by a server with the extension"
     }
 

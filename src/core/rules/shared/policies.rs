@@ -205,15 +205,26 @@ pub(crate) fn opening(
 ) -> Draft {
     let words: Vec<&str> = commands.iter().map(|c| c.as_str()).collect();
     let (name, table) = (safe_ident(&policy.name), cx.snapshot.relation_sql(relation));
+    let only_new = !policy.always_true && policy.unchecked;
+    let (rows, condition) = if only_new {
+        ("any new row", "its WITH CHECK condition")
+    } else {
+        ("every row", "its condition")
+    };
     let detail = format!(
-        "Policy {name} on table {table} allows role \"{}\" to {} every row, because its condition \
-         is always true; all_rows of the contract does not declare that.",
+        "Policy {name} on table {table} allows role \"{}\" to {} {rows}, because {condition} is \
+         always true; all_rows of the contract does not declare that.",
         printable(&client.name),
         words.join(", ")
     );
+    let clauses = match (only_new || policy.command == Some(Command::Insert), policy.unchecked) {
+        (true, _) => "WITH CHECK (...)",
+        (false, true) => "USING (...) WITH CHECK (...)",
+        (false, false) => "USING (...)",
+    };
     let proposal = format!(
         "Give the policy a condition, or declare the commands in all_rows of the table:\n\
-         ALTER POLICY {name} ON {table} USING (...);"
+         ALTER POLICY {name} ON {table} {clauses};"
     );
     Draft::new(policy_object(cx, policy, relation), Severity::Error, detail)
         .role(&client.name)
