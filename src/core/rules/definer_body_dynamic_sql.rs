@@ -17,9 +17,11 @@ pub static RULE: Rule = Rule {
     sqlstate: SqlState::InvalidFunctionDefinition,
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
-    checks: "In the body of a SECURITY DEFINER routine in PL/pgSQL that a client may \
-             execute, no EXECUTE has a text that is made of an argument: the argument \
-             itself, a concatenation with it, or format() with %s. Quoted arguments (%I, \
+    checks: "In the body of a SECURITY DEFINER routine that a client may execute, no EXECUTE of \
+             PL/pgSQL, and no function that executes its argument as SQL (such as query_to_xml and \
+             ts_stat), has a text that is made of an argument or of a setting that the request \
+             sets (such as request.headers): the value itself, a concatenation with it, or \
+             format() with %s. Quoted arguments (%I, \
              %L, quote_ident, quote_literal), arguments of types such as integer and uuid, \
              and USING are allowed. Where the body tests the argument first, this is \
              information.",

@@ -28,9 +28,9 @@ pub static RULE: Rule = Rule {
              can become a client. \
              A role that the contract does not declare and that can log in is not a member of an \
              owner, of a predefined role with which it can access all rows, files or programs, \
-             or, unless it can become clients as a login role does, of a worker. A managed role \
-             may be a member of these, but of an owner only if a pattern matches its name and \
-             superusers granted its memberships.",
+             of a superuser, or, unless it can become clients as a login role does, of a worker. \
+             A managed role may be a member of these, but of an owner only if a pattern matches \
+             its name and superusers granted its memberships.",
     why: "A member can use SET ROLE or inherits the privileges of the role, so every request \
           can do what that role can do. NOINHERIT does not prevent SET ROLE. PostgreSQL fires \
           no event trigger for GRANT of a role, so only hardened mode blocks it.",
@@ -205,21 +205,29 @@ const WITH_DATA: [&str; 5] = [
 ];
 
 /// Returns the memberships by which an undeclared role can act as a role that the contract trusts:
-/// an owner, or a worker unless the role may be a login role; and those in predefined roles with
-/// which it can access all rows. It is not known what they are for. A managed role needs most of
-/// them, but the platform does not act as an owner.
+/// an owner, or a worker unless the role may be a login role; and those in roles with which it can
+/// access all rows: superusers, and some predefined roles. It is not known what they are for. A
+/// member with ADMIN alone can grant itself the rest. A managed role needs most of them, but the
+/// platform does not act as an owner.
 fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
     let may_be_login = cx.contract.roles_of(RoleKind::Login).next().is_none()
         && requests::may_be_login(cx.access, member, &cx.declared_clients());
     let is_managed = cx.managed_role(member.oid).is_some();
     let mut drafts = Vec::new();
-    for role in reached(cx, member, &[Follow::Set, Follow::Privileges]) {
+    for role in reached(cx, member, &[Follow::Members]) {
         cx.check_interrupts();
+        if Options::of(cx, member, role).is_empty() {
+            continue;
+        }
         let power = match cx.contract.kind_of(&role.name) {
             Some(RoleKind::Owner) => Power::Owner,
             _ if cx.contract.trusted_roles.contains(&role.name) => Power::Owner,
             _ if is_managed => continue,
             Some(RoleKind::Worker) if !may_be_login => Power::Worker,
+            Some(_) => continue,
+            _ if role.superuser => Power::Superuser,
+            _ if role.bypass_rls && !member.bypass_rls => Power::BypassesRowSecurity,
+            _ if role.replication && !member.replication => Power::Replicates,
             _ if WITH_DATA.contains(&role.name.as_str()) => Power::Predefined,
             _ => continue,
         };
@@ -649,6 +657,28 @@ mod tests {
         assert!(
             found.len() == 1 && found[0].starts_with("warning role pg_read_all_data backup"),
             "{found:?}"
+        );
+    }
+
+    #[test]
+    fn undeclared_member_of_a_superuser_or_with_admin_alone_is_reported() {
+        let mut world = World::conforming();
+        world.snapshot.version = 16;
+        world.add_login("alice");
+        world.add_role("boss");
+        world.role("boss").superuser = true;
+        world.grant_role("boss", "alice");
+        world.grant_role("postgres", "alice");
+        let membership = world.snapshot.memberships.last_mut().unwrap();
+        [membership.inherit, membership.set, membership.admin] = [false, false, true];
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "warning role boss alice: Role \"alice\" is a member of role \"boss\", which is a \
+                 superuser.",
+                "warning role postgres alice: Role \"alice\" is a member of role \"postgres\", \
+                 which is an owner role of the contract, and can grant membership in it.",
+            ]
         );
     }
 

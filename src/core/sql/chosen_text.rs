@@ -46,7 +46,7 @@ pub struct Uses {
 /// Returns what the text of a routine with arguments does with them.
 #[must_use]
 pub fn uses(text: &str, language: Language, routine: &str, arguments: &[Argument]) -> Uses {
-    if language == Language::Other || arguments.is_empty() {
+    if language == Language::Other {
         return Uses::default();
     }
     let tokens = tokens(text, false);
@@ -61,6 +61,11 @@ pub fn uses(text: &str, language: Language, routine: &str, arguments: &[Argument
                 uses.executed.get_or_insert(Chosen { argument, is_tested });
             }
             uses.settings.extend(body.set_by_text(at, end));
+        } else if let Some(end) = body.end_of_executing_call(at)
+            && let Some(argument) = body.carried(at + 2, end, Carries::Text)
+        {
+            let is_tested = body.is_tested(&argument, at);
+            uses.executed.get_or_insert(Chosen { argument, is_tested });
         }
         uses.settings.extend(body.set_config(at));
     }
@@ -75,6 +80,19 @@ enum Carries {
     /// Anything that the caller chooses.
     Value,
 }
+
+/// Functions of the server and its extensions that execute a text as SQL.
+const EXECUTING: [&str; 9] = [
+    "connectby",
+    "crosstab",
+    "dblink",
+    "dblink_exec",
+    "query_to_xml",
+    "query_to_xml_and_xmlschema",
+    "query_to_xmlschema",
+    "ts_rewrite",
+    "ts_stat",
+];
 
 /// Functions that quote a text.
 const QUOTING: [&str; 3] = ["quote_ident", "quote_literal", "quote_nullable"];
@@ -189,6 +207,27 @@ impl<'t> Text<'t> {
             && (self.begins(at) || self.is_before(at, &["query", "in", "for"]))
     }
 
+    /// Returns the end of the arguments of a function that executes a text.
+    fn end_of_executing_call(&self, at: usize) -> Option<usize> {
+        let is_call = self.word(at).is_some_and(|word| EXECUTING.contains(&word));
+        let is_end = |end: &usize| self.is(*end, ')') && self.openings[*end] == Some(at + 1);
+        (is_call && self.is(at + 1, '(')).then(|| (at + 2..self.tokens.len()).find(is_end))?
+    }
+
+    /// Returns the name of a setting that a request sets, where a token begins a call for it. The
+    /// claims of a token are signed; what else the client sends is not.
+    fn setting_of_request(&self, at: usize) -> Option<String> {
+        let is_call = self.word(at) == Some("current_setting") && self.is(at + 1, '(');
+        match self.tokens.get(at + 2).filter(|_| is_call)? {
+            Token::Literal(name) => {
+                let name = name.to_ascii_lowercase();
+                let is_sent = name.starts_with("request.") && !name.starts_with("request.jwt.");
+                is_sent.then_some(name)
+            }
+            _ => None,
+        }
+    }
+
     fn end_of_executed(&self, at: usize) -> usize {
         self.until(at + 1, &["into", "using", "loop"])
     }
@@ -286,6 +325,9 @@ impl<'t> Text<'t> {
     /// Returns the argument that a token names, or whose value a variable contains.
     fn named(&self, at: usize, carries: Carries) -> Option<String> {
         let is_wanted = |argument: &&Argument| carries == Carries::Value || argument.is_text;
+        if let Some(setting) = self.setting_of_request(at) {
+            return Some(setting);
+        }
         match &self.tokens[at] {
             Token::Parameter(number) => {
                 let argument = self.arguments.get(number.checked_sub(1)?).filter(is_wanted)?;
@@ -507,6 +549,14 @@ mod tests {
             ("declare s text; begin s := 'a'; s := s || q; execute s into x; end", true),
             ("declare s text; begin select 'a' || q into s; execute s; end", true),
             ("begin foreach c in array q loop execute 'select ' || c; end loop; end", true),
+            ("begin perform query_to_xml('select ' || q, true, false, ''); end", true),
+            ("begin return query select * from ts_stat(q); end", true),
+            ("begin execute current_setting('request.headers')::json ->> 'q'; end", true),
+            (
+                "declare s text := pg_catalog.current_setting('request.cookies', true);
+                 begin execute 'select ' || s; end",
+                true,
+            ),
             // Quoted, or no text.
             ("begin execute 'select ' || quote_literal(q); end", false),
             ("begin execute 'select ' || quote_ident(lower(q)); end", false),
@@ -519,10 +569,19 @@ mod tests {
             ("begin execute 'select 1' || case when q = 'a' then ' desc' else '' end; end", false),
             ("declare s text; begin select a into s from t where b = q; execute s; end", false),
             ("begin execute 'select q'; end", false),
+            ("begin perform query_to_xml('select 1', true, false, q); end", true),
+            (
+                "begin perform query_to_xml('select ' || quote_literal(q), true, false, ''); end",
+                false,
+            ),
+            ("begin execute current_setting('app.query'); end", false),
+            ("begin execute format('set x.y to %L', current_setting('request.path')); end", false),
             ("begin grant execute on function f to q; end", false),
         ] {
             assert_eq!(of(body).executed.is_some(), is_executed, "{body}");
         }
+        let sent = "select query_to_xml(current_setting('request.headers'), true, false, '')";
+        assert!(uses(sent, Language::Sql, "f", &[]).executed.is_some());
         assert_eq!(
             uses("select q", Language::Sql, "f", &[]).executed,
             None,

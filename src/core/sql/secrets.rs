@@ -164,7 +164,11 @@ fn part(text: &str, first: char) -> (Part<'_>, usize) {
             (Part::Word(&text[..end]), end)
         }
         c if c.is_ascii_digit() => {
-            let end = text.find(|c| !is_word_part(c) && c != '.').unwrap_or(text.len());
+            // A point belongs to it before a digit. Otherwise a name may follow: `$1.secret`.
+            let has_digit = |at: usize| text[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+            let is_end =
+                |&(at, c): &(usize, char)| !is_word_part(c) && !(c == '.' && has_digit(at));
+            let end = text.char_indices().find(is_end).map_or(text.len(), |(at, _)| at);
             (Part::Other(&text[..end]), end)
         }
         c => (Part::Other(&text[..c.len_utf8()]), c.len_utf8()),

@@ -335,5 +335,7 @@ impl<'a> Table<'a> {
 
 /// Returns an argument as a sentence names it.
 pub(crate) fn argument(name: &str) -> String {
-    format!("argument {}", safe_ident(name))
+    // No argument has a name with a dot, unless it is quoted.
+    let noun = if name.starts_with("request.") { "setting" } else { "argument" };
+    format!("{noun} {}", safe_ident(name))
 }
