@@ -82,15 +82,16 @@ Examples:
   dragonfly-guard plan --snapshot app.json -c contract.json --role postgres --schema public";
 
 const DIFF: &str = "\
-Exit code: 1 where NEW has findings that OLD has not; see --fail-on.
+Exit code: 1 where NEW has findings that OLD has not, or that have changed; see --fail-on.
 
 Examples:
   dragonfly-guard diff before.json after.json --contract contract.json
   dragonfly-guard diff service=staging service=production -c contract.json";
 
 const EXPLAIN: &str = "\
-Exit code: 0 where the access is allowed, 1 where it is denied or row security excludes every row,
-2 where the question could not be answered.
+Exit code: 0 where the access is allowed, 1 where it is denied or row security excludes every row of
+the table, 2 where the question could not be answered, as where the role or the object does not
+exist. A view over such a table is allowed: the answer says which rows it cannot read.
 
 Examples:
   dragonfly-guard explain anon public.judgments -d app

@@ -166,8 +166,7 @@ fn part(text: &str, first: char) -> (Part<'_>, usize) {
         c if c.is_ascii_digit() => {
             // A point belongs to it before a digit. Otherwise a name may follow: `$1.secret`.
             let has_digit = |at: usize| text[at + 1..].starts_with(|c: char| c.is_ascii_digit());
-            let is_end =
-                |&(at, c): &(usize, char)| !is_word_part(c) && !(c == '.' && has_digit(at));
+            let is_end = |&(at, c): &(usize, char)| !(is_word_part(c) || c == '.' && has_digit(at));
             let end = text.char_indices().find(is_end).map_or(text.len(), |(at, _)| at);
             (Part::Other(&text[..end]), end)
         }
