@@ -14,6 +14,7 @@ use crate::pg::statement;
 use crate::pg::write::text_datum;
 use crate::store::Installation;
 use dragonfly_core::audit::Fixes;
+use dragonfly_core::rules::Tool;
 use dragonfly_core::sql::printable;
 use dragonfly_reader::audit::{Unread, unread, with_audit};
 use dragonfly_reader::data::{Data, Server, valued_settings};
@@ -81,7 +82,7 @@ fn audit_snapshot(call: Call) -> pg_sys::Datum {
     };
     let wanted = wanted(call, 2);
     progress::step("applying the rules");
-    let findings = with_audit(&data, &contract, |audit| {
+    let findings = with_audit(&data, &contract, Tool::Extension, |audit| {
         check_schemas(&wanted, &contract, audit.cx.snapshot);
         audit.findings(&wanted, Fixes::OfPlan)
     });

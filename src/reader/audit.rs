@@ -7,18 +7,11 @@ use crate::snapshot::{Needed, for_audit};
 use crate::source::State;
 use crate::texts;
 use dragonfly_core::access::Access;
-use dragonfly_core::audit::{Audit, Filter, Fixes, NoExemptions};
+use dragonfly_core::audit::{Audit, NoExemptions};
 use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
 use dragonfly_core::contract::Contract;
-use dragonfly_core::finding::Finding;
-use dragonfly_core::rules::{Context, Reads};
+use dragonfly_core::rules::{Context, Reads, Tool};
 use dragonfly_core::sql::listed;
-
-/// Returns the findings in a snapshot under a contract, those of the guard's own state excepted.
-#[must_use]
-pub fn findings(data: &Data, contract: &Contract, filter: &Filter) -> Vec<Finding> {
-    with_audit(data, contract, |audit| audit.findings(filter, Fixes::OfPlan))
-}
 
 /// What an audit says of functions of which it has not read the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +51,19 @@ pub fn unread(data: &Data) -> Option<Unread> {
     })
 }
 
-/// Calls `work` with the audit of a snapshot under a contract.
-pub fn with_audit<T>(data: &Data, contract: &Contract, work: impl FnOnce(Audit<'_>) -> T) -> T {
+/// Calls `work` with the audit of a snapshot under a contract, for a person who uses `tool`.
+pub fn with_audit<T>(
+    data: &Data,
+    contract: &Contract,
+    tool: Tool,
+    work: impl FnOnce(Audit<'_>) -> T,
+) -> T {
     let needed = |_: &Snapshot| Needed { reads: Reads::ALL, schemas: None };
     let snapshot = for_audit(data, contract, Own::complete(data).as_ref(), needed);
     let access = Access::new(&snapshot);
     let interrupts = || data.interrupts();
-    let cx = Context::new(contract, &snapshot, &access, &interrupts);
+    let mut cx = Context::new(contract, &snapshot, &access, &interrupts);
+    cx.tool = tool;
     let code = || texts::code(data);
     let exemptions = &NoExemptions;
     work(Audit { cx: &cx, exemptions, code: &code, interrupts: &interrupts })

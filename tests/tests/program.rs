@@ -270,6 +270,7 @@ fn plan_brings_the_database_into_its_contract_and_its_undo_back() {
     let (after, audit) = (outside.fingerprints(), outside.audit(&[]));
     let text = std::fs::read_to_string(&plan).unwrap();
     assert!(after.len() < before.len(), "{before:?} {after:?}\n{text}");
+    assert!(!text.contains("ops.declare("), "the extension is not there:\n{text}");
     assert_eq!(audit.code, Some(0), "{audit:?}\n{text}");
     attempt(&mut client, "SELECT FROM public.kept").unwrap();
     psql(&undo);

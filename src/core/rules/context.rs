@@ -14,7 +14,7 @@ use crate::contract::{
 use crate::requests::Requests;
 use crate::rule::Rule;
 use crate::search_path::{Path, SearchPaths};
-use crate::sql::{argument_types, canonical_type, quote_ident};
+use crate::sql::{argument_types, call_declaring, canonical_type, printable, quote_ident};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -42,6 +42,18 @@ pub enum Tool {
     Extension,
     /// `dragonfly-guard`, with a contract in a file.
     Program,
+}
+
+impl Tool {
+    /// Returns how a person declares what some statements say: a call of `ops.declare()`, or a line
+    /// about the file of the contract.
+    #[must_use]
+    pub fn declaring(self, statements: &str) -> String {
+        match self {
+            Self::Extension => call_declaring(statements),
+            Self::Program => format!("in the contract, what {} says", printable(statements)),
+        }
+    }
 }
 
 /// The input of every rule: the contract, the catalog, access, and the declared roles and schemas

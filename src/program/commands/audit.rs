@@ -18,6 +18,7 @@ use dragonfly_core::finding::Finding;
 use dragonfly_core::report::NarrowFinding;
 use dragonfly_core::report::formats::{Report, write as write_report};
 use dragonfly_core::report::page::{Head, Limits, Page};
+use dragonfly_core::rules::Tool;
 use dragonfly_core::sql::printable;
 use dragonfly_reader::audit::{Unread, unread, with_audit};
 use dragonfly_reader::data::Data;
@@ -116,7 +117,7 @@ impl AuditArgs {
         let filter = self.filter.filter(self.min_severity.severity())?;
         let data = self.source.read()?;
         Progress::step("applying the rules");
-        let (text, verdict) = with_audit(&data, contract, |audit| {
+        let (text, verdict) = with_audit(&data, contract, Tool::Program, |audit| {
             check_schemas(&filter, contract, audit.cx.snapshot)?;
             let audit = Audit { exemptions: &exemptions, ..audit };
             let mut findings = audit.findings(&filter, self.format.fixes());

@@ -13,6 +13,7 @@ use dragonfly_core::contract::Severity;
 use dragonfly_core::exemptions::Accepted;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::report::NarrowFinding;
+use dragonfly_core::rules::Tool;
 use dragonfly_core::sql::printable;
 use dragonfly_reader::audit::with_audit;
 use std::collections::{HashMap, HashSet};
@@ -45,7 +46,9 @@ impl DiffArgs {
         let audited = |argument: &str| -> Result<Vec<Finding>, Failure> {
             let data = of_argument(argument)?;
             Progress::step("applying the rules");
-            Ok(with_audit(&data, &contract, |audit| audit.findings(&Filter::all(), Fixes::OfRules)))
+            Ok(with_audit(&data, &contract, Tool::Program, |audit| {
+                audit.findings(&Filter::all(), Fixes::OfRules)
+            }))
         };
         let (old, new) = (audited(&self.old)?, audited(&self.new)?);
         let Changes { added, changed, removed } = Changes::between(&old, &new);

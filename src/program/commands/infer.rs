@@ -11,7 +11,7 @@ use dragonfly_core::audit::{Audit, Filter, Fixes};
 use dragonfly_core::catalog::{Schema, Snapshot, owner_of_reserved_schema};
 use dragonfly_core::contract::{self, Contract, DEFAULT};
 use dragonfly_core::infer::{self, Inferred, LeftOut, ToConfirm};
-use dragonfly_core::rules::Context;
+use dragonfly_core::rules::{Context, Tool};
 use dragonfly_core::sql::printable;
 use dragonfly_core::sql::similar::did_you_mean;
 use dragonfly_reader::audit::with_audit;
@@ -65,7 +65,7 @@ impl InferArgs {
         let contract = self.inferred(&data)?;
         Progress::step("applying the rules");
         let find = |audit: Audit<'_>| audit.findings(&Filter::all(), Fixes::OfRules);
-        let left = with_audit(&data, &contract, find);
+        let left = with_audit(&data, &contract, Tool::Program, find);
         write(self.output.as_deref(), &contract::write(&contract))?;
         note(&format!("an audit under this contract has {}", counts(&left)));
         note(

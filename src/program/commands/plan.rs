@@ -16,7 +16,7 @@ use dragonfly_core::contract::Severity;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::orientation::Orientation;
 use dragonfly_core::plan::{Plan, Planner, Step};
-use dragonfly_core::rules::{Context, RULES};
+use dragonfly_core::rules::{Context, RULES, Tool};
 use dragonfly_core::sql::printable;
 use dragonfly_core::sql::similar::did_you_mean;
 use dragonfly_reader::audit::with_audit;
@@ -62,7 +62,7 @@ impl PlanArgs {
         let filter = self.filter.filter(Severity::Info)?;
         let data = self.source.read()?;
         Progress::step("searching the statements");
-        let (plan, about) = with_audit(&data, &contract, |audit| {
+        let (plan, about) = with_audit(&data, &contract, Tool::Program, |audit| {
             let snapshot = audit.cx.snapshot;
             check_schemas(&filter, &contract, snapshot)?;
             let about = About {

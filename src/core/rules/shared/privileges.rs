@@ -12,7 +12,7 @@ use crate::finding::Verb::{Has, Lacks};
 use crate::finding::{CALLED_BY, Draft, Measure, Predicate};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
 use crate::rules::context::Context;
-use crate::sql::{call_declaring, listed, printable, safe_ident};
+use crate::sql::{listed, printable, safe_ident};
 use serde_json::json;
 
 /// The privileges that roles may have.
@@ -493,7 +493,7 @@ impl Target<'_> {
         }
         let columns: Vec<_> = columns.iter().map(|column| safe_ident(column)).collect();
         let (name, table) = (safe_ident(&role.name), &self.sql);
-        Some(call_declaring(&format!(
+        Some(cx.tool.declaring(&format!(
             "REVOKE {privilege} ON TABLE {table} FROM {name}; GRANT {privilege} ({}) ON TABLE \
              {table} TO {name}",
             columns.join(", ")

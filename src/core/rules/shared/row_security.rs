@@ -6,7 +6,7 @@ use crate::catalog::{Command, Oid, Policy, Privileges, Relation, RelationKind, R
 use crate::contract::SchemaDecl;
 use crate::fix::{Change, Fix, Statement, create_policy, policy_header};
 use crate::rules::context::Context;
-use crate::sql::{call_declaring, listed, printable};
+use crate::sql::{listed, printable};
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
@@ -99,7 +99,7 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
         });
         let enable = format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY");
         let statements: Vec<String> = std::iter::once(enable).chain(policies).collect();
-        call_declaring(&statements.join("; "))
+        self.cx.tool.declaring(&statements.join("; "))
     }
 
     /// Returns the proposal to create the policies that are missing and to run `statement`.
