@@ -4,7 +4,12 @@ use crate::catalog::Caller;
 use crate::contract::Severity;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::rules::{Context, required_object_missing, rls_policy_missing, role_missing};
+use crate::rules::{
+    Context, default_privileges, definer_body_dynamic_sql, definer_sets_identity,
+    required_object_missing, rls_policy_missing, role_attributes, role_membership, role_missing,
+    schema_create, security_definer_search_path, server_object_privileges, stored_settings,
+    untrusted_code,
+};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -21,6 +26,45 @@ pub(super) enum Exposure {
     Others,
     /// No role has too much: something that is declared does not work.
     Missing,
+}
+
+/// What a finding leads to, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Harm {
+    /// A role can execute code as another one, or become it.
+    TakesOver,
+    /// A role can reach objects or rows.
+    Reaches,
+    /// Something later would have to happen, such as a new table.
+    Later,
+}
+
+/// The rules about ways to execute code as another role, or to become one.
+static TAKING_OVER: [&Rule; 8] = [
+    &definer_body_dynamic_sql::RULE,
+    &definer_sets_identity::RULE,
+    &security_definer_search_path::RULE,
+    &server_object_privileges::RULE,
+    &role_attributes::RULE,
+    &role_membership::RULE,
+    &schema_create::RULE,
+    &untrusted_code::RULE,
+];
+
+/// The rules about what matters only to objects that are created later, or to some sessions.
+static LATER: [&Rule; 2] = [&default_privileges::RULE, &stored_settings::RULE];
+
+impl Harm {
+    fn of(finding: &Finding) -> Self {
+        let is_of = |rules: &[&Rule]| rules.iter().any(|rule| rule.id == finding.rule.id);
+        if is_of(&TAKING_OVER) {
+            Self::TakesOver
+        } else if is_of(&LATER) {
+            Self::Later
+        } else {
+            Self::Reaches
+        }
+    }
 }
 
 /// The rules about something that is declared and does not exist.
@@ -63,13 +107,15 @@ impl<'a> Concerned<'a> {
     }
 
     /// Returns the errors and warnings among findings, those to fix first at the beginning: what
-    /// roles have too much, by severity and by who is concerned, before what is missing.
+    /// roles have too much, by severity, by who is concerned and by the harm, before what is
+    /// missing.
     pub(super) fn to_fix<'f>(&self, findings: &[&'f Finding]) -> Vec<&'f Finding> {
         let is_to_fix = |finding: &&Finding| finding.severity > Severity::Info;
         let mut first: Vec<&Finding> = findings.iter().copied().filter(is_to_fix).collect();
         first.sort_by_cached_key(|finding| {
             let exposure = self.by(finding);
-            (exposure == Exposure::Missing, Reverse(finding.severity), exposure)
+            let is_missing = exposure == Exposure::Missing;
+            (is_missing, Reverse(finding.severity), exposure, Harm::of(finding))
         });
         first
     }

@@ -226,7 +226,6 @@ fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
             Some(RoleKind::Worker) if !may_be_login => Power::Worker,
             Some(_) => continue,
             _ if role.superuser => Power::Superuser,
-            _ if role.bypass_rls && !member.bypass_rls => Power::BypassesRowSecurity,
             _ if role.replication && !member.replication => Power::Replicates,
             _ if WITH_DATA.contains(&role.name.as_str()) => Power::Predefined,
             _ => continue,

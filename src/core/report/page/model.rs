@@ -4,7 +4,7 @@ use super::super::formats::{exemption, verdict};
 use super::super::overview::{Cell, role_matrix};
 use super::super::policies::{PolicyRow, Reach, rls_policies};
 use super::super::priority::{Concerned, Exposure};
-use crate::catalog::{Command, ObjectId, Oid, Relation, Role, Routine};
+use crate::catalog::{Command, ObjectId, Oid, Relation, RelationKind, Role, Routine};
 use crate::contract::Severity;
 use crate::finding::Finding;
 use crate::rules::Context;
@@ -13,6 +13,7 @@ use crate::search_path::{Verdict, settings};
 use crate::sql::printable;
 use serde::Serialize;
 use serde_json::Value;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// What identifies the report.
@@ -70,6 +71,7 @@ pub struct Page {
     pub tables: List<Table>,
     pub findings: List<Item>,
     pub exempt: List<Item>,
+    pub views: List<View>,
     pub routines: List<Definer>,
     pub guard: Vec<GuardPart>,
 }
@@ -169,6 +171,18 @@ pub struct Definer {
     is_safe: bool,
     reasons: Vec<String>,
     callers: Vec<String>,
+    problems: usize,
+}
+
+/// A view that clients can access.
+#[derive(Debug, Clone, Serialize)]
+pub struct View {
+    name: String,
+    kind: &'static str,
+    /// The role whose privileges it reads with; `None` for its caller.
+    owner: Option<String>,
+    access: Vec<Access>,
+    problems: usize,
 }
 
 impl Page {
@@ -196,9 +210,10 @@ impl Page {
             first: List::of(first, limits.first, item),
             matrix: Matrix::of(cx),
             tables: tables(cx, &open, limits.tables),
+            views: views(cx, &open, limits.tables),
+            routines: definers(cx, &open, limits.routines),
             findings: List::of(open, limits.findings, item),
             exempt: List::of(exempt, limits.findings, item),
-            routines: definers(cx, limits.routines),
             guard,
             head,
         }
@@ -311,8 +326,39 @@ fn tables(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Table> {
             });
         }
     }
-    found.sort_by(|a, b| (a.problems == 0, &a.name).cmp(&(b.problems == 0, &b.name)));
+    found.sort_by(|a, b| b.problems.cmp(&a.problems).then_with(|| a.name.cmp(&b.name)));
     List::of(found, most, |table| table)
+}
+
+/// Returns the views that clients can access, those with the most findings first.
+fn views(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<View> {
+    let problems = problems(findings);
+    let is_view =
+        |of: &&Relation| matches!(of.kind, RelationKind::View | RelationKind::MaterializedView);
+    let mut found: Vec<View> = cx
+        .snapshot
+        .relations
+        .iter()
+        .filter(is_view)
+        .map(|view| View {
+            name: printable(&cx.snapshot.relation_identity(view)).into_owned(),
+            kind: view.kind.object_type(),
+            owner: (!view.security_invoker)
+                .then(|| printable(&cx.snapshot.role_name(view.owner)).into_owned()),
+            access: access(cx, view),
+            problems: problems.get(&ObjectId::Relation(view.oid)).copied().unwrap_or_default(),
+        })
+        .filter(|view| !view.access.is_empty())
+        .collect();
+    found.sort_by(|a, b| b.problems.cmp(&a.problems).then_with(|| a.name.cmp(&b.name)));
+    List::of(found, most, |view| view)
+}
+
+/// Returns how many findings are about each object.
+fn problems(findings: &[&Finding]) -> HashMap<ObjectId, usize> {
+    let mut found = HashMap::new();
+    findings.iter().for_each(|finding| *found.entry(finding.object.id).or_default() += 1);
+    found
 }
 
 /// Returns what each client may do with rows of a table.
@@ -365,7 +411,8 @@ fn facts(reach: Reach) -> Vec<String> {
 }
 
 /// Returns the SECURITY DEFINER routines of governed schemas, those with a problem first.
-fn definers(cx: &Context<'_>, most: usize) -> List<Definer> {
+fn definers(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Definer> {
+    let problems = problems(findings);
     let of = |routine: &Routine| {
         let assessment = cx.paths.routine(routine);
         let callers = callers(cx, routine).into_iter();
@@ -377,13 +424,14 @@ fn definers(cx: &Context<'_>, most: usize) -> List<Definer> {
             verdict: assessment.verdict.as_str(),
             is_safe: assessment.verdict == Verdict::Safe,
             reasons: assessment.reasons.iter().map(ToString::to_string).collect(),
+            problems: problems.get(&ObjectId::Routine(routine.oid)).copied().unwrap_or_default(),
             callers: callers.map(|client| printable(&client.name).into_owned()).collect(),
         }
     };
     let routines = cx.routines().map(|(routine, _)| routine);
     let mut found: Vec<Definer> = routines.filter(|of| of.security_definer).map(of).collect();
     found.sort_by(|a, b| {
-        let key = |of: &Definer| (of.is_safe, of.callers.is_empty());
+        let key = |of: &Definer| (of.is_safe, Reverse(of.problems), of.callers.is_empty());
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
     });
     List::of(found, most, |routine| routine)

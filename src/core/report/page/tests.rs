@@ -71,6 +71,33 @@ fn what_does_not_work_is_last() {
 }
 
 #[test]
+fn what_takes_a_role_over_is_before_rows_and_before_what_comes_later() {
+    let mut world = World::conforming();
+    world.snapshot.anonymous.insert("anon".into());
+    let anon = world.role("anon").oid;
+    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT);
+    world.role("anon").bypass_rls = true;
+    let html = page(&world, Limits::default(), |_| ()).html();
+    let first = &html[html.find("id=\"first\"").expect(&html)..html.find("id=\"roles\"").unwrap()];
+    let takes_over = first.find("BYPASSRLS").expect(first);
+    let reads = first.find("public.plaintiff_contacts").expect(first);
+    assert!(takes_over < reads, "{first}");
+}
+
+#[test]
+fn views_that_clients_read_are_listed_with_whose_privileges_count() {
+    let html = page(&World::conforming(), Limits::default(), |_| ()).html();
+    let views =
+        &html[html.find("id=\"views\"").expect(&html)..html.find("id=\"routines\"").unwrap()];
+    assert!(views.contains("public.v_judgment_pipeline"), "{views}");
+    assert!(views.contains("its owner <code>postgres</code>"), "{views}");
+    let mut world = World::conforming();
+    world.relation("public.v_judgment_pipeline").security_invoker = true;
+    let html = page(&world, Limits::default(), |_| ()).html();
+    assert!(html.contains("\nits caller\n"), "{html}");
+}
+
+#[test]
 fn hostile_name_is_shown_as_text() {
     let mut world = World::conforming();
     let anon = world.role("anon").oid;
