@@ -31,12 +31,16 @@ impl Target {
         let earlier = std::fs::metadata(&place).map(|earlier| earlier.permissions());
         let is_replaced = place.is_file() || std::fs::symlink_metadata(&place).is_err();
         let folder = place.parent().filter(|folder| *folder != Path::new(""));
-        let new = Builder::new()
-            .permissions(earlier.unwrap_or_else(|_| Permissions::from_mode(0o666)))
-            .tempfile_in(folder.unwrap_or(Path::new(".")));
-        Ok(match new {
-            Ok(file) if is_replaced => Self::New { file, place },
-            _ => Self::Direct(Box::new(File::create(file)?)),
+        let permissions = earlier.unwrap_or_else(|_| Permissions::from_mode(0o666));
+        let create = || {
+            Builder::new()
+                .permissions(permissions)
+                .tempfile_in(folder.unwrap_or(Path::new(".")))
+                .ok()
+        };
+        Ok(match is_replaced.then(create).flatten() {
+            Some(file) => Self::New { file, place },
+            None => Self::Direct(Box::new(File::create(file)?)),
         })
     }
 }

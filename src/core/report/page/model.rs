@@ -202,6 +202,8 @@ impl Page {
         let concerned = Concerned::of(cx);
         let item = |finding: &Finding| Item::of(cx, finding, concerned.by(finding));
         let first = concerned.to_fix(&open);
+        let problems = problems(&open);
+        let count = |object| problems.get(&object).copied().unwrap_or_default();
         Self {
             contract: printable(&cx.contract.name).into_owned(),
             contract_version: cx.contract.version.clone(),
@@ -209,9 +211,9 @@ impl Page {
             verdict: verdict(&open),
             first: List::of(first, limits.first, item),
             matrix: Matrix::of(cx),
-            tables: tables(cx, &open, limits.tables),
-            views: views(cx, &open, limits.tables),
-            routines: definers(cx, &open, limits.routines),
+            tables: tables(cx, &count, limits.tables),
+            views: views(cx, &count, limits.tables),
+            routines: definers(cx, &count, limits.routines),
             findings: List::of(open, limits.findings, item),
             exempt: List::of(exempt, limits.findings, item),
             guard,
@@ -296,21 +298,13 @@ fn most(privileges: Option<&str>) -> &'static str {
 
 /// Returns the tables that clients can access, and those with policies, the ones with findings
 /// first.
-fn tables(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Table> {
+fn tables(cx: &Context<'_>, count: &dyn Fn(ObjectId) -> usize, most: usize) -> List<Table> {
     let mut policies: HashMap<Oid, Vec<Policy>> = HashMap::new();
-    let mut table_of: HashMap<Oid, Oid> = HashMap::new();
+    let mut of_policies: HashMap<Oid, usize> = HashMap::new();
     for row in rls_policies(cx) {
-        table_of.insert(row.policy.oid, row.policy.relation);
+        *of_policies.entry(row.policy.relation).or_default() +=
+            count(ObjectId::Policy(row.policy.oid));
         policies.entry(row.policy.relation).or_default().push(Policy::of(row));
-    }
-    let mut problems: HashMap<Oid, usize> = HashMap::new();
-    for finding in findings {
-        let table = match &finding.object.id {
-            ObjectId::Relation(table) => Some(*table),
-            ObjectId::Policy(policy) => table_of.get(policy).copied(),
-            _ => None,
-        };
-        table.into_iter().for_each(|table| *problems.entry(table).or_default() += 1);
     }
     let mut found: Vec<Table> = Vec::new();
     for (relation, _) in cx.relations().filter(|(of, _)| of.kind.has_row_security()) {
@@ -322,7 +316,8 @@ fn tables(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Table> {
                 row_security: relation.row_security,
                 access,
                 policies,
-                problems: problems.get(&relation.oid).copied().unwrap_or_default(),
+                problems: count(ObjectId::Relation(relation.oid))
+                    + of_policies.get(&relation.oid).copied().unwrap_or_default(),
             });
         }
     }
@@ -331,8 +326,7 @@ fn tables(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Table> {
 }
 
 /// Returns the views that clients can access, those with the most findings first.
-fn views(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<View> {
-    let problems = problems(findings);
+fn views(cx: &Context<'_>, count: &dyn Fn(ObjectId) -> usize, most: usize) -> List<View> {
     let is_view =
         |of: &&Relation| matches!(of.kind, RelationKind::View | RelationKind::MaterializedView);
     let mut found: Vec<View> = cx
@@ -346,7 +340,7 @@ fn views(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<View> {
             owner: (!view.security_invoker)
                 .then(|| printable(&cx.snapshot.role_name(view.owner)).into_owned()),
             access: access(cx, view),
-            problems: problems.get(&ObjectId::Relation(view.oid)).copied().unwrap_or_default(),
+            problems: count(ObjectId::Relation(view.oid)),
         })
         .filter(|view| !view.access.is_empty())
         .collect();
@@ -411,8 +405,7 @@ fn facts(reach: Reach) -> Vec<String> {
 }
 
 /// Returns the SECURITY DEFINER routines of governed schemas, those with a problem first.
-fn definers(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Definer> {
-    let problems = problems(findings);
+fn definers(cx: &Context<'_>, count: &dyn Fn(ObjectId) -> usize, most: usize) -> List<Definer> {
     let of = |routine: &Routine| {
         let assessment = cx.paths.routine(routine);
         let callers = callers(cx, routine).into_iter();
@@ -424,7 +417,7 @@ fn definers(cx: &Context<'_>, findings: &[&Finding], most: usize) -> List<Define
             verdict: assessment.verdict.as_str(),
             is_safe: assessment.verdict == Verdict::Safe,
             reasons: assessment.reasons.iter().map(ToString::to_string).collect(),
-            problems: problems.get(&ObjectId::Routine(routine.oid)).copied().unwrap_or_default(),
+            problems: count(ObjectId::Routine(routine.oid)),
             callers: callers.map(|client| printable(&client.name).into_owned()).collect(),
         }
     };
