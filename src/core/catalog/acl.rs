@@ -50,8 +50,8 @@ impl Privileges {
     pub const MAINTAIN: Self = Self(1 << 14);
     /// The privileges to change rows: the contract's "direct table writes".
     pub const WRITES: Self = Self(1 << 0 | 1 << 2 | 1 << 3 | 1 << 4);
-    /// The privileges that `GRANT ALL` on a table gives in every release. MAINTAIN, which
-    /// PostgreSQL 17 introduced, is not required.
+    /// The privileges that `GRANT ALL` on a table gives in every release: see
+    /// [`Self::all_on_table`].
     pub const ALL_ON_TABLE: Self = Self(0x7f);
     /// The privileges that exist on columns.
     pub const ON_COLUMN: Self = Self(1 << 0 | 1 << 1 | 1 << 2 | 1 << 5);
@@ -60,6 +60,21 @@ impl Privileges {
         [Self::SELECT, Self::INSERT, Self::UPDATE, Self::REFERENCES];
     /// The privileges that `GRANT ALL` on a sequence gives.
     pub const ALL_ON_SEQUENCE: Self = Self(1 << 8 | 1 << 1 | 1 << 2);
+
+    /// Returns the privileges that `GRANT ALL` on a table gives in a major version of the server:
+    /// MAINTAIN is one of them since PostgreSQL 17.
+    #[must_use]
+    pub fn all_on_table(version: u32) -> Self {
+        if version >= 17 { Self::ALL_ON_TABLE | Self::MAINTAIN } else { Self::ALL_ON_TABLE }
+    }
+
+    /// Returns these privileges, with MAINTAIN where they are all privileges on a table in other
+    /// respects and the major version of the server has it. A contract that declares ALL permits
+    /// MAINTAIN and does not require it, so that it holds in every version.
+    #[must_use]
+    pub fn with_maintain(self, version: u32) -> Self {
+        if self.contains(Self::ALL_ON_TABLE) { self | Self::all_on_table(version) } else { self }
+    }
 
     #[must_use]
     pub fn is_empty(self) -> bool {

@@ -89,9 +89,11 @@ impl Amendment<'_> {
         if kind == Kind::Sequence {
             return self.on_sequence(grant, name);
         }
-        reject_others(grant, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN, "tables and views")?;
+        let all = Privileges::ALL_ON_TABLE | Privileges::MAINTAIN;
+        reject_others(grant, all, "tables and views")?;
         self.reject_part_of_everything(grant, &name.schema, &name.to_string())?;
         let roles = self.roles_to_change(grant, &name.schema);
+        let version = self.objects.version();
         let contract = self.contract();
         let (grants, columns) = if kind == Kind::Table {
             let table = &mut contract.tables[place];
@@ -100,9 +102,11 @@ impl Amendment<'_> {
             let view = &mut contract.views[place];
             (&mut view.grants, &mut view.column_grants)
         };
-        let named = whole(grant, Privileges::ALL_ON_TABLE);
+        let named = whole(grant, all);
         for role in &roles {
-            change(grants, role, named, grant.is_revoke);
+            // What is left of ALL keeps what ALL permits.
+            let held = granted_to(grants, role).with_maintain(version);
+            change(grants, role, (held, named), grant.is_revoke);
             change_columns(columns, role, grant)?;
         }
         Ok(())
@@ -117,7 +121,8 @@ impl Amendment<'_> {
         let sequence = self.objects.known_sequence(name)?;
         let named = whole(grant, Privileges::ALL_ON_SEQUENCE);
         for role in &roles {
-            change(&mut sequence.grants, role, named, grant.is_revoke);
+            let held = granted_to(&sequence.grants, role);
+            change(&mut sequence.grants, role, (held, named), grant.is_revoke);
         }
         Ok(())
     }
@@ -339,14 +344,13 @@ fn change_list(roles: &mut Vec<String>, grant: &Grant) {
     }
 }
 
-/// Adds privileges of a role, or removes them.
+/// Adds privileges to those that a role has, or removes them.
 fn change<P: GrantPrivilege>(
     grants: &mut ByRole<P>,
     role: &str,
-    privileges: Privileges,
+    (held, privileges): (Privileges, Privileges),
     is_revoke: bool,
 ) {
-    let held = granted_to(grants, role);
     let now = if is_revoke { held & !privileges } else { held | privileges };
     let names = P::names_of(now);
     if names.is_empty() {

@@ -51,6 +51,11 @@ impl<'s> Objects<'s> {
         objects
     }
 
+    /// Returns the major version of the server; 0 where there is no catalog.
+    pub fn version(&self) -> u32 {
+        self.existing.map_or(0, |snapshot| snapshot.version)
+    }
+
     /// Finds the objects again, after the lists have changed.
     pub fn find_again(&mut self) {
         self.forget_removed();

@@ -20,11 +20,10 @@ pub enum AclKind {
 }
 
 impl AclKind {
-    /// Returns the privileges that can be granted in every release. PostgreSQL 17 added MAINTAIN,
-    /// and `ALL` includes it since then.
-    fn all(self) -> Privileges {
+    /// Returns the privileges that can be granted in a major version of the server.
+    fn all(self, version: u32) -> Privileges {
         match self {
-            Self::Relation => Privileges::ALL_ON_TABLE,
+            Self::Relation => Privileges::all_on_table(version),
             Self::Sequence => Privileges::ALL_ON_SEQUENCE,
             Self::Column => {
                 Privileges::SELECT
@@ -49,8 +48,8 @@ impl AclKind {
     }
 
     /// Returns the privileges of the owner without a stored ACL. A column has no owner of its own.
-    fn owner(self) -> Privileges {
-        if self == Self::Column { Privileges::NONE } else { self.all() }
+    fn owner(self, version: u32) -> Privileges {
+        if self == Self::Column { Privileges::NONE } else { self.all(version) }
     }
 }
 
@@ -74,7 +73,7 @@ pub fn grants(
     name: &dyn Fn(Oid) -> String,
 ) {
     let mut by_grantee: BTreeMap<Oid, Held> = BTreeMap::new();
-    let owner_default = with_maintain(kind.owner(), kind, version);
+    let owner_default = kind.owner(version);
     if let Some(items) = acl {
         for item in items {
             let held = by_grantee.entry(item.grantee).or_default();
@@ -107,16 +106,10 @@ pub fn grants(
     }
 }
 
-/// Returns `privileges` with MAINTAIN if they are all privileges on a table and the release has it.
-fn with_maintain(privileges: Privileges, kind: AclKind, version: u32) -> Privileges {
-    let is_all = kind == AclKind::Relation && privileges == Privileges::ALL_ON_TABLE;
-    if is_all && version >= 17 { privileges | Privileges::MAINTAIN } else { privileges }
-}
-
 impl Held {
     /// Returns `SELECT, INSERT WITH GRANT OPTION`, or `ALL` for all privileges of this release.
     fn describe(&self, kind: AclKind, version: u32) -> String {
-        let all = with_maintain(kind.all(), kind, version);
+        let all = kind.all(version);
         // A single privilege is named even if it is the only one of its kind of object.
         let is_all = |some: Privileges| some == all && all.0.count_ones() > 1;
         let list =

@@ -156,15 +156,13 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
         Subject::Routine(Execution { routine, .. }) => cx.declares_execute(routine, row, role),
         Subject::Relation(attempt, _) => {
             let declared = cx.declared_on_relation(attempt.relation, row, role);
-            // A sequence of a table into which the role can insert; and MAINTAIN, which is a part
-            // of ALL since PostgreSQL 17.
+            // A sequence of a table into which the role can insert.
             let is_for_insert = attempt.relation.kind == RelationKind::Sequence
                 && wanted == Privileges::USAGE
                 && cx.declares_insert_by(attempt.relation, role);
-            declared.contains(wanted)
+            declared.with_maintain(cx.snapshot.version).contains(wanted)
                 || are_columns_declared(cx, attempt, wanted, (row, role))
                 || is_for_insert
-                || (wanted == Privileges::MAINTAIN && declared.contains(Privileges::ALL_ON_TABLE))
         }
         Subject::Missing(_) => {
             return Declared::Nothing(

@@ -103,12 +103,9 @@ impl Grant<'_> {
                 let is_of_insert = relation.kind == RelationKind::Sequence
                     && self.privilege == Privileges::USAGE
                     && cx.declares_insert_by(relation, role);
-                let is_maintain = self.privilege == Privileges::MAINTAIN
-                    && whole.contains(Privileges::ALL_ON_TABLE);
                 whole.contains(self.privilege)
                     || !columns.is_empty() && columns.iter().all(on_column)
                     || is_of_insert
-                    || is_maintain
             }
         };
         (!is_permitted).then(|| self.declaration(cx, schema))

@@ -288,8 +288,7 @@ impl SubjectKind {
             Self::Schema => Privileges::USAGE | Privileges::CREATE,
             Self::Routine => Privileges::EXECUTE,
             Self::Sequence => Privileges::ALL_ON_SEQUENCE,
-            Self::Relation if version >= 17 => Privileges::ALL_ON_TABLE | Privileges::MAINTAIN,
-            Self::Relation => Privileges::ALL_ON_TABLE,
+            Self::Relation => Privileges::all_on_table(version),
             Self::Missing => Privileges(u32::MAX),
         }
     }

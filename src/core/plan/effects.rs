@@ -652,8 +652,8 @@ impl<'a> Comparison<'a> {
             }
             for role in &roles {
                 self.lose_rows(known, relation, role);
-                let permitted = cx.permitted_on_relation(relation, schema, role);
-                let lost = permitted
+                let needed = cx.needed_on_relation(relation, schema, role);
+                let lost = needed
                     & self.old.relation_privileges(role.oid, known)
                     & !cx.access.relation_privileges(role.oid, relation);
                 let name = || {

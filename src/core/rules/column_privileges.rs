@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::shared::privileges::{Allowed, Mask};
 use super::shared::target::Target;
-use crate::catalog::{Privileges, Relation, Role};
+use crate::catalog::{Relation, Role};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
@@ -46,7 +46,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 cx,
                 &cx.subjects,
                 Allowed { declared: &declared, permitted: &permitted },
-                Mask::Of(Privileges(u32::MAX)),
+                Mask::ALL,
                 Severity::Error,
                 out,
             );

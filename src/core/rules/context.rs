@@ -341,7 +341,7 @@ impl<'a> Context<'a> {
     ) -> Privileges {
         let mut all = mask;
         for role in roles.iter().filter(|role| self.is_declared_subject(role.oid)) {
-            all = all & declared(role);
+            all = all & declared(role).with_maintain(self.snapshot.version);
             if all.is_empty() {
                 break;
             }

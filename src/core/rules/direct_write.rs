@@ -19,8 +19,8 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     checks: "Client roles and PUBLIC have INSERT, UPDATE, DELETE and TRUNCATE only where the \
-             contract declares them. Undeclared REFERENCES and TRIGGER of a role with undeclared \
-             TRUNCATE are part of the finding.",
+             contract declares them. Undeclared REFERENCES, TRIGGER and MAINTAIN of a role with \
+             undeclared TRUNCATE are part of the finding.",
     why: "Writes go through row security, RPCs or workers. TRUNCATE bypasses row security.",
     fix: "Revoke the privilege.",
     exempt: "A write path that is being replaced by an RPC; set an expiry.",

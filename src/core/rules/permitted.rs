@@ -522,9 +522,22 @@ impl<'a> Context<'a> {
 
     /// Returns the privileges that a role may have on a whole relation: those that the contract
     /// declares, and those that something declared needs. Where only some columns are read, SELECT
-    /// is permitted on these columns alone, see [`Self::permitted_on_column`].
+    /// is permitted on these columns alone, see [`Self::permitted_on_column`]. MAINTAIN is
+    /// permitted with all others.
     #[must_use]
     pub fn permitted_on_relation(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Privileges {
+        self.needed_on_relation(relation, schema, role).with_maintain(self.snapshot.version)
+    }
+
+    /// Returns the privileges that a role must not lose on a whole relation: those that the
+    /// contract declares, and those that something declared needs.
+    #[must_use]
+    pub fn needed_on_relation(
         &self,
         relation: &Relation,
         schema: &SchemaDecl,

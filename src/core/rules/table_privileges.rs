@@ -45,7 +45,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let target = Target::of_relation(cx, relation);
         let others = Mask::BesideWrites(!Privileges::WRITES);
         target.report_beyond(cx, clients, allowed, others, Severity::Error, out);
-        target.report_undeclared_of_workers(cx, workers, &permitted, out);
+        target.report_roles(cx, workers, &permitted, Mask::ALL, Severity::Error, out);
         let subjects = cx.declared_subjects(relation, schema);
         target.report_missing(cx, &subjects, &declared, Severity::Error, out);
     }
@@ -56,8 +56,34 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, PUBLIC, Privileges};
-    use crate::contract::{ColumnGrants, TablePrivilege};
+    use crate::contract::{ColumnGrants, GrantPrivilege, TablePrivilege};
     use crate::fix::Fix;
+
+    #[test]
+    fn maintain_is_permitted_with_all_others_and_not_required() {
+        let all = Privileges::ALL_ON_TABLE | Privileges::MAINTAIN;
+        let mut world = World::conforming();
+        world.snapshot.version = 17;
+        let anon = world.role("anon").oid;
+        let mut found = |declared, held| {
+            let judgments = world.contract.tables.iter_mut().find(|t| t.name == "judgments");
+            let names = TablePrivilege::names_of(declared);
+            judgments.unwrap().grants.insert("anon".to_owned(), names);
+            world.relation("public.judgments").acl = Some(vec![].into());
+            world.grant("public.judgments", anon, held);
+            let found = world.found(&RULE).into_iter();
+            found.filter(|f| f.contains("anon")).collect::<Vec<String>>()
+        };
+        assert_eq!(found(all, all), [""; 0]);
+        assert_eq!(found(all, Privileges::ALL_ON_TABLE), [""; 0]);
+        let some = Privileges::SELECT | Privileges::MAINTAIN;
+        assert_eq!(
+            found(Privileges::SELECT, some),
+            ["error table public.judgments anon: Role \"anon\" has MAINTAIN on table \
+              public.judgments, which the contract does not declare. => REVOKE MAINTAIN ON TABLE \
+              public.judgments FROM anon;"]
+        );
+    }
 
     #[test]
     fn undeclared_and_missing_privileges_are_reported() {

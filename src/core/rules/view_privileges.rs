@@ -56,7 +56,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             Severity::Error,
             out,
         );
-        target.report_undeclared_of_workers(cx, &cx.workers, &permitted, out);
+        target.report_roles(cx, &cx.workers, &permitted, Mask::ALL, Severity::Error, out);
         let subjects = cx.declared_subjects(view, schema);
         target.report_missing(cx, &subjects, &declared, Severity::Error, out);
         let declaration = cx.contract.view(&schema.name, &view.name);

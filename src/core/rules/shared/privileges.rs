@@ -37,9 +37,13 @@ pub(crate) enum Mask {
 }
 
 /// The privileges that are usually left over, with TRUNCATE, from GRANT ALL or default privileges.
-const LEFT_OVER: Privileges = Privileges(Privileges::REFERENCES.0 | Privileges::TRIGGER.0);
+const LEFT_OVER: Privileges =
+    Privileges(Privileges::REFERENCES.0 | Privileges::TRIGGER.0 | Privileges::MAINTAIN.0);
 
 impl Mask {
+    /// All privileges.
+    pub(crate) const ALL: Self = Self::Of(Privileges(u32::MAX));
+
     /// Returns the privileges that the rule reports by itself.
     fn own(self) -> Privileges {
         match self {
@@ -289,22 +293,6 @@ impl Target<'_> {
             .evidence(json!({"problem": "grant option", "privileges": privileges.words()}))
             .fix(Fix::or_proposal(revoke, || self.no_chain(cx, difference)))
             .measure(Measure::excess(self.problem("grant option"), privileges.words()))
-    }
-
-    /// As [`Self::report_roles`] for workers on a relation, where MAINTAIN is part of ALL since 17.
-    pub(crate) fn report_undeclared_of_workers(
-        &self,
-        cx: &Context<'_>,
-        workers: &[&Role],
-        permitted: &dyn Fn(&Role) -> Privileges,
-        out: &mut Vec<Draft>,
-    ) {
-        let allowed = |role: &Role| match permitted(role) {
-            all if all.contains(Privileges::ALL_ON_TABLE) => all | Privileges::MAINTAIN,
-            some => some,
-        };
-        let all = Mask::Of(Privileges(u32::MAX));
-        self.report_roles(cx, workers, &allowed, all, Severity::Error, out);
     }
 
     /// Returns the grants that keep permitted privileges of roles when PUBLIC loses them: those of
@@ -796,10 +784,7 @@ impl Target<'_> {
 
     fn securable(&self) -> Securable {
         let all = match self.kind {
-            ObjectKind::Relation if self.version >= 17 => {
-                Privileges::ALL_ON_TABLE | Privileges::MAINTAIN
-            }
-            ObjectKind::Relation => Privileges::ALL_ON_TABLE,
+            ObjectKind::Relation => Privileges::all_on_table(self.version),
             ObjectKind::Sequence => Privileges::ALL_ON_SEQUENCE,
             _ => Privileges::NONE,
         };
