@@ -138,6 +138,9 @@ extension_version() {
   printf '%s' "${id##*[#@]}"
 }
 
+# The script that CREATE EXTENSION runs for the current version.
+install_script() { printf 'sql/dragonfly_guard--%s.sql' "$(extension_version)"; }
+
 # Installs library $2 and installation script $3 into the PostgreSQL whose pg_config is $1, with the
 # control file and the scripts that update from earlier versions: the files that
 # `cargo pgrx install` installs.
@@ -167,7 +170,7 @@ install_into() {
   cd "$PROJECT"
   messages=$(cargo build --lib --package dragonfly_guard --no-default-features \
     --features "pg$PG_MAJOR" --message-format json-render-diagnostics "$@")
-  install_files "$pg_config" "$(built so <<<"$messages")" sql/install.sql
+  install_files "$pg_config" "$(built so <<<"$messages")" "$(install_script)"
 } >&2
 
 # Builds the extension and installs it into the private copy.

@@ -62,7 +62,8 @@ stage_package() {
   rm -rf "$work"
   ln -s "$(echo "$stage"/packages/server/*)/bin" "$PG_BIN"
   chmod -R a+rX "$stage"
-  chmod a+x "$stage"/packages/server/*/bin/*
+  find "$stage"/packages/server/*/bin "$stage"/packages/server/*/lib/pgxs/src/test \
+    -type f ! -name '*.*' -exec chmod a+x {} + 2>/dev/null || true
   mkdir "$GUARD_CLUSTERS"
   [ "$(id -u)" != 0 ] || chown postgres: "$GUARD_CLUSTERS"
   as_postgres "$PG_BIN/initdb" -D "$GUARD_CLUSTERS/template" -U root_su -A trust -E UTF8 \

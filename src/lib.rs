@@ -45,7 +45,7 @@ static ALLOCATOR: pg::memory::Allocator = pg::memory::Allocator;
 
 ::pgrx::pg_module_magic!(name = c"dragonfly_guard", version = c"1.0.0");
 
-extension_sql_file!("../sql/install.sql", name = "install", finalize);
+extension_sql_file!("../sql/dragonfly_guard--1.0.0.sql", name = "install", finalize);
 
 /// Called by the server when it loads the library: defines the settings and installs the hooks of
 /// the guard.

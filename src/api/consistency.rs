@@ -2,10 +2,8 @@
 //! that a check that passes means something.
 
 use crate::audit::with_findings;
-use crate::catalog::Own;
 use crate::log::queue;
 use crate::pg::call::{Call, sql_function};
-use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::settings::{self, Mode};
 use dragonfly_core::contract::{Contract, DEFAULT, Severity};
@@ -15,9 +13,6 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// The version of the library.
-const LIBRARY: &str = env!("CARGO_PKG_VERSION");
-
 /// The number of problems that the error lists.
 const SHOWN: usize = 20;
 
@@ -26,9 +21,8 @@ sql_function!(
     ops_assert_consistency => assert_consistency
 );
 fn assert_consistency(_: Call) -> pg_sys::Datum {
-    let problems = with_findings(|cx, findings, state| {
-        [installation(state), session(), integrity(findings), contract(cx, findings), log()]
-            .concat()
+    let problems = with_findings(|cx, findings, _| {
+        [session(), integrity(findings), contract(cx, findings), log()].concat()
     });
     if !problems.is_empty() {
         let count = problems.len();
@@ -49,19 +43,6 @@ fn assert_consistency(_: Call) -> pg_sys::Datum {
         .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
     }
     pg_sys::Datum::null()
-}
-
-/// The library must be the one that the objects in the database belong to.
-fn installation(state: &State) -> Vec<String> {
-    let installed = Own::version(state).unwrap_or_default();
-    let differ = installed != LIBRARY;
-    let problem = || {
-        format!(
-            "The library has version {LIBRARY}, and extension dragonfly_guard has version {}.",
-            printable(&installed)
-        )
-    };
-    differ.then(problem).into_iter().collect()
 }
 
 /// The guard must check the statements of this session.

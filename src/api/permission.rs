@@ -17,7 +17,8 @@ use dragonfly_core::catalog::{AclItem, Oid, Privileges, extension};
 use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// The functions that CREATE EXTENSION grants to deployers only (`authors` in sql/install.sql).
+/// The functions that CREATE EXTENSION grants to deployers only: `authors` in the installation
+/// script.
 pub(super) const FOR_AUTHORS: [&str; 19] = [
     "validate_contract",
     "contract_schema",

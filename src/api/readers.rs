@@ -1,5 +1,5 @@
 //! The privileges on the extension's own functions and views that a contract gives its readers and
-//! deployers. CREATE EXTENSION grants what the shipped contract says (sql/install.sql).
+//! deployers. CREATE EXTENSION grants what the shipped contract says (the installation script).
 //!
 //! Another list requires a superuser: a role that may load contracts could otherwise give the
 //! audits, and the statements of other roles in the log, to any role.

@@ -58,6 +58,7 @@ pub fn read(state: &dyn State, own: Option<&Own>, snapshot: &mut Snapshot) {
         });
         snapshot.guard = Guard {
             installed: true,
+            version: Own::version(state).unwrap_or_default(),
             schema: Some(own.schema),
             skips_superusers: state.skips_superusers(),
             ..Guard::default()

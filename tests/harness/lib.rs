@@ -10,6 +10,7 @@ pub mod attempts;
 pub mod bench;
 pub mod browser;
 pub mod hints;
+pub mod history;
 pub mod mutate;
 pub mod outside;
 pub mod pages;
@@ -33,6 +34,8 @@ pub const GERMAN: &str = "de_DE.UTF-8";
 /// A running server.
 #[derive(Debug)]
 pub struct Cluster {
+    /// The programs of its PostgreSQL.
+    bin: PathBuf,
     data: PathBuf,
     server: Child,
 }
@@ -119,8 +122,14 @@ impl Cluster {
     /// Starts a server on a copy of the template, with settings (`name=value`).
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(&setting("PG_BIN"), &setting("GUARD_CLUSTERS"), settings)
+    }
+
+    /// Starts a server of the PostgreSQL whose programs are in `bin`, on a copy of the template in
+    /// `clusters`.
+    #[must_use]
+    pub fn start_in(bin: &Path, clusters: &Path, settings: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let clusters = setting("GUARD_CLUSTERS");
         let data = clusters.join(format!(
             "t{}_{}",
             std::process::id(),
@@ -132,15 +141,19 @@ impl Cluster {
             .arg(&data)
             .status();
         assert!(copied.expect("cp runs").success());
-        Self::run(data, settings)
+        Self::run_in(bin, data, settings)
     }
 
     /// Starts a server on the data folder `data`, which it owns from then on.
     #[must_use]
     pub fn run(data: PathBuf, settings: &[&str]) -> Self {
+        Self::run_in(&setting("PG_BIN"), data, settings)
+    }
+
+    fn run_in(bin: &Path, data: PathBuf, settings: &[&str]) -> Self {
         // A base backup contains the lock file of the socket.
         let _ = std::fs::remove_file(data.join(".s.PGSQL.5432.lock"));
-        let mut command = as_postgres(&program("postgres"));
+        let mut command = as_postgres(&bin.join("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(&data).args([
             "-c",
             "listen_addresses=",
@@ -162,7 +175,7 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .expect("the server starts");
-        let cluster = Self { data, server };
+        let cluster = Self { bin: bin.to_owned(), data, server };
         let deadline = Instant::now() + Duration::from_mins(1);
         while cluster.try_connect("postgres", SUPERUSER).is_err() {
             assert!(Instant::now() < deadline, "the server did not start:\n{}", cluster.log());
@@ -271,7 +284,7 @@ impl Cluster {
     }
 
     fn end(&mut self, how: &str) {
-        let _ = as_postgres(&program("pg_ctl"))
+        let _ = as_postgres(&self.bin.join("pg_ctl"))
             .arg("stop")
             .arg("-D")
             .arg(&self.data)
@@ -371,10 +384,27 @@ pub fn column(client: &mut Client, sql: &str) -> Vec<String> {
     rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
 }
 
+/// Returns the rows of a query as soon as there are `count` of them, or after 20 seconds.
+pub fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let rows = column(client, sql);
+        if rows.len() >= count || Instant::now() > deadline {
+            return rows;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Installs the control file and one script of an extension into the PostgreSQL under test.
 /// `script` is the version, or `from--to`.
 pub fn provide_extension(name: &str, control: &str, script: &str, sql: &str) {
-    let folder = extensions();
-    std::fs::write(folder.join(format!("{name}.control")), control).expect("a control file");
-    std::fs::write(folder.join(format!("{name}--{script}.sql")), sql).expect("a script");
+    std::fs::write(extensions().join(format!("{name}.control")), control).expect("a control file");
+    provide_script(name, script, sql);
+}
+
+/// Installs one more script of an extension. `script` is the version, or `from--to`.
+pub fn provide_script(name: &str, script: &str, sql: &str) {
+    let file = extensions().join(format!("{name}--{script}.sql"));
+    std::fs::write(file, sql).expect("a script");
 }

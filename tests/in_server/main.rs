@@ -1,8 +1,8 @@
 //! Writes the installation script of a library with tests, as `cargo pgrx schema` does, and checks
-//! that the script without the tests equals sql/install.sql.
+//! that the script without the tests equals the one in sql/.
 //!
-//! Arguments: the section `.pgrxsc` of the library as a file, the control file, sql/install.sql,
-//! the version, and the file to write. cargo-pgrx is not used, because it would have to be
+//! Arguments: the section `.pgrxsc` of the library as a file, the control file, the installation
+//! script, the version, and the file to write. cargo-pgrx is not used, because it would have to be
 //! installed and would build every dependency again.
 
 use pgrx_sql_entity_graph::{ControlFile, PgrxSql, SqlGraphEntity, section::decode_entities};
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         match entity {
             SqlGraphEntity::CustomSql(sql) if sql.sql == install => {}
             other => {
-                let problem = "SQL that is not in sql/install.sql would not be installed";
+                let problem = "SQL that is not in the installation script would not be installed";
                 return Err(format!("{problem}: {other:?}").into());
             }
         }

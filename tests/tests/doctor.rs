@@ -4,8 +4,9 @@
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 
+/// The failing checks but the one of the minor release, which depends on the server under test.
 const FAILING: &str = "SELECT concat_ws(' | ', area, object, detail) FROM ops.doctor() WHERE NOT \
-                       ok";
+                       ok AND area <> 'server'";
 
 #[test]
 fn doctor_passes_on_conforming_database() {
@@ -147,7 +148,8 @@ fn doctor_reports_problems_with_their_fixes() {
     ) {
         attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
     }
-    let failing = column(&mut client, "SELECT object FROM ops.doctor() WHERE NOT ok");
+    let failing =
+        column(&mut client, "SELECT object FROM ops.doctor() WHERE NOT ok AND area <> 'server'");
     assert_eq!(
         failing,
         [
@@ -326,7 +328,8 @@ fn doctor_reports_access_that_no_role_can_have() {
 fn views_are_readable_where_the_session_restricts_the_kind_of_relations() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    let failing = "SELECT object || ' ' || detail FROM ops.doctor() WHERE NOT ok";
+    let failing = "SELECT object || ' ' || detail FROM ops.doctor() WHERE NOT ok \
+                   AND area <> 'server'";
     let read = "SELECT concat_ws(' ', ok, step, detail, fix) FROM ops.explain_access('anon', \
                 'public.v_judgment_pipeline', 'SELECT') ORDER BY link";
     let before = (column(&mut client, failing), column(&mut client, read));

@@ -1,7 +1,9 @@
 //! One HINT suffices: the statements that it gives, run in the same transaction, let the rejected
 //! statement or commit pass, and a cause that several findings share is named once.
 
-use dragonfly_tests::{Cluster, ServerError, attempt, column, with_reason, without_runbook};
+use dragonfly_tests::{
+    Cluster, ServerError, attempt, column, major_version, with_reason, without_runbook,
+};
 use postgres::Client;
 
 /// The default privileges of every Supabase database.
@@ -115,6 +117,7 @@ fn grants_on_a_new_table_get_one_merged_revoke() {
          TO anon, authenticated, service_role', note => '...');\nAfter the statement, run: ALTER \
          TABLE public.t ENABLE ROW LEVEL SECURITY;\nOtherwise run in the same transaction: REVOKE \
          ALL ON TABLE public.t FROM PUBLIC;"
+            .replace("TRIGGER", if major_version() < 17 { "TRIGGER" } else { "TRIGGER, MAINTAIN" })
     );
     assert!(!rejected.detail.contains("default privileges"), "{rejected:?}");
 }

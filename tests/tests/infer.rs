@@ -143,7 +143,7 @@ const DECLARED: &str = "
            jsonb_array_elements_text(f->'execute') AS e (role)";
 
 const FAILURES: &str = "SELECT area || ' ' || object || ': ' || detail FROM ops.doctor()
-    WHERE NOT ok AND area <> 'audit' ORDER BY 1";
+    WHERE NOT ok AND area NOT IN ('audit', 'server') ORDER BY 1";
 
 const FOUND: &str = "SELECT rule || ' ' || object || ' ' || coalesce(role_name, '-')
     FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";

@@ -1,7 +1,7 @@
 //! The log: a line of JSON for every event, and rows that outlive the rejected transaction.
 
 use dragonfly_tests::workload::{children, signal};
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, eventually};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
@@ -25,18 +25,6 @@ fn lines(cluster: &Cluster) -> Vec<serde_json::Value> {
         })
         .map(|json| serde_json::from_str(&json).unwrap_or_else(|e| panic!("{json}: {e}")))
         .collect()
-}
-
-/// Returns the rows of a query as soon as there are `count` of them, or after 20 seconds.
-fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let rows = column(client, sql);
-        if rows.len() >= count || Instant::now() > deadline {
-            return rows;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Causes three rejections, two warnings and an unchecked command.

@@ -95,6 +95,15 @@ impl Server {
             run(Command::new("cp").arg("-al").arg(folder(option)).arg(&copy));
             copy
         });
+        // Packages for Python have the libraries of programs in a folder beside the server.
+        let beside = folder("--bindir").join("../../..").canonicalize().unwrap();
+        for entry in std::fs::read_dir(beside).unwrap() {
+            let libraries = entry.unwrap().path();
+            if libraries.extension().is_some_and(|extension| extension == "libs") {
+                let copy = copied(&installation, &libraries);
+                run(Command::new("cp").arg("-al").arg(&libraries).arg(&copy));
+            }
+        }
         let shared = copied(&installation, &folder("--sharedir"));
         run(Command::new("mkdir").arg("-p").arg(shared.parent().unwrap()));
         run(Command::new("cp").arg("-al").arg(folder("--sharedir")).arg(&shared));

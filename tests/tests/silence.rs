@@ -334,7 +334,7 @@ fn everything_that_makes_a_check_meaningless_is_named() {
         ),
         (
             "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'dragonfly_guard'",
-            "extension dragonfly_guard has version 0.9.",
+            "Extension dragonfly_guard has version 0.9, and the library of this session has",
         ),
         (
             "SELECT set_config('search_path', '', false); SET check_function_bodies = off; \

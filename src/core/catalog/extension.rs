@@ -1,5 +1,8 @@
 //! The objects that `CREATE EXTENSION dragonfly_guard` creates.
 
+/// The version of the library, and of the objects that it works with.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The private schema.
 pub const SCHEMA: &str = "dragonfly_guard";
 

@@ -658,6 +658,8 @@ pub struct GuardRelation {
 pub struct Guard {
     /// Whether the extension exists. Without it, the guard is not checked.
     pub installed: bool,
+    /// The version of its objects.
+    pub version: String,
     /// Whether the platform may skip the event triggers in sessions of other superusers than their
     /// owner, and nothing else checks these sessions.
     pub skips_superusers: bool,

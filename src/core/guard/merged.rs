@@ -10,6 +10,7 @@ use super::declared::{Declared, with_more};
 use super::follow::renames;
 use super::rejection::{RUN_ANYWAY, RejectedAt, Rejection, source};
 use crate::contract::Contract;
+use crate::fix::Fix;
 use crate::rules::{schema_create, security_definer_search_path};
 use crate::sql::{call_running, listed, quote_literal};
 use std::collections::{BTreeSet, HashSet};
@@ -90,6 +91,11 @@ fn merged_hint(
     texts.take(MOST_TEXTS).for_each(|text| add(&mut parts, text));
     blocked.iter().filter_map(|r| r.remedy.clone()).for_each(|text| add(&mut parts, text));
     let all = || blocked.iter().filter_map(|r| r.regression.as_ref());
+    for regression in all().filter(|r| is_about_guard(r)) {
+        if let Fix::Proposal(text) = &regression.finding.fix {
+            add(&mut parts, text.clone());
+        }
+    }
     if all().any(is_about_guard) {
         add(&mut parts, RUN_ANYWAY.to_owned());
     }

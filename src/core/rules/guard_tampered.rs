@@ -4,7 +4,7 @@ use super::context::Context;
 use super::shared::guard_settings::disables_guard;
 use super::shared::privileges::role_object;
 use super::shared::stored_setting::StoredSetting;
-use crate::catalog::extension::{FUNCTIONS, SCHEMA, TRIGGERS};
+use crate::catalog::extension::{FUNCTIONS, SCHEMA, TRIGGERS, VERSION};
 use crate::catalog::{
     Acl, AclItem, Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId,
     ObjectKind, Oid, PUBLIC, Privileges,
@@ -16,6 +16,7 @@ use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{
     capitalized, listed, printable, quote_ident, quote_literal, safe_ident, safe_sql,
 };
+use semver::Version;
 use serde_json::json;
 
 /// The rule.
@@ -166,6 +167,10 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
         out.push(extension.finding("owner", &owner.name, &problem, None));
     }
     let guard = &cx.snapshot.guard;
+    if is_of_other_version(guard) {
+        out.push(other_version(&extension, &guard.version));
+        return;
+    }
     for member in &guard.extra_members {
         let problem =
             format!("has the member {}, which CREATE EXTENSION did not create", printable(member));
@@ -177,6 +182,33 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let own = Own { object_type: "view", identity: &format!("ops.{view}") };
         out.push(own.finding("missing", "", MISSING, None));
     }
+}
+
+/// Whether the objects of the extension are of another version than the library. Each version adds
+/// and removes some, so that neither missing nor other ones are problems of their own.
+fn is_of_other_version(guard: &Guard) -> bool {
+    guard.version != VERSION
+}
+
+/// Returns the finding about objects of another version than the library. Only those of an earlier
+/// version can be updated by this session.
+fn other_version(extension: &Own<'_>, version: &str) -> Draft {
+    let problem = format!(
+        "has version {}, and the library of this session has version {VERSION}",
+        printable(version)
+    );
+    let [objects, library] = [version, VERSION].map(Version::parse);
+    let is_later = matches!((&objects, &library), (Ok(objects), Ok(library)) if objects > library);
+    let repair = Repair::by("ALTER EXTENSION dragonfly_guard UPDATE;");
+    let mut draft = extension.finding("version", version, &problem, Some(repair));
+    if is_later {
+        draft.fix = Fix::Proposal(format!(
+            "Install the files of version {}, and reconnect. Where the library is preloaded, \
+             restart the server.",
+            printable(version)
+        ));
+    }
+    draft
 }
 
 /// The problem of an object that CREATE EXTENSION creates and that does not exist.
@@ -331,7 +363,9 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let Some(function) =
             found.iter().find(|f| f.schema == schema && f.name == name && f.arguments == arguments)
         else {
-            out.push(own.finding("missing", "", MISSING, None));
+            if !is_of_other_version(&cx.snapshot.guard) {
+                out.push(own.finding("missing", "", MISSING, None));
+            }
             continue;
         };
         if function.body != GuardBody::Symbol(symbol.to_owned()) {

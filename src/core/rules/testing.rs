@@ -150,6 +150,7 @@ impl World {
         );
         world.snapshot.guard = Guard {
             installed: true,
+            version: crate::catalog::extension::VERSION.into(),
             triggers: triggers.into(),
             functions: functions.into(),
             ..Guard::default()

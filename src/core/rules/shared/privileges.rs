@@ -728,10 +728,11 @@ impl Target<'_> {
         if !self.columns.is_empty() {
             evidence["columns"] = json!(self.columns);
         }
+        let granted = privileges.with_maintain(self.version);
         self.draft(severity, (role, &name), Predicate { verb: Lacks, rest })
             .key(format!("missing {privileges}{}", self.in_parentheses()))
             .evidence(evidence)
-            .fix(Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)))
+            .fix(Fix::by(self.statement(cx, Verb::Grant, granted, role, false)))
             .measure(
                 Measure::missing(self.problem("missing"), privileges.words()).limited_to(at_most),
             )
