@@ -60,17 +60,16 @@ install_packages() {
 # What building takes: a C compiler and linker, and libclang for the bindings to the server.
 install_build_packages() { install_packages gcc libc6-dev make libclang-dev; }
 
-# What the private copy of PostgreSQL is made of. Debian would create and start a cluster with the
-# package; the demo and the tests do not use it, so it is not created.
+# What the private copy of PostgreSQL is made of; the arguments are packages of other extensions.
+# Debian would create and start a cluster with the package; the demo and the tests do not use it, so
+# it is not created.
 install_server_packages() {
   local settings=/etc/postgresql-common/createcluster.conf
   if ! [ -d "/usr/lib/postgresql/$PG_MAJOR/bin" ] && ! [ -e "$settings" ]; then
     as_root mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | as_root tee "$settings" >/dev/null
   fi
-  # The tests run the guard beside pgaudit, and on a server with translated messages.
-  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" \
-    "postgresql-$PG_MAJOR-pgaudit"
+  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "$@"
 }
 
 # Whether Debian's packages have the server.
@@ -79,16 +78,15 @@ is_in_debian() {
     apt-cache policy "postgresql-$PG_MAJOR" 2>/dev/null | grep -q '^  Candidate: [0-9]'
 }
 
-# Lays out the private copy, again when the machine's PostgreSQL has been updated.
+# Lays out the private copy, again when the machine's packages of PostgreSQL have changed.
 stage_postgres() {
-  local from=/usr/lib/postgresql/$PG_MAJOR stage=$GUARD_CACHE/pg$PG_MAJOR version pgaudit
-  pgaudit=$stage/usr/lib/postgresql/$PG_MAJOR/lib/pgaudit.so
-  version=$("$from/bin/postgres" --version)
+  local from=/usr/lib/postgresql/$PG_MAJOR stage=$GUARD_CACHE/pg$PG_MAJOR version
+  version=$(dpkg-query -W -f '${Package} ${Version}\n' "postgresql-$PG_MAJOR*")
   PG_BIN=$stage/usr/lib/postgresql/$PG_MAJOR/bin
   PG_CONFIG=$PG_BIN/pg_config
   export PG_BIN PG_CONFIG
-  if [ "$(cat "$stage/version" 2>/dev/null)" != "$version" ] || ! [ -e "$pgaudit" ]; then
-    step "laying out a private copy of $version in $stage"
+  if [ "$(cat "$stage/version" 2>/dev/null)" != "$version" ]; then
+    step "laying out a private copy of PostgreSQL $PG_MAJOR in $stage"
     rm -rf "$stage"
     mkdir -p "$stage/usr/lib/postgresql" "$stage/usr/share/postgresql" "$stage/usr/include" \
       "$stage/clusters"
@@ -195,12 +193,14 @@ throw_clusters_away() {
   done
 }
 
+# Prepares everything that building and running take. The arguments are the extensions that the
+# private copy has too, by the ends of the names of their packages.
 prepare() {
   mkdir -p "$GUARD_CACHE" 2>/dev/null || as_root mkdir -p "$GUARD_CACHE"
   install_build_packages
   install_packages locales sudo
   if is_in_debian; then
-    install_server_packages
+    install_server_packages "${@/#/postgresql-$PG_MAJOR-}"
     stage_postgres
   else
     stage_package
