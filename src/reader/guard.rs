@@ -174,7 +174,7 @@ fn triggers(state: &dyn State, own: &Own, members: &HashSet<(Oid, Oid)>, snapsho
             extension_member: members.contains(&(oids::PG_EVENT_TRIGGER, row.oid(oid))),
             is_skipped: called
                 && members.contains(&(oids::PG_PROC, function))
-                && !state.reaches(function),
+                && state.skips(function),
         });
     });
 }

@@ -233,9 +233,9 @@ impl State for Data {
         path.split(':').next() == Some("$libdir")
     }
 
-    fn reaches(&self, _: Oid) -> bool {
+    fn skips(&self, _: Oid) -> bool {
         // Only the server itself can tell.
-        true
+        false
     }
 
     fn skips_superusers(&self) -> bool {

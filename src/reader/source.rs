@@ -55,9 +55,9 @@ pub trait State {
     /// Whether the first folder of a search path for libraries has the guard's library.
     fn leads_to_own_library(&self, path: &str) -> bool;
 
-    /// Whether the server calls a function of the guard in this session when an event trigger that
-    /// calls it fires.
-    fn reaches(&self, function: Oid) -> bool;
+    /// Whether the platform replaces a function of the guard's event triggers in this session, and
+    /// nothing else checks the session.
+    fn skips(&self, function: Oid) -> bool;
 
     /// Whether the platform may skip event triggers in sessions of superusers, and nothing else
     /// checks these sessions.

@@ -83,14 +83,16 @@ pub fn guard_program_in(profile: &str) -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
+/// Returns a folder of the PostgreSQL under test, by the option of pg_config.
+fn pg_config(option: &str) -> PathBuf {
+    let output = Command::new(program("pg_config")).arg(option).output().expect("pg_config");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
 /// Returns the folder of the extensions of the PostgreSQL under test.
 fn extensions() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let pg_config = Command::new(program("pg_config")).arg("--sharedir").output();
-        let output = pg_config.expect("pg_config").stdout;
-        PathBuf::from(String::from_utf8_lossy(&output).trim()).join("extension")
-    })
+    FOLDER.get_or_init(|| pg_config("--sharedir").join("extension"))
 }
 
 /// Whether the PostgreSQL under test has the files of an extension.
@@ -394,6 +396,26 @@ pub fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Compiles a library from a C file of the fixtures, and installs it into the PostgreSQL under
+/// test.
+///
+/// # Panics
+/// If it cannot be compiled.
+pub fn provide_library(name: &str, source: &str) {
+    let library = pg_config("--pkglibdir").join(format!("{name}.so"));
+    // A server that has the library open keeps it.
+    let new = library.with_extension(std::process::id().to_string());
+    let status = Command::new("gcc")
+        .args(["-Wall", "-Werror", "-shared", "-fPIC", "-o"])
+        .arg(&new)
+        .arg("-I")
+        .arg(pg_config("--includedir-server"))
+        .arg(project().join("tests/fixtures").join(source))
+        .status();
+    assert!(status.expect("gcc runs").success(), "{source} is not compiled");
+    std::fs::rename(new, library).expect("the library is installed");
 }
 
 /// Installs the control file and one script of an extension into the PostgreSQL under test.

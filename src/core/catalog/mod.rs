@@ -602,7 +602,8 @@ pub struct GuardTrigger {
     /// Whether it has a filter by tag.
     pub filtered: bool,
     pub extension_member: bool,
-    /// Whether something in the server replaces its function in this session.
+    /// Whether something in the server replaces its function in this session, and nothing else
+    /// checks the session.
     pub is_skipped: bool,
 }
 

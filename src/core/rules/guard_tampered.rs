@@ -264,7 +264,7 @@ fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<UntrustedOwner> {
 
 /// The problem of an event trigger whose function another extension replaces.
 const SKIPPED: &str = "is skipped in this session, probably by an extension of the platform such \
-                       as supautils: its DDL is not checked, except where the library is preloaded";
+                       as supautils: its DDL is not checked";
 
 /// How to have all sessions checked where the platform skips event triggers.
 const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. \
