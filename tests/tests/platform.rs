@@ -3,10 +3,6 @@
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, provide_extension, provide_library};
 use postgres::Client;
 
-/// A stand-in for supautils, which no package has. In sessions of superusers, it skips event
-/// triggers of other owners, as supautils does.
-const PLATFORM: &str = "supautils_stand_in";
-
 fn event_triggers(client: &mut Client) -> String {
     column(
         client,
@@ -70,11 +66,11 @@ fn sessions_of_other_superusers_are_unchecked_where_supautils_skips_event_trigge
     );
 }
 
-/// Starts a server of the platform, on which another superuser than the one of the session returned
-/// has created the extension.
-fn platform(libraries: &str) -> (Cluster, Client) {
-    provide_library(PLATFORM, "skip_event_triggers.c");
-    let cluster = Cluster::start_with(&[&format!("shared_preload_libraries={libraries}")]);
+/// Starts a server with a stand-in for supautils, of which there is no package. Another superuser
+/// than the one of the session returned has created the extension.
+fn platform(settings: &[&str]) -> (Cluster, Client) {
+    provide_library("supautils_stand_in", "skip_event_triggers.c");
+    let cluster = Cluster::start_with(settings);
     cluster.guarded_document("app").batch_execute("CREATE ROLE other_su LOGIN SUPERUSER").unwrap();
     let client = cluster.connect("app", "other_su");
     (cluster, client)
@@ -84,7 +80,7 @@ const GRANT: &str = "GRANT SELECT ON public.judgments TO anon";
 
 #[test]
 fn skipped_event_triggers_are_reported_in_the_session_that_skips_them() {
-    let (cluster, mut other) = platform(PLATFORM);
+    let (cluster, mut other) = platform(&["session_preload_libraries=supautils_stand_in"]);
     // Nothing checks this session, and the guard says so.
     other.batch_execute(&format!("BEGIN; {GRANT}; ROLLBACK")).unwrap();
     assert!(
@@ -117,11 +113,18 @@ fn preloaded_library_checks_sessions_whose_event_triggers_are_skipped() {
         "1",
         "CREATE FUNCTION unsafe_member() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';",
     );
-    for libraries in [format!("{PLATFORM},dragonfly_guard"), format!("dragonfly_guard,{PLATFORM}")]
-    {
-        let (cluster, mut other) = platform(&libraries);
-        assert_eq!(event_triggers(&mut other), "t", "{libraries}");
-        assert_eq!(audit(&mut other), [""; 0], "{libraries}");
+    for libraries in [
+        &["shared_preload_libraries=supautils_stand_in,dragonfly_guard"][..],
+        &["shared_preload_libraries=dragonfly_guard,supautils_stand_in"],
+        // As in the images of Supabase.
+        &[
+            "shared_preload_libraries=dragonfly_guard",
+            "session_preload_libraries=supautils_stand_in",
+        ],
+    ] {
+        let (cluster, mut other) = platform(libraries);
+        assert_eq!(event_triggers(&mut other), "t", "{libraries:?}");
+        assert_eq!(audit(&mut other), [""; 0], "{libraries:?}");
         // The hooks reject what the event triggers do, with the same message.
         let mut owner = cluster.connect("app", SUPERUSER);
         for statement in [
@@ -139,7 +142,7 @@ fn preloaded_library_checks_sessions_whose_event_triggers_are_skipped() {
         ] {
             let expected = attempt(&mut owner, statement).unwrap_err();
             let error = attempt(&mut other, statement).unwrap_err();
-            assert_eq!(error, expected, "{libraries}: {statement}");
+            assert_eq!(error, expected, "{libraries:?}: {statement}");
             for client in [&mut owner, &mut other] {
                 client.batch_execute("ROLLBACK").unwrap();
             }
@@ -147,11 +150,11 @@ fn preloaded_library_checks_sessions_whose_event_triggers_are_skipped() {
         // What conforms is executed.
         other
             .batch_execute("CREATE TABLE public.t (id int); DROP TABLE public.t")
-            .unwrap_or_else(|e| panic!("{libraries}: {e}"));
+            .unwrap_or_else(|e| panic!("{libraries:?}: {e}"));
         // The extension can be dropped as in every session.
         attempt(&mut other, "DROP EXTENSION dragonfly_guard").unwrap_err();
         other
             .batch_execute("SET dragonfly_guard.mode = off; DROP EXTENSION dragonfly_guard")
-            .unwrap_or_else(|e| panic!("{libraries}: {e}"));
+            .unwrap_or_else(|e| panic!("{libraries:?}: {e}"));
     }
 }
