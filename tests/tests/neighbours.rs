@@ -1,7 +1,9 @@
 //! Other extensions with event triggers, hooks and workers: they and the guard work together.
 //! docs/reference/neighbours.md lists the versions that Debian has.
 
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, has_extension, provide_extension};
+use dragonfly_tests::{
+    Cluster, SUPERUSER, attempt, column, has_extension, project, provide_extension,
+};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
@@ -70,6 +72,28 @@ fn assert_guarded(cluster: &Cluster, client: &mut Client) {
     assert_eq!(attempt(&mut migration, UNSAFE).unwrap_err().code, "42P13");
     assert_eq!(attempt(&mut migration, GRANT).unwrap_err().code, "0LP01");
     assert_eq!(column(client, "SELECT detail FROM ops.audit_guard()"), [""; 0]);
+}
+
+#[test]
+fn reference_has_the_versions_that_are_tested() {
+    let page = std::fs::read_to_string(project().join("docs/reference/neighbours.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows: Vec<(&str, &str)> = rows
+        .filter_map(|row| row.split_once(" | "))
+        .filter_map(|(name, rest)| Some((name, rest.split_once(" | ")?.0)))
+        .filter(|(name, _)| *name != "extension")
+        .collect();
+    assert_eq!(rows.len(), 9, "{rows:?}");
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    for (name, version) in rows {
+        if !is_missing(name) {
+            let installed = format!(
+                "SELECT default_version FROM pg_available_extensions WHERE name = '{name}'"
+            );
+            assert_eq!(column(&mut client, &installed), [version], "{name}");
+        }
+    }
 }
 
 #[test]
@@ -272,7 +296,8 @@ fn jobs_of_pg_cron_are_checked() {
         eventually(
             &mut client,
             "SELECT concat_ws(' ', jobname, status, substring(return_message from \
-             'ERROR: +([^:\n]*)')) FROM cron.job JOIN cron.job_run_details USING (jobid) ORDER BY 1",
+             'ERROR: +([^:\n]*)')) FROM cron.job JOIN cron.job_run_details USING (jobid) \
+             ORDER BY 1",
             &[
                 "1 index succeeded",
                 "2 function failed SECURITY DEFINER function public.unsafe() has no safe \
@@ -531,7 +556,8 @@ fn partitions_of_pg_partman_are_checked() {
                  UPDATE partman.part_config SET premake = 5",
             )
             .unwrap();
-        let rejected = "ERROR:  COMMIT violates the security contract: table_privileges on table public.visits_";
+        let rejected = "ERROR:  COMMIT violates the security contract: table_privileges on table \
+                        public.visits_";
         wait_for_log(&cluster, rejected);
         assert_eq!(column(&mut client, partitions), ["6"], "{libraries}");
         assert_guarded(&cluster, &mut client);

@@ -93,8 +93,8 @@ fn skipped_event_triggers_are_reported_in_the_session_that_skips_them() {
              an extension of the platform such as supautils: its DDL is not checked."
         )
     };
-    let unchecked = "warning Extension dragonfly_guard is unchecked in sessions of superusers other \
-                     than \"root_su\": supautils skips event triggers there.";
+    let unchecked = "warning Extension dragonfly_guard is unchecked in sessions of superusers \
+                     other than \"root_su\": supautils skips event triggers there.";
     assert_eq!(audit(&mut other), [&skipped("start"), &skipped("end"), unchecked]);
     attempt(&mut other, "SELECT ops.assert_security()").unwrap_err();
     // Sessions of its owner, and of roles that are not superusers, are checked.
