@@ -695,7 +695,9 @@ fn apply_worker_of_a_subscription_is_guarded() {
             eventually(&mut client, &follows, &[error]);
             client.batch_execute(&format!("{table} ENABLE ALWAYS TRIGGER execute")).unwrap();
         }
-        // A role that becomes a member fires no event trigger: the worker must preload the library.
+        // GRANT of a role fires no event trigger: the worker must preload the library. From
+        // PostgreSQL 16 on, the owner of the table executes the trigger and needs ADMIN OPTION.
+        client.batch_execute("GRANT service_role TO postgres WITH ADMIN OPTION").unwrap();
         send("GRANT service_role TO anon");
         if libraries.is_empty() {
             let member = "SELECT pg_has_role('anon', 'service_role', 'MEMBER')::text";
