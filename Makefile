@@ -1,7 +1,7 @@
 # make demo         the main job, on a throwaway server
 # make test         every test, with one round of each fault
 # make test-faults  ten rounds of each fault: killed processes, full disk, failover, ...
-# make test-majors  the program on servers of every other major version, from 13 to 18
+# make test-majors  the tests on every other major version, from 13 (the program alone) to 18
 # make test-all     all of them
 # make fuzz         a fuzz target for some seconds: make fuzz TARGET=secrets TIME=60
 # make bench        measurements, into docs/performance.md: make bench SIZE=medium PART=audit

@@ -204,7 +204,8 @@ prepare() {
     stage_postgres
   else
     stage_package
-    add_headers
+    # pgrx supports 15 and later.
+    [ "$PG_MAJOR" -lt 15 ] || add_headers
   fi
   stage_german
   configure_pgrx
