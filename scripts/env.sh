@@ -45,7 +45,7 @@ choose_toolchain() {
 choose_toolchain
 
 install_packages() {
-  local missing=()
+  local package missing=()
   for package in "$@"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
       missing+=("$package")
@@ -55,6 +55,13 @@ install_packages() {
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Builds a program of version $2 of a crate, and prints its path: it has the name of the crate.
+cargo_tool() {
+  local folder=$GUARD_CACHE/tools/$1-$2
+  [ -x "$folder/bin/$1" ] || cargo install --quiet --locked --root "$folder" "$1@$2" >&2
+  echo "$folder/bin/$1"
 }
 
 # What building takes: a C compiler and linker, and libclang for the bindings to the server.
@@ -139,36 +146,54 @@ extension_version() {
 # The script that CREATE EXTENSION runs for the current version.
 install_script() { printf 'sql/dragonfly_guard--%s.sql' "$(extension_version)"; }
 
-# Installs library $2 and installation script $3 into the PostgreSQL whose pg_config is $1, with the
-# control file and the scripts that update from earlier versions: the files that
-# `cargo pgrx install` installs.
-install_files() {
-  local libdir extdir version staged file run=()
-  libdir=$("$1" --pkglibdir)
-  extdir=$("$1" --sharedir)/extension
+# Sets SOURCE_DATE_EPOCH, by which tools date what they build, to the time of the last commit; to
+# that of the changelog where there is no git.
+date_by_commit() {
+  export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$PROJECT" log -1 --format=%ct \
+    2>/dev/null || stat -c %Y "$PROJECT/CHANGELOG.md")}
+}
+
+# Places the files that `cargo pgrx install` installs: library $3 in folder $1; installation script
+# $4, the control file and the scripts that update from earlier versions in folder $2.
+place_files() {
+  local version staged file run=()
   version=$(extension_version)
-  { [ -w "$libdir" ] && [ -w "$extdir" ]; } || run=(as_root)
+  mkdir -p "$1" "$2"
+  { [ -w "$1" ] && [ -w "$2" ]; } || run=(as_root)
   staged=$(mktemp -d)
-  cp "$3" "$staged/dragonfly_guard--$version.sql"
+  cp "$4" "$staged/dragonfly_guard--$version.sql"
   for file in dragonfly_guard.control sql/dragonfly_guard--*--*.sql; do
     [ ! -e "$file" ] || sed "s/@CARGO_VERSION@/$version/g" "$file" >"$staged/${file#sql/}"
   done
   # install(1) replaces a file by a new one, so that a server that has the library open keeps it.
-  ${run[@]+"${run[@]}"} install -m 755 "$2" "$libdir/dragonfly_guard.so"
-  ${run[@]+"${run[@]}"} install -m 644 "$staged"/* "$extdir/"
+  ${run[@]+"${run[@]}"} install -m 755 "$3" "$1/dragonfly_guard.so"
+  ${run[@]+"${run[@]}"} install -m 644 "$staged"/* "$2/"
   rm -rf "$staged"
+}
+
+# Installs library $2 and installation script $3 into the PostgreSQL whose pg_config is $1.
+install_files() {
+  place_files "$("$1" --pkglibdir)" "$("$1" --sharedir)/extension" "$2" "$3"
+}
+
+# Builds the library, and prints its path; the arguments go to cargo.
+build_library() {
+  local messages
+  cd "$PROJECT"
+  messages=$(cargo build --lib --package dragonfly_guard --no-default-features \
+    --features "pg$PG_MAJOR" --message-format json-render-diagnostics "$@")
+  built so <<<"$messages"
 }
 
 # Builds the extension and installs it into the PostgreSQL whose pg_config is $1; the other
 # arguments go to cargo. The installation script is one plain file, so that cargo-pgrx is not
 # needed; tests/in_server proves it. Everything that this prints goes to standard error.
 install_into() {
-  local pg_config=$1 messages
+  local pg_config=$1 library
   shift
   cd "$PROJECT"
-  messages=$(cargo build --lib --package dragonfly_guard --no-default-features \
-    --features "pg$PG_MAJOR" --message-format json-render-diagnostics "$@")
-  install_files "$pg_config" "$(built so <<<"$messages")" "$(install_script)"
+  library=$(build_library "$@")
+  install_files "$pg_config" "$library" "$(install_script)"
 } >&2
 
 # Builds the extension and installs it into the private copy.

@@ -71,20 +71,22 @@ stage_package() {
   echo "$name $version" >"$stage/version"
 }
 
+# Prints the address of the machine's own mirror of Debian, whichever it is.
+debian_mirror() {
+  grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d \
+    2>/dev/null | sed -n 1p | tr -d ' ' || true
+}
+
 # Adds the headers for building the extension where the package has none: those of Debian's next
 # release, which are downloaded and unpacked by a package manager with folders of its own.
 add_headers() {
-  local include work sources options package
+  local include work options package key=/usr/share/keyrings/debian-archive-keyring.gpg
   include=$("$PG_CONFIG" --includedir-server)
   [ ! -e "$include/postgres.h" ] || return 0
   step "adding the headers of PostgreSQL $PG_MAJOR"
   work=$(mktemp -d)
   mkdir -p "$work"/{lists/partial,archives/partial,parts}
-  # The machine's own mirror, whichever it is.
-  sources=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list \
-    /etc/apt/sources.list.d 2>/dev/null | sed -n 1p | tr -d ' ' || true)
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $sources trixie main" \
-    >"$work/sources.list"
+  echo "deb [signed-by=$key] $(debian_mirror) trixie main" >"$work/sources.list"
   options=(-q -o "Dir::Etc::sourcelist=$work/sources.list" -o "Dir::Etc::sourceparts=$work/parts"
     -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User=root)
   apt-get "${options[@]}" update >/dev/null
