@@ -7,14 +7,24 @@
 # make bench        measurements, into docs/performance.md: make bench SIZE=medium PART=audit
 # make install      a release build into the PostgreSQL of PG_CONFIG
 # make program      the program dragonfly-guard, which audits from outside, as one static file
+# make deb          the extension as a Debian package, into dist/: make deb PG_MAJOR=17
+# make deb-program  the program as a Debian package, into dist/
+# make images       a Docker image and an extension image of PostgreSQL 18, or make images PG_MAJOR=17
+# make test-packages
+#                   the packages for PostgreSQL 15 to 18: installed, upgraded and removed
+# make release      all packages, bills of materials and checksums, into dist/
 # make clean        what the other targets left in the build folder and the cache
 
 PG_CONFIG ?= pg_config
 
-.PHONY: demo test test-faults test-majors test-all fuzz bench install program clean
+.PHONY: demo all test test-faults test-majors test-all fuzz bench install program deb deb-program \
+  images test-packages release clean
 
 demo:
 	@scripts/demo
+
+# The client of PGXN runs it before `make install`, which builds.
+all:
 
 test:
 	@scripts/test
@@ -42,6 +52,21 @@ install:
 
 program:
 	@scripts/program
+
+deb:
+	@PG_MAJOR=$(PG_MAJOR) scripts/deb
+
+deb-program:
+	@scripts/deb program
+
+images:
+	@PG_MAJOR=$(PG_MAJOR) scripts/images
+
+test-packages:
+	@scripts/test-packages
+
+release:
+	@scripts/release
 
 clean:
 	@scripts/clean
