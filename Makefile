@@ -9,7 +9,7 @@
 # make program      the program dragonfly-guard, which audits from outside, as one static file
 # make deb          the extension as a Debian package, into dist/: make deb PG_MAJOR=17
 # make deb-program  the program as a Debian package, into dist/
-# make images       a Docker image and an extension image of PostgreSQL 18, or make images PG_MAJOR=17
+# make images       a Docker image, and from PostgreSQL 18 an extension image: PG_MAJOR=18
 # make test-packages
 #                   the packages for PostgreSQL 15 to 18: installed, upgraded and removed
 # make release      all packages, bills of materials and checksums, into dist/
