@@ -180,6 +180,8 @@ impl Server {
         let output = self.run(command);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let text = text.replace(&*self.data.to_string_lossy(), "/var/run/postgresql");
+        // PostgreSQL 18 names a library without its folder.
+        let text = text.replace("file \"dragonfly_guard\"", "file \"$libdir/dragonfly_guard\"");
         text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
     }
 }
