@@ -40,6 +40,7 @@ test-all:
 	@scripts/test
 	@scripts/test-faults
 	@scripts/test-majors
+	@scripts/test-packages
 
 fuzz:
 	@scripts/fuzz "$(TARGET)" "$(TIME)"
