@@ -419,14 +419,24 @@ pub fn provide_library(name: &str, source: &str) {
 }
 
 /// Installs the control file and one script of an extension into the PostgreSQL under test.
-/// `script` is the version, or `from--to`.
+/// `script` is the version, or `from--to`. Extensions that tests provide have a name of their own,
+/// because tests run at the same time.
 pub fn provide_extension(name: &str, control: &str, script: &str, sql: &str) {
-    std::fs::write(extensions().join(format!("{name}.control")), control).expect("a control file");
     provide_script(name, script, sql);
+    provide_file(&format!("{name}.control"), control);
 }
 
 /// Installs one more script of an extension. `script` is the version, or `from--to`.
 pub fn provide_script(name: &str, script: &str, sql: &str) {
-    let file = extensions().join(format!("{name}--{script}.sql"));
-    std::fs::write(file, sql).expect("a script");
+    provide_file(&format!("{name}--{script}.sql"), sql);
+}
+
+/// Installs a file of an extension at once: other tests may be reading it.
+fn provide_file(name: &str, text: &str) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let file = extensions().join(name);
+    let new = extensions().join(format!("{name}.{}.{number}", std::process::id()));
+    std::fs::write(&new, text).expect("a new file");
+    std::fs::rename(new, file).expect("the file is installed");
 }

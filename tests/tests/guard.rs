@@ -479,7 +479,7 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
         "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM \
          CURRENT AS 'SELECT 1';",
     );
-    provide_extension("pg_net", control, "1", unsafe_sql);
+    provide_extension("supabase_vault", control, "1", unsafe_sql);
     rejects(
         &cluster,
         "extensions",
@@ -511,11 +511,11 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
     passes(
         &mut client,
         &[
-            "CREATE SCHEMA net; CREATE EXTENSION pg_net SCHEMA net",
+            "CREATE SCHEMA vault; CREATE EXTENSION supabase_vault SCHEMA vault",
             "CREATE SCHEMA auth; CREATE FUNCTION auth.f() RETURNS int LANGUAGE sql SECURITY \
              DEFINER AS 'SELECT 1'",
-            "ALTER FUNCTION net.x_f() SECURITY DEFINER; ALTER FUNCTION net.x_f() SET search_path = \
-             net",
+            "ALTER FUNCTION vault.x_f() SECURITY DEFINER; ALTER FUNCTION vault.x_f() SET \
+             search_path = vault",
         ],
     );
     // The audit reports them.
@@ -830,7 +830,7 @@ fn two_sessions_that_violate_together_are_rejected() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "sessions");
     provide_extension(
-        "pg_cron",
+        "timescaledb",
         "default_version = '1'\nrelocatable = true\n",
         "1",
         "CREATE FUNCTION cron_f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
@@ -844,12 +844,12 @@ fn two_sessions_that_violate_together_are_rejected() {
                 "CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() \
                  {safe}"
             ),
-            "CREATE EXTENSION pg_cron SCHEMA api; ALTER EXTENSION pg_cron ADD FUNCTION api.k(); \
+            "CREATE EXTENSION timescaledb SCHEMA api; ALTER EXTENSION timescaledb ADD FUNCTION api.k(); \
              ALTER FUNCTION api.k() OWNER TO root_su",
         ],
     );
     for (first, second) in [
-        ("ALTER EXTENSION pg_cron DROP FUNCTION api.k()", "ALTER FUNCTION api.k() RESET ALL"),
+        ("ALTER EXTENSION timescaledb DROP FUNCTION api.k()", "ALTER FUNCTION api.k() RESET ALL"),
         ("ALTER SCHEMA auth RENAME TO app", "ALTER FUNCTION auth.s() RESET ALL"),
     ] {
         let mut one = cluster.connect("sessions", dragonfly_tests::SUPERUSER);
