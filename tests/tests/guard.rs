@@ -522,7 +522,7 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
     let noted = "SELECT severity || ' ' || object FROM ops.audit_functions() WHERE rule = \
                  'security_definer_search_path'
                   AND evidence ? 'managed_by' ORDER BY object";
-    assert_eq!(column(&mut client, noted), ["info auth.f()", "info net.x_f()"]);
+    assert_eq!(column(&mut client, noted), ["info auth.f()", "info vault.x_f()"]);
     // A schema or extension with such a name is checked if its owner is not trusted.
     passes(&mut client, &["CREATE SCHEMA graphql_x AUTHORIZATION app_owner"]);
     rejection(
