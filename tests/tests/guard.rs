@@ -844,8 +844,8 @@ fn two_sessions_that_violate_together_are_rejected() {
                 "CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() \
                  {safe}"
             ),
-            "CREATE EXTENSION timescaledb SCHEMA api; ALTER EXTENSION timescaledb ADD FUNCTION api.k(); \
-             ALTER FUNCTION api.k() OWNER TO root_su",
+            "CREATE EXTENSION timescaledb SCHEMA api; ALTER EXTENSION timescaledb ADD FUNCTION \
+             api.k(); ALTER FUNCTION api.k() OWNER TO root_su",
         ],
     );
     for (first, second) in [

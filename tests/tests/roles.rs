@@ -318,8 +318,8 @@ fn ungoverned_schema_that_shows_governed_rows_is_reported() {
     client
         .batch_execute(
             "ALTER VIEW reports.all_goods RESET (security_invoker); ALTER VIEW reports.all_goods \
-             OWNER TO deployer; CREATE EXTENSION guard_roles SCHEMA reports; ALTER EXTENSION guard_roles ADD VIEW \
-             reports.all_goods",
+             OWNER TO deployer; CREATE EXTENSION guard_roles SCHEMA reports; ALTER EXTENSION \
+             guard_roles ADD VIEW reports.all_goods",
         )
         .unwrap();
     assert!(column(&mut client, rows)[0].contains("reads shop.goods"));
