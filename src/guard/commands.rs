@@ -15,6 +15,11 @@ pub fn ended(tag: &str) {
         return;
     }
     transaction::command_ends(tag);
+    check_unchecked(tag);
+}
+
+/// Checks the changes that have not been checked yet; `tag` is the tag of the last command.
+pub fn check_unchecked(tag: &str) {
     let changed = changes::unchecked();
     if changed.is_empty() {
         return;

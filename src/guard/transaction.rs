@@ -107,6 +107,11 @@ pub fn command_ends(tag: &str) {
     });
 }
 
+/// Returns the number of commands that fired event triggers and have ended.
+pub fn ended_commands() -> usize {
+    CURRENT.with_borrow(|t| t.ended)
+}
+
 /// Whether a command that fires event triggers has at least started. (A command that drops the
 /// guard drops the trigger for its own end.)
 pub fn had_event() -> bool {

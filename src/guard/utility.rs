@@ -5,7 +5,7 @@
 //! records direct writes to catalogs, after which everything is checked.
 
 use super::changes::{self, Changed};
-use super::{check, commands, enforce, grants};
+use super::{check, commands, enforce, grants, transaction};
 use crate::catalog::{self, Own};
 use crate::pg::heap::State;
 use crate::pg::memory;
@@ -119,6 +119,8 @@ struct Statement {
     stores_settings: bool,
     /// Whether it changes privileges on objects of the server.
     concerns_server: bool,
+    /// The number of commands that had fired event triggers and ended before it.
+    ended_before: usize,
     /// The command tag, a static string of the server.
     tag: *const c_char,
 }
@@ -171,6 +173,7 @@ unsafe extern "C-unwind" fn before(
             sets_variable,
             stores_settings: stores_settings(node),
             concerns_server: grants::may_concern_server(node),
+            ended_before: transaction::ended_commands(),
             tag,
         }
     }
@@ -207,7 +210,13 @@ fn statement_ended(known: Statement, tag: &str) {
     // A database without the extension has no contract. Where the statement has dropped the
     // extension, the commit is checked.
     if !changes::unchecked().is_empty() && Own::is_there(&State::now()) {
-        commands::ended(tag);
+        // Where the statement has fired event triggers, these are changes of other sessions that
+        // have arrived since then, and the statement has been counted.
+        if transaction::ended_commands() == known.ended_before {
+            commands::ended(tag);
+        } else {
+            commands::check_unchecked(tag);
+        }
     }
 }
 

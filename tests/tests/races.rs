@@ -440,3 +440,40 @@ fn table_that_another_session_drops_while_a_commit_waits_does_not_reject_it() {
         }
     }
 }
+
+/// A warning of a transaction with one command names the command, also where changes of another
+/// session arrive between the event triggers of the command and its end.
+#[test]
+fn warning_names_the_command_where_another_session_changes_something_meanwhile() {
+    for preload in ["", "dragonfly_guard"] {
+        let cluster = Cluster::start_with(&[&format!("shared_preload_libraries={preload}")]);
+        let mut other = cluster.guarded("app");
+        other
+            .batch_execute(
+                "CREATE ROLE reader; CREATE TABLE public.t (); CREATE TABLE public.read ();
+                CREATE FUNCTION public.waits() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN
+                    PERFORM pg_catalog.pg_advisory_xact_lock(1); PERFORM FROM public.read; END';
+                CREATE EVENT TRIGGER zzz_waits ON ddl_command_end WHEN TAG IN ('GRANT')
+                    EXECUTE FUNCTION public.waits(); SELECT pg_advisory_lock(1)",
+            )
+            .unwrap();
+        let (sender, warnings) = std::sync::mpsc::channel();
+        let mut config = postgres::Config::new();
+        config.host_path(cluster.folder()).user(SUPERUSER).dbname("app");
+        config.notice_callback(move |warning| sender.send(warning.message().to_owned()).unwrap());
+        let mut client = config.connect(NoTls).unwrap();
+        let grant = thread::spawn(move || {
+            client.batch_execute("GRANT SELECT ON public.t TO reader").unwrap();
+        });
+        let waits = "SELECT 1::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        while column(&mut other, waits).is_empty() {
+            assert!(!grant.is_finished(), "{preload}: the event trigger waits");
+            thread::sleep(Duration::from_millis(5));
+        }
+        other.batch_execute("CREATE TABLE public.u (); SELECT pg_advisory_unlock(1)").unwrap();
+        grant.join().unwrap();
+        let expected =
+            "GRANT violates the security contract: undeclared_role_privileges on schema public";
+        assert_eq!(warnings.try_iter().collect::<Vec<_>>(), [expected], "{preload}");
+    }
+}
