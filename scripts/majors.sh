@@ -77,20 +77,36 @@ debian_mirror() {
     2>/dev/null | sed -n 1p | tr -d ' ' || true
 }
 
+# Prepares a package manager whose settings are the file $1/apt.conf: with folders of its own below
+# $1, packages of kind $2 (deb or deb-src), and the Debian releases that the other arguments name.
+private_apt() {
+  local work=$1 kind=$2 mirror release
+  shift 2
+  mkdir -p "$work"/{lists/partial,archives/partial,parts}
+  mirror=$(debian_mirror)
+  for release in "$@"; do
+    echo "$kind [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main"
+  done >"$work/sources.list"
+  cat >"$work/apt.conf" <<END
+Dir::Etc::sourcelist "$work/sources.list";
+Dir::Etc::sourceparts "$work/parts";
+Dir::State::lists "$work/lists";
+Dir::Cache "$work";
+APT::Sandbox::User "root";
+END
+  apt-get -q -c "$work/apt.conf" update >/dev/null
+}
+
 # Adds the headers for building the extension where the package has none: those of Debian's next
-# release, which are downloaded and unpacked by a package manager with folders of its own.
+# release.
 add_headers() {
-  local include work options package key=/usr/share/keyrings/debian-archive-keyring.gpg
+  local include work package
   include=$("$PG_CONFIG" --includedir-server)
   [ ! -e "$include/postgres.h" ] || return 0
   step "adding the headers of PostgreSQL $PG_MAJOR"
   work=$(mktemp -d)
-  mkdir -p "$work"/{lists/partial,archives/partial,parts}
-  echo "deb [signed-by=$key] $(debian_mirror) trixie main" >"$work/sources.list"
-  options=(-q -o "Dir::Etc::sourcelist=$work/sources.list" -o "Dir::Etc::sourceparts=$work/parts"
-    -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User=root)
-  apt-get "${options[@]}" update >/dev/null
-  (cd "$work" && apt-get "${options[@]}" download "postgresql-server-dev-$PG_MAJOR" libpq-dev \
+  private_apt "$work" deb trixie
+  (cd "$work" && apt-get -q -c apt.conf download "postgresql-server-dev-$PG_MAJOR" libpq-dev \
     >/dev/null)
   for package in "$work"/*.deb; do dpkg -x "$package" "$work/x"; done
   mkdir -p "$(dirname "$include")"
