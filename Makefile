@@ -2,6 +2,7 @@
 # make test         every test, with one round of each fault
 # make test-faults  ten rounds of each fault: killed processes, full disk, failover, ...
 # make test-majors  the tests on every other major version, from 13 (the program alone) to 18
+# make test-core    PostgreSQL's own regression and isolation tests, with the extension
 # make test-all     all of them
 # make fuzz         a fuzz target for some seconds: make fuzz TARGET=secrets TIME=60
 # make bench        measurements, into docs/performance.md: make bench SIZE=medium PART=audit
@@ -17,8 +18,8 @@
 
 PG_CONFIG ?= pg_config
 
-.PHONY: demo all test test-faults test-majors test-all fuzz bench install program deb deb-program \
-  images test-packages release clean
+.PHONY: demo all test test-faults test-majors test-core test-all fuzz bench install program deb \
+  deb-program images test-packages release clean
 
 demo:
 	@scripts/demo
@@ -35,12 +36,16 @@ test-faults:
 test-majors:
 	@scripts/test-majors
 
-# One after the other, because two install the extension into the same private copy.
+test-core:
+	@scripts/test-core
+
+# One after the other, because three install the extension into the same private copy.
 test-all:
 	@scripts/test
 	@scripts/test-faults
 	@scripts/test-majors
 	@scripts/test-packages
+	@scripts/test-core
 
 fuzz:
 	@scripts/fuzz "$(TARGET)" "$(TIME)"

@@ -54,6 +54,7 @@ const READ: &[&str] = &[
     "tests/tests",
     "tests/harness",
     "tests/in_server",
+    "tests/core/README.md",
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
