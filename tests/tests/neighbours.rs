@@ -520,9 +520,11 @@ fn partitions_of_pg_partman_are_checked() {
             .unwrap();
         let partitions = "SELECT count(*)::text FROM pg_inherits \
                           WHERE inhparent = 'public.visits'::regclass";
-        assert_eq!(column(&mut client, partitions), ["4"], "{libraries}");
+        // How many there are depends on the time of day.
+        let first = column(&mut client, partitions).remove(0);
         let missing = findings(&mut client);
-        assert_eq!(missing.len(), 4, "{libraries}: {missing:?}");
+        assert_eq!(missing.len().to_string(), first, "{libraries}: {missing:?}");
+        assert!(missing.len() > 1, "{libraries}: {missing:?}");
         assert!(
             missing.iter().all(|f| f.starts_with("error table_privileges public.visits_")
                 && f.ends_with(" service_role")),
@@ -538,7 +540,9 @@ fn partitions_of_pg_partman_are_checked() {
         assert_eq!(findings(&mut client), [""; 0], "{libraries}");
         // The background worker creates the next partitions.
         client.batch_execute("UPDATE partman.part_config SET premake = 3").unwrap();
-        eventually(&mut client, partitions, &["6"]);
+        let are_more = partitions.replace("count(*)", &format!("(count(*) > {first})"));
+        eventually(&mut client, &are_more, &["true"]);
+        let made = column(&mut client, partitions);
         assert_eq!(findings(&mut client), [""; 0], "{libraries}");
         // Clients may read the parent by its policies. A partition with the parent's privileges has
         // no row security, so that it would show every row: maintenance fails until privileges are
@@ -558,7 +562,7 @@ fn partitions_of_pg_partman_are_checked() {
         let rejected = "ERROR:  COMMIT violates the security contract: table_privileges on table \
                         public.visits_";
         wait_for_log(&cluster, rejected);
-        assert_eq!(column(&mut client, partitions), ["6"], "{libraries}");
+        assert_eq!(column(&mut client, partitions), made, "{libraries}");
         assert_guarded(&cluster, &mut client);
     }
 }
