@@ -180,8 +180,9 @@ impl Server {
         let output = self.run(command);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let text = text.replace(&*self.data.to_string_lossy(), "/var/run/postgresql");
-        // PostgreSQL 18 names a library without its folder.
-        let text = text.replace("file \"dragonfly_guard\"", "file \"$libdir/dragonfly_guard\"");
+        // PostgreSQL 18 names the library of a function without its folder.
+        let missing = |name: &str| format!("ERROR:  could not access file \"{name}\"");
+        let text = text.replace(&missing("dragonfly_guard"), &missing("$libdir/dragonfly_guard"));
         text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
     }
 }
