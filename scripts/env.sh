@@ -229,8 +229,7 @@ prepare() {
     stage_postgres
   else
     stage_package
-    # pgrx supports 15 and later.
-    [ "$PG_MAJOR" -lt 15 ] || add_headers
+    add_headers
   fi
   stage_german
   configure_pgrx
