@@ -83,8 +83,12 @@ pub fn guard_program_in(profile: &str) -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
-/// Returns a folder of the PostgreSQL under test, by the option of pg_config.
-fn pg_config(option: &str) -> PathBuf {
+/// Returns a folder or file of the PostgreSQL under test, by the option of pg_config.
+///
+/// # Panics
+/// If pg_config does not run.
+#[must_use]
+pub fn pg_config(option: &str) -> PathBuf {
     let output = Command::new(program("pg_config")).arg(option).output().expect("pg_config");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
@@ -386,12 +390,17 @@ pub fn column(client: &mut Client, sql: &str) -> Vec<String> {
     rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
 }
 
-/// Returns the rows of a query as soon as there are `count` of them, or after 20 seconds.
-pub fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+/// Returns the rows of a query as soon as they are `wanted`, or after `limit`.
+pub fn wait_for(
+    client: &mut Client,
+    sql: &str,
+    limit: Duration,
+    wanted: impl Fn(&[String]) -> bool,
+) -> Vec<String> {
+    let deadline = Instant::now() + limit;
     loop {
         let rows = column(client, sql);
-        if rows.len() >= count || Instant::now() > deadline {
+        if wanted(&rows) || Instant::now() > deadline {
             return rows;
         }
         std::thread::sleep(Duration::from_millis(50));

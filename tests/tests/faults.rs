@@ -8,7 +8,7 @@ use dragonfly_tests::workload::{
     self, CHANGES, DATABASE, Guarded, Random, Work, Workers, children, counts, kill_server, memory,
     reconnect, rounds, signal,
 };
-use dragonfly_tests::{Cluster, SUPERUSER, as_postgres, attempt, column, program};
+use dragonfly_tests::{Cluster, SUPERUSER, as_postgres, attempt, column, pg_config, program};
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -463,8 +463,7 @@ fn promoted_standby_and_rewound_primary_are_consistent() {
 #[test]
 fn replaced_library_harms_no_session() {
     let mut random = Random::seeded("library");
-    let folder = Command::new(program("pg_config")).arg("--pkglibdir").output().unwrap().stdout;
-    let folder = PathBuf::from(String::from_utf8_lossy(&folder).trim());
+    let folder = pg_config("--pkglibdir");
     let library = folder.join("dragonfly_guard.so");
     for settings in [vec![PRELOADED], vec![]] {
         let cluster = Cluster::start_with(&settings);

@@ -2,7 +2,7 @@
 //! nothing.
 #![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, wait_for};
 
 const DEFINER: &str = "LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
 
@@ -268,14 +268,7 @@ fn eventually(
     sql: &str,
     wanted: impl Fn(&[String]) -> bool,
 ) -> Vec<String> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        let rows = column(client, sql);
-        if wanted(&rows) || std::time::Instant::now() > deadline {
-            return rows;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_for(client, sql, std::time::Duration::from_secs(10), wanted)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The log: a line of JSON for every event, and rows that outlive the rejected transaction.
 
 use dragonfly_tests::workload::{children, signal};
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, eventually};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, wait_for};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,11 @@ fn lines(cluster: &Cluster) -> Vec<serde_json::Value> {
         })
         .map(|json| serde_json::from_str(&json).unwrap_or_else(|e| panic!("{json}: {e}")))
         .collect()
+}
+
+/// Returns the rows of a query as soon as there are `count` of them, or after 20 seconds.
+fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
+    wait_for(client, sql, Duration::from_secs(20), |rows| rows.len() >= count)
 }
 
 /// Causes three rejections, two warnings and an unchecked command.

@@ -2,7 +2,7 @@
 //! docs/reference/neighbours.md lists the versions that Debian has.
 
 use dragonfly_tests::{
-    Cluster, SUPERUSER, attempt, column, has_extension, project, provide_extension,
+    Cluster, SUPERUSER, attempt, column, has_extension, project, provide_extension, wait_for,
 };
 use postgres::Client;
 use std::time::{Duration, Instant};
@@ -46,15 +46,8 @@ fn findings(client: &mut Client) -> Vec<String> {
 
 /// Waits until a query returns the rows expected, for 30 seconds.
 fn eventually(client: &mut Client, sql: &str, expected: &[&str]) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let rows = column(client, sql);
-        if rows == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{sql}: {rows:?} instead of {expected:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let rows = wait_for(client, sql, Duration::from_secs(30), |rows| rows == expected);
+    assert_eq!(rows, expected, "{sql}");
 }
 
 /// Waits until the server log contains a text, for 30 seconds.

@@ -1,15 +1,13 @@
 //! Runs the pg_regress suites of tests/pg_regress.
 
-use dragonfly_tests::{Cluster, SUPERUSER, program, project};
-use std::path::Path;
+use dragonfly_tests::{Cluster, SUPERUSER, pg_config, program, project};
 use std::process::Command;
 
 fn run_suite(name: &str) {
     // Debian installs pg_regress with the files for building extensions.
-    let pgxs = Command::new(program("pg_config")).arg("--pgxs").output().unwrap();
-    let pgxs = String::from_utf8(pgxs.stdout).unwrap();
-    let pg_regress = pgxs.trim().replace("src/makefiles/pgxs.mk", "src/test/regress/pg_regress");
-    if !Path::new(&pg_regress).exists() {
+    let pgxs = pg_config("--pgxs");
+    let pg_regress = pgxs.with_file_name("../test/regress/pg_regress");
+    if !pg_regress.exists() {
         eprintln!("skipped: this PostgreSQL has no pg_regress");
         return;
     }

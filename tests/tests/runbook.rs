@@ -8,7 +8,7 @@
 //! puts the library back.
 
 use dragonfly_tests::pages::Page;
-use dragonfly_tests::{SUPERUSER, as_postgres, program, project};
+use dragonfly_tests::{SUPERUSER, as_postgres, major_version, pg_config, project};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -39,7 +39,7 @@ fn executed_section(number: usize, section: &str) -> String {
     let like = section.split_once("<!-- server: ").and_then(|(_, rest)| rest.split_once(" -->"));
     let (like, _) = like.unwrap_or_else(|| panic!("no comment about the server:\n{section}"));
     if let Some((_, since)) = like.split_once("since ")
-        && major() < since.parse().expect("a major version")
+        && major_version() < since.parse().expect("a major version")
     {
         return section.to_owned();
     }
@@ -58,18 +58,9 @@ fn executed_section(number: usize, section: &str) -> String {
     out
 }
 
-/// The major version of the PostgreSQL under test.
-fn major() -> u32 {
-    let output = Command::new(program("pg_config")).arg("--version").output().unwrap().stdout;
-    let version = String::from_utf8_lossy(&output).into_owned();
-    let digits = version.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty());
-    digits.expect("a version").parse().unwrap()
-}
-
 /// Returns a folder of the PostgreSQL under test.
 fn folder(option: &str) -> PathBuf {
-    let output = Command::new(program("pg_config")).arg(option).output().unwrap().stdout;
-    PathBuf::from(String::from_utf8_lossy(&output).trim()).canonicalize().unwrap()
+    pg_config(option).canonicalize().unwrap()
 }
 
 /// A server on a copy of the PostgreSQL under test, with the database of the contract document.

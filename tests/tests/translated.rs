@@ -2,18 +2,14 @@
 //! return the same rows as in English. Where a row shows a message of the server, it is the
 //! translated one.
 
-use dragonfly_tests::{Cluster, GERMAN, SUPERUSER, attempt, column, major_version, program};
+use dragonfly_tests::{Cluster, GERMAN, SUPERUSER, attempt, column, major_version, pg_config};
 use postgres::Client;
-use std::path::Path;
-use std::process::Command;
 
 /// A server with German messages by default; `None` where this PostgreSQL has no translations. It
 /// preloads the library, so that the guard also checks statements that fire no event trigger.
 fn german() -> Option<Cluster> {
-    let output = Command::new(program("pg_config")).arg("--localedir").output().unwrap().stdout;
-    let messages = Path::new(String::from_utf8_lossy(&output).trim())
-        .join(format!("de/LC_MESSAGES/postgres-{}.mo", major_version()));
-    if !messages.exists() {
+    let catalog = format!("de/LC_MESSAGES/postgres-{}.mo", major_version());
+    if !pg_config("--localedir").join(catalog).exists() {
         eprintln!("skipped: this PostgreSQL has no German messages");
         return None;
     }

@@ -3,9 +3,10 @@
 //! written as those of a release are.
 
 use dragonfly_tests::history::{assert_restored_and_guarded, database_with_history_since};
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, eventually, project, provide_script};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, project, provide_script, wait_for};
 use postgres::Client;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const CURRENT: &str = env!("CARGO_PKG_VERSION");
 const EARLIER: &str = "0.9.0-test";
@@ -209,7 +210,7 @@ fn update_beside_ddl_keeps_contract_exemptions_log_and_frozen_schemas() {
         let log = "SELECT entry::text FROM dragonfly_guard.log
                     WHERE entry ->> 'object' = 'public.w()' ORDER BY 1";
         // A preloaded library has a log writer of its own.
-        let entries = eventually(&mut client, log, 1);
+        let entries = wait_for(&mut client, log, Duration::from_secs(20), |rows| !rows.is_empty());
         assert!(!entries.is_empty());
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {
